@@ -1,0 +1,19 @@
+"""Errors that callers may want to catch. Each message is one line: what was found, what to do."""
+
+from __future__ import annotations
+
+
+class FluxSRError(Exception):
+    """Anything that went wrong for a reason the user can act on."""
+
+
+class InputError(FluxSRError):
+    """An image or an argument that cannot be used."""
+
+
+class ModelError(FluxSRError):
+    """A model folder, adapter or weight file that cannot be used."""
+
+
+class OutputError(FluxSRError):
+    """An output that cannot be written."""

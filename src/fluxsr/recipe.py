@@ -1,0 +1,105 @@
+"""Recipes: a YAML file plus ``key=value`` overrides become one typed dataclass.
+
+The dataclass is the single place where an option, its default and its meaning live. An unknown key is an
+error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from fluxsr.errors import InputError
+
+T = TypeVar("T")
+
+
+def load(schema: type[T], path: str | Path | None = None, overrides: Iterable[str] = ()) -> T:
+    """Read a recipe.
+
+    Args:
+        schema: the dataclass to fill; its defaults hold for every key the file leaves out.
+        path: YAML file, or None for the defaults alone.
+        overrides: ``key=value`` strings; dots descend (``optim.lr=1e-4``), values are YAML.
+
+    Raises:
+        InputError: unreadable file, unknown key, or a value of the wrong type.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise InputError(f"cannot read recipe {path}: {str(error).splitlines()[0]}") from error
+        if not isinstance(values, dict):
+            raise InputError(f"recipe {path} is a {type(values).__name__}; it must map keys to values")
+    for item in overrides:
+        key, equals, text = item.partition("=")
+        if not equals:
+            raise InputError(f"override '{item}' has no '='; write key=value")
+        _assign(values, key.strip().split("."), yaml.safe_load(text))
+    values.pop("stage", None)  # says which schema the file is for; the caller has chosen already
+    return build(schema, values)
+
+
+def stage_of(path: str | Path) -> str:
+    """The recipe's ``stage:`` key, or an empty string."""
+    return str((yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}).get("stage", ""))
+
+
+def build(schema: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """A dataclass from a mapping, checked key by key; nested dataclasses are built from nested mappings."""
+    hints = typing.get_type_hints(schema)
+    known = [field.name for field in dataclasses.fields(schema)]  # type: ignore[arg-type]
+    filled = {}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.4)
+            hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
+            raise InputError(f"unknown recipe key '{where}{key}'; {hint}")
+        filled[key] = _convert(hints[key], value, f"{where}{key}")
+    return schema(**filled)
+
+
+def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[keys[-1]] = value
+
+
+def _convert(kind: Any, value: Any, name: str) -> Any:
+    """Value as the annotated type; YAML reads 1e-4 as a string and 1 as an int, so floats are parsed."""
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        options = [option for option in typing.get_args(kind) if option is not type(None)]
+        return None if value is None else _convert(options[0], value, name)
+    if origin is typing.Literal:
+        if value not in typing.get_args(kind):
+            raise InputError(f"{name} is {value!r}; choose from {', '.join(map(str, typing.get_args(kind)))}")
+        return value
+    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+        return build(kind, value, f"{name}.")  # type: ignore[arg-type]
+    try:
+        if origin in (tuple, list):
+            return origin(_convert(typing.get_args(kind)[0], entry, name) for entry in value)
+        if kind is float and not isinstance(value, bool):
+            return float(value)
+        if kind is bool or kind is int:
+            if type(value) is not kind:
+                raise TypeError
+            return value
+        if kind is str:
+            return "" if value is None else str(value)
+    except (TypeError, ValueError):
+        pass
+    else:
+        if isinstance(kind, type) and isinstance(value, kind):
+            return value
+    raise InputError(f"{name} is {value!r}; expected {getattr(kind, '__name__', kind)}")
