@@ -1,0 +1,140 @@
+"""The adapter: LoRA weights in diffusers' format, a small config file, and the fixed prompt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import FluxPipeline
+from diffusers.training_utils import _collate_lora_metadata
+from peft import LoraConfig, get_peft_model_state_dict
+
+from fluxsr.errors import ModelError
+
+CONFIG_FILE = "fluxsr_config.json"
+WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
+
+# diffusers' own list for FLUX plus the linears of single-stream blocks; no modulation, which folding needs.
+TARGETS = (
+    *(f"attn.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj")),
+    "attn.to_add_out",
+    "ff.net.0.proj",
+    "ff.net.2",
+    "ff_context.net.0.proj",
+    "ff_context.net.2",
+    "proj_mlp",
+    "proj_out",
+    "x_embedder",
+)
+
+
+@dataclass
+class AdapterConfig:
+    """What travels with an adapter (``fluxsr_config.json``)."""
+
+    t_l: float = 0.25  # time at which the LR latent enters
+    strength: float = 1.0  # default strength of the step
+    guidance: float | None = None  # distilled guidance, for bases that embed one
+    scale: int = 4  # magnification it was trained for
+    prompt: str = ""  # text of the fixed prompt, for people; the embeddings are in their own file
+    rank: int = 0
+    alpha: float = 0.0
+    base: str = ""  # model it adapts
+    format: int = 1
+
+    def save(self, folder: str | Path) -> None:
+        Path(folder, CONFIG_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def load_config(folder: str | Path) -> AdapterConfig:
+    """Read ``fluxsr_config.json``.
+
+    Raises:
+        ModelError: missing or unreadable file, unknown keys, or t_l outside (0, 1).
+    """
+    path = Path(folder, CONFIG_FILE)
+    if not path.is_file():
+        raise ModelError(f"no {CONFIG_FILE} in {folder}; give a FluxSR adapter folder or write one (docs/inference.md)")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        known = {field.name for field in fields(AdapterConfig)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ModelError(f"{path} has unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        config = AdapterConfig(**values)
+        if not 0 < config.t_l < 1:
+            raise ModelError(f"{path} says t_l = {config.t_l}; it must lie between 0 and 1")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    return config
+
+
+def add_lora(transformer: Any, rank: int, alpha: float, targets: Sequence[str] = TARGETS) -> None:
+    """Freeze the transformer and give it a trainable LoRA in float32 (peft would follow a bfloat16 base)."""
+    transformer.requires_grad_(False)
+    transformer.add_adapter(
+        LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), init_lora_weights="gaussian")
+    )
+    for parameter in transformer.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def save_lora(transformer: Any, folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Write ``pytorch_lora_weights.safetensors`` with rank and alpha in its header, as diffusers does."""
+    layers = {key: value.to(dtype).contiguous() for key, value in get_peft_model_state_dict(transformer).items()}
+    FluxPipeline.save_lora_weights(
+        folder, transformer_lora_layers=layers, **_collate_lora_metadata({"transformer": transformer})
+    )
+
+
+def fuse_lora(transformer: Any, folder: str | Path) -> None:
+    """Merge an adapter's LoRA into the transformer, in place.
+
+    Any key style that diffusers converts is read: diffusers, PEFT, Kohya, BFL.
+
+    Raises:
+        ModelError: unreadable file, or weights that do not fit this transformer.
+    """
+    path = Path(folder, WEIGHTS_FILE)
+    try:
+        state, alphas, metadata = FluxPipeline.lora_state_dict(
+            path.parent, weight_name=path.name, return_alphas=True, return_lora_metadata=True, local_files_only=True
+        )
+    except Exception as error:  # diffusers and safetensors raise many kinds; all mean an unreadable file
+        raise ModelError(f"adapter weights {path} cannot be read: {_first_line(error)}") from error
+    check_lora(transformer, state, path)
+    try:
+        transformer.load_lora_adapter(
+            state, network_alphas=alphas or None, prefix="transformer", metadata=metadata if not alphas else None
+        )
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise ModelError(f"adapter {path} does not fit the transformer: {_first_line(error)}") from error
+    transformer.fuse_lora()
+    transformer.unload_lora()
+
+
+def check_lora(transformer: Any, state: dict[str, Any], path: Path) -> None:
+    """Every LoRA matrix must find its module, with its width; diffusers only warns of the others."""
+    modules = dict(transformer.named_modules())
+    pairs = {key: value for key, value in state.items() if ".lora_A" in key}
+    if not pairs:
+        raise ModelError(f"adapter {path} holds no LoRA weights for the transformer")
+    for key, value in pairs.items():
+        name = key.removeprefix("transformer.").split(".lora_A")[0]
+        module = modules.get(name)
+        if module is None:
+            hint = "; the transformer is folded: load the adapter first" if "norm" in name else ""
+            raise ModelError(f"adapter {path} adapts '{name}', which this transformer does not have{hint}")
+        if value.shape[1] != module.in_features:
+            raise ModelError(
+                f"adapter {path}: '{name}' takes {value.shape[1]} channels, the transformer's has {module.in_features}"
+            )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

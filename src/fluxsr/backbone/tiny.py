@@ -1,0 +1,53 @@
+"""Random models at a size that a laptop trains: diffusers' own classes, only the configs are small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import AutoencoderDC, FluxTransformer2DModel
+
+
+def build_autoencoder(widths: Sequence[int], layers: Sequence[int], latent_channels: int) -> AutoencoderDC:
+    """AutoencoderDC with plain residual blocks: no attention and no norm over space.
+
+    Unlike AutoencoderKL's GroupNorm, its norms act on single pixels, so a tile decodes exactly as the whole
+    image does away from its border. A level with 0 layers has no convolution at its size: with layers[0] = 0
+    nothing but the last pixel shuffle happens at full size, where pixels are many.
+
+    Args:
+        widths: channels per level, full size first; the first is unused where layers[0] is 0.
+        layers: residual blocks per level.
+        latent_channels: must divide the last width.
+    """
+    vae = AutoencoderDC(
+        latent_channels=latent_channels,
+        encoder_block_out_channels=tuple(widths),
+        decoder_block_out_channels=tuple(widths),
+        encoder_layers_per_block=tuple(layers),
+        decoder_layers_per_block=tuple(layers),
+        encoder_qkv_multiscales=((),) * len(widths),
+        decoder_qkv_multiscales=((),) * len(widths),
+        decoder_conv_act_fn="silu",
+    )
+    with torch.no_grad():  # every residual block starts as the identity
+        for name, parameter in vae.named_parameters():
+            if name.endswith("norm.weight"):
+                parameter.zero_()
+    return vae.to(memory_format=torch.channels_last)
+
+
+def build_transformer(
+    latent_channels: int, num_layers: int, num_single_layers: int, num_attention_heads: int, text_dim: int
+) -> FluxTransformer2DModel:
+    """FluxTransformer2DModel with FLUX's head size and position axes, fewer heads and blocks."""
+    return FluxTransformer2DModel(
+        in_channels=latent_channels * 4,
+        num_layers=num_layers,
+        num_single_layers=num_single_layers,
+        attention_head_dim=128,
+        num_attention_heads=num_attention_heads,
+        joint_attention_dim=text_dim,
+        pooled_projection_dim=text_dim,
+        guidance_embeds=False,
+    )

@@ -1,0 +1,53 @@
+"""ONE call for teacher, student and inference: v(z_t, t, prompt)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fluxsr.backbone.latents import image_ids, pack, unpack
+from fluxsr.backbone.prompts import FixedPrompt
+
+
+def velocity(
+    transformer: Any, z_t: Tensor, t: float | Tensor, prompt: FixedPrompt, guidance: float | None = None
+) -> Tensor:
+    """The transformer's velocity, an estimate of eps - z_0 (section 1 of docs/method.md).
+
+    Args:
+        transformer: FluxTransformer2DModel, folded or not, with or without LoRA.
+        z_t: latents (B,C,h,w), h and w even.
+        t: time in [0,1], a float or (B,). A folded transformer stands at its own time and ignores it.
+        prompt: fixed condition, spread over the batch.
+        guidance: distilled guidance scale; needed by models with guidance embedding (FLUX.1-dev), else unused.
+
+    Returns:
+        Velocity (B,C,h,w), float32.
+    """
+    batch, _, height, width = z_t.shape
+    dtype, device = transformer.dtype, z_t.device
+    prompt = prompt.to(device, dtype)
+    times = torch.as_tensor(t, dtype=torch.float32, device=device).expand(batch)
+    if transformer.config.guidance_embeds and guidance is None:
+        raise ValueError("guidance is None, but this transformer embeds a guidance scale; pass one (FLUX.1-dev: 3.5)")
+    scale = torch.full((batch,), guidance or 0.0, device=device) if transformer.config.guidance_embeds else None
+    tokens = transformer(
+        hidden_states=pack(z_t).to(dtype),
+        encoder_hidden_states=prompt.prompt_embeds.expand(batch, -1, -1),
+        pooled_projections=prompt.pooled_prompt_embeds.expand(batch, -1),
+        timestep=times,
+        guidance=scale,
+        img_ids=image_ids(height, width, device),
+        txt_ids=torch.zeros(prompt.prompt_embeds.shape[1], 3, device=device),
+    ).sample
+    return unpack(tokens.float(), height, width)
+
+
+def time_on_grid(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """The time that a transformer of this dtype really sees: it is cast before the multiplication by 1000.
+
+    In bfloat16 the grid is as coarse as 0.004; interpolating at the same rounded time keeps z_t and t consistent.
+    """
+    return (t.to(dtype) * 1000).float() / 1000
