@@ -1,0 +1,1 @@
+"""Pixels only, no model: reading and writing files, resizing, tiles, colour."""

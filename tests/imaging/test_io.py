@@ -1,0 +1,180 @@
+"""Files in, files out: what is kept, what is refused, and that no half file is ever left."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fluxsr.errors import InputError, OutputError
+from fluxsr.imaging import io
+
+
+def photograph(width: int = 24, height: int = 18) -> Image.Image:
+    pixels = torch.rand(height, width, 3, generator=torch.Generator().manual_seed(0))
+    return Image.fromarray((pixels * 255).byte().numpy())
+
+
+def test_tensor_round_trip_is_exact() -> None:
+    image = photograph()
+    tensor = io.to_tensor(image)
+    assert tensor.shape == (1, 3, 18, 24) and tensor.dtype == torch.float32
+    assert tensor.min() >= 0 and tensor.max() <= 1
+    assert np.array_equal(np.asarray(io.to_pil(tensor)), np.asarray(image))
+
+
+def test_to_pil_rounds_and_clamps() -> None:
+    values = torch.tensor([-0.5, 0.4999 / 255, 0.5001 / 255, 2.0]).expand(3, 1, 4)
+    assert np.asarray(io.to_pil(values))[0, :, 0].tolist() == [0, 0, 1, 255]
+
+
+@pytest.mark.parametrize("ending", sorted(io.FORMATS))
+def test_every_format_is_written_and_read(tmp_path: Path, ending: str) -> None:
+    io.write(photograph(), tmp_path / "new" / f"a{ending}")
+    back = io.read(tmp_path / "new" / f"a{ending}").image
+    assert back.mode == "RGB" and back.size == (24, 18)
+    if ending in (".png", ".tif", ".bmp"):
+        assert np.array_equal(np.asarray(back), np.asarray(photograph()))
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    photograph().save(tmp_path / "a.jpg", exif=exif)
+    assert io.read(tmp_path / "a.jpg").image.size == (18, 24)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "HSV"])
+def test_modes_become_rgb(mode: str) -> None:
+    image = io.to_rgb(photograph().convert("L").convert("RGB").convert(mode))
+    assert image.mode == "RGB"
+    if mode in ("L", "LA", "RGBA"):
+        assert np.array_equal(np.asarray(image)[..., 0], np.asarray(photograph().convert("L")))
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
+    values = np.array([[0, 257, 32768, 65535]] * 2, dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    image = io.read(tmp_path / "a.png").image
+    assert np.asarray(image)[0, :, 1].tolist() == [0, 1, 128, 255]
+
+
+def test_floating_point_pixels() -> None:
+    image = io.to_rgb(Image.fromarray(np.array([[0.0, 0.5, 1.0]], dtype=np.float32)))
+    assert np.asarray(image)[0, :, 2].tolist() == [0, 128, 255]
+    with pytest.raises(InputError, match=r"from 0 to 9; expected \[0,1\]"):
+        io.to_rgb(Image.fromarray(np.array([[0.0, 9.0]], dtype=np.float32)))
+
+
+def test_transparency_is_laid_over_white(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (16, 16), (255, 0, 0, 0))
+    image.save(tmp_path / "a.png")
+    assert io.read(tmp_path / "a.png").image.getpixel((3, 3)) == (255, 255, 255)
+    palette = Image.new("P", (16, 16), 0)
+    palette.putpalette([255, 0, 0])
+    palette.save(tmp_path / "p.png", transparency=0)
+    assert io.read(tmp_path / "p.png").image.getpixel((3, 3)) == (255, 255, 255)
+
+
+def bad_file(folder: Path, kind: str) -> Path:
+    """A file of the named kind of badness."""
+    if kind == "missing":
+        return folder / "missing.png"
+    if kind == "folder":
+        return folder
+    path = folder / f"{kind}.png"
+    if kind == "empty":
+        path.touch()
+    elif kind == "text":
+        path.write_text("not an image")
+    elif kind == "truncated":
+        path = path.with_suffix(".jpg")
+        photograph(200, 200).save(path)
+        path.write_bytes(path.read_bytes()[:4000])
+    elif kind == "truncated png":
+        photograph(200, 200).save(path)
+        path.write_bytes(path.read_bytes()[:4000])
+    elif kind == "no pixels":
+        path = path.with_suffix(".ppm")
+        path.write_bytes(b"P6\n0 0\n255\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("missing", "does not exist"),
+        ("folder", "is a folder"),
+        ("empty", "is empty"),
+        ("text", "is not an image"),
+        ("truncated", "is damaged or cut off"),
+        ("truncated png", "is damaged or cut off"),
+        ("no pixels", "no pixels|not an image|damaged"),
+    ],
+)
+def test_bad_files_give_one_line_that_names_them(tmp_path: Path, kind: str, words: str) -> None:
+    path = bad_file(tmp_path, kind)
+    with pytest.raises(InputError, match=words) as caught:
+        io.read(path)
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_a_failed_write_keeps_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "a.png"
+    target.write_bytes(b"before")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="a.png cannot be written: No space left on device"):
+        io.write(photograph(), target)
+    assert target.read_bytes() == b"before"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_an_interrupted_write_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        io.write(photograph(), tmp_path / "a.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unwritable_places_are_output_errors(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for check in (io.check_writable, lambda path: io.write(photograph(), path)):
+        with pytest.raises(OutputError, match="cannot write '.xyz' files; use one of .png"):
+            check(tmp_path / "a.xyz")
+        with pytest.raises(OutputError, match="cannot be written"):
+            check(tmp_path / "file" / "a.png")
+        (tmp_path / "folder.png").mkdir(exist_ok=True)
+        with pytest.raises(OutputError, match="cannot be written"):
+            check(tmp_path / "folder.png")
+    io.check_writable(tmp_path / "deep" / "er" / "a.png")
+    assert list((tmp_path / "deep" / "er").iterdir()) == []
+
+
+def test_a_formats_own_limit_is_an_output_error(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        io.write(Image.new("RGB", (17000, 1)), tmp_path / "a.webp")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+def test_outputs_have_the_usual_permissions(tmp_path: Path) -> None:
+    (tmp_path / "usual").touch()
+    io.write(photograph(), tmp_path / "a.png")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("usual", "a.png")]
+    assert modes[0] == modes[1]

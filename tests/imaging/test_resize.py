@@ -1,0 +1,40 @@
+"""Bicubic resizing agrees with Pillow's and keeps to the size that was asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fluxsr.errors import InputError
+from fluxsr.imaging.resize import bicubic, scaled_size
+
+
+@pytest.mark.parametrize("size", [(64, 80), (37, 91), (8, 10), (17, 20)])
+def test_equals_pillow(size: tuple[int, int]) -> None:
+    plane = torch.rand(16, 20, generator=torch.Generator().manual_seed(0))
+    ours = bicubic(plane.expand(1, 3, 16, 20), size)[0, 0]
+    theirs = Image.fromarray(plane.numpy()).resize(size[::-1], Image.Resampling.BICUBIC)
+    torch.testing.assert_close(ours, torch.tensor(np.array(theirs)).clamp(0, 1), rtol=0, atol=1e-5)
+
+
+def test_stays_in_range_and_keeps_flat_areas() -> None:
+    step = (torch.arange(20) > 9).float().expand(1, 3, 16, 20)
+    enlarged = bicubic(step, (64, 80))
+    assert enlarged.min() == 0 and enlarged.max() == 1
+    flat = torch.full((1, 3, 16, 20), 0.3)
+    torch.testing.assert_close(bicubic(flat, (50, 33)), torch.full((1, 3, 50, 33), 0.3))
+
+
+def test_same_size_is_the_image_itself() -> None:
+    image = torch.rand(1, 3, 16, 16)
+    assert bicubic(image, (16, 16)) is image
+
+
+def test_scaled_size() -> None:
+    assert scaled_size(17, 31, 4) == (68, 124)
+    assert scaled_size(17, 31, 1.5) == (26, 46)
+    for scale in (0.5, 8.1, float("nan")):
+        with pytest.raises(InputError, match="choose one from 1 to 8"):
+            scaled_size(17, 31, scale)
