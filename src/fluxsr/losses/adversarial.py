@@ -1,0 +1,48 @@
+"""An optional adversarial term; off in the paper's recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+
+class Critic(nn.Module):
+    """A patch critic with spectral norm: a score for every neighbourhood of an image.
+
+    Patches are scored alone, so the score of one image does not depend on its batch neighbours.
+    """
+
+    def __init__(self, widths: Sequence[int] = (32, 64, 128)):
+        super().__init__()
+        layers: list[nn.Module] = [spectral_norm(nn.Conv2d(3, widths[0], 3, 1, 1)), nn.LeakyReLU(0.2)]
+        for a, b in zip(widths, [*widths[1:], widths[-1]], strict=True):
+            layers += [spectral_norm(nn.Conv2d(a, b, 4, 2, 1)), nn.LeakyReLU(0.2)]
+            layers += [spectral_norm(nn.Conv2d(b, b, 3, 1, 1)), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(widths[-1], 1, 3, 1, 1)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores (B,1,h,w) of images (B,3,H,W) in [-1,1]; higher is more like a photograph."""
+        return self.layers(images)
+
+
+def critic_loss(critic: nn.Module, real: Tensor, made: Tensor) -> Tensor:
+    """Hinge loss of the critic: real scores above 1, made ones below -1. The gradient stops at the images."""
+    scores = critic(torch.cat([real.detach(), made.detach()])).float()
+    score_real, score_made = scores.chunk(2)
+    return F.relu(1 - score_real).mean() + F.relu(1 + score_made).mean()
+
+
+def generator_loss(critic: nn.Module, made: Tensor) -> Tensor:
+    """Minus the mean score of made images; the critic's own parameters get no gradient from it."""
+    parameters = list(critic.parameters())
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        return -critic(made).float().mean()
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
