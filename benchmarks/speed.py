@@ -1,0 +1,165 @@
+"""Seconds and peak memory of one image, each case in a process of its own.
+
+    python benchmarks/speed.py [--model bundled] [--device cpu] [--sizes 512 1024 4096]
+
+Seconds are the median of --runs calls after one warm-up call (sides up to --timed-side; larger
+ones run once, for their memory). Memory is the peak of the whole process, Python and torch
+included, and on CUDA that of torch's allocator as well; the row "idle" has the model loaded and
+nothing done. Peak resident memory comes from resource.getrusage; Windows has no such module, there
+the column shows a dash.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+DTYPES = ("fp32", "bf16")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="bundled", help="bundled, a folder, or a Hub id")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
+    parser.add_argument("--sizes", nargs="+", type=int, default=[512, 1024, 4096], metavar="PX")
+    parser.add_argument("--timed-side", type=int, default=1024, help="larger outputs run once")
+    parser.add_argument("--runs", type=int, default=5, help="timed calls (%(default)s)")
+    parser.add_argument("--tile-size", type=int, default=512)
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--json", type=Path, help="write the measurements here too")
+    parser.add_argument("--case", help=argparse.SUPPRESS)  # a child process: the case as JSON
+    return parser.parse_args(arguments)
+
+
+def peak_resident_mib() -> float | None:
+    """Peak resident memory of this process; None on Windows, which has no `resource`."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
+
+
+def measure(case: dict) -> dict:
+    """Load the model, upscale a synthetic image to case["side"] pixels, and report."""
+    import torch
+    from PIL import Image
+
+    from fluxsr import FluxSRPipeline
+
+    if case["threads"]:
+        torch.set_num_threads(case["threads"])
+    on_cuda = case["device"].startswith("cuda")
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[case["dtype"]]
+    pipe = FluxSRPipeline.from_pretrained(case["model"], device=case["device"], dtype=dtype)
+    times = []
+    if case["side"]:
+        side = case["side"] // 4
+        image = Image.effect_noise((side, side), 40).convert("RGB")
+        for _ in range(case["runs"] + (case["runs"] > 1)):
+            start = time.perf_counter()
+            pipe(image, scale=4, tile_size=case["tile_size"])  # a PIL image: it is back on the CPU
+            times.append(time.perf_counter() - start)
+        times = sorted(times[1:] or times)
+    return {
+        **case,
+        "seconds": times[len(times) // 2] if times else None,
+        "resident_mib": peak_resident_mib(),
+        "cuda_mib": torch.cuda.max_memory_allocated() / 2**20 if on_cuda else None,
+        "torch": torch.__version__,
+        "used_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if on_cuda else None,
+    }
+
+
+def in_fresh_process(case: dict) -> dict:
+    """Peak memory never falls within a process, so each case gets one.
+
+    Linux may count the parent's peak at the fork as the child's: this parent imports no torch.
+    """
+    command = [sys.executable, str(Path(__file__).resolve()), "--case", json.dumps(case)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise SystemExit(f"error: {case['dtype']} at {case['side']} px failed: {last}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def cpu_name() -> str:
+    """Model name of the processor, as far as the system tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def cases(options: argparse.Namespace) -> list[dict]:
+    shared = {
+        "model": options.model,
+        "device": options.device,
+        "threads": options.threads,
+        "tile_size": options.tile_size,
+    }
+    return [
+        {
+            **shared,
+            "dtype": dtype,
+            "side": side,
+            "runs": options.runs if side <= options.timed_side else 1,
+        }
+        for dtype in options.dtypes
+        for side in (0, *options.sizes)
+    ]
+
+
+def table(results: list[dict]) -> str:
+    def cell(value: float | None, digits: int) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    lines = [
+        "| output | dtype | seconds | runs | peak resident MiB | peak CUDA MiB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in results:
+        side = f"{row['side']}x{row['side']}" if row["side"] else "idle"
+        runs = row["runs"] if row["side"] else "-"
+        lines.append(
+            f"| {side} | {row['dtype']} | {cell(row['seconds'], 2)} | {runs} "
+            f"| {cell(row['resident_mib'], 0)} | {cell(row['cuda_mib'], 0)} |"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    if options.case:
+        print(json.dumps(measure(json.loads(options.case))))
+        return 0
+    results = []
+    for case in cases(options):
+        results.append(in_fresh_process(case))
+        print(f"{len(results)}/{len(cases(options))} done", file=sys.stderr)
+    first = results[0]
+    print(
+        f"model {options.model}, tiles of {options.tile_size}, torch {first['torch']}, "
+        f"{first['gpu'] or cpu_name()}, {first['used_threads']} threads, {platform.system()}"
+    )
+    print(table(results))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
