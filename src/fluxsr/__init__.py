@@ -1,0 +1,27 @@
+"""fluxsr: one-step x4 super-resolution by Flow Trajectory Distillation (FluxSR, arXiv 2502.01993).
+
+Importing this package does nothing else: torch and diffusers are imported when one of the names
+below is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fluxsr.pipeline import FluxSRPipeline, upscale
+
+__version__ = "0.1.0"
+__all__ = ["FluxSRPipeline", "__version__", "upscale"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("FluxSRPipeline", "upscale"):
+        from fluxsr import pipeline
+
+        return getattr(pipeline, name)
+    raise AttributeError(f"module 'fluxsr' has no attribute '{name}'; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

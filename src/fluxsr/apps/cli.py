@@ -1,0 +1,174 @@
+"""``fluxsr``: the command line.
+
+torch and diffusers are imported inside the commands, so that ``fluxsr --help`` is instant.
+Exit codes: 0 all done, 1 something failed (each failure is one line), 2 wrong usage, 130 stopped.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fluxsr import __version__
+from fluxsr.apps import train_cli
+from fluxsr.apps.about import lines, reported
+from fluxsr.apps.jobs import Plan, plan
+
+app = typer.Typer(
+    help="One-step super-resolution of photographs (FluxSR).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a bug's trace as Python prints it can be pasted
+)
+app.add_typer(train_cli.train, name="train")
+app.add_typer(train_cli.pairs, name="pairs")
+
+
+class Format(str, Enum):
+    png = "png"
+    jpg = "jpg"
+    webp = "webp"
+    tif = "tif"
+    bmp = "bmp"
+
+
+class ColorFix(str, Enum):
+    wavelet = "wavelet"
+    adain = "adain"
+    none = "none"
+
+
+class Dtype(str, Enum):
+    auto = "auto"
+    bf16 = "bf16"
+    fp16 = "fp16"
+    fp32 = "fp32"
+
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")  # imaging/io.py's FORMATS
+
+Model = Annotated[str, typer.Option(help="'bundled', a folder in diffusers layout, or a Hub id.")]
+Adapter = Annotated[
+    str | None,
+    typer.Option(help="Adapter folder or Hub id; by default what the model has."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps or xpu.")]
+DtypeOption = Annotated[Dtype, typer.Option(help="Number format of the model.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Stop at the first error, with its trace.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"fluxsr {__version__}")
+        raise typer.Exit()
+
+
+@app.command()
+def upscale(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder; for one input also a file name.")
+    ],
+    model: Model = "bundled",
+    adapter: Adapter = None,
+    scale: Annotated[float, typer.Option(min=1, max=8, help="Enlargement; trained at 4.")] = 4,
+    strength: Annotated[
+        float | None,
+        typer.Option(min=0, max=2, help="Share of the step: 0 none, 1 full; else the model's."),
+    ] = None,
+    tile_size: Annotated[
+        int, typer.Option(min=64, help="Largest tile, output pixels; smaller takes less memory.")
+    ] = 512,
+    tile_overlap: Annotated[
+        int, typer.Option(min=0, help="Least overlap of tiles, output pixels.")
+    ] = 64,
+    color_fix: Annotated[
+        ColorFix, typer.Option(help="How the output gets the input's colours.")
+    ] = ColorFix.wavelet,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes on the same machine.")] = 0,
+    dtype: DtypeOption = Dtype.auto,
+    device: Device = "auto",
+    format: Annotated[
+        Format | None,
+        typer.Option(help="Of the outputs in a folder; png if not given."),
+    ] = None,
+    suffix: Annotated[str, typer.Option(help="Added to output names, such as _x4.")] = "",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite/--skip-existing", help="Redo outputs that exist, or not.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Upscale images. Finished outputs are skipped; a bad file does not stop the others."""
+    if tile_overlap > tile_size // 2:
+        raise typer.BadParameter(
+            f"{tile_overlap} is more than half of --tile-size {tile_size}",
+            param_hint="--tile-overlap",
+        )
+    work = planned(inputs, output, format.value if format else None, suffix)
+    with reported(debug):
+        from fluxsr.apps.batch import Options, run
+
+        options = Options(
+            model=model,
+            adapter=adapter,
+            device=device,
+            dtype=dtype.value,
+            scale=scale,
+            strength=strength,
+            tile_size=tile_size,
+            tile_overlap=tile_overlap,
+            color_fix=color_fix.value,
+            seed=seed,
+        )
+        report = run(work, options, overwrite=overwrite, debug=debug)
+    raise typer.Exit(1 if report.bad else 0)
+
+
+@app.command()
+def info(
+    model: Model = "bundled",
+    adapter: Adapter = None,
+    device: Device = "auto",
+    dtype: DtypeOption = Dtype.auto,
+    debug: Debug = False,
+) -> None:
+    """Print model, device and versions; paste it into a bug report."""
+    with reported(debug):
+        for line in lines(model, adapter, device, dtype.value):
+            typer.echo(line)
+
+
+def planned(inputs: list[str], output: Path, format: str | None, suffix: str) -> Plan:
+    """The plan of a command line.
+
+    Raises:
+        typer.BadParameter: options that contradict each other.
+    """
+    if Path(suffix).name != suffix:
+        raise typer.BadParameter(f"'{suffix}' is no part of a file name", param_hint="--suffix")
+    as_file = output.suffix.lower() in ENDINGS and not output.is_dir()
+    if as_file and format is not None and f".{format}" != output.suffix.lower():
+        raise typer.BadParameter(
+            f"'{format}', but -o is {output.name}; leave one of them out", param_hint="--format"
+        )
+    work = plan(inputs, output, as_file=as_file, ending=f".{format or 'png'}", suffix=suffix)
+    if as_file and len(work.jobs) + len(work.bad) > 1:
+        raise typer.BadParameter(
+            f"{output} is a file name, but there are {len(work.jobs) + len(work.bad)} inputs; "
+            "name a folder",
+            param_hint="-o",
+        )
+    return work
+
+
+def main() -> None:
+    """The console script; whatever command it is, errors of ours are one line."""
+    with reported("--debug" in sys.argv):
+        app(prog_name="fluxsr")

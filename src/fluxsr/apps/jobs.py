@@ -1,0 +1,191 @@
+"""Which files a command reads and where each result goes; no pixel is touched here.
+
+Only the standard library: ``fluxsr upscale`` plans, and reports what is missing, before torch is
+loaded.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+READABLE = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp"),
+    *(".gif", ".ppm", ".pgm", ".pnm", ".avif", ".jp2", ".tga"),
+)
+"""Endings taken for images inside folders and globs; a file named outright is tried in any case."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """An input file.
+
+    Attributes:
+        path: the file.
+        inside: its path below the folder that was named, which the output keeps.
+        named: whether the user named this very file.
+    """
+
+    path: Path
+    inside: Path
+    named: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    source: Path
+    target: Path
+
+
+@dataclass
+class Plan:
+    """What to do, and what cannot be done.
+
+    Attributes:
+        jobs: in the order of the inputs, no target twice.
+        bad: (input, reason) of inputs that give no job.
+        notes: lines that tell of renamed outputs.
+    """
+
+    jobs: list[Job] = field(default_factory=list)
+    bad: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def find(
+    inputs: Iterable[str], leave_out: Path | None = None
+) -> tuple[list[Found], list[tuple[str, str]]]:
+    """Expand files, folders (with all below them) and globs.
+
+    Args:
+        inputs: as typed; a path that exists is taken literally, even with a ``*`` in its name.
+        leave_out: the output folder: files below it are not inputs, unless it holds the inputs
+            themselves.
+
+    Returns:
+        Files, each once, and (input, reason) of inputs that lead to none.
+    """
+    found: dict[str, Found] = {}
+    bad: list[tuple[str, str]] = []
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            entries = _below(path, leave_out)
+            reason = f"no image in this folder (endings looked for: {' '.join(READABLE)})"
+        elif path.exists():
+            entries, reason = [Found(path, Path(path.name), True)], ""
+        else:
+            wild = any(c in text for c in "*?[")
+            entries = _matches(text, leave_out) if wild else []
+            reason = "nothing matches this pattern" if wild else "no such file or folder"
+        if not entries:
+            bad.append((text, reason))
+        for entry in entries:
+            found.setdefault(os.path.realpath(entry.path), entry)
+    return list(found.values()), bad
+
+
+def _below(folder: Path, leave_out: Path | None) -> list[Found]:
+    root = None if leave_out is None else leave_out.resolve()
+    if root in (folder.resolve(), *folder.resolve().parents):
+        root = None  # outputs among the inputs, or above them: the folder itself is meant
+    return [
+        Found(path, path.relative_to(folder), False)
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in READABLE
+        and not path.name.startswith(".")  # macOS leaves ._a.jpg beside a.jpg on foreign disks
+        and path.is_file()
+        and (root is None or root not in path.resolve().parents)
+    ]
+
+
+def _matches(pattern: str, leave_out: Path | None) -> list[Found]:
+    entries: list[Found] = []
+    for path in map(Path, sorted(glob.glob(pattern, recursive=True))):
+        if path.is_dir() and "**" not in pattern:  # ** lists the files below by itself
+            entries += _below(path, leave_out)
+        elif path.is_file() and path.suffix.lower() in READABLE:
+            entries.append(Found(path, Path(path.name), False))
+    return entries
+
+
+def plan(
+    inputs: Sequence[str], output: Path, *, as_file: bool, ending: str = ".png", suffix: str = ""
+) -> Plan:
+    """Pair every input with its output.
+
+    Where several inputs would share an output, each gets its own ending, then its folder, and in
+    the end a mark of its path into the name: a.jpg and a.png become a.jpg.png and a.png.png. An
+    input found in a folder that is the output of another one (of an earlier run) is left out.
+
+    Args:
+        inputs: files, folders, globs.
+        output: a folder, or a file with ``as_file``.
+        as_file: whether output is the name of the one result.
+        ending: of the outputs, with its dot.
+        suffix: put between name and ending.
+    """
+    found, bad = find(inputs, None if as_file else output)
+    result = Plan(bad=bad)
+    if as_file:
+        targets = {entry.path: output for entry in found}
+    else:
+        targets, result.notes = _targets(found, output, ending, suffix)
+    own = {_key(entry.path): entry for entry in found}
+    outputs = {_key(target): source for source, target in targets.items()}
+    for entry in found:
+        target = targets[entry.path]
+        maker = outputs.get(_key(entry.path))
+        if not entry.named and maker is not None and maker != entry.path:
+            continue  # an earlier run's result
+        victim = own.get(_key(target))
+        if victim is not None and (victim.named or victim.path == entry.path):
+            reason = f"the output {target} would replace an input; choose another -o or a --suffix"
+            result.bad.append((str(entry.path), reason))
+            continue
+        result.jobs.append(Job(entry.path, target))
+    return result
+
+
+def _targets(
+    found: Sequence[Found], output: Path, ending: str, suffix: str
+) -> tuple[dict[Path, Path], list[str]]:
+    levels = {entry.path: 0 for entry in found}
+    first: dict[str, list[Found]] = {}
+    for _ in range(4):
+        groups: dict[str, list[Found]] = defaultdict(list)
+        for entry in found:
+            groups[_key(_name(entry, output, ending, suffix, levels[entry.path]))].append(entry)
+        clashes = {key: group for key, group in groups.items() if len(group) > 1}
+        first = first or clashes
+        for entry in (entry for group in clashes.values() for entry in group):
+            levels[entry.path] = min(levels[entry.path] + 1, 3)
+    targets = {
+        entry.path: _name(entry, output, ending, suffix, levels[entry.path]) for entry in found
+    }
+    notes = [
+        f"{', '.join(str(e.path) for e in group)} would share one output; "
+        f"writing {', '.join(targets[e.path].name for e in group)}"
+        for group in first.values()
+    ]
+    return targets, notes
+
+
+def _name(entry: Found, output: Path, ending: str, suffix: str, level: int) -> Path:
+    stem = entry.path.stem if level == 0 else entry.path.name
+    if level == 2:
+        stem = f"{entry.path.resolve().parent.name}_{stem}"
+    if level == 3:
+        mark = hashlib.sha256(os.path.realpath(entry.path).encode()).hexdigest()[:8]
+        stem = f"{stem}_{mark}"
+    return output / entry.inside.with_name(f"{stem}{suffix}{ending}")
+
+
+def _key(path: Path) -> str:
+    # Windows and macOS take A.png and a.png for one file
+    return os.path.realpath(path).casefold()

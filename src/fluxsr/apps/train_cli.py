@@ -1,0 +1,67 @@
+"""``fluxsr train STAGE`` and ``fluxsr pairs``: every stage of the recipe is a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+RecipeOption = Annotated[Path, typer.Option("--recipe", help="YAML file, see recipes/.")]
+OutOption = Annotated[Path, typer.Option("--out", help="Folder of checkpoints, logs and results.")]
+Overrides = Annotated[Optional[list[str]], typer.Argument(help="key=value, e.g. run.steps=100")]  # noqa: UP045
+
+train = typer.Typer(help="Train a stage from its recipe; run again to resume.", no_args_is_help=True)
+pairs = typer.Typer(help="Make teacher pairs; run again to resume.", no_args_is_help=True)
+
+
+def _run(stage: str, recipe: Path, out: Path, overrides: list[str] | None) -> None:
+    from fluxsr import recipe as recipes
+    from fluxsr.training import distillation, stages
+    from fluxsr.training.config import STAGES
+
+    config = recipes.load(STAGES[stage], recipe, overrides or [])
+    runs = {
+        "autoencoder": stages.train_autoencoder,
+        "perceptual": stages.train_perceptual,
+        "teacher": stages.train_teacher,
+        "pairs": stages.make_pairs,
+        "distill": distillation.train_distill,
+    }
+    runs[stage](config, out)
+
+
+@train.command()
+def autoencoder(recipe: RecipeOption, out: OutOption, overrides: Overrides = None) -> None:
+    """Stage 1: the autoencoder, on clean photographs."""
+    _run("autoencoder", recipe, out, overrides)
+
+
+@train.command()
+def perceptual(recipe: RecipeOption, out: OutOption, overrides: Overrides = None) -> None:
+    """Stage 2: the feature network of the perceptual distance."""
+    _run("perceptual", recipe, out, overrides)
+
+
+@train.command()
+def teacher(recipe: RecipeOption, out: OutOption, overrides: Overrides = None) -> None:
+    """Stage 3: the flow-matching teacher."""
+    _run("teacher", recipe, out, overrides)
+
+
+@train.command()
+def distill(recipe: RecipeOption, out: OutOption, overrides: Overrides = None) -> None:
+    """Stage 5: Flow Trajectory Distillation of the one-step student."""
+    _run("distill", recipe, out, overrides)
+
+
+@pairs.command()
+def invert(recipe: RecipeOption, out: OutOption, overrides: Overrides = None) -> None:
+    """Stage 4: the teacher's own noise of photographs."""
+    _run("pairs", recipe, out, [*(overrides or []), "mode=invert"])
+
+
+@pairs.command()
+def sample(recipe: RecipeOption, out: OutOption, overrides: Overrides = None) -> None:
+    """Stage 4: latents that the teacher paints from noise."""
+    _run("pairs", recipe, out, [*(overrides or []), "mode=sample"])

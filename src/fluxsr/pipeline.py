@@ -1,0 +1,223 @@
+"""The road of inference: image -> LR latent -> one step -> HR image, in tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, ImagePipelineOutput
+from PIL import Image
+from torch import Tensor
+
+from fluxsr import flow
+from fluxsr.backbone import latents, loading
+from fluxsr.backbone.adapter import AdapterConfig
+from fluxsr.backbone.prompts import FixedPrompt
+from fluxsr.backbone.velocity import velocity
+from fluxsr.errors import InputError
+from fluxsr.imaging import color, inputs, io, resize, tiles
+
+LEAST_SIDE = 16  # one token; smaller images hold nothing to enlarge
+OUTPUT_TYPES = ("pil", "pt", "np")
+
+
+class FluxSRPipeline(DiffusionPipeline):
+    """One-step super-resolution; a diffusers pipeline of two modules, without text encoders.
+
+    Args:
+        transformer: FluxTransformer2DModel, its LoRA fused.
+        vae: AutoencoderKL.
+        prompt: the fixed condition of all images.
+        config: t_l, strength and guidance of the model; kept as ``adapter_config``, because
+            diffusers has a ``config`` of its own.
+        name: what the model is called in messages.
+    """
+
+    model_cpu_offload_seq = "vae->transformer->vae"
+
+    # prompt and config have defaults only because diffusers takes arguments without one for modules
+    def __init__(
+        self,
+        transformer: Any,
+        vae: Any,
+        prompt: FixedPrompt | None = None,
+        config: AdapterConfig | None = None,
+        name: str = "",
+    ) -> None:
+        super().__init__()
+        if prompt is None or config is None:
+            raise InputError("FluxSRPipeline needs a prompt and a config; see from_pretrained")
+        self.register_modules(transformer=transformer, vae=vae)
+        self.prompt = prompt
+        self.adapter_config = config
+        self.name = name
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        model: str | Path = "bundled",
+        *,
+        adapter: str | Path | bool | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> FluxSRPipeline:
+        """Load a model, its adapter fused, ready to run.
+
+        Args:
+            model: "bundled", a folder in diffusers layout, or a Hub id.
+            adapter: folder or Hub id; None takes what comes with the model.
+            device: "auto" takes the first there is of cuda, xpu, mps, cpu.
+            dtype: "auto", "bf16", "fp16" or "fp32".
+
+        Raises:
+            ModelError: a model or adapter that cannot be used.
+        """
+        target = loading.best_device(device)
+        backbone = loading.load(
+            model, adapter=adapter, device=target, dtype=loading.best_dtype(target, dtype)
+        )
+        return cls(
+            backbone.transformer, backbone.vae, backbone.prompt, backbone.config, backbone.name
+        )
+
+    @torch.no_grad()  # not inference_mode: its tensors could not be worked on by the caller
+    def __call__(
+        self,
+        image: Any,
+        scale: float = 4,
+        *,
+        strength: float | None = None,
+        tile_size: int = 512,
+        tile_overlap: int = 64,
+        batch_size: int | None = None,
+        color_fix: str = "wavelet",
+        generator: torch.Generator | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Any:
+        """Enlarge one image or several, each on its own.
+
+        The model works at the target size, on the bicubic enlargement of the image, whatever the
+        scale; it was trained at x4, where it is at its best.
+
+        Args:
+            image: PIL image; array (H,W,3) or (B,H,W,3), uint8 or float in [0,1]; tensor (3,H,W) or
+                (B,3,H,W), float in [0,1]; or a list of these. Sides of 16 pixels or more.
+            scale: 1 to 8; the target's sides are rounded to whole pixels.
+            strength: share of the step, 0 to 1 (more exaggerates); None takes the model's own.
+            tile_size: largest tile that autoencoder and transformer see, in output pixels.
+            tile_overlap: least overlap of tiles, in output pixels.
+            batch_size: tiles per forward pass; None takes 1 on a CPU and 4 elsewhere.
+            color_fix: "wavelet", "adain" or "none"; see imaging/color.py.
+            generator: for the convention's sake; the one step draws no random number.
+            output_type: "pil", "pt" (B,3,H,W) or "np" (B,H,W,3), both float32 in [0,1]. Images of
+                different sizes come as a list.
+            return_dict: False returns ``(images,)``.
+            progress: called with (tiles done, tiles in all) of the image at hand.
+
+        Raises:
+            InputError: an image or an argument that cannot be used.
+
+        Returns:
+            diffusers' ImagePipelineOutput, whose ``images`` has one entry per image.
+        """
+        if output_type not in OUTPUT_TYPES:
+            raise InputError(
+                f"output_type is '{output_type}'; choose one of {', '.join(OUTPUT_TYPES)}"
+            )
+        if color_fix not in color.METHODS:
+            raise InputError(
+                f"color_fix is '{color_fix}'; choose one of {', '.join(color.METHODS)}"
+            )
+        strength = self.adapter_config.strength if strength is None else strength
+        if batch_size is None:
+            batch_size = 1 if self._execution_device.type == "cpu" else 4
+
+        outputs: list[Any] = []
+        for lr in inputs.tensors(image):  # (1,3,h,w)
+            size = resize.scaled_size(*_checked(lr), scale)
+            lr_up = resize.bicubic(lr, size)  # (1,3,H,W)
+            tiling = tiles.grid(*size, tile_size, tile_overlap, latents.pixel_multiple(self.vae))
+            hr = tiles.stream(
+                lr_up,
+                lambda batch: self.one_step(batch, strength),
+                tiling,
+                batch_size=batch_size,
+                progress=progress,
+            )
+            outputs.append(_as(output_type, color.fix_(hr, lr_up, color_fix)))
+        images = outputs if output_type == "pil" else _stacked(outputs)
+        return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    @torch.inference_mode()
+    def one_step(self, lr_up: Tensor, strength: float = 1.0) -> Tensor:
+        """Images in one piece: x_hat = VAE.decode(z_l - strength t_l v(z_l, t_l)) (method.md, 4).
+
+        Args:
+            lr_up: (B,3,H,W), RGB in [0,1], sides multiples of ``latents.pixel_multiple``.
+            strength: share of the step.
+
+        Returns:
+            (B,3,H,W), float32, about [0,1], on the model's device.
+        """
+        t_l, guidance = self.adapter_config.t_l, self.adapter_config.guidance
+        z_l = latents.encode(self.vae, lr_up.to(self._execution_device))
+        v = velocity(self.transformer, z_l, t_l, self.prompt, guidance)
+        return latents.decode(self.vae, flow.one_step(z_l, v, t_l, strength))
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:  # type: ignore[override]
+        """Write a folder that ``from_pretrained`` and ``--model`` take; options are diffusers'."""
+        super().save_pretrained(str(save_directory), **options)
+        loading.save(
+            loading.Backbone(
+                self.transformer, self.vae, self.prompt, self.adapter_config, self.name
+            ),
+            save_directory,
+        )
+
+
+def upscale(image: Any, **options: Any) -> Image.Image:
+    """Enlarge one image with the bundled model, which is loaded once.
+
+    Args:
+        image: a path, or an image as ``FluxSRPipeline`` takes it.
+        options: those of ``FluxSRPipeline.__call__``.
+
+    Raises:
+        InputError: an image or an argument that cannot be used.
+    """
+    if isinstance(image, (str, Path)):
+        image = io.read(image).image
+    return _bundled()(image, **{**options, "output_type": "pil"}).images[0]
+
+
+@lru_cache(maxsize=1)
+def _bundled() -> FluxSRPipeline:
+    return FluxSRPipeline.from_pretrained("bundled")
+
+
+def _checked(lr: Tensor) -> tuple[int, int]:
+    height, width = lr.shape[-2:]
+    if min(height, width) < LEAST_SIDE:
+        raise InputError(
+            f"image is {width}x{height} pixels; sides of {LEAST_SIDE} or more are needed"
+        )
+    return height, width
+
+
+def _as(output_type: str, image: Tensor) -> Any:
+    if output_type == "pil":
+        return io.to_pil(image)
+    image = image.clamp_(0, 1)
+    return image if output_type == "pt" else image.permute(0, 2, 3, 1).numpy()
+
+
+def _stacked(images: list[Any]) -> Any:
+    if len({image.shape for image in images}) != 1:
+        return images
+    return torch.cat(images) if isinstance(images[0], Tensor) else np.concatenate(images)

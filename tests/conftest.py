@@ -1,0 +1,95 @@
+"""Tiny random models of the real classes: the code path of FLUX.1-dev with small configs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+LATENTS = 4
+TEXT = 16
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # tiny operations: a second thread only waits
+
+
+def tiny_transformer(seed: int = 0, guidance_embeds: bool = False) -> Any:
+    """FluxTransformer2DModel, 1 double + 1 single block, one head of 16."""
+    from diffusers import FluxTransformer2DModel
+
+    torch.manual_seed(seed)
+    return FluxTransformer2DModel(
+        in_channels=4 * LATENTS,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=1,
+        joint_attention_dim=TEXT,
+        pooled_projection_dim=TEXT,
+        guidance_embeds=guidance_embeds,
+        axes_dims_rope=(4, 6, 6),
+    ).eval()
+
+
+def tiny_vae(seed: int = 0) -> Any:
+    """AutoencoderKL, four levels of width 8, factor 8 as FLUX's."""
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(seed)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8,) * 4,
+        layers_per_block=1,
+        latent_channels=LATENTS,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        scaling_factor=0.3611,
+        shift_factor=0.1159,
+    ).eval()
+
+
+@pytest.fixture(scope="session")
+def transformer() -> Any:
+    return tiny_transformer()
+
+
+@pytest.fixture(scope="session")
+def vae() -> Any:
+    return tiny_vae()
+
+
+@pytest.fixture(scope="session")
+def prompt() -> Any:
+    from fluxsr.backbone.prompts import random_prompt
+
+    return random_prompt(3, TEXT, torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="session")
+def adapter_config() -> Any:
+    from fluxsr.backbone.adapter import AdapterConfig
+
+    return AdapterConfig(t_l=0.25, strength=1.0)
+
+
+@pytest.fixture(scope="session")
+def pipeline(transformer: Any, vae: Any, prompt: Any, adapter_config: Any) -> Any:
+    """FluxSRPipeline of the tiny models, float32, on the CPU."""
+    from fluxsr.pipeline import FluxSRPipeline
+
+    return FluxSRPipeline(transformer, vae, prompt, adapter_config, name="tiny")
+
+
+@pytest.fixture(scope="session")
+def model_folder(pipeline: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny pipeline saved as a model folder; read only."""
+    folder = tmp_path_factory.mktemp("model")
+    pipeline.save_pretrained(folder)
+    return folder

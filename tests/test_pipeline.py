@@ -1,0 +1,199 @@
+"""The pipeline: sizes, types, tiles, and that it is the method's one step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import fluxsr
+from fluxsr import flow
+from fluxsr.backbone import latents
+from fluxsr.backbone.velocity import velocity
+from fluxsr.errors import InputError
+from fluxsr.imaging.resize import bicubic
+
+
+def photograph(width: int = 20, height: int = 16, seed: int = 0) -> torch.Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def test_one_tile_is_the_formula(pipeline: Any) -> None:
+    lr = photograph(16, 16)
+    lr_up = bicubic(lr, (64, 64))
+    with torch.no_grad():
+        z_l = latents.encode(pipeline.vae, lr_up)
+        v = velocity(pipeline.transformer, z_l, 0.25, pipeline.prompt)
+        expected = latents.decode(pipeline.vae, flow.one_step(z_l, v, 0.25, 0.5)).clamp(0, 1)
+    out = pipeline(lr, strength=0.5, color_fix="none", output_type="pt").images
+    torch.testing.assert_close(out, expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "expected"),
+    [
+        ((16, 16), 1, (16, 16)),
+        ((16, 16), 4, (64, 64)),
+        ((17, 33), 4, (68, 132)),
+        ((21, 16), 1.7, (36, 27)),
+        ((16, 16), 8, (128, 128)),
+        ((300, 16), 1, (300, 16)),
+    ],
+)
+def test_any_size_any_scale(
+    pipeline: Any, size: tuple[int, int], scale: float, expected: tuple[int, int]
+) -> None:
+    out = pipeline(io_image(*size), scale, tile_size=64, tile_overlap=16).images[0]
+    assert out.size == expected and out.mode == "RGB"
+
+
+def io_image(width: int, height: int) -> Image.Image:
+    pixels = photograph(width, height)[0].permute(1, 2, 0)
+    return Image.fromarray((pixels * 255).byte().numpy())
+
+
+def test_input_and_output_types_agree(pipeline: Any) -> None:
+    picture = io_image(20, 16)
+    array = np.asarray(picture)
+    tensor = torch.from_numpy(array / np.float32(255)).permute(2, 0, 1)
+    expected = np.asarray(pipeline(picture).images[0])
+    for image in (array, array[None], array / np.float32(255), tensor, tensor[None], [picture]):
+        assert np.array_equal(np.asarray(pipeline(image).images[0]), expected)
+    as_tensor = pipeline(picture, output_type="pt").images
+    as_array = pipeline(picture, output_type="np", return_dict=False)[0]
+    assert as_tensor.shape == (1, 3, 64, 80) and as_array.shape == (1, 64, 80, 3)
+    assert as_tensor.min() >= 0 and as_tensor.max() <= 1
+    assert np.array_equal((as_array * 255).round().astype(np.uint8)[0], expected)
+
+
+def test_images_of_a_batch_do_not_see_each_other(pipeline: Any) -> None:
+    first, second = photograph(), photograph(24, 18, seed=1)
+    both = pipeline([first, second], output_type="pt").images
+    torch.testing.assert_close(both[1], pipeline(second, output_type="pt").images)
+    stacked = pipeline(torch.cat([first, first]), output_type="pt").images
+    assert stacked.shape == (2, 3, 64, 80) and torch.equal(stacked[0], stacked[1])
+
+
+def test_no_module_sees_more_than_a_tile(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Size] = []
+    encode = latents.encode
+    monkeypatch.setattr(latents, "encode", lambda vae, x: seen.append(x.shape) or encode(vae, x))
+    pipeline(photograph(50, 40), tile_size=64, tile_overlap=16, batch_size=3)
+    assert len({shape[2:] for shape in seen}) == 1, "tiles are equal"
+    assert all(max(shape[2:]) <= 64 and shape[0] <= 3 for shape in seen)
+    assert len(seen) > 1
+
+
+def test_batching_tiles_changes_nothing_but_rounding(pipeline: Any) -> None:
+    options: dict[str, Any] = {"tile_size": 64, "tile_overlap": 16, "output_type": "pt"}
+    one = pipeline(photograph(40, 30), batch_size=1, **options).images
+    five = pipeline(photograph(40, 30), batch_size=5, **options).images
+    torch.testing.assert_close(one, five, rtol=0, atol=1e-4)
+
+
+def test_same_seed_same_bytes(pipeline: Any) -> None:
+    runs = [
+        pipeline(
+            photograph(), output_type="np", generator=torch.Generator().manual_seed(3)
+        ).images.tobytes()
+        for _ in range(2)
+    ]
+    assert runs[0] == runs[1]
+
+
+def test_output_carries_no_graph_and_progress_arrives(pipeline: Any) -> None:
+    seen: list[tuple[int, int]] = []
+    out = pipeline(
+        photograph(), output_type="pt", progress=lambda done, total: seen.append((done, total))
+    )
+    assert not out.images.requires_grad and not out.images.is_inference()
+    assert seen == [(1, 1)]
+
+
+def test_strength_none_is_the_models_own(pipeline: Any) -> None:
+    given = pipeline(photograph(), strength=1.0, output_type="pt").images
+    torch.testing.assert_close(pipeline(photograph(), output_type="pt").images, given)
+    gentle = pipeline(photograph(), strength=0.2, output_type="pt").images
+    assert not torch.equal(gentle, given)
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "words"),
+    [
+        (photograph(15, 40), {}, "15x40 pixels; sides of 16 or more"),
+        (photograph(), {"scale": 9}, "scale is 9"),
+        (photograph(), {"color_fix": "lab"}, "color_fix is 'lab'"),
+        (photograph(), {"output_type": "jpg"}, "output_type is 'jpg'"),
+        (photograph(), {"tile_size": 8}, "tile_size is 8"),
+        (photograph() * 255, {}, r"values from .* expected RGB in \[0,1\]"),
+        (photograph() * float("nan"), {}, r"expected RGB in \[0,1\]"),
+        (photograph()[:, :1], {}, r"shape \(1, 1, 16, 20\)"),
+        ("photo.jpg", {}, "image is a str"),
+    ],
+)
+def test_unusable_input_is_an_input_error(
+    pipeline: Any, image: Any, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        pipeline(image, **options)
+
+
+def test_needs_prompt_and_config(pipeline: Any) -> None:
+    with pytest.raises(InputError, match="needs a prompt and a config"):
+        fluxsr.FluxSRPipeline(pipeline.transformer, pipeline.vae)
+
+
+def test_saved_and_loaded_it_is_the_same(pipeline: Any, model_folder: Path) -> None:
+    assert {"transformer", "vae", "model_index.json"} <= {p.name for p in model_folder.iterdir()}
+    loaded = fluxsr.FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="fp32")
+    assert loaded.adapter_config.t_l == pipeline.adapter_config.t_l
+    torch.testing.assert_close(
+        loaded(photograph(), output_type="pt").images,
+        pipeline(photograph(), output_type="pt").images,
+        rtol=0,
+        atol=1e-4,
+    )
+
+
+def test_loaded_it_is_folded_and_saves_again(model_folder: Path, tmp_path: Path) -> None:
+    load = fluxsr.FluxSRPipeline.from_pretrained
+    once = load(model_folder, device="cpu", dtype="fp32")
+    once.save_pretrained(tmp_path)
+    again = load(tmp_path, device="cpu", dtype="fp32")
+    assert type(again.transformer).__name__ == "FoldedFluxTransformer2DModel"
+    torch.testing.assert_close(
+        again(photograph(), output_type="pt").images, once(photograph(), output_type="pt").images
+    )
+
+
+def test_runs_in_bfloat16(pipeline: Any, model_folder: Path) -> None:
+    half = fluxsr.FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="bf16")
+    assert half.transformer.dtype == half.vae.dtype == torch.bfloat16
+    difference = half(photograph(), output_type="pt").images
+    difference -= pipeline(photograph(), output_type="pt").images
+    assert difference.abs().mean() < 0.01
+
+
+def test_upscale_loads_the_bundled_model_once(
+    pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fluxsr import pipeline as module
+
+    asked: list[str] = []
+    monkeypatch.setattr(
+        module.FluxSRPipeline, "from_pretrained", lambda model: asked.append(model) or pipeline
+    )
+    module._bundled.cache_clear()
+    io_image(20, 16).save(tmp_path / "a.png")
+    try:
+        from_path = fluxsr.upscale(tmp_path / "a.png", scale=2)
+        from_image = fluxsr.upscale(io_image(20, 16), scale=2)
+    finally:
+        module._bundled.cache_clear()
+    assert asked == ["bundled"]
+    assert from_path.size == (40, 32)
+    assert np.array_equal(np.asarray(from_path), np.asarray(from_image))
