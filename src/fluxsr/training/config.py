@@ -1,0 +1,129 @@
+"""Options of every training stage: the dataclass is the default, the YAML schema and the help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass
+class RunConfig:
+    """What the loop needs, the same for every stage."""
+
+    steps: int = 1000  # optimiser steps in all
+    batch: int = 8  # images per step
+    crop: int = 128  # side of the training crop in HR pixels, a multiple of 16
+    optimizer: Literal["adamw", "muon"] = "adamw"  # muon: matrices and kernels by Muon, the rest by AdamW
+    lr: float = 3e-4  # peak learning rate of AdamW
+    muon_lr: float = 0.02  # peak learning rate of Muon's share
+    warmup: int = 50  # steps of linear warm-up; afterwards cosine to lr * lr_floor
+    lr_floor: float = 0.02  # share of the peak that is left at the last step
+    weight_decay: float = 0.0
+    clip: float = 1.0  # largest gradient norm, per parameter group
+    ema: float = 0.0  # decay of the weight average that is exported; 0 exports the weights themselves
+    seed: int = 0
+    precision: Literal["bf16", "fp32"] = "bf16"  # autocast type of the forward pass
+    device: str = "auto"
+    save_every: int = 500  # steps between checkpoints (and validations)
+    keep: int = 2  # checkpoints kept
+    log_every: int = 20  # steps between lines of metrics.jsonl
+
+
+@dataclass
+class DataConfig:
+    """Where the photographs are."""
+
+    shards: list[str] = field(default_factory=list)  # tar shards, folders or image files; globs allowed
+    validation: list[str] = field(default_factory=list)
+    limit: int = 0  # use only the first so many photographs; 0 uses all
+
+
+@dataclass
+class AutoencoderConfig:
+    """Stage 1: the autoencoder, on clean photographs only."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    widths: list[int] = field(default_factory=lambda: [32, 48, 96, 192])  # channels per level, full size first
+    layers: list[int] = field(default_factory=lambda: [0, 2, 2, 2])  # residual blocks per level
+    latent_channels: int = 32
+    latent_noise: float = 0.05  # fixed deviation of the posterior: the decoder learns to bear small errors
+    kl_weight: float = 1e-3  # weight of mean(mu^2)/2, the KL of such a posterior: latents stay near unit size
+    edge_weight: float = 0.5  # weight of the L1 distance between image gradients
+
+
+@dataclass
+class PerceptualConfig:
+    """Stage 2: a small feature network that learns to recognise degradations."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    widths: list[int] = field(default_factory=lambda: [32, 64, 96, 128])
+
+
+@dataclass
+class TeacherConfig:
+    """Stage 3: the flow-matching teacher, on photographs with one fixed prompt embedding."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    autoencoder: str = ""  # folder in which stage 1 wrote vae/
+    num_layers: int = 1  # double-stream blocks
+    num_single_layers: int = 3  # single-stream blocks
+    num_attention_heads: int = 3  # of 128 channels each, as in FLUX
+    text_tokens: int = 8
+    text_dim: int = 64
+    time_law: Literal["uniform", "logit_normal"] = "logit_normal"  # law of t; logit_normal is SD3's
+
+
+@dataclass
+class PairsConfig:
+    """Stage 4: teacher pairs, by inverting photographs or by sampling from noise."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    base: str = ""  # folder that stage 3 exported
+    mode: Literal["invert", "sample"] = "invert"
+    count: int = 0  # pairs to make; 0 inverts every photograph (sampling needs a number)
+    steps: int = 8  # steps of the solver
+    solver: Literal["euler", "midpoint"] = "euler"
+    window: int = 32  # side in latent pixels of what the teacher sees at a time
+    shard: int = 64  # pairs per shard: what a kill can lose
+    check: int = 16  # pairs whose round trip is reported
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["bf16", "fp32"] = "bf16"
+
+
+@dataclass
+class DistillConfig:
+    """Stage 5: Flow Trajectory Distillation of the one-step student."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    name: str = "tiny"  # what the adapter's config calls its base
+    base: str = ""  # folder that stage 3 exported: transformer, vae, fixed prompt
+    pairs: str = ""  # folder of teacher pairs (stage 4)
+    perceptual: str = ""  # folder that stage 2 exported, or "lpips" for the lpips package
+    degradation: str = "realesrgan"  # preset of fluxsr.degradation
+    t_l: float = 0.25  # time at which the LR latent enters (open in the paper)
+    guidance: float | None = None  # distilled guidance fed to the student; only for bases that embed one (open)
+    rank: int = 64  # the paper's rank
+    alpha: float = 64.0  # open in the paper; equal to the rank means scale 1
+    ftd_weight: float = 1.0
+    mse_weight: float = 1.0  # pixels in [-1, 1]
+    tv_lpips_weight: float = 1.0  # lambda_1, open in the paper
+    tv_gamma: float = 1.0  # gamma, open in the paper
+    adl_weight: float = 0.01  # lambda_2, open in the paper
+    adversarial_weight: float = 0.0  # off in the paper's recipe
+    adversarial_start: int = 0  # step at which the adversarial term sets in
+    critic_widths: list[int] = field(default_factory=lambda: [32, 64, 128])
+    eps_source: Literal["pair", "fresh"] = "pair"  # fresh Gaussian noise is the control
+
+
+STAGES: dict[str, type] = {
+    "autoencoder": AutoencoderConfig,
+    "perceptual": PerceptualConfig,
+    "teacher": TeacherConfig,
+    "pairs": PairsConfig,
+    "distill": DistillConfig,
+}

@@ -1,0 +1,127 @@
+"""Run stage 5 from its recipe: base, pairs and perceptual network in, a model folder with its adapter out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fluxsr import flow
+from fluxsr.backbone import latents
+from fluxsr.backbone.adapter import AdapterConfig, add_lora, save_lora
+from fluxsr.backbone.loading import Backbone, best_device, load_base, save_base
+from fluxsr.backbone.velocity import velocity
+from fluxsr.degradation import PRESETS, DegradationSettings, degrade
+from fluxsr.errors import InputError
+from fluxsr.evaluation.diagnostics import band_db, grid_db, grid_excess, peak16
+from fluxsr.evaluation.metrics import psnr_y, ssim_y
+from fluxsr.losses.features import feature_distance
+from fluxsr.pairs.store import PairStore
+from fluxsr.training import loop, pictures
+from fluxsr.training.config import DistillConfig
+from fluxsr.training.dataset import PairCrops, keyed_generator, read_photographs
+from fluxsr.training.stages import load_feature_network
+from fluxsr.training.steps.distill import DistillStage
+
+
+def train_distill(config: DistillConfig, out: Path) -> None:
+    """Train the student's LoRA and write ``out/model``, a folder that ``--model`` takes."""
+    device = best_device(config.run.device)
+    base = load_base(config.base, device=device, dtype=torch.float32)
+    base.config = AdapterConfig(
+        t_l=config.t_l, guidance=config.guidance, rank=config.rank, alpha=config.alpha, base=config.name
+    )
+    torch.manual_seed(config.run.seed)  # initial LoRA weights; peft takes no generator
+    add_lora(base.transformer, config.rank, config.alpha)
+    settings = _preset(config.degradation)
+    stage = DistillStage(config, base, _crops(config, base, settings), _distance(config.perceptual, device), device)
+    _, validation = read_photographs(config.data.validation)
+    photos = [photo[None, :, : photo.shape[1] // 16 * 16, : photo.shape[2] // 16 * 16] / 255 for photo in validation]
+    spoilt = [_enlarged(photo, settings, config.run.seed, index) for index, photo in enumerate(photos)]
+
+    def validate(step: int, _path: Path) -> dict[str, float]:
+        made = [step_image(base, image.to(device)).cpu() for image in spoilt]
+        rows = [[image[0] * 255 for image in images[:6]] for images in (spoilt, made, photos)]
+        pictures.sheet(out / f"validation-{step:06d}.png", rows)
+        pictures.curves(out)
+        return _scores(made, photos)
+
+    loop.run(stage, config.run, out, validate)
+    export(base, Path(out, "model"))
+
+
+def export(base: Backbone, folder: Path) -> None:
+    """Write a trained student: the base it stands on in bfloat16, and its LoRA beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_lora(base.transformer, folder)
+    base.transformer.unload_lora()
+    base.transformer.to(torch.bfloat16)
+    base.vae.to(torch.bfloat16)
+    save_base(base, folder)
+
+
+def _preset(name: str) -> DegradationSettings:
+    if name not in PRESETS:
+        raise InputError(f"degradation '{name}' is not known; choose from {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def _crops(config: DistillConfig, base: Backbone, settings: DegradationSettings) -> PairCrops:
+    """Photographs (or decoded samples) with their eps; the degradation is drawn afresh at every step."""
+    by_name = dict(zip(*read_photographs(config.data.shards, config.data.limit), strict=True))
+    photos, eps = [], []
+    for pair in PairStore(config.pairs):
+        photo = by_name.get(pair.name)
+        if photo is None:  # sampled by the teacher: the image is what its latent decodes to
+            with torch.no_grad():
+                z_0 = pair.z_0[None].float().to(next(base.vae.parameters()).device)
+                photo = (latents.decode(base.vae, z_0)[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+        photos.append(photo)
+        eps.append(pair.eps)
+    if not photos:
+        raise InputError(f"no pairs in {config.pairs or 'pairs (it is empty)'}; run `fluxsr pairs invert` first")
+    run = config.run
+    return PairCrops(photos, eps, run.crop, run.batch, run.seed, lambda hr, g: degrade(hr, settings, g))
+
+
+def _distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    if perceptual != "lpips":
+        return partial(feature_distance, load_feature_network(perceptual).to(device))
+    try:
+        import lpips
+    except ImportError as error:
+        raise InputError("perceptual is 'lpips'; install it with `pip install 'fluxsr[lpips]'`") from error
+    return lpips.LPIPS(net="vgg", verbose=False).requires_grad_(False).to(device)
+
+
+def _enlarged(photo: Tensor, settings: DegradationSettings, seed: int, index: int) -> Tensor:
+    """A photograph (1,3,H,W) degraded, the same at every validation, and enlarged again."""
+    lr = degrade(photo, settings, keyed_generator(seed, 5, index))
+    return F.interpolate(lr, size=photo.shape[-2:], mode="bicubic", align_corners=False).clamp(0, 1)
+
+
+@torch.no_grad()
+def step_image(backbone: Backbone, lr_up: Tensor) -> Tensor:
+    """The one step on a whole enlarged image (1,3,H,W) in [0,1], before any adapter is fused."""
+    with torch.autocast(lr_up.device.type, torch.bfloat16):
+        z_l = latents.encode(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
+        v = velocity(backbone.transformer, z_l, backbone.config.t_l, backbone.prompt, backbone.config.guidance)
+        return latents.decode(backbone.vae, flow.one_step(z_l, v, backbone.config.t_l)).clamp(0, 1)
+
+
+def _scores(made: list[Tensor], photos: list[Tensor]) -> dict[str, float]:
+    """Means over images (1,3,H,W) in [0,1]: fidelity, and the spectrum against the photograph's."""
+    rows, excess = [], []
+    for x, y in zip(made, photos, strict=True):
+        x = (x * 255).round() / 255
+        excess.append(grid_excess(x))
+        grids = grid_db(excess[-1])
+        rows.append([psnr_y(x, y), ssim_y(x, y), *band_db(x, y), grids["grid8"], grids["grid16"]])
+    means = [sum(float(value) for value in column) / len(rows) for column in zip(*rows, strict=True)]
+    names = ("psnr", "ssim", "mid_db", "hf_db", "grid8", "grid16")
+    scores = {f"val/{name}": round(mean, 4) for name, mean in zip(names, means, strict=True)}
+    return scores | {"val/peak16": round(peak16(torch.cat(excess)), 3)}

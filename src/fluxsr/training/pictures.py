@@ -1,0 +1,50 @@
+"""Pictures of a run, since people look rather than read: contact sheets and training curves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+def psnr(x: Tensor, y: Tensor) -> float:
+    """PSNR in dB over RGB of two images (3,H,W) in 0..255, the first rounded to 8 bits."""
+    return float(10 * torch.log10(255**2 / (x.float().clamp(0, 255).round() - y.float()).square().mean()))
+
+
+def sheet(path: Path, rows: Sequence[Sequence[Tensor]], side: int = 256) -> None:
+    """Save rows of images (3,H,W) in 0..255, each shown by its central square."""
+    lines = []
+    for row in rows:
+        cells = []
+        for image in row:
+            top, left = (max(0, (n - side) // 2) for n in image.shape[1:])
+            cells.append(image[:, top : top + side, left : left + side].float().clamp(0, 255).round())
+        lines.append(torch.cat(cells, dim=2))
+    picture = torch.cat(lines, dim=1).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    Image.fromarray(picture).save(path)
+
+
+def curves(folder: Path) -> dict[str, float]:
+    """Draw every column of ``metrics.jsonl`` over the steps into ``curves.png``; without matplotlib, nothing."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return {}
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    names = sorted({name for record in records for name in record} - {"step"})
+    if not names:
+        return {}
+    figure = Figure(figsize=(4 * min(4, len(names)), 3 * -(-len(names) // 4)), layout="constrained")
+    for index, name in enumerate(names):
+        points = np.array([(r["step"], r[name]) for r in records if name in r])
+        axes = figure.add_subplot(-(-len(names) // 4), min(4, len(names)), index + 1, title=name, xlabel="step")
+        axes.plot(points[:, 0], points[:, 1], linewidth=0.8)
+    figure.savefig(folder / "curves.png", dpi=80)
+    return {}

@@ -1,0 +1,49 @@
+"""Stage 1: the autoencoder, on clean photographs only. Frozen ever after, as in the paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fluxsr.backbone.tiny import build_autoencoder
+from fluxsr.training.config import AutoencoderConfig
+from fluxsr.training.dataset import PhotoCrops
+
+
+class AutoencoderStage:
+    """Squared error and edges of the reconstruction, and the KL of a posterior of fixed width."""
+
+    def __init__(self, config: AutoencoderConfig, photos: list[Tensor], device: torch.device):
+        torch.manual_seed(config.run.seed)  # initial weights only; diffusers takes no generator
+        self.vae = build_autoencoder(config.widths, config.layers, config.latent_channels).to(device)
+        self.modules: dict[str, nn.Module] = {"vae": self.vae}
+        self.crops = PhotoCrops(photos, config.run.crop, config.run.batch, config.run.seed)
+        self.config, self.device = config, device
+
+    def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        images = self.crops(step).to(self.device, memory_format=torch.channels_last) * 2 - 1
+        latents = self.vae.encode(images).latent
+        noise = torch.randn(latents.shape, generator=generator).to(self.device)
+        output = self.vae.decode(latents + self.config.latent_noise * noise).sample.float()
+        return {
+            "mse": 3 * F.mse_loss(output, images),
+            "edges": self.config.edge_weight * gradient_distance(output, images),
+            "kl": self.config.kl_weight * latents.float().square().mean() / 2,
+            "log/psnr": -10 * torch.log10(F.mse_loss(output.detach(), images) / 4),
+        }
+
+
+def gradient_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Mean L1 distance between the horizontal and vertical differences of two images (B,C,H,W)."""
+    difference = x - y
+    return difference.diff(dim=3).abs().mean() + difference.diff(dim=2).abs().mean()
+
+
+@torch.no_grad()
+def fit_scale(vae: Any, batches: list[Tensor]) -> float:
+    """Scale that gives latents unit root mean square over batches (B,3,H,W) in [0,1]."""
+    latents = torch.cat([vae.encode(batch * 2 - 1).latent.float().flatten() for batch in batches])
+    return float(latents.square().mean().rsqrt())

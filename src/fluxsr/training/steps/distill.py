@@ -1,0 +1,78 @@
+"""Stage 5, the method: Flow Trajectory Distillation of the one-step student (FluxSR, section 3; docs/method.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fluxsr import flow
+from fluxsr.backbone.features import attention_taps
+from fluxsr.backbone.latents import decode, encode
+from fluxsr.backbone.loading import Backbone
+from fluxsr.backbone.velocity import time_on_grid, velocity
+from fluxsr.losses.adversarial import Critic, critic_loss, generator_loss
+from fluxsr.losses.attention import adl_loss
+from fluxsr.losses.ftd import ftd_loss
+from fluxsr.losses.tv_lpips import tv_lpips
+from fluxsr.training.config import DistillConfig
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class DistillStage:
+    """FTD + MSE + TV-LPIPS + ADL (+ adversarial) on the LoRA of a frozen transformer; the autoencoder is frozen."""
+
+    def __init__(
+        self,
+        config: DistillConfig,
+        backbone: Backbone,
+        batches: Callable[[int], Batch],
+        distance: Callable[[Tensor, Tensor], Tensor],
+        device: torch.device,
+    ):
+        """``backbone.transformer`` carries the trainable adapter; ``distance`` is perceptual, on [-1,1]."""
+        self.config, self.backbone, self.batches, self.device = config, backbone, batches, device
+        self.distance = distance
+        self.modules: dict[str, nn.Module] = {"adapter": backbone.transformer}
+        if config.adversarial_weight:
+            torch.manual_seed(config.run.seed)
+            self.modules["critic"] = Critic(config.critic_widths).to(device, memory_format=torch.channels_last)
+
+    def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        c, vae = self.config, self.backbone.vae
+        x_0, lr_up, eps = (tensor.to(self.device) for tensor in self.batches(step))
+        if c.eps_source == "fresh":
+            eps = torch.randn(eps.shape, generator=generator).to(self.device)
+        with torch.no_grad():
+            z_0, z_l = encode(vae, torch.cat([x_0, lr_up]).contiguous(memory_format=torch.channels_last)).chunk(2)
+
+        # One call gives v_theta on the LR-to-noise path, t ~ U[t_l, 1], and at its start, where inference stands.
+        t = c.t_l + (1 - c.t_l) * torch.rand(len(z_0), generator=generator)
+        t = time_on_grid(t, torch.bfloat16 if c.run.precision == "bf16" else torch.float32).to(self.device)
+        z_t = flow.lr_interpolate(z_l, eps, t, c.t_l)
+        times = torch.cat([t, torch.full_like(t, c.t_l)])
+        with attention_taps(self.backbone.transformer, self.backbone.prompt.prompt_embeds.shape[1]) as features:
+            v = velocity(self.backbone.transformer, torch.cat([z_t, z_l]), times, self.backbone.prompt, c.guidance)
+        v_path, v_step = v.chunk(2)
+
+        x_hat = decode(vae, flow.one_step(z_l, v_step, c.t_l)) * 2 - 1
+        target = x_0 * 2 - 1
+        terms = {
+            "ftd": c.ftd_weight * ftd_loss(z_0, z_l, v_path, c.t_l),
+            "mse": c.mse_weight * F.mse_loss(x_hat, target),
+            "tv_lpips": c.tv_lpips_weight * tv_lpips(x_hat, target, self.distance, c.tv_gamma),
+            "adl": c.adl_weight * adl_loss(features),
+        }
+        return terms | self._adversarial(step, x_hat, target)
+
+    def _adversarial(self, step: int, x_hat: Tensor, target: Tensor) -> dict[str, Tensor]:
+        critic = self.modules.get("critic")
+        if critic is None:
+            return {}
+        terms = {"critic": critic_loss(critic, target, x_hat)}
+        if step >= self.config.adversarial_start:
+            terms["adversarial"] = self.config.adversarial_weight * generator_loss(critic, x_hat)
+        return terms
