@@ -108,7 +108,7 @@ def shifted_sigmas(steps: int, mu: float | None = None) -> Tensor:
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}; the sampler needs at least 1")
-    sigmas = np.linspace(1.0, 1 / steps, steps).astype(np.float32)
+    sigmas: np.ndarray = np.linspace(1.0, 1 / steps, steps).astype(np.float32)
     if mu is not None:
         sigmas = math.exp(mu) / (math.exp(mu) + (1 / sigmas - 1))
     return torch.cat([torch.from_numpy(np.asarray(sigmas, dtype=np.float32)), torch.zeros(1)])

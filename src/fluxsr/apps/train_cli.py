@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -20,8 +21,8 @@ def _run(stage: str, recipe: Path, out: Path, overrides: list[str] | None) -> No
     from fluxsr.training import distillation, stages
     from fluxsr.training.config import STAGES
 
-    config = recipes.load(STAGES[stage], recipe, overrides or [])
-    runs = {
+    config: Any = recipes.load(STAGES[stage], recipe, overrides or [])
+    runs: dict[str, Callable[[Any, Path], None]] = {
         "autoencoder": stages.train_autoencoder,
         "perceptual": stages.train_perceptual,
         "teacher": stages.train_teacher,

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 class ConstantAdaLN(nn.Module):
     """Stands in for AdaLayerNormZero (6 chunks), AdaLayerNormZeroSingle (3) and AdaLayerNormContinuous (2)."""
 
+    modulation: Tensor
+
     def __init__(self, width: int, chunks: int, modulation: Tensor | None = None):
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)

@@ -44,4 +44,4 @@ def load(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds here; all mean the same to the user
-        raise InputError(f"checkpoint {path} cannot be read ({error}); delete it to resume from an older one") from error
+        raise InputError(f"checkpoint {path} cannot be read ({error}); delete it to use an older one") from error

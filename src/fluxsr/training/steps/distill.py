@@ -39,7 +39,7 @@ class DistillStage:
         self.modules: dict[str, nn.Module] = {"adapter": backbone.transformer}
         if config.adversarial_weight:
             torch.manual_seed(config.run.seed)
-            self.modules["critic"] = Critic(config.critic_widths).to(device, memory_format=torch.channels_last)
+            self.modules["critic"] = Critic(config.critic_widths).to(device).to(memory_format=torch.channels_last)
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         c, vae = self.config, self.backbone.vae

@@ -25,7 +25,7 @@ class PerceptualStage:
 
     def __init__(self, config: PerceptualConfig, photos: list[Tensor], device: torch.device):
         torch.manual_seed(config.run.seed)
-        self.network = FeatureNetwork(config.widths, TARGETS).to(device, memory_format=torch.channels_last)
+        self.network = FeatureNetwork(config.widths, TARGETS).to(device).to(memory_format=torch.channels_last)
         self.modules: dict[str, nn.Module] = {"network": self.network}
         self.crops = PhotoCrops(photos, config.run.crop, config.run.batch, config.run.seed)
         self.device = device
