@@ -25,7 +25,7 @@ from fluxsr.evaluation import Report, markdown, score_folders, to_json
 from fluxsr.evaluation.benchmark import list_images
 
 SCALE = 4
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = ("auto", "bf16", "fp32", "fp16")
 Upscale = Callable[[Image.Image], Image.Image]
 
 
@@ -45,7 +45,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", choices=DTYPES, default="fp32")
+    parser.add_argument("--dtype", choices=DTYPES, default="auto")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     parser.add_argument(
         "--skip-base", action="store_true", help="leave out the row without adapter"
@@ -62,7 +62,7 @@ def model_rows(options: argparse.Namespace) -> Iterable[tuple[str, Upscale]]:
 
     def load(adapter: str | bool | None) -> FluxSRPipeline:
         return FluxSRPipeline.from_pretrained(
-            options.model, adapter, device=options.device, dtype=DTYPES[options.dtype]
+            options.model, adapter=adapter, device=options.device, dtype=options.dtype
         )
 
     def upscaler(pipe: FluxSRPipeline, **settings: object) -> Upscale:

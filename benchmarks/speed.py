@@ -59,8 +59,7 @@ def measure(case: dict) -> dict:
     if case["threads"]:
         torch.set_num_threads(case["threads"])
     on_cuda = case["device"].startswith("cuda")
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[case["dtype"]]
-    pipe = FluxSRPipeline.from_pretrained(case["model"], device=case["device"], dtype=dtype)
+    pipe = FluxSRPipeline.from_pretrained(case["model"], device=case["device"], dtype=case["dtype"])
     times = []
     if case["side"]:
         side = case["side"] // 4

@@ -18,7 +18,8 @@ from fluxsr.errors import ModelError
 CONFIG_FILE = "fluxsr_config.json"
 WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
 
-# diffusers' own list for FLUX plus the linears of single-stream blocks; no modulation, which folding needs.
+# diffusers' own list for FLUX plus the linears of single-stream blocks, the embedder of the latents and the last
+# layer (it is called proj_out too); no modulation, which folding needs.
 TARGETS = (
     *(f"attn.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj")),
     "attn.to_add_out",
@@ -68,6 +69,10 @@ def load_config(folder: str | Path) -> AdapterConfig:
         config = AdapterConfig(**values)
         if not 0 < config.t_l < 1:
             raise ModelError(f"{path} says t_l = {config.t_l}; it must lie between 0 and 1")
+        for name in ("strength", "guidance"):
+            value = getattr(config, name)
+            if not isinstance(value, (int, float)) and not (name == "guidance" and value is None):
+                raise ModelError(f"{path} says {name} = {value!r}; it must be a number")
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
     return config
@@ -107,19 +112,32 @@ def fuse_lora(transformer: Any, folder: str | Path) -> None:
         )
     except Exception as error:  # diffusers and safetensors raise many kinds; all mean an unreadable file
         raise ModelError(f"adapter weights {path} cannot be read: {_first_line(error)}") from error
+    state, metadata = _for_transformer(state), _for_transformer(metadata or {})
     check_lora(transformer, state, path)
     try:
         transformer.load_lora_adapter(
             state, network_alphas=alphas or None, prefix="transformer", metadata=metadata if not alphas else None
         )
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"adapter {path} does not fit the transformer: {_first_line(error)}") from error
     transformer.fuse_lora()
     transformer.unload_lora()
 
 
+def _for_transformer(entries: dict[str, Any]) -> dict[str, Any]:
+    """Entries of the transformer, under diffusers' prefix: without one they would be dropped with a warning.
+
+    Text encoders' LoRA is left out: the prompt's embeddings are fixed.
+    """
+    return {
+        key if key.startswith("transformer.") else f"transformer.{key}": value
+        for key, value in entries.items()
+        if not key.startswith("text_encoder")
+    }
+
+
 def check_lora(transformer: Any, state: dict[str, Any], path: Path) -> None:
-    """Every LoRA matrix must find its module, with its width; diffusers only warns of the others."""
+    """Every LoRA matrix must find its module and its partner, with their widths; diffusers only warns of others."""
     modules = dict(transformer.named_modules())
     pairs = {key: value for key, value in state.items() if ".lora_A" in key}
     if not pairs:
@@ -127,13 +145,22 @@ def check_lora(transformer: Any, state: dict[str, Any], path: Path) -> None:
     for key, value in pairs.items():
         name = key.removeprefix("transformer.").split(".lora_A")[0]
         module = modules.get(name)
-        if module is None:
-            hint = "; the transformer is folded: load the adapter first" if "norm" in name else ""
+        if not hasattr(module, "in_features"):
+            folded = "norm" in name or "time_text_embed" in name
+            hint = "; the transformer is folded: load the adapter first" if folded else ""
             raise ModelError(f"adapter {path} adapts '{name}', which this transformer does not have{hint}")
-        if value.shape[1] != module.in_features:
+        other = state.get(key.replace(".lora_A", ".lora_B"))
+        if other is None:
+            raise ModelError(f"adapter {path} lacks lora_B of '{name}'; the file is incomplete")
+        found, wanted = ([*value.shape[1:]], [*other.shape]), ([module.in_features], [module.out_features, len(value)])
+        if found != wanted:
             raise ModelError(
-                f"adapter {path}: '{name}' takes {value.shape[1]} channels, the transformer's has {module.in_features}"
+                f"adapter {path}: '{name}' has lora_A {[*value.shape]} and lora_B {found[1]}; "
+                f"the transformer's layer goes from {module.in_features} to {module.out_features} channels"
             )
+    strays = sorted(key for key in state if ".lora_" not in key)
+    if strays:
+        raise ModelError(f"adapter {path} holds '{strays[0]}', which is no LoRA weight; only LoRA is read")
 
 
 def _first_line(error: Exception) -> str:

@@ -77,9 +77,14 @@ def fold(transformer: Any, t: float, guidance: float | None, pooled: Tensor) -> 
 
     Returns:
         The same function at (t, guidance, pooled), without modulation and embedder weights.
+
+    Raises:
+        ValueError: guidance is None, but the transformer embeds one.
     """
     if isinstance(transformer, FoldedFluxTransformer2DModel):
         return transformer
+    if transformer.config.guidance_embeds and guidance is None:
+        raise ValueError("guidance is None, but this transformer embeds a guidance scale; pass one (FLUX.1-dev: 3.5)")
     dtype, device = transformer.dtype, pooled.device
     with torch.no_grad():
         time = torch.tensor([t], device=device).to(dtype) * 1000
@@ -98,6 +103,8 @@ def fold(transformer: Any, t: float, guidance: float | None, pooled: Tensor) -> 
     for name, child in transformer.named_children():
         setattr(folded, name, child)
     _replace(folded, constants)
+    if getattr(transformer, "peft_config", None):  # an unfused adapter can still be scaled, switched and fused
+        folded.peft_config, folded._hf_peft_config_loaded = transformer.peft_config, True
     return folded.train(transformer.training)
 
 

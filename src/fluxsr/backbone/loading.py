@@ -13,11 +13,12 @@ from typing import Any
 
 import diffusers
 import torch
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-from fluxsr.backbone.adapter import WEIGHTS_FILE, AdapterConfig, fuse_lora, load_config
+from fluxsr.backbone.adapter import CONFIG_FILE, WEIGHTS_FILE, AdapterConfig, fuse_lora, load_config
 from fluxsr.backbone.attention import ChunkedFluxAttnProcessor
 from fluxsr.backbone.fold import FoldedFluxTransformer2DModel, fold
-from fluxsr.backbone.prompts import FixedPrompt, load_prompt
+from fluxsr.backbone.prompts import FILE, FixedPrompt, load_prompt
 from fluxsr.errors import InputError, ModelError
 
 BUNDLED = "bundled"
@@ -28,7 +29,8 @@ _CLASSES = {
     },
     "vae": {"AutoencoderKL": diffusers.AutoencoderKL, "AutoencoderDC": diffusers.AutoencoderDC},
 }
-_ADAPTER_FILES = ["*.json", "*.safetensors", "*_embedding.pth"]
+# In full: "*" matches folders too, and a model's repository would come down whole.
+_ADAPTER_FILES = [CONFIG_FILE, WEIGHTS_FILE, FILE, "t5_embedding.pth", "clip_embedding.pth"]
 
 
 @dataclass
@@ -53,7 +55,7 @@ def best_device(name: str = "auto") -> torch.device:
         device = torch.device(here[0] if name == "auto" else name)
     except RuntimeError as error:
         raise InputError(f"no device is called '{name}'; choose from auto, {', '.join(here)}") from error
-    if device.type not in here:
+    if device.type not in here or (device.index or 0) >= max(1, getattr(torch, device.type).device_count()):
         raise InputError(f"device '{name}' is not available; this machine has {', '.join(here)}")
     return device
 
@@ -104,7 +106,7 @@ def load(
         fuse_lora(transformer, adapted)
     elif adapter not in (None, False):
         raise ModelError(f"no {WEIGHTS_FILE} in {adapted}; give the folder of an adapter")
-    _check_prompt(transformer, prompt, adapted)
+    _check_fit(transformer, prompt, config, adapted)
     transformer, prompt = transformer.to(device), prompt.to(device)
     if folded:
         transformer = fold(transformer, config.t_l, config.guidance, prompt.pooled_prompt_embeds)
@@ -158,6 +160,10 @@ def load_part(model: Path | str, part: str, dtype: torch.dtype) -> Any:
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise ModelError(f"{model}/{part} lacks {len(missing)} weights, the first is '{missing[0]}'; download it again")
+    # diffusers believes the index of a sharded model; a weight that its shard lacks stays without memory
+    empty = [name for name, tensor in loaded.state_dict().items() if tensor.is_meta]
+    if empty:
+        raise ModelError(f"{model}/{part} lacks {len(empty)} weights, the first is '{empty[0]}'; download it again")
     return loaded
 
 
@@ -171,12 +177,17 @@ def _part_config(model: Path | str, part: str) -> dict[str, Any]:
 
 
 def _explain(model: Path | str, part: str, error: Exception) -> str:
+    cause: BaseException | None = error
+    while cause is not None:  # diffusers wraps the hub's errors and then calls a gated model unknown
+        if isinstance(cause, GatedRepoError):
+            return (
+                f"{model} is gated: accept its licence at https://huggingface.co/{model}, then run `hf auth login` "
+                "with a token of that account"
+            )
+        if isinstance(cause, RepositoryNotFoundError):
+            return f"{model} is not on the Hub, or private: check the name, or run `hf auth login`"
+        cause = cause.__cause__ or cause.__context__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    if "gated" in str(error).lower() or "401" in str(error) or "403" in str(error):
-        return (
-            f"{model} is gated: accept its licence at https://huggingface.co/{model}, then run `hf auth login` "
-            "with a token of that account"
-        )
     return f"cannot load {part} of {model}: {lines[0]}"
 
 
@@ -203,11 +214,20 @@ def _download(repository: str) -> Path:
         raise ModelError(_explain(repository, "adapter", error)) from error
 
 
-def _check_prompt(transformer: Any, prompt: FixedPrompt, folder: Path) -> None:
+def _check_fit(transformer: Any, prompt: FixedPrompt, config: AdapterConfig, folder: Path) -> None:
     wants = (transformer.config.joint_attention_dim, transformer.config.pooled_projection_dim)
     has = (prompt.prompt_embeds.shape[-1], prompt.pooled_prompt_embeds.shape[-1])
     if wants != has:
         raise ModelError(f"the fixed prompt in {folder} has widths {has}; this transformer needs {wants}")
+    if transformer.config.guidance_embeds and config.guidance is None:
+        raise ModelError(f"{folder / CONFIG_FILE} gives no guidance, but this transformer embeds one; write 3.5, say")
+    if isinstance(transformer, FoldedFluxTransformer2DModel):
+        at = (transformer.config.folded_t, transformer.config.folded_guidance)
+        if at != (config.t_l, config.guidance):
+            raise ModelError(
+                f"the transformer is folded at t, guidance = {at}, but {folder} wants {(config.t_l, config.guidance)}; "
+                "give the model unfolded"
+            )
 
 
 def _cpu_has_bf16() -> bool:

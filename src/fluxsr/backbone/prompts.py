@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -54,8 +55,11 @@ def load_prompt(folder: str | Path) -> FixedPrompt:
             embeds, pooled = (_single(folder / f"{name}_embedding.pth") for name in ("t5", "clip"))
         else:
             raise ModelError(f"no fixed prompt in {folder}: expected {FILE} (or t5_embedding.pth and clip_embedding.pth)")
-    except (KeyError, SafetensorError, OSError, RuntimeError, ValueError) as error:
-        raise ModelError(f"fixed prompt in {folder} cannot be read: {str(error).splitlines()[0]}") from error
+    except KeyError as error:
+        raise ModelError(f"{folder / FILE} holds no tensor {error}; expected prompt_embeds and pooled_prompt_embeds") from error
+    except (SafetensorError, UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"fixed prompt in {folder} cannot be read: {reason}") from error
     embeds = embeds[None] if embeds.ndim == 2 else embeds
     pooled = pooled[None] if pooled.ndim == 1 else pooled
     if embeds.ndim != 3 or pooled.ndim != 2 or len(embeds) != 1 or len(pooled) != 1:
@@ -73,6 +77,8 @@ def _single(path: Path) -> Tensor:
         if len(tensors) != 1:
             raise ModelError(f"{path} holds {len(tensors)} tensors; expected one")
         value = tensors[0]
+    if not isinstance(value, Tensor):
+        raise ModelError(f"{path} holds a {type(value).__name__}; expected a tensor, or a dict with one")
     return value
 
 

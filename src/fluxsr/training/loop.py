@@ -112,7 +112,7 @@ def build_optimizer(groups: dict[str, list[nn.Parameter]], config: RunConfig) ->
     """AdamW, or Muon (https://kellerjordan.github.io/posts/muon/) for matrices and kernels with AdamW for the rest.
 
     Muon orthogonalises each update. It trains the autoencoder several times faster than AdamW
-    (benchmarks/optimizer.py).
+    (benchmarks/autoencoder.py).
     """
     parameters = [p for params in groups.values() for p in params]
     if config.optimizer == "adamw":

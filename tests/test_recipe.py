@@ -1,0 +1,122 @@
+"""Recipes become typed dataclasses; what does not fit is named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from fluxsr import recipe
+from fluxsr.errors import InputError
+
+
+@dataclass
+class Optim:
+    lr: float = 1e-3
+    kind: Literal["adamw", "muon"] = "adamw"
+
+
+@dataclass
+class Schema:
+    steps: int = 10
+    fast: bool = False
+    name: str = "x"
+    guidance: float | None = 3.5
+    widths: list[int] = field(default_factory=lambda: [8])
+    shards: list[str] = field(default_factory=list)
+    optim: Optim = field(default_factory=Optim)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_hold_without_a_file() -> None:
+    assert recipe.load(Schema) == Schema()
+
+
+def test_file_then_overrides(tmp_path: Path) -> None:
+    path = write(tmp_path, "stage: any\nsteps: 3\noptim: {lr: 1e-4}\n")
+    loaded = recipe.load(Schema, path, ["optim.kind=muon", "steps=5", "widths=[1, 2]", "name=a=b"])
+    assert loaded == Schema(steps=5, name="a=b", widths=[1, 2], optim=Optim(1e-4, "muon"))
+    assert recipe.stage_of(path) == "any"
+
+
+def test_numbers_that_yaml_reads_as_text_become_floats() -> None:
+    loaded = recipe.load(Schema, None, ["optim.lr=1e-4", "guidance=2"])
+    assert loaded.optim.lr == 1e-4 and type(loaded.guidance) is float
+
+
+def test_none_and_empty() -> None:
+    loaded = recipe.load(Schema, None, ["guidance=null", "name=", "shards=[]"])
+    assert loaded.guidance is None and loaded.name == "" and loaded.shards == []
+
+
+def test_unknown_key_names_the_nearest() -> None:
+    with pytest.raises(InputError, match="unknown recipe key 'stepz'; did you mean 'steps'"):
+        recipe.load(Schema, None, ["stepz=3"])
+    with pytest.raises(InputError, match="unknown recipe key 'optim.rl'; did you mean 'lr'"):
+        recipe.load(Schema, None, ["optim.rl=3"])
+    with pytest.raises(InputError, match="known keys: lr, kind"):
+        recipe.load(Schema, None, ["optim.zzzzz=3"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("steps=many", "steps is 'many'; expected int"),
+        ("steps=1.5", "steps is 1.5; expected int"),
+        ("steps=true", "steps is True; expected int"),
+        ("fast=1", "fast is 1; expected bool"),
+        ("optim.lr=high", "optim.lr is 'high'; expected float"),
+        ("optim.lr=true", "optim.lr is True; expected float"),
+        ("optim.lr=null", "optim.lr is None; expected float"),
+        ("optim.kind=sgd", "optim.kind is 'sgd'; choose from adamw, muon"),
+        ("optim=3", "optim is 3; expected Optim"),
+        ("widths=[1, a]", "widths is 'a'; expected int"),
+        ("widths=8", "widths is 8; expected list"),
+        ("shards=photos", "shards is 'photos'; expected list"),  # not the list of its letters
+        ("name=[1]", r"name is \[1\]; expected str"),
+        ("steps", "override 'steps' has no '='"),
+        ("widths=[1", "cannot read override 'widths=\\[1'"),
+        ("steps.more=1", "steps"),  # a number has nothing below it
+    ],
+)
+def test_wrong_value_is_named(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        recipe.load(Schema, None, [override])
+
+
+def test_override_below_a_key_that_the_file_leaves_empty(tmp_path: Path) -> None:
+    assert recipe.load(Schema, write(tmp_path, "optim:\n"), ["optim.lr=2"]).optim.lr == 2
+
+
+def test_override_below_a_value_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="optim"):
+        recipe.load(Schema, write(tmp_path, "optim: 3\n"), ["optim.lr=2"])
+
+
+def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read recipe"):
+        recipe.load(Schema, tmp_path / "absent.yaml")
+    with pytest.raises(InputError, match="cannot read recipe"):
+        recipe.load(Schema, write(tmp_path, "a: [1"))
+    with pytest.raises(InputError, match="is a list; it must map keys"):
+        recipe.load(Schema, write(tmp_path, "[1, 2]"))
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes("name: caf\xe9".encode("latin-1"))
+    with pytest.raises(InputError, match="cannot read recipe"):
+        recipe.load(Schema, latin)
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    assert recipe.load(Schema, write(tmp_path, "# nothing\n")) == Schema()
+
+
+def test_defaults_of_two_loads_are_not_shared() -> None:
+    recipe.load(Schema).widths.append(1)
+    assert recipe.load(Schema).widths == [8]
