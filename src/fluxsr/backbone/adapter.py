@@ -100,7 +100,8 @@ def save_lora(transformer: Any, folder: str | Path, dtype: torch.dtype = torch.b
 def fuse_lora(transformer: Any, folder: str | Path) -> None:
     """Merge an adapter's LoRA into the transformer, in place.
 
-    Any key style that diffusers converts is read: diffusers, PEFT, Kohya, BFL.
+    Any key style that diffusers converts is read: its own (with or without prefix, with alpha in the header or in
+    tensors), Kohya, X-Labs, BFL; the last three at FLUX's size only, which their converters expect.
 
     Raises:
         ModelError: unreadable file, or weights that do not fit this transformer.

@@ -50,7 +50,8 @@ def best_device(name: str = "auto") -> torch.device:
     Raises:
         InputError: a device that this PyTorch does not have.
     """
-    here = [kind for kind in ("cuda", "xpu", "mps") if getattr(torch, kind).is_available()] + ["cpu"]
+    backends = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps}
+    here = [kind for kind, backend in backends.items() if backend.is_available()] + ["cpu"]
     try:
         device = torch.device(here[0] if name == "auto" else name)
     except RuntimeError as error:
