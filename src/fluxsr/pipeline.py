@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fluxsr import flow
 from fluxsr.backbone import latents, loading
-from fluxsr.backbone.adapter import AdapterConfig
+from fluxsr.backbone.adapter import WEIGHTS_FILE, AdapterConfig
 from fluxsr.backbone.prompts import FixedPrompt
 from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import InputError
@@ -173,6 +173,8 @@ class FluxSRPipeline(DiffusionPipeline):
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:  # type: ignore[override]
         """Write a folder that ``from_pretrained`` and ``--model`` take; options are diffusers'."""
         super().save_pretrained(str(save_directory), **options)
+        # The adapter is in these weights already: one left there would be fused a second time on loading.
+        Path(save_directory, WEIGHTS_FILE).unlink(missing_ok=True)
         loading.save(
             loading.Backbone(
                 self.transformer, self.vae, self.prompt, self.adapter_config, self.name

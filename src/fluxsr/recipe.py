@@ -32,26 +32,23 @@ def load(schema: type[T], path: str | Path | None = None, overrides: Iterable[st
     Raises:
         InputError: unreadable file, unknown key, or a value of the wrong type.
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise InputError(f"cannot read recipe {path}: {str(error).splitlines()[0]}") from error
-        if not isinstance(values, dict):
-            raise InputError(f"recipe {path} is a {type(values).__name__}; it must map keys to values")
+    values = {} if path is None else _read(path)
     for item in overrides:
         key, equals, text = item.partition("=")
         if not equals:
             raise InputError(f"override '{item}' has no '='; write key=value")
-        _assign(values, key.strip().split("."), yaml.safe_load(text))
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"cannot read override '{item}': {str(error).splitlines()[0]}") from error
+        _assign(values, key.strip().split("."), value)
     values.pop("stage", None)  # says which schema the file is for; the caller has chosen already
     return build(schema, values)
 
 
 def stage_of(path: str | Path) -> str:
     """The recipe's ``stage:`` key, or an empty string."""
-    return str((yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}).get("stage", ""))
+    return str(_read(path).get("stage", ""))
 
 
 def build(schema: type[T], values: Mapping[str, Any], where: str = "") -> T:
@@ -68,9 +65,23 @@ def build(schema: type[T], values: Mapping[str, Any], where: str = "") -> T:
     return schema(**filled)
 
 
+def _read(path: str | Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"cannot read recipe {path}: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"recipe {path} is a {type(values).__name__}; it must map keys to values")
+    return values
+
+
 def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
-        tree = tree.setdefault(key, {})
+        if tree.get(key) is None:  # a key that the file leaves empty is an empty group
+            tree[key] = {}
+        if not isinstance(tree[key], dict):
+            raise InputError(f"override '{'.'.join(keys)}' descends into {key}, which is {tree[key]!r}, not a group")
+        tree = tree[key]
     tree[keys[-1]] = value
 
 
@@ -88,6 +99,8 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
         return build(kind, value, f"{name}.")  # type: ignore[arg-type]
     try:
         if origin in (tuple, list):
+            if not isinstance(value, (tuple, list)):  # a text would become the list of its letters
+                raise TypeError
             return origin(_convert(typing.get_args(kind)[0], entry, name) for entry in value)
         if kind is float and not isinstance(value, bool):
             return float(value)
@@ -95,7 +108,7 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
             if type(value) is not kind:
                 raise TypeError
             return value
-        if kind is str:
+        if kind is str and not isinstance(value, (dict, list)):
             return "" if value is None else str(value)
     except (TypeError, ValueError):
         pass

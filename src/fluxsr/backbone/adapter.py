@@ -113,11 +113,11 @@ def fuse_lora(transformer: Any, folder: str | Path) -> None:
         )
     except Exception as error:  # diffusers and safetensors raise many kinds; all mean an unreadable file
         raise ModelError(f"adapter weights {path} cannot be read: {_first_line(error)}") from error
-    state, metadata = _for_transformer(state), _for_transformer(metadata or {})
+    state, alphas, metadata = (_for_transformer(entries or {}) for entries in (state, alphas, metadata))
     check_lora(transformer, state, path)
     try:
         transformer.load_lora_adapter(
-            state, network_alphas=alphas or None, prefix="transformer", metadata=metadata if not alphas else None
+            state, network_alphas=alphas or None, prefix="transformer", metadata=None if alphas else metadata or None
         )
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"adapter {path} does not fit the transformer: {_first_line(error)}") from error
@@ -146,7 +146,7 @@ def check_lora(transformer: Any, state: dict[str, Any], path: Path) -> None:
     for key, value in pairs.items():
         name = key.removeprefix("transformer.").split(".lora_A")[0]
         module = modules.get(name)
-        if not hasattr(module, "in_features"):
+        if module is None or not hasattr(module, "in_features"):
             folded = "norm" in name or "time_text_embed" in name
             hint = "; the transformer is folded: load the adapter first" if folded else ""
             raise ModelError(f"adapter {path} adapts '{name}', which this transformer does not have{hint}")

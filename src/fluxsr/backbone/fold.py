@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import torch
@@ -97,7 +98,8 @@ def fold(transformer: Any, t: float, guidance: float | None, pooled: Tensor) -> 
             for name, module in transformer.named_modules()
             if name.endswith(("norm1", "norm1_context", ".norm", "norm_out")) and hasattr(module, "linear")
         }
-    config = {k: v for k, v in transformer.config.items() if not k.startswith("_")}
+    known = signature(FoldedFluxTransformer2DModel.__init__).parameters  # config.json may hold more than a class takes
+    config = {key: value for key, value in transformer.config.items() if key in known}
     with torch.device("meta"):
         folded = FoldedFluxTransformer2DModel(**config | {"folded_t": t, "folded_guidance": guidance})
     for name, child in transformer.named_children():

@@ -38,11 +38,11 @@ def critic_loss(critic: nn.Module, real: Tensor, made: Tensor) -> Tensor:
 
 def generator_loss(critic: nn.Module, made: Tensor) -> Tensor:
     """Minus the mean score of made images; the critic's own parameters get no gradient from it."""
-    parameters = list(critic.parameters())
-    for parameter in parameters:
+    trained = [parameter for parameter in critic.parameters() if parameter.requires_grad]
+    for parameter in trained:
         parameter.requires_grad_(False)
     try:
         return -critic(made).float().mean()
     finally:
-        for parameter in parameters:
+        for parameter in trained:
             parameter.requires_grad_(True)

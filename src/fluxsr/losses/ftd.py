@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from fluxsr.flow import ftd_residual
@@ -20,3 +21,25 @@ def ftd_loss(z_0: Tensor, z_l: Tensor, v_theta: Tensor, t_l: float) -> Tensor:
         Scalar, float32; zero exactly at v_theta = (z_l - z_0) / t_l.
     """
     return ftd_residual(z_0, z_l, v_theta, t_l).square().mean() / (1 - t_l) ** 2
+
+
+@torch.no_grad()
+def ftd_by_time(
+    z_0: Tensor, z_l: Tensor, v_theta: Tensor, t: Tensor, t_l: float, bins: int = 4
+) -> dict[str, Tensor]:
+    """The loss in equal bins of t over [t_l, 1], for the log; bins that no sample fell into are left out.
+
+    Near t = 1 the input says nothing of the degradation: some error there cannot be learnt away.
+
+    Args:
+        t: times of the samples (B,).
+
+    Returns:
+        ``{"0.25-0.44": scalar, ...}`` for t_l = 0.25.
+    """
+    each = ftd_residual(z_0, z_l, v_theta, t_l).square().mean(dim=(1, 2, 3)) / (1 - t_l) ** 2
+    index = ((t - t_l) / (1 - t_l) * bins).long().clamp(0, bins - 1)
+    edges = [t_l + (1 - t_l) * k / bins for k in range(bins + 1)]
+    return {
+        f"{edges[k]:.2f}-{edges[k + 1]:.2f}": each[index == k].mean() for k in range(bins) if bool((index == k).any())
+    }

@@ -42,24 +42,32 @@ def integrate_windows(
 
 
 def round_trip(
-    transformer: Any, prompt: FixedPrompt, z_0: Tensor, times: list[float], window: int, generator: torch.Generator
+    transformer: Any,
+    prompt: FixedPrompt,
+    z_0: Tensor,
+    times: list[float],
+    window: int,
+    generator: torch.Generator,
+    solver: Literal["euler", "midpoint"] = "euler",
+    guidance: float | None = None,
 ) -> tuple[float, float]:
     """Root mean square error of sampling back from the inverted noise, and from fresh Gaussian noise.
 
     Args:
         z_0: clean latents (B,C,h,w).
         times: rising from 0 to 1, as used to invert; the way back takes the same times.
+        solver, guidance: as used to invert.
 
     Returns:
         (error from the inverted eps, error from fresh noise), in units of the latent. The first must be the
         smaller by far, else the pairs carry nothing of the teacher.
     """
-    eps = integrate_windows(transformer, prompt, z_0, times, window)
+    eps = integrate_windows(transformer, prompt, z_0, times, window, solver, guidance)
     fresh = torch.randn(z_0.shape, generator=generator).to(z_0.device)
     back = list(reversed(times))
 
     def error(start: Tensor) -> float:
-        end = integrate_windows(transformer, prompt, start, back, window)
+        end = integrate_windows(transformer, prompt, start, back, window, solver, guidance)
         return float((end.float() - z_0.float()).square().mean().sqrt())
 
     return error(eps), error(fresh)

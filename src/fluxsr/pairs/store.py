@@ -44,6 +44,8 @@ class PairStore:
 
         Half precision errs by 2^-11 of a value near 1, far below the error of integrating the flow.
         """
+        if not len(names) == len(z_0) == len(eps):
+            raise ValueError(f"{len(names)} names for {len(z_0)} z_0 and {len(eps)} eps; a shard needs one of each")
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(index, "safetensors")
         partial = path.with_suffix(".partial")

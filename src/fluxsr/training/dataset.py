@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import io
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -28,25 +29,38 @@ def keyed_generator(*key: int) -> torch.Generator:
 def read_photographs(sources: Sequence[str], limit: int = 0) -> tuple[list[str], list[Tensor]]:
     """Names and images (3,H,W) uint8 of all photographs in tar shards, folders and files.
 
+    A name is the file's without its suffix; where it comes again it is numbered, so that names are unique.
+
     Raises:
         InputError: a source that does not exist or holds no image.
     """
     names: list[str] = []
     images: list[Tensor] = []
+    seen: Counter[str] = Counter()
     for source in sources:
-        paths = sorted(glob.glob(source))
+        paths, before = sorted(glob.glob(source)), len(images)
         if not paths:
             raise InputError(f"no such photographs: {source}; set data.shards to tar shards or folders")
         for path in paths:
             for name, data in _members(Path(path)):
-                picture = np.asarray(Image.open(data).convert("RGB"))
-                names.append(name)
-                images.append(torch.from_numpy(picture.transpose(2, 0, 1).copy()))
+                seen[name] += 1  # folders may repeat a name; a pair is found by its photograph's
+                names.append(name if seen[name] == 1 else f"{name}~{seen[name]}")
+                images.append(_decode(data, f"{name} of {path}"))
                 if limit and len(images) == limit:
                     return names, images
+        if len(images) == before:
+            raise InputError(f"no image found in {source}; known are {', '.join(sorted(IMAGE_SUFFIXES))}, in .tar or bare")
     if not images:
-        raise InputError(f"no image found in {', '.join(sources) or 'data.shards (it is empty)'}")
+        raise InputError("no photographs given; set data.shards (and data.validation) to tar shards or folders")
     return names, images
+
+
+def _decode(data: io.BytesIO, what: str) -> Tensor:
+    try:
+        picture = np.asarray(Image.open(data).convert("RGB"))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"cannot read photograph {what}: {error}; take it out of data.shards") from error
+    return torch.from_numpy(picture.transpose(2, 0, 1).copy())
 
 
 def _members(path: Path) -> Iterator[tuple[str, io.BytesIO]]:

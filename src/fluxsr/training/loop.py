@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import threading
 import time
@@ -19,7 +20,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from fluxsr.errors import FluxSRError
+from fluxsr.errors import FluxSRError, InputError
 from fluxsr.training import checkpoint
 from fluxsr.training.config import RunConfig
 from fluxsr.training.dataset import keyed_generator
@@ -41,7 +42,7 @@ class Stage(Protocol):
 
 
 class Diverged(FluxSRError):
-    """The loss became infinite or not a number."""
+    """The loss or its gradient became infinite or not a number."""
 
 
 def run(
@@ -49,7 +50,6 @@ def run(
     config: RunConfig,
     out: Path,
     on_checkpoint: Callable[[int, Path], dict[str, float]] | None = None,
-    resume: bool = True,
 ) -> None:
     """Train a stage to ``config.steps``; continue from the newest checkpoint in ``out`` if there is one.
 
@@ -57,7 +57,7 @@ def run(
     whenever ``on_checkpoint`` is called and when this returns.
 
     Raises:
-        Diverged: the loss is not finite; the last checkpoint is left as it was.
+        Diverged: the loss or its gradient is not finite; the last checkpoint is left as it was.
         KeyboardInterrupt: after the checkpoint was written.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -66,11 +66,12 @@ def run(
     optimizer = build_optimizer(groups, config)
     peaks = [group["lr"] for group in optimizer.param_groups]
     average = [p.detach().clone() for params in groups.values() for p in params] if config.ema else []
-    step = _restore(stage, optimizer, average, out) if resume else 0
+    step = _restore(stage, optimizer, average, out)
+    _forget_after(step, out / "metrics.jsonl")
     parameters = [p for params in groups.values() for p in params]
     with _stop_flag() as stop, progress() as bar, (out / "metrics.jsonl").open("a", encoding="utf-8") as log:
         task = bar.add_task(out.name, total=config.steps, completed=step)
-        clock = time.monotonic()
+        clock, timed = time.monotonic(), step
         while step < config.steps:
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * schedule(step, config)
@@ -83,6 +84,9 @@ def run(
             optimizer.zero_grad(set_to_none=True)
             total.backward()
             norms = {name: nn.utils.clip_grad_norm_(params, config.clip) for name, params in groups.items()}
+            if not all(torch.isfinite(norm) for norm in norms.values()):  # a checkpoint must never hold such weights
+                bad = ", ".join(f"{name}={norm.item():.3g}" for name, norm in norms.items())
+                raise Diverged(f"gradient is not finite at step {step} ({bad}); resume from {out} with a lower run.lr")
             optimizer.step()
             step += 1
             _average(average, parameters, config.ema, step)
@@ -90,8 +94,8 @@ def run(
             if step % config.log_every == 0 or step == config.steps:
                 record: dict[str, Any] = {name: round(value.item(), 6) for name, value in losses.items()}
                 record |= {f"norm/{name}": round(float(norm), 5) for name, norm in norms.items()}
-                seconds = (time.monotonic() - clock) / config.log_every
-                clock = time.monotonic()
+                seconds = (time.monotonic() - clock) / (step - timed)
+                clock, timed = time.monotonic(), step
                 log.write(json.dumps({"step": step, "seconds_per_step": round(seconds, 4), **record}) + "\n")
                 log.flush()
             if step % config.save_every == 0 or step == config.steps or stop.is_set():
@@ -101,7 +105,7 @@ def run(
                         scores = on_checkpoint(step, path)
                     log.write(json.dumps({"step": step, **scores}) + "\n")
                     log.flush()
-                    clock = time.monotonic()
+                    clock, timed = time.monotonic(), step
                 if stop.is_set():
                     raise KeyboardInterrupt
     for parameter, mean in zip(parameters, average, strict=False):
@@ -151,14 +155,29 @@ def _restore(stage: Stage, optimizer: torch.optim.Optimizer, average: list[Tenso
     if not found:
         return 0
     state = checkpoint.load(found[-1])
-    for name, module in stage.modules.items():
-        own = _trained(module)
-        for key, value in state["modules"][name].items():
-            own[key].data.copy_(value)
-    optimizer.load_state_dict(state["optimizer"])
-    for mean, value in zip(average, state["average"], strict=True):
-        mean.copy_(value)
+    try:
+        for name, module in stage.modules.items():
+            own = _trained(module)
+            for key, value in state["modules"][name].items():
+                own[key].data.copy_(value)
+        optimizer.load_state_dict(state["optimizer"])
+        for mean, value in zip(average, state["average"], strict=True):
+            mean.copy_(value)
+    except (KeyError, RuntimeError, ValueError) as error:  # another model, optimizer or EMA than the recipe's
+        raise InputError(f"{found[-1]} does not fit this recipe ({error}); give another --out") from error
     return int(state["step"])
+
+
+def _forget_after(step: int, metrics: Path) -> None:
+    """Drop what a killed run logged after its last checkpoint: those steps are about to be taken again."""
+    if not metrics.is_file():
+        return
+    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    if len(kept) < len(lines):
+        partial = metrics.with_suffix(".partial")
+        partial.write_text("".join(kept), encoding="utf-8")
+        os.replace(partial, metrics)
 
 
 @torch.no_grad()

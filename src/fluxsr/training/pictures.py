@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def psnr(x: Tensor, y: Tensor) -> float:
@@ -18,13 +19,14 @@ def psnr(x: Tensor, y: Tensor) -> float:
 
 
 def sheet(path: Path, rows: Sequence[Sequence[Tensor]], side: int = 256) -> None:
-    """Save rows of images (3,H,W) in 0..255, each shown by its central square."""
+    """Save rows of images (3,H,W) in 0..255, each shown by its central square; smaller ones stand on black."""
     lines = []
     for row in rows:
         cells = []
         for image in row:
             top, left = (max(0, (n - side) // 2) for n in image.shape[1:])
-            cells.append(image[:, top : top + side, left : left + side].float().clamp(0, 255).round())
+            cell = image[:, top : top + side, left : left + side].float().clamp(0, 255).round()
+            cells.append(F.pad(cell, (0, side - cell.shape[2], 0, side - cell.shape[1])))
         lines.append(torch.cat(cells, dim=2))
     picture = torch.cat(lines, dim=1).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     Image.fromarray(picture).save(path)

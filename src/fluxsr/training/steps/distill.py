@@ -15,7 +15,7 @@ from fluxsr.backbone.loading import Backbone
 from fluxsr.backbone.velocity import time_on_grid, velocity
 from fluxsr.losses.adversarial import Critic, critic_loss, generator_loss
 from fluxsr.losses.attention import adl_loss
-from fluxsr.losses.ftd import ftd_loss
+from fluxsr.losses.ftd import ftd_by_time, ftd_loss
 from fluxsr.losses.tv_lpips import tv_lpips
 from fluxsr.training.config import DistillConfig
 
@@ -66,7 +66,8 @@ class DistillStage:
             "tv_lpips": c.tv_lpips_weight * tv_lpips(x_hat, target, self.distance, c.tv_gamma),
             "adl": c.adl_weight * adl_loss(features),
         }
-        return terms | self._adversarial(step, x_hat, target)
+        by_time = {f"log/ftd/{bin}": value for bin, value in ftd_by_time(z_0, z_l, v_path, t, c.t_l).items()}
+        return terms | by_time | self._adversarial(step, x_hat, target)
 
     def _adversarial(self, step: int, x_hat: Tensor, target: Tensor) -> dict[str, Tensor]:
         critic = self.modules.get("critic")

@@ -1,0 +1,89 @@
+"""Critic and generator pull at their own parameters only."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fluxsr.losses.adversarial import Critic, critic_loss, generator_loss
+
+
+@pytest.fixture()
+def critic() -> Critic:
+    torch.manual_seed(0)
+    return Critic((4, 8))
+
+
+def images(count: int = 2, seed: int = 0) -> Tensor:
+    return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+class Level(nn.Module):
+    """A critic whose score is the mean of the image plus its parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((1, 2, 3)) + self.bias
+
+
+def test_scores_are_a_map(critic: Critic) -> None:
+    assert critic(images()).shape == (2, 1, 8, 8)
+
+
+def test_hinge_has_its_closed_form() -> None:
+    real, made = torch.full((1, 3, 4, 4), 0.5), torch.full((1, 3, 4, 4), -0.25)
+    assert float(critic_loss(Level(), real, made).detach()) == pytest.approx((1 - 0.5) + (1 - 0.25))
+    assert float(critic_loss(Level(), 4 * real, 8 * made).detach()) == 0  # beyond the margins
+    assert float(generator_loss(Level(), made).detach()) == pytest.approx(0.25)
+
+
+def test_critic_loss_moves_the_critic_alone(critic: Critic) -> None:
+    real, made = images(seed=1).requires_grad_(), images(seed=2).requires_grad_()
+    critic_loss(critic, real, made).backward()
+    assert real.grad is None and made.grad is None
+    gradients = [p.grad for p in critic.parameters()]
+    # inside both margins the hinge does not see a shift of all scores: the last bias alone may rest
+    assert all(g is not None and float(g.abs().max()) > 0 for g in gradients[:-2] + gradients[-1:])
+
+
+def test_generator_loss_moves_the_image_alone(critic: Critic) -> None:
+    made = images(seed=2).requires_grad_()
+    generator_loss(critic, made).backward()
+    assert made.grad is not None and float(made.grad.abs().max()) > 0
+    assert all(p.grad is None for p in critic.parameters())
+    assert all(p.requires_grad for p in critic.parameters())
+
+
+def test_both_losses_in_one_backward(critic: Critic) -> None:
+    """As in training: the critic gets the gradient of its own loss, the image that of the generator's."""
+    made, real = images(seed=2).requires_grad_(), images(seed=1)
+    (critic_loss(critic, real, made) + generator_loss(critic, made)).backward()
+    together = [p.grad.clone() for p in critic.parameters() if p.grad is not None]
+    torch.manual_seed(0)
+    twin = Critic((4, 8))
+    critic_loss(twin, real, made).backward()
+    for a, b in zip(together, (p.grad for p in twin.parameters()), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_frozen_critic_stays_frozen(critic: Critic) -> None:
+    critic.requires_grad_(False)
+    generator_loss(critic, images().requires_grad_())
+    assert not any(p.requires_grad for p in critic.parameters())
+
+
+def test_score_of_an_image_is_the_same_in_any_company(critic: Critic) -> None:
+    critic.eval()
+    pair = images()
+    torch.testing.assert_close(critic(pair)[:1], critic(pair[:1]))
+
+
+def test_spectral_norm_bounds_the_slope(critic: Critic) -> None:
+    for _ in range(30):  # the power iteration moves at every call
+        critic(images())
+    weights = [layer.weight.detach().flatten(1) for layer in critic.layers if isinstance(layer, nn.Conv2d)]
+    assert all(float(torch.linalg.matrix_norm(w, 2)) == pytest.approx(1, abs=0.05) for w in weights)

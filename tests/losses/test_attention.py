@@ -1,0 +1,73 @@
+"""Attention Diversification Loss: 1 for equal tokens, finite everywhere, linear over batch and blocks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fluxsr.losses.attention import adl_loss
+
+
+def tokens(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_equal_tokens_have_loss_one() -> None:
+    features = tokens(2, 1, 8).expand(2, 5, 8)
+    torch.testing.assert_close(adl_loss([features, 3 * features]), torch.tensor(1.0))
+
+
+def test_orthogonal_tokens_have_the_closed_form() -> None:
+    """n orthonormal tokens: each has cosine 1/sqrt(n) to their mean."""
+    features = torch.eye(9)[None]  # (1, 9, 9)
+    torch.testing.assert_close(adl_loss([features]), torch.tensor(1 / 3))
+
+
+def test_scale_of_the_tokens_does_not_matter() -> None:
+    features = tokens(2, 6, 8)
+    torch.testing.assert_close(adl_loss([features]), adl_loss([7 * features]))
+
+
+def test_is_the_definition() -> None:
+    """mean over l of mean over i of cos(F_l_i, mean_j F_l_j), written as the loops it stands for."""
+    features = [tokens(2, 6, 8), tokens(2, 4, 3, seed=1)]
+    rows = []
+    for block in features:
+        cosines = [
+            float(token @ image.mean(0) / (token.norm() * image.mean(0).norm())) for image in block for token in image
+        ]
+        rows.append(sum(cosines) / len(cosines))
+    assert float(adl_loss(features)) == pytest.approx(sum(rows) / 2, abs=1e-6)
+
+
+def test_value_and_gradient_are_finite_where_tokens_sum_to_zero() -> None:
+    half = tokens(1, 3, 8)
+    for features in (torch.cat([half, -half], dim=1), torch.zeros(1, 4, 8)):
+        features.requires_grad_()
+        loss = adl_loss([features])
+        loss.backward()
+        assert torch.isfinite(loss) and -1 <= float(loss.detach()) <= 1
+        assert features.grad is not None and bool(torch.isfinite(features.grad).all())
+
+
+def test_gradient_makes_tokens_differ() -> None:
+    features = (1 + 0.1 * tokens(1, 8, 4)).requires_grad_()
+    before = adl_loss([features])
+    (gradient,) = torch.autograd.grad(before, features)
+    assert float(adl_loss([features.detach() - gradient])) < float(before.detach())
+
+
+def test_images_and_blocks_do_not_know_each_other() -> None:
+    a, b = tokens(1, 5, 8), tokens(1, 5, 8, seed=1)
+    alone = (adl_loss([a]) + adl_loss([b])) / 2
+    torch.testing.assert_close(adl_loss([torch.cat([a, b])]), alone)
+    torch.testing.assert_close(adl_loss([a, b]), alone)
+
+
+def test_bfloat16_is_summed_in_float32() -> None:
+    assert adl_loss([tokens(1, 5, 8).bfloat16()]).dtype == torch.float32
+
+
+def test_no_features_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one block"):
+        adl_loss([])

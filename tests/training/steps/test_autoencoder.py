@@ -1,0 +1,60 @@
+"""Stage 1: reconstruction on clean crops."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fluxsr.training.config import AutoencoderConfig, RunConfig
+from fluxsr.training.steps.autoencoder import AutoencoderStage, fit_scale, gradient_distance
+
+
+def stage(**changes: Any) -> AutoencoderStage:
+    photos = [torch.randint(0, 256, (3, 48, 64), generator=torch.Generator().manual_seed(k)) for k in range(2)]
+    run = RunConfig(batch=2, crop=32, device="cpu")
+    config = AutoencoderConfig(run=run, widths=[8, 8, 8, 16], layers=[0, 1, 1, 1], latent_channels=4, **changes)
+    return AutoencoderStage(config, [photo.to(torch.uint8) for photo in photos], torch.device("cpu"))
+
+
+def total(terms: dict[str, Tensor]) -> Tensor:
+    return torch.stack([value for name, value in terms.items() if not name.startswith("log/")]).sum()
+
+
+def test_losses_reach_every_weight_that_is_on_the_way() -> None:
+    one = stage()
+    total(one.losses(0, torch.Generator())).backward()
+    assert all(p.grad is not None for p in one.vae.parameters())
+
+
+def test_same_seed_same_losses() -> None:
+    a, b = (stage().losses(3, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    one = stage()
+    assert not torch.equal(one.losses(3, torch.Generator())["mse"], one.losses(4, torch.Generator())["mse"])
+
+
+def test_noise_enters_the_latent_only_where_asked() -> None:
+    quiet = stage(latent_noise=0.0)
+    a, b = (quiet.losses(0, torch.Generator().manual_seed(seed))["mse"] for seed in (1, 2))
+    assert torch.equal(a, b)
+    loud = stage(latent_noise=1.0)
+    c, d = (loud.losses(0, torch.Generator().manual_seed(seed))["mse"] for seed in (1, 2))
+    assert not torch.equal(c, d)
+
+
+def test_gradient_distance_of_ramps_is_the_difference_of_their_slopes() -> None:
+    ramp = torch.arange(6).float().expand(1, 3, 4, 6)
+    torch.testing.assert_close(gradient_distance(3 * ramp, ramp), torch.tensor(2.0))
+    torch.testing.assert_close(gradient_distance(ramp + 5, ramp), torch.tensor(0.0))
+
+
+def test_scale_gives_latents_unit_size() -> None:
+    """An encoder whose latent is a fourth of its input in [-1,1]."""
+    vae = SimpleNamespace(encode=lambda x: SimpleNamespace(latent=x / 4))
+    batches = [torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(k)) for k in range(3)]
+    scale = fit_scale(vae, batches)
+    assert float((scale * (torch.cat(batches) * 2 - 1) / 4).square().mean()) == pytest.approx(1, abs=1e-5)

@@ -1,0 +1,247 @@
+"""The method: every term moves the adapter, nothing else moves, and no sample sees another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fluxsr.backbone import latents
+from fluxsr.backbone.adapter import add_lora
+from fluxsr.backbone.loading import Backbone
+from fluxsr.backbone.prompts import random_prompt
+from fluxsr.backbone.tiny import build_autoencoder, build_transformer
+from fluxsr.losses.features import FeatureNetwork, feature_distance
+from fluxsr.training import loop
+from fluxsr.training.config import DistillConfig, RunConfig
+from fluxsr.training.steps import distill
+from fluxsr.training.steps.distill import Batch, DistillStage
+
+CHANNELS, SIDE = 4, 32
+TERMS = {"ftd": "ftd_weight", "mse": "mse_weight", "tv_lpips": "tv_lpips_weight", "adl": "adl_weight"}
+TERMS |= {"adversarial": "adversarial_weight"}
+
+
+@pytest.fixture()
+def backbone() -> Backbone:
+    """A random base as the recipe builds it, with a fresh adapter: LoRA's B is zero."""
+    torch.manual_seed(0)
+    transformer = build_transformer(CHANNELS, 1, 1, 1, 8)
+    vae = build_autoencoder([8, 8, 8, 16], [0, 1, 1, 1], CHANNELS).requires_grad_(False)
+    add_lora(transformer, rank=2, alpha=2.0)
+    return Backbone(transformer, vae, random_prompt(3, 8, torch.Generator().manual_seed(0)))
+
+
+def sample(seed: int) -> Batch:
+    """One pair: smooth x_0, a blurred partner, eps."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, SIDE // 4, SIDE // 4, generator=generator)
+    x_0 = F.interpolate(coarse, scale_factor=4, mode="bilinear")
+    lr_up = F.interpolate(F.avg_pool2d(x_0, 8), scale_factor=8, mode="bilinear")
+    return x_0, lr_up, torch.randn(1, CHANNELS, SIDE // 8, SIDE // 8, generator=generator)
+
+
+def batch(*seeds: int) -> Batch:
+    x_0, lr_up, eps = (torch.cat(parts) for parts in zip(*map(sample, seeds), strict=True))
+    return x_0, lr_up, eps
+
+
+def distance() -> Any:
+    torch.manual_seed(1)
+    network = FeatureNetwork((4, 8)).requires_grad_(False)
+    return lambda x, y: feature_distance(network, x, y)
+
+
+def stage(backbone: Backbone, given: Batch | None = None, **changes: Any) -> DistillStage:
+    run = RunConfig(precision="fp32", device="cpu", warmup=0, steps=1, lr=1e-3)
+    config = DistillConfig(run=run, critic_widths=[4, 4], **changes)
+    given = given or batch(0, 1)
+    return DistillStage(config, backbone, lambda step: given, distance(), torch.device("cpu"))
+
+
+def terms(stage: DistillStage, seed: int = 0) -> dict[str, Tensor]:
+    found = stage.losses(0, torch.Generator().manual_seed(seed))
+    return {name: value for name, value in found.items() if not name.startswith("log/")}
+
+
+def adapter(backbone: Backbone) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in backbone.transformer.named_parameters() if p.requires_grad}
+
+
+def wake(backbone: Backbone) -> None:
+    """Give LoRA's B values, as after some training."""
+    generator = torch.Generator().manual_seed(5)
+    for name, parameter in adapter(backbone).items():
+        if "lora_B" in name:
+            parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator)
+
+
+def moved(backbone: Backbone, out: Path, **weights: float) -> set[str]:
+    """Names of the adapter's parameters that one step of the real loop moves."""
+    off = dict.fromkeys(TERMS.values(), 0.0)
+    before = {name: p.detach().clone() for name, p in adapter(backbone).items()}
+    one = stage(backbone, **{**off, **weights})
+    loop.run(one, one.config.run, out)
+    return {name for name, p in adapter(backbone).items() if not torch.equal(before[name], p)}
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_each_term_alone_moves_the_adapter(backbone: Backbone, tmp_path: Path, term: str) -> None:
+    names = moved(backbone, tmp_path, **{TERMS[term]: 1.0})
+    for block in ("transformer_blocks.0.attn", "single_transformer_blocks.0.attn"):
+        assert any(name.startswith(block) and "lora_B" in name for name in names), f"{term} does not reach {block}"
+
+
+def test_without_weights_nothing_moves(backbone: Backbone, tmp_path: Path) -> None:
+    assert moved(backbone, tmp_path) == set()
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_each_term_reaches_all_of_an_awake_adapter(backbone: Backbone, term: str) -> None:
+    """Once B is not zero, A gets its gradient too; ADL alone cannot see what comes after the last attention."""
+    wake(backbone)
+    value = terms(stage(backbone, adversarial_weight=1.0))[term]
+    parameters = adapter(backbone)
+    found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
+    still = {n for n, g in zip(parameters, found, strict=True) if g is None or float(g.abs().max()) == 0}
+    # of the text stream only what later image tokens attend to counts; the last block's own output ends with it
+    after = ("proj_out", "single_transformer_blocks.0.proj_mlp") if term == "adl" else ()
+    assert all(any(part in name for part in after) for name in still), still
+
+
+def test_frozen_parts_get_no_gradient(backbone: Backbone) -> None:
+    wake(backbone)
+    one = stage(backbone, adversarial_weight=1.0)
+    torch.stack(list(terms(one).values())).sum().backward()
+    assert all(p.grad is None for p in backbone.vae.parameters())
+    frozen = [(n, p) for n, p in backbone.transformer.named_parameters() if "lora" not in n]
+    assert frozen and not any(p.requires_grad or p.grad is not None for _, p in frozen)
+    assert all("lora" in name for name in adapter(backbone))
+    assert all(p.grad is not None for p in adapter(backbone).values())
+    assert all(p.grad is not None for p in one.modules["critic"].parameters())
+
+
+def test_critics_loss_stays_off_the_adapter(backbone: Backbone) -> None:
+    one = stage(backbone, adversarial_weight=1.0)
+    found = terms(one)
+    parameters = [*adapter(backbone).values(), *one.modules["critic"].parameters()]
+    count = len(adapter(backbone))
+    by_critic = torch.autograd.grad(found["critic"], parameters, allow_unused=True, retain_graph=True)
+    by_adversary = torch.autograd.grad(found["adversarial"], parameters, allow_unused=True)
+    assert all(g is None for g in by_critic[:count]) and all(g is not None for g in by_critic[count:])
+    assert any(g is not None for g in by_adversary[:count]) and all(g is None for g in by_adversary[count:])
+
+
+def test_adversarial_term_sets_in_at_its_step(backbone: Backbone) -> None:
+    one = stage(backbone, adversarial_weight=0.5, adversarial_start=3)
+    generator = torch.Generator()
+    assert "adversarial" not in one.losses(2, generator) and "critic" in one.losses(2, generator)
+    assert "adversarial" in one.losses(3, generator)
+    assert "critic" not in stage(backbone).modules and "critic" not in terms(stage(backbone))
+
+
+def test_no_loss_of_a_sample_depends_on_its_neighbour(backbone: Backbone) -> None:
+    """If losses are sums over samples, exchanging second samples between two batches changes no total."""
+    wake(backbone)
+
+    def total(*seeds: int) -> dict[str, Tensor]:
+        found = terms(stage(backbone, batch(*seeds)))
+        assert found.keys() == {"ftd", "mse", "tv_lpips", "adl"}
+        return {name: value.detach() for name, value in found.items()}
+
+    straight, crossed = (total(0, 1), total(2, 3)), (total(0, 3), total(2, 1))
+    for name in straight[0]:
+        assert float(straight[0][name]) != float(crossed[0][name])
+        a, b = (pair[0][name] + pair[1][name] for pair in (straight, crossed))
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_same_seed_same_losses(backbone: Backbone) -> None:
+    one = stage(backbone, eps_source="fresh")
+    again, other = terms(one), terms(one, seed=1)
+    for name, value in terms(one).items():
+        assert torch.equal(value, again[name]), name
+    assert not torch.equal(again["ftd"], other["ftd"])
+    assert torch.equal(again["mse"], other["mse"])  # the one step stands at t_l and draws nothing
+
+
+def test_batches_are_asked_for_by_step(backbone: Backbone) -> None:
+    asked = []
+    one = stage(backbone)
+    one.batches = lambda step: asked.append(step) or batch(0, 1)  # type: ignore[func-returns-value]
+    one.losses(17, torch.Generator())
+    assert asked == [17]
+
+
+def test_eps_enters_by_the_path_alone_and_not_when_fresh(backbone: Backbone) -> None:
+    x_0, lr_up, eps = batch(0, 1)
+    for source, differs in (("pair", True), ("fresh", False)):
+        a, b = (terms(stage(backbone, (x_0, lr_up, noise), eps_source=source)) for noise in (eps, -eps))
+        assert (not torch.equal(a["ftd"], b["ftd"])) == differs
+        assert torch.equal(a["mse"], b["mse"]) and torch.equal(a["tv_lpips"], b["tv_lpips"])
+
+
+def test_an_ideal_student_has_nothing_to_learn(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """v = (z_l - z_0) / t_l: FTD is zero and the image is what the autoencoder makes of x_0."""
+    x_0, lr_up, eps = given = batch(0, 1)
+    z_0, z_l = (latents.encode(backbone.vae, image) for image in (x_0, lr_up))
+    real = distill.velocity
+
+    def ideal(*arguments: Any) -> Tensor:
+        real(*arguments)  # fills the attention taps
+        return ((z_l - z_0) / 0.25).repeat(2, 1, 1, 1)
+
+    monkeypatch.setattr(distill, "velocity", ideal)
+    found = terms(stage(backbone, given))
+    assert float(found["ftd"]) < 1e-9
+    expected = F.mse_loss(latents.decode(backbone.vae, z_0) * 2, x_0 * 2)
+    torch.testing.assert_close(found["mse"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_step_stands_at_the_lr_latent_and_the_path_above_it(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One call: (z_t, t) of the path with t in [t_l, 1], then (z_l, t_l), where inference stands."""
+    calls, real = [], distill.velocity
+
+    def watched(transformer: Any, z: Tensor, times: Tensor, *rest: Any) -> Tensor:
+        calls.append((z, times))
+        return real(transformer, z, times, *rest)
+
+    monkeypatch.setattr(distill, "velocity", watched)
+    x_0, lr_up, eps = given = batch(*range(8))
+    terms(stage(backbone, given, t_l=0.4))
+    ((z, times),) = calls
+    z_l = latents.encode(backbone.vae, lr_up)
+    torch.testing.assert_close(z[8:], z_l)
+    assert bool((times[8:] == 0.4).all())
+    t = times[:8].view(-1, 1, 1, 1)
+    assert float(t.min()) >= 0.4 - 1e-6 and float(t.max()) <= 1 and len(t.unique()) == 8
+    torch.testing.assert_close(z[:8], ((1 - t) * z_l + (t - 0.4) * eps) / 0.6)
+
+
+def test_weights_scale_their_terms(backbone: Backbone) -> None:
+    weights = {weight: 1.0 for name, weight in TERMS.items() if name != "adversarial"}
+    one = terms(stage(backbone, **weights))
+    for name in one:
+        doubled = terms(stage(backbone, **{**weights, TERMS[name]: 2.0}))
+        torch.testing.assert_close(doubled[name], 2 * one[name])
+
+
+def test_taps_are_gone_after_a_step(backbone: Backbone) -> None:
+    terms(stage(backbone))
+    assert not any(module._forward_hooks for module in backbone.transformer.modules())
+
+
+def test_losses_fall(backbone: Backbone, tmp_path: Path) -> None:
+    """On one batch, in a few steps, from the sum of all terms: what is minimised goes down."""
+    one = stage(backbone, adl_weight=0.0, ftd_weight=1.0)
+    before = {name: float(value.detach()) for name, value in terms(one).items()}
+    one.config.run.steps, one.config.run.lr = 15, 3e-3
+    loop.run(one, one.config.run, tmp_path)
+    after = {name: float(value.detach()) for name, value in terms(one).items()}
+    assert sum(after.values()) < 0.95 * sum(before.values())

@@ -1,0 +1,165 @@
+"""Photographs and crops: keyed by seed, step and sample; pixels and noise stay together."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from fluxsr.errors import InputError
+from fluxsr.training.dataset import PairCrops, PhotoCrops, keyed_generator, read_photographs
+
+
+def png(photo: Tensor) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(photo.permute(1, 2, 0).numpy())).save(data, "png")
+    return data.getvalue()
+
+
+def noise_of(photo: Tensor) -> Tensor:
+    """eps (3,H//16*2,W//16*2) that says where it stands: row, column and number, in pixels."""
+    height, width = (side // 16 * 2 for side in photo.shape[1:])
+    return photo[:, : height * 8 : 8, : width * 8 : 8].float().clone()
+
+
+def shrink(images: Tensor, _generator: torch.Generator) -> Tensor:
+    return F.avg_pool2d(images, 4)
+
+
+def pair_crops(photos: list[Tensor], seed: int = 0, crop: int = 32, batch: int = 8) -> PairCrops:
+    return PairCrops(photos, [noise_of(photo) for photo in photos], crop, batch, seed, shrink)
+
+
+def test_generator_depends_on_its_key_alone() -> None:
+    def first(*key: int) -> float:
+        return float(torch.rand((), generator=keyed_generator(*key), dtype=torch.float64))
+
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    assert first(3, 1, 4) == first(3, 1, 4)
+    assert len({first(a, b, c) for a in range(4) for b in range(4) for c in range(1, 5)}) == 64
+    assert torch.equal(before, torch.get_rng_state())
+    assert 0 <= first(2**32 - 1, 2**20) < 1
+
+
+def test_photographs_from_folders_tars_and_files(tmp_path: Path, photos: list[Tensor]) -> None:
+    (tmp_path / "folder" / "deep").mkdir(parents=True)
+    (tmp_path / "folder" / "b.png").write_bytes(png(photos[0]))
+    (tmp_path / "folder" / "deep" / "c.PNG").write_bytes(png(photos[1]))
+    (tmp_path / "folder" / "notes.txt").write_text("no image")
+    with tarfile.open(tmp_path / "shard-0.tar", "w") as tar:
+        for name, data in (("deep/d.png", png(photos[2])), ("deep/d.json", b"{}")):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    sources = [str(tmp_path / "shard-*.tar"), str(tmp_path / "folder"), str(tmp_path / "folder" / "b.png")]
+    names, images = read_photographs(sources)
+    assert names == ["d", "b", "c", "b~2"]  # names stay unique: a pair is found by its photograph's
+    for image, photo in zip(images, [photos[2], photos[0], photos[1], photos[0]], strict=True):
+        assert image.dtype == torch.uint8 and torch.equal(image, photo)
+    assert read_photographs(sources, limit=2)[0] == ["d", "b"]
+
+
+def test_grey_and_transparent_photographs_become_rgb(tmp_path: Path) -> None:
+    Image.new("L", (5, 4), 7).save(tmp_path / "grey.png")
+    Image.new("RGBA", (5, 4), (1, 2, 3, 255)).save(tmp_path / "rgba.png")
+    _, (grey, rgba) = read_photographs([str(tmp_path)])
+    assert grey.shape == rgba.shape == (3, 4, 5)
+    assert grey.unique().tolist() == [7] and rgba[:, 0, 0].tolist() == [1, 2, 3]
+
+
+def test_what_holds_no_photograph_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such photographs: .*absent"):
+        read_photographs([str(tmp_path / "absent")])
+    with pytest.raises(InputError, match=f"no image found in {tmp_path}"):
+        read_photographs([str(tmp_path)])
+    with pytest.raises(InputError, match="no photographs given; set data.shards"):
+        read_photographs([])
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG broken")
+    with pytest.raises(InputError, match="cannot read photograph broken"):
+        read_photographs([str(tmp_path)])
+
+
+def test_same_key_same_crops(photos: list[Tensor]) -> None:
+    batches = PhotoCrops(photos, 32, 6, seed=1)
+    again = PhotoCrops(photos, 32, 6, seed=1)
+    assert torch.equal(batches(5), again(5)) and torch.equal(batches(5), batches(5))
+    assert not torch.equal(batches(5), batches(6))
+    assert not torch.equal(batches(5), PhotoCrops(photos, 32, 6, seed=2)(5))
+    assert torch.equal(batches(5)[:2], PhotoCrops(photos, 32, 2, seed=1)(5))  # a sample has a key of its own
+
+
+def test_crops_are_pieces_of_the_photographs_turned_and_mirrored(photos: list[Tensor]) -> None:
+    crops = torch.cat([PhotoCrops(photos, 32, 16, seed=0)(step) for step in range(8)])
+    assert crops.shape == (128, 3, 32, 32) and crops.dtype == torch.float32
+    codes, turns = (crops * 255).round().long(), set()
+    for crop in codes:
+        index, rows, columns = int(crop[2, 0, 0]), crop[0], crop[1]
+        photo = photos[index]
+        assert bool((crop[2] == index).all())
+        assert torch.equal(photo[0, rows, columns].long(), rows) and torch.equal(photo[1, rows, columns].long(), columns)
+        assert len(rows.unique()) == len(columns.unique()) == 32
+        turns.add((*(rows.diff(dim=d)[0, 0].item() for d in (0, 1)), *(columns.diff(dim=d)[0, 0].item() for d in (0, 1))))
+    assert len(turns) == 8  # all turns and mirror images occur
+    assert {int(crop[2, 0, 0]) for crop in codes} == {0, 1, 2}
+
+
+def test_photographs_below_the_crop_are_left_out(photos: list[Tensor]) -> None:
+    crops = PhotoCrops(photos, 100, 12, seed=0)(0)  # only the third is as large: 160x100
+    assert set((crops[:, 2] * 255).round().unique().tolist()) == {2}
+    with pytest.raises(InputError, match="as large as the crop of 256"):
+        PhotoCrops(photos, 256, 1, 0)
+
+
+def test_pairs_keep_pixels_and_noise_together(photos: list[Tensor]) -> None:
+    """Every 8x8 cell of x_0 opens with the code that its eps carries."""
+    seen = set()
+    for step in range(12):
+        x_0, lr_up, eps = pair_crops(photos)(step)
+        assert x_0.shape == lr_up.shape == (8, 3, 32, 32) and eps.shape == (8, 3, 4, 4)
+        torch.testing.assert_close(x_0[:, :, ::8, ::8] * 255, eps)
+        seen |= {(int(e[2, 0, 0]), int(e[0, 0, 0]), int(e[1, 0, 0])) for e in eps}
+    assert all(row % 16 == 0 and column % 16 == 0 for _, row, column in seen)  # a token is never cut
+    assert {index for index, _, _ in seen} == {0, 1, 2}
+    assert {row for index, row, _ in seen if index == 0} == {16, 32, 48}  # 96 rows, crop 32, margin 16: all of them
+
+
+def test_the_enlarged_partner_lies_on_its_photograph(photos: list[Tensor]) -> None:
+    """Down by averages and up by bicubic keeps a ramp to a quarter of its step, unless something is shifted."""
+    x_0, lr_up, _ = pair_crops(photos)(0)
+    torch.testing.assert_close(lr_up * 255, x_0 * 255, atol=0.25, rtol=0)
+
+
+def test_pair_crops_are_keyed(photos: list[Tensor]) -> None:
+    def drawn(seed: int, step: int, noisy: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+        crops = pair_crops(photos, seed)
+        if noisy:
+            crops.degradation = lambda hr, g: shrink(hr, g) + 0.1 * torch.rand(8, 3, 16, 16, generator=g)
+        return crops(step)
+
+    for a, b in zip(drawn(1, 4), drawn(1, 4), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(drawn(1, 4)[0], drawn(2, 4)[0])
+    assert not torch.equal(drawn(1, 4)[0], drawn(1, 5)[0])
+    assert torch.equal(drawn(1, 4)[0], drawn(1, 4, noisy=False)[0])  # where it is cut does not hang on the degradation
+
+
+def test_degradation_sees_a_margin(photos: list[Tensor]) -> None:
+    shapes = []
+    crops = pair_crops(photos)
+    crops.degradation = lambda hr, g: shapes.append(tuple(hr.shape)) or shrink(hr, g)  # type: ignore[func-returns-value]
+    crops(0)
+    assert shapes == [(8, 3, 64, 64)]
+
+
+@pytest.mark.parametrize("crop", [24, 80])
+def test_crop_that_does_not_fit_is_refused(photos: list[Tensor], crop: int) -> None:
+    with pytest.raises(InputError, match=f"run.crop is {crop}; it must be a multiple of 16"):
+        pair_crops(photos, crop=crop)

@@ -1,0 +1,241 @@
+"""The loop: resumes to the bit after any interruption, stops when asked, refuses to go on from nonsense."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import fluxsr
+from fluxsr.errors import InputError
+from fluxsr.training import checkpoint, loop
+
+
+def records(out: Path) -> list[dict[str, Any]]:
+    lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds_per_step"} for line in lines]
+
+
+def assert_same(a: Any, b: Any) -> None:
+    mine, theirs = a.weights(), b.weights()
+    assert mine.keys() == theirs.keys()
+    for key, value in mine.items():
+        assert torch.equal(value, theirs[key]), key
+
+
+@pytest.fixture(scope="module")
+def undisturbed(toy: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    torch.set_num_threads(1)
+    stage, out = toy.ToyStage(), tmp_path_factory.mktemp("undisturbed")
+    loop.run(stage, toy.config(), out)
+    return stage, out
+
+
+class Power(Exception):
+    """The plug is pulled."""
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("at", [3, 5])
+def test_resumed_run_is_the_undisturbed_one(toy: ModuleType, tmp_path: Path, optimizer: str, at: int) -> None:
+    """Cut off in step ``at``, with the last checkpoint at step 3; the second stage starts from other weights."""
+    if optimizer == "muon":
+        pytest.importorskip("pytorch_optimizer")
+    config = toy.config(optimizer=optimizer)
+    whole, first, second = toy.ToyStage(), toy.ToyStage(), toy.ToyStage(seed=99)
+    loop.run(whole, config, tmp_path / "whole")
+    losses = first.losses
+
+    def cut(step: int, generator: torch.Generator) -> Any:
+        if step == at:
+            raise Power
+        return losses(step, generator)
+
+    first.losses = cut
+    with pytest.raises(Power):
+        loop.run(first, config, tmp_path / "cut")
+    loop.run(second, config, tmp_path / "cut")
+    assert second.seen == [3, 4, 5, 6, 7]
+    assert_same(whole, second)
+    assert records(tmp_path / "whole") == records(tmp_path / "cut")  # no step is logged twice
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_killed_while_writing_a_checkpoint(toy: ModuleType, tmp_path: Path, undisturbed: tuple[Any, Path]) -> None:
+    """A real process gets SIGKILL with half a checkpoint on the disk; the next run ends where none was killed."""
+    environment = os.environ | {"PYTHONPATH": str(Path(fluxsr.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(toy.__file__), str(tmp_path), "6"]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert [path.name for path in checkpoint.listing(tmp_path)] == ["step-00000003.pt"]
+    assert (tmp_path / "step-00000006.partial").exists()
+    stage = toy.ToyStage(seed=99)
+    loop.run(stage, toy.config(), tmp_path)
+    assert stage.seen[0] == 3
+    assert_same(undisturbed[0], stage)
+    assert records(tmp_path) == records(undisturbed[1])
+
+
+def test_a_finished_run_only_puts_its_weights_in_place(toy: ModuleType, undisturbed: tuple[Any, Path]) -> None:
+    stage = toy.ToyStage(seed=99)
+    loop.run(stage, toy.config(), undisturbed[1])
+    assert stage.seen == []
+    assert_same(undisturbed[0], stage)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_stops(
+    toy: ModuleType, tmp_path: Path, number: signal.Signals, undisturbed: tuple[Any, Path]
+) -> None:
+    stage, validated = toy.ToyStage(), []
+    losses, handlers = stage.losses, [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+
+    def asked(step: int, generator: torch.Generator) -> Any:
+        if step == 4:
+            os.kill(os.getpid(), number)
+        return losses(step, generator)
+
+    def validate(step: int, _path: Path) -> dict[str, float]:
+        validated.append(step)
+        return {}
+
+    stage.losses = asked
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(stage, toy.config(), tmp_path, validate)
+    assert checkpoint.listing(tmp_path)[-1].name == "step-00000005.pt"  # the step under way is finished
+    assert validated == [3]  # whoever asks to stop does not want to wait for a validation
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
+    second = toy.ToyStage(seed=99)
+    loop.run(second, toy.config(), tmp_path)
+    assert_same(undisturbed[0], second)
+
+
+def test_seed_decides(toy: ModuleType, tmp_path: Path, undisturbed: tuple[Any, Path]) -> None:
+    same, other = toy.ToyStage(), toy.ToyStage()
+    loop.run(same, toy.config(), tmp_path / "same")
+    loop.run(other, toy.config(seed=1), tmp_path / "other")
+    assert_same(undisturbed[0], same)
+    assert not torch.equal(same.net[0].weight, other.net[0].weight)
+
+
+def test_randomness_outside_does_not_matter(toy: ModuleType, tmp_path: Path, undisturbed: tuple[Any, Path]) -> None:
+    stage = toy.ToyStage()
+    torch.manual_seed(1234)
+    loop.run(stage, toy.config(), tmp_path)
+    assert_same(undisturbed[0], stage)
+
+
+def test_log_terms_are_recorded_and_not_minimised(toy: ModuleType, undisturbed: tuple[Any, Path]) -> None:
+    rows = records(undisturbed[1])
+    assert [row["step"] for row in rows] == list(range(1, 9))
+    assert {"square", "critic", "log/size", "norm/net", "norm/critic"} < rows[0].keys()
+    assert rows[-1]["square"] < rows[0]["square"]
+
+
+def test_frozen_part_rests(toy: ModuleType, undisturbed: tuple[Any, Path]) -> None:
+    assert torch.equal(undisturbed[0].frozen.weight, torch.eye(4))
+    assert undisturbed[0].frozen.weight.grad is None
+    saved = checkpoint.load(checkpoint.listing(undisturbed[1])[-1])["modules"]["net"]
+    assert saved and not any(key.startswith("1.") for key in saved)  # nor does it fill the checkpoints
+
+
+@pytest.mark.parametrize("bad", ["loss", "gradient"])
+def test_nonsense_stops_the_run_and_spares_the_checkpoint(toy: ModuleType, tmp_path: Path, bad: str) -> None:
+    stage = toy.ToyStage()
+    losses = stage.losses
+
+    def broken(step: int, generator: torch.Generator) -> Any:
+        terms = losses(step, generator)
+        if step == 5 and bad == "loss":
+            terms["square"] = terms["square"] * float("nan")
+        if step == 5 and bad == "gradient":  # sqrt has no slope at 0: the value is finite, the gradient is not
+            terms["square"] = (0 * terms["square"]).sqrt()
+        return terms
+
+    stage.losses = broken
+    before = r"square=nan" if bad == "loss" else r"net=nan"
+    with pytest.raises(loop.Diverged, match=rf"{bad} is not finite at step 5 \(.*{before}.*lower run.lr"):
+        loop.run(stage, toy.config(), tmp_path)
+    assert checkpoint.listing(tmp_path)[-1].name == "step-00000003.pt"
+    assert all(bool(torch.isfinite(value).all()) for value in stage.weights().values())
+
+
+def test_ema_is_in_place_at_validation_and_at_the_end(toy: ModuleType, tmp_path: Path) -> None:
+    stage, seen, raw, mean = toy.ToyStage(), [], [], []
+    losses = stage.losses
+
+    def watched(step: int, generator: torch.Generator) -> Any:
+        raw.append(stage.net[0].weight.detach().clone())
+        return losses(step, generator)
+
+    def validate(step: int, _path: Path) -> dict[str, float]:
+        seen.append(stage.net[0].weight.detach().clone())
+        return {"val/score": float(step)}
+
+    stage.losses = watched
+    loop.run(stage, toy.config(steps=4, save_every=2), tmp_path, validate)
+    average = raw[0].clone()
+    last = checkpoint.load(checkpoint.listing(tmp_path)[-1])["modules"]["net"]["0.0.weight"]
+    for step, weight in enumerate([*raw[1:], last], start=1):
+        average = average + (1 - min(0.9, (1 + step) / (10 + step))) * (weight - average)
+        mean.append(average)
+    torch.testing.assert_close(seen, [mean[1], mean[3]])
+    assert torch.equal(stage.net[0].weight, seen[1])
+    assert not torch.equal(raw[2], seen[0])  # training goes on from the weights themselves
+    assert records(tmp_path)[2] == {"step": 2, "val/score": 2.0}
+
+
+def test_without_ema_the_weights_are_the_last(toy: ModuleType, tmp_path: Path) -> None:
+    stage = toy.ToyStage()
+    loop.run(stage, toy.config(ema=0.0), tmp_path)
+    saved = checkpoint.load(checkpoint.listing(tmp_path)[-1])
+    assert saved["average"] == [] and torch.equal(saved["modules"]["net"]["0.0.weight"], stage.net[0].weight)
+
+
+def test_checkpoint_of_another_recipe_is_named(toy: ModuleType, tmp_path: Path) -> None:
+    loop.run(toy.ToyStage(), toy.config(steps=2), tmp_path)
+    other = toy.ToyStage()
+    other.modules["net"] = nn.Linear(3, 3)
+    with pytest.raises(InputError, match="does not fit this recipe .*give another --out"):
+        loop.run(other, toy.config(steps=4), tmp_path)
+    with pytest.raises(InputError, match="does not fit this recipe"):
+        loop.run(toy.ToyStage(), toy.config(steps=4, ema=0.0), tmp_path)
+
+
+def test_schedule_warms_up_and_falls_to_the_floor(toy: ModuleType) -> None:
+    config = toy.config(steps=100, warmup=10, lr_floor=0.1)
+    rates = [loop.schedule(step, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == 1 == rates[10]
+    assert all(a >= b for a, b in zip(rates[9:-1], rates[10:], strict=True))
+    assert loop.schedule(55, config) == pytest.approx(0.55)  # half way down between 1 and 0.1
+    assert loop.schedule(100, config) == pytest.approx(0.1) == loop.schedule(1000, config)
+
+
+def test_clipping_is_per_part(toy: ModuleType, tmp_path: Path) -> None:
+    """A huge gradient of one part does not still the other."""
+    stage, twin = toy.ToyStage(), toy.ToyStage()
+    losses = stage.losses
+    stage.losses = lambda step, g: {k: v * (1e6 if k == "critic" else 1) for k, v in losses(step, g).items()}
+    for one, name in ((stage, "a"), (twin, "b")):
+        loop.run(one, toy.config(steps=1, ema=0.0), tmp_path / name)
+    assert torch.equal(stage.net[0].weight, twin.net[0].weight)
+
+
+def test_muon_takes_matrices_and_leaves_the_critic(toy: ModuleType) -> None:
+    pytest.importorskip("pytorch_optimizer")
+    groups = {name: [p for p in m.parameters() if p.requires_grad] for name, m in toy.ToyStage().modules.items()}
+    built = loop.build_optimizer(groups, toy.config(optimizer="muon", muon_lr=0.05))
+    by_muon = {id(p): group["use_muon"] for group in built.param_groups for p in group["params"]}
+    assert len(by_muon) == sum(map(len, groups.values()))
+    assert [by_muon[id(p)] for p in groups["net"]] == [True, False, True, False]
+    assert not any(by_muon[id(p)] for p in groups["critic"])
+    assert {group["use_muon"]: group["lr"] for group in built.param_groups} == {True: 0.05, False: 0.01}

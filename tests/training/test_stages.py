@@ -1,0 +1,140 @@
+"""The whole recipe in seconds: photographs in, a model folder out, every stage from the files of the last."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from fluxsr.errors import InputError
+from fluxsr.pairs.store import PairStore
+from fluxsr.training import distillation, stages
+from fluxsr.training.config import (
+    AutoencoderConfig,
+    DataConfig,
+    DistillConfig,
+    PairsConfig,
+    PerceptualConfig,
+    RunConfig,
+    TeacherConfig,
+)
+
+
+def run(**changes: int | str) -> RunConfig:
+    values = {"steps": 2, "batch": 2, "crop": 32, "save_every": 2, "log_every": 1, "warmup": 0, "device": "cpu"}
+    return RunConfig(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
+    """Three smooth photographs of 128x128."""
+    folder = tmp_path_factory.mktemp("photos")
+    for index in range(3):
+        coarse = np.random.default_rng(index).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((128, 128), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
+    return DataConfig(shards=[str(folder)], validation=[str(folder / "0.png")])
+
+
+@pytest.fixture(scope="module")
+def runs(data: DataConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder in which all five stages have run."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("runs")
+    stages.train_autoencoder(
+        AutoencoderConfig(run(), data, widths=[8, 8, 8, 16], layers=[0, 1, 1, 1], latent_channels=4),
+        out / "autoencoder",
+    )
+    stages.train_perceptual(PerceptualConfig(run(), data, widths=[4, 8]), out / "perceptual")
+    stages.train_teacher(
+        TeacherConfig(
+            run(), data, str(out / "autoencoder"), num_layers=1, num_single_layers=1, num_attention_heads=1,
+            text_tokens=2, text_dim=8,
+        ),  # fmt: skip
+        out / "teacher",
+    )
+    base = str(out / "teacher" / "base")
+    pairs = PairsConfig(data, base, steps=2, window=8, shard=2, check=2, device="cpu", precision="fp32")
+    stages.make_pairs(pairs, out / "pairs")
+    stages.make_pairs(PairsConfig(**{**vars(pairs), "mode": "sample", "count": 2}), out / "sampled")
+    distillation.train_distill(distill_config(data, out), out / "distill")
+    return out
+
+
+def distill_config(data: DataConfig, out: Path, pairs: str = "pairs", perceptual: str = "") -> DistillConfig:
+    return DistillConfig(
+        run(optimizer="adamw"), data, base=str(out / "teacher" / "base"), pairs=str(out / pairs), rank=2, alpha=2.0,
+        perceptual=perceptual or str(out / "perceptual"), adversarial_weight=0.1, critic_widths=[4, 4],
+    )  # fmt: skip
+
+
+def test_autoencoder_scale_is_fitted(runs: Path) -> None:
+    config = json.loads((runs / "autoencoder" / "vae" / "config.json").read_text(encoding="utf-8"))
+    assert config["_class_name"] == "AutoencoderDC" and config["scaling_factor"] not in (None, 1.0)
+    assert (runs / "autoencoder" / "reconstructions.png").is_file()
+
+
+def test_feature_network_comes_back_frozen(runs: Path) -> None:
+    network = stages.load_feature_network(runs / "perceptual")
+    assert network.widths == (4, 8) and not any(p.requires_grad for p in network.parameters())
+    saved = load_file(runs / "perceptual" / "features.safetensors")
+    assert all(torch.equal(value, saved[key]) for key, value in network.state_dict().items())
+
+
+def test_pairs_belong_to_their_photographs_and_say_how_they_were_made(runs: Path) -> None:
+    store = PairStore(runs / "pairs")
+    assert [pair.name for pair in store] == ["0", "1", "2"]
+    manifest = store.manifest()
+    assert manifest["count"] == 3 and manifest["mode"] == "invert"
+    assert 0 < manifest["round_trip_rmse"] < manifest["fresh_noise_rmse"]
+    assert [pair.name for pair in PairStore(runs / "sampled")] == ["seed-0", "seed-1"]
+
+
+def test_a_lost_shard_is_made_again_the_same(data: DataConfig, runs: Path) -> None:
+    path = runs / "pairs" / "shard-00001.safetensors"
+    before, kept = load_file(path), (runs / "pairs" / "shard-00000.safetensors").stat().st_mtime_ns
+    path.with_suffix(".json").unlink()
+    base = str(runs / "teacher" / "base")
+    stages.make_pairs(
+        PairsConfig(data, base, steps=2, window=8, shard=2, check=2, device="cpu", precision="fp32"), runs / "pairs"
+    )
+    after = load_file(path)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert (runs / "pairs" / "shard-00000.safetensors").stat().st_mtime_ns == kept
+
+
+def test_the_student_loads_and_its_adapter_counts(runs: Path) -> None:
+    from fluxsr.backbone.loading import load
+
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    model = runs / "distill" / "model"
+    with_adapter, without = (
+        distillation.step_image(load(model, adapter, "cpu", "fp32", folded=False), image) for adapter in (None, False)
+    )
+    assert with_adapter.shape == (1, 3, 32, 32) and bool(torch.isfinite(with_adapter).all())
+    assert not torch.equal(with_adapter, without)
+
+
+def test_validation_is_recorded(runs: Path) -> None:
+    lines = (runs / "distill" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    names = {name for line in lines for name in json.loads(line)}
+    assert {"ftd", "mse", "tv_lpips", "adl", "adversarial", "critic", "val/psnr", "val/grid16"} < names
+    assert (runs / "distill" / "validation-000002.png").is_file()
+
+
+def test_sampled_pairs_train_too(data: DataConfig, runs: Path, tmp_path: Path) -> None:
+    distillation.train_distill(distill_config(data, runs, pairs="sampled"), tmp_path)
+    assert (tmp_path / "model" / "pytorch_lora_weights.safetensors").is_file()
+
+
+def test_what_is_missing_is_named(data: DataConfig, runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no pairs in .*none; run `fluxsr pairs invert`"):
+        distillation.train_distill(distill_config(data, runs, pairs="none"), tmp_path)
+    config = distill_config(data, runs)
+    config.degradation = "harsh"
+    with pytest.raises(InputError, match="degradation 'harsh' is not known; choose from realesrgan, mild"):
+        distillation.train_distill(config, tmp_path)
