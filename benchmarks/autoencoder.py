@@ -90,7 +90,9 @@ def main() -> None:
                 scores.append(sum(psnr(a, b) for a, b in zip(made, validation, strict=True)) / len(made))
             count = sum(p.numel() for p in vae.parameters()) / 1e6
             mean = sum(scores) / len(scores)
-            print(f"| {name} | {optimizer} | {count:.1f}M | {sum(seconds) / len(seconds):.0f} | {mean:.2f} |", flush=True)
+            print(
+                f"| {name} | {optimizer} | {count:.1f}M | {sum(seconds) / len(seconds):.0f} | {mean:.2f} |", flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -30,9 +30,7 @@ Upscale = Callable[[Image.Image], Image.Image]
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lr", type=Path, required=True, help="folder of low-resolution images")
     parser.add_argument("--hr", type=Path, help=f"folder of ground truth, {SCALE} times as large")
     parser.add_argument("--model", default="bundled", help="bundled, a folder, or a Hub id")
@@ -40,16 +38,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--niqe-params", type=Path, help="NIQE's pristine model, .npz or .mat")
     parser.add_argument("--out", type=Path, help="keep the images and table here")
     parser.add_argument("--only", type=int, metavar="N", help="the first N images")
-    parser.add_argument(
-        "--crop", type=int, default=4, help="border left out against HR (%(default)s)"
-    )
+    parser.add_argument("--crop", type=int, default=4, help="border left out against HR (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="auto")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    parser.add_argument(
-        "--skip-base", action="store_true", help="leave out the row without adapter"
-    )
+    parser.add_argument("--skip-base", action="store_true", help="leave out the row without adapter")
     return parser.parse_args(arguments)
 
 

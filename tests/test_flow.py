@@ -28,9 +28,7 @@ def test_interpolate_ends_at_data_and_noise() -> None:
 def test_velocity_is_the_derivative_of_the_path() -> None:
     z_0, eps = draws(2)
     t = torch.tensor([0.3, 0.8], dtype=torch.float64, requires_grad=True)
-    _, derivative = torch.autograd.functional.jvp(
-        lambda time: flow.interpolate(z_0, eps, time), t, torch.ones_like(t)
-    )
+    _, derivative = torch.autograd.functional.jvp(lambda time: flow.interpolate(z_0, eps, time), t, torch.ones_like(t))
     torch.testing.assert_close(derivative, flow.velocity(z_0, eps))
 
 

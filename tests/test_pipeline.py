@@ -44,9 +44,7 @@ def test_one_tile_is_the_formula(pipeline: Any) -> None:
         ((300, 16), 1, (300, 16)),
     ],
 )
-def test_any_size_any_scale(
-    pipeline: Any, size: tuple[int, int], scale: float, expected: tuple[int, int]
-) -> None:
+def test_any_size_any_scale(pipeline: Any, size: tuple[int, int], scale: float, expected: tuple[int, int]) -> None:
     out = pipeline(io_image(*size), scale, tile_size=64, tile_overlap=16).images[0]
     assert out.size == expected and out.mode == "RGB"
 
@@ -97,9 +95,7 @@ def test_batching_tiles_changes_nothing_but_rounding(pipeline: Any) -> None:
 
 def test_same_seed_same_bytes(pipeline: Any) -> None:
     runs = [
-        pipeline(
-            photograph(), output_type="np", generator=torch.Generator().manual_seed(3)
-        ).images.tobytes()
+        pipeline(photograph(), output_type="np", generator=torch.Generator().manual_seed(3)).images.tobytes()
         for _ in range(2)
     ]
     assert runs[0] == runs[1]
@@ -107,9 +103,7 @@ def test_same_seed_same_bytes(pipeline: Any) -> None:
 
 def test_output_carries_no_graph_and_progress_arrives(pipeline: Any) -> None:
     seen: list[tuple[int, int]] = []
-    out = pipeline(
-        photograph(), output_type="pt", progress=lambda done, total: seen.append((done, total))
-    )
+    out = pipeline(photograph(), output_type="pt", progress=lambda done, total: seen.append((done, total)))
     assert not out.images.requires_grad and not out.images.is_inference()
     assert seen == [(1, 1)]
 
@@ -135,9 +129,7 @@ def test_strength_none_is_the_models_own(pipeline: Any) -> None:
         ("photo.jpg", {}, "image is a str"),
     ],
 )
-def test_unusable_input_is_an_input_error(
-    pipeline: Any, image: Any, options: dict[str, Any], words: str
-) -> None:
+def test_unusable_input_is_an_input_error(pipeline: Any, image: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         pipeline(image, **options)
 
@@ -178,15 +170,11 @@ def test_runs_in_bfloat16(pipeline: Any, model_folder: Path) -> None:
     assert difference.abs().mean() < 0.01
 
 
-def test_upscale_loads_the_bundled_model_once(
-    pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_upscale_loads_the_bundled_model_once(pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fluxsr import pipeline as module
 
     asked: list[str] = []
-    monkeypatch.setattr(
-        module.FluxSRPipeline, "from_pretrained", lambda model: asked.append(model) or pipeline
-    )
+    monkeypatch.setattr(module.FluxSRPipeline, "from_pretrained", lambda model: asked.append(model) or pipeline)
     module._bundled.cache_clear()
     io_image(20, 16).save(tmp_path / "a.png")
     try:

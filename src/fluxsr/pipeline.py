@@ -77,12 +77,8 @@ class FluxSRPipeline(DiffusionPipeline):
             ModelError: a model or adapter that cannot be used.
         """
         target = loading.best_device(device)
-        backbone = loading.load(
-            model, adapter=adapter, device=target, dtype=loading.best_dtype(target, dtype)
-        )
-        return cls(
-            backbone.transformer, backbone.vae, backbone.prompt, backbone.config, backbone.name
-        )
+        backbone = loading.load(model, adapter=adapter, device=target, dtype=loading.best_dtype(target, dtype))
+        return cls(backbone.transformer, backbone.vae, backbone.prompt, backbone.config, backbone.name)
 
     @torch.no_grad()  # not inference_mode: its tensors could not be worked on by the caller
     def __call__(
@@ -127,13 +123,9 @@ class FluxSRPipeline(DiffusionPipeline):
             diffusers' ImagePipelineOutput, whose ``images`` has one entry per image.
         """
         if output_type not in OUTPUT_TYPES:
-            raise InputError(
-                f"output_type is '{output_type}'; choose one of {', '.join(OUTPUT_TYPES)}"
-            )
+            raise InputError(f"output_type is '{output_type}'; choose one of {', '.join(OUTPUT_TYPES)}")
         if color_fix not in color.METHODS:
-            raise InputError(
-                f"color_fix is '{color_fix}'; choose one of {', '.join(color.METHODS)}"
-            )
+            raise InputError(f"color_fix is '{color_fix}'; choose one of {', '.join(color.METHODS)}")
         strength = self.adapter_config.strength if strength is None else strength
         if batch_size is None:
             batch_size = 1 if self._execution_device.type == "cpu" else 4
@@ -176,9 +168,7 @@ class FluxSRPipeline(DiffusionPipeline):
         # The adapter is in these weights already: one left there would be fused a second time on loading.
         Path(save_directory, WEIGHTS_FILE).unlink(missing_ok=True)
         loading.save(
-            loading.Backbone(
-                self.transformer, self.vae, self.prompt, self.adapter_config, self.name
-            ),
+            loading.Backbone(self.transformer, self.vae, self.prompt, self.adapter_config, self.name),
             save_directory,
         )
 
@@ -206,9 +196,7 @@ def _bundled() -> FluxSRPipeline:
 def _checked(lr: Tensor) -> tuple[int, int]:
     height, width = lr.shape[-2:]
     if min(height, width) < LEAST_SIDE:
-        raise InputError(
-            f"image is {width}x{height} pixels; sides of {LEAST_SIDE} or more are needed"
-        )
+        raise InputError(f"image is {width}x{height} pixels; sides of {LEAST_SIDE} or more are needed")
     return height, width
 
 

@@ -220,9 +220,7 @@ def test_the_saved_model_from_its_folder(tmp_path: Path, model_folder: Path) -> 
 
 def test_a_device_that_is_not_there_exits_2(tmp_path: Path, model_folder: Path) -> None:
     source = photograph(tmp_path / "a.png")
-    result = run(
-        "upscale", source, "-o", tmp_path / "o", "--model", model_folder, "--device", "abacus"
-    )
+    result = run("upscale", source, "-o", tmp_path / "o", "--model", model_folder, "--device", "abacus")
     assert result.exit_code == 2 and "abacus" in error_lines(result)[0]
 
 
@@ -238,9 +236,7 @@ def test_version_and_help() -> None:
     assert "upscale" in run("--help").stdout
 
 
-def test_ctrl_c_is_no_traceback(
-    tmp_path: Path, loads: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_is_no_traceback(tmp_path: Path, loads: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     from fluxsr.apps import batch
 
     def stop(*_: Any) -> None:

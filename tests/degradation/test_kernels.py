@@ -24,9 +24,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def gaussian(sigma_x: float, sigma_y: float, angle: float = 0.0, beta: float = 1.0, plateau=False):
     one = torch.ones(1)
-    return gaussian_kernels(
-        one * sigma_x, one * sigma_y, one * angle, one * beta, torch.tensor([plateau]), one * 10
-    )
+    return gaussian_kernels(one * sigma_x, one * sigma_y, one * angle, one * beta, torch.tensor([plateau]), one * 10)
 
 
 def variances(kernel: torch.Tensor) -> tuple[float, float]:
@@ -93,10 +91,7 @@ def test_filtering_equals_direct_correlation(size: tuple[int, int]):
     kernels = torch.rand(2, 21, 21, generator=seeded(1)) / 441
     mode = "reflect" if min(size) > 10 else "replicate"
     padded = F.pad(images, (10,) * 4, mode=mode)
-    expected = [
-        F.conv2d(p[None], k.expand(3, 1, 21, 21), groups=3)
-        for p, k in zip(padded, kernels, strict=True)
-    ]
+    expected = [F.conv2d(p[None], k.expand(3, 1, 21, 21), groups=3) for p, k in zip(padded, kernels, strict=True)]
     torch.testing.assert_close(filter_images(images, kernels), torch.cat(expected))
 
 

@@ -23,9 +23,7 @@ def test_piq_columns_have_the_recorded_values(pair):
     assert found == pytest.approx(recorded, abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("package", "load"), [("piq", extras.full_reference), ("pyiqa", extras.no_reference)]
-)
+@pytest.mark.parametrize(("package", "load"), [("piq", extras.full_reference), ("pyiqa", extras.no_reference)])
 def test_a_missing_package_is_one_clear_line(package, load, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, package, None)
     assert load() == {}

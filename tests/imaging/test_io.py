@@ -125,9 +125,7 @@ def test_bad_files_give_one_line_that_names_them(tmp_path: Path, kind: str, word
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
-def test_a_failed_write_keeps_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "a.png"
     target.write_bytes(b"before")
 
@@ -141,9 +139,7 @@ def test_a_failed_write_keeps_what_was_there(
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
-def test_an_interrupted_write_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(_: int) -> None:
         raise KeyboardInterrupt
 

@@ -28,9 +28,7 @@ def test_windows_add_up_to_one_at_every_pixel(length: int, tile: int, overlap: i
 
 @settings(max_examples=60, deadline=None)
 @given(length=st.integers(1, 5000), tile=st.integers(32, 600), overlap=st.integers(0, 300))
-def test_tiles_are_on_the_lattice_within_size_and_overlap(
-    length: int, tile: int, overlap: int
-) -> None:
+def test_tiles_are_on_the_lattice_within_size_and_overlap(length: int, tile: int, overlap: int) -> None:
     overlap = min(overlap, tile // 16 // 2 * 16)
     line = tiles.axis(length, tile, overlap)
     assert line.tile % 16 == 0 and line.tile <= tile
@@ -42,9 +40,7 @@ def test_tiles_are_on_the_lattice_within_size_and_overlap(
 
 @settings(max_examples=25, deadline=None)
 @given(height=sides, width=sides, tile=tile_sizes, batch_size=st.integers(1, 5))
-def test_identity_through_tiles_is_the_image(
-    height: int, width: int, tile: int, batch_size: int
-) -> None:
+def test_identity_through_tiles_is_the_image(height: int, width: int, tile: int, batch_size: int) -> None:
     image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(height))
     grid = tiles.grid(height, width, tile, 16)
     seen = []
@@ -75,9 +71,7 @@ def test_past_the_end_pixels_are_mirrored() -> None:
 def test_seam_of_two_disagreeing_tiles_is_a_smooth_ramp() -> None:
     image = torch.zeros(1, 1, 16, 96)
     values = iter([0.0, 1.0])
-    merged = tiles.stream(
-        image, lambda batch: torch.full_like(batch, next(values)), tiles.grid(16, 96, 64, 32)
-    )
+    merged = tiles.stream(image, lambda batch: torch.full_like(batch, next(values)), tiles.grid(16, 96, 64, 32))
     row = merged[0, 0, 0]
     assert row[0] == 0 and row[-1] == 1
     assert (row.diff() >= 0).all() and row.diff().max() < 0.06
@@ -100,6 +94,4 @@ def test_impossible_tiles_are_refused(tile: int, overlap: int) -> None:
     with pytest.raises(InputError, match="tile_(size|overlap) is"):
         tiles.grid(500, 500, tile, overlap)
     with pytest.raises(InputError, match="batch_size is 0"):
-        tiles.stream(
-            torch.zeros(1, 3, 16, 16), lambda batch: batch, tiles.grid(16, 16, 16, 0), batch_size=0
-        )
+        tiles.stream(torch.zeros(1, 3, 16, 16), lambda batch: batch, tiles.grid(16, 16, 16, 0), batch_size=0)

@@ -52,9 +52,15 @@ def runs(data: DataConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     stages.train_perceptual(PerceptualConfig(run(), data, widths=[4, 8]), out / "perceptual")
     stages.train_teacher(
         TeacherConfig(
-            run(), data, str(out / "autoencoder"), num_layers=1, num_single_layers=1, num_attention_heads=1,
-            text_tokens=2, text_dim=8,
-        ),  # fmt: skip
+            run(),
+            data,
+            str(out / "autoencoder"),
+            num_layers=1,
+            num_single_layers=1,
+            num_attention_heads=1,
+            text_tokens=2,
+            text_dim=8,
+        ),
         out / "teacher",
     )
     base = str(out / "teacher" / "base")

@@ -1,6 +1,6 @@
 """A stage of two small networks that play against each other; also the script that a test kills.
 
-    python toy.py OUT KILL_AT   trains into OUT and is killed while it writes the checkpoint of step KILL_AT.
+``python toy.py OUT KILL_AT`` trains into OUT and is killed while it writes the checkpoint of step KILL_AT.
 """
 
 from __future__ import annotations

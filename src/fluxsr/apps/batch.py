@@ -94,9 +94,7 @@ def run(work: Plan, options: Options, *, overwrite: bool = False, debug: bool = 
     return report
 
 
-def upscale(
-    pipeline: FluxSRPipeline, job: Job, options: Options, progress: Progress, bar: TaskID
-) -> None:
+def upscale(pipeline: FluxSRPipeline, job: Job, options: Options, progress: Progress, bar: TaskID) -> None:
     """One file: read, enlarge, write."""
     io.check_writable(job.target)  # not after a minute of work
     picture = io.read(job.source)

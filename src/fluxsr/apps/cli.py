@@ -73,9 +73,7 @@ def _root(
 @app.command()
 def upscale(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder; for one input also a file name.")
-    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder; for one input also a file name.")],
     model: Model = "bundled",
     adapter: Adapter = None,
     scale: Annotated[float, typer.Option(min=1, max=8, help="Enlargement; trained at 4.")] = 4,
@@ -86,12 +84,8 @@ def upscale(
     tile_size: Annotated[
         int, typer.Option(min=64, help="Largest tile, output pixels; smaller takes less memory.")
     ] = 512,
-    tile_overlap: Annotated[
-        int, typer.Option(min=0, help="Least overlap of tiles, output pixels.")
-    ] = 64,
-    color_fix: Annotated[
-        ColorFix, typer.Option(help="How the output gets the input's colours.")
-    ] = ColorFix.wavelet,
+    tile_overlap: Annotated[int, typer.Option(min=0, help="Least overlap of tiles, output pixels.")] = 64,
+    color_fix: Annotated[ColorFix, typer.Option(help="How the output gets the input's colours.")] = ColorFix.wavelet,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes on the same machine.")] = 0,
     dtype: DtypeOption = Dtype.auto,
     device: Device = "auto",
@@ -155,14 +149,11 @@ def planned(inputs: list[str], output: Path, format: str | None, suffix: str) ->
         raise typer.BadParameter(f"'{suffix}' is no part of a file name", param_hint="--suffix")
     as_file = output.suffix.lower() in ENDINGS and not output.is_dir()
     if as_file and format is not None and f".{format}" != output.suffix.lower():
-        raise typer.BadParameter(
-            f"'{format}', but -o is {output.name}; leave one of them out", param_hint="--format"
-        )
+        raise typer.BadParameter(f"'{format}', but -o is {output.name}; leave one of them out", param_hint="--format")
     work = plan(inputs, output, as_file=as_file, ending=f".{format or 'png'}", suffix=suffix)
     if as_file and len(work.jobs) + len(work.bad) > 1:
         raise typer.BadParameter(
-            f"{output} is a file name, but there are {len(work.jobs) + len(work.bad)} inputs; "
-            "name a folder",
+            f"{output} is a file name, but there are {len(work.jobs) + len(work.bad)} inputs; name a folder",
             param_hint="-o",
         )
     return work

@@ -57,9 +57,7 @@ class Plan:
     notes: list[str] = field(default_factory=list)
 
 
-def find(
-    inputs: Iterable[str], leave_out: Path | None = None
-) -> tuple[list[Found], list[tuple[str, str]]]:
+def find(inputs: Iterable[str], leave_out: Path | None = None) -> tuple[list[Found], list[tuple[str, str]]]:
     """Expand files, folders (with all below them) and globs.
 
     Args:
@@ -114,9 +112,7 @@ def _matches(pattern: str, leave_out: Path | None) -> list[Found]:
     return entries
 
 
-def plan(
-    inputs: Sequence[str], output: Path, *, as_file: bool, ending: str = ".png", suffix: str = ""
-) -> Plan:
+def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str = ".png", suffix: str = "") -> Plan:
     """Pair every input with its output.
 
     Where several inputs would share an output, each gets its own ending, then its folder, and in
@@ -152,9 +148,7 @@ def plan(
     return result
 
 
-def _targets(
-    found: Sequence[Found], output: Path, ending: str, suffix: str
-) -> tuple[dict[Path, Path], list[str]]:
+def _targets(found: Sequence[Found], output: Path, ending: str, suffix: str) -> tuple[dict[Path, Path], list[str]]:
     levels = {entry.path: 0 for entry in found}
     first: dict[str, list[Found]] = {}
     for _ in range(4):
@@ -165,9 +159,7 @@ def _targets(
         first = first or clashes
         for entry in (entry for group in clashes.values() for entry in group):
             levels[entry.path] = min(levels[entry.path] + 1, 3)
-    targets = {
-        entry.path: _name(entry, output, ending, suffix, levels[entry.path]) for entry in found
-    }
+    targets = {entry.path: _name(entry, output, ending, suffix, levels[entry.path]) for entry in found}
     notes = [
         f"{', '.join(str(e.path) for e in group)} would share one output; "
         f"writing {', '.join(targets[e.path].name for e in group)}"

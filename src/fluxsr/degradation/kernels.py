@@ -123,9 +123,7 @@ def draw_blur(
     flat = _draw_beta(count, plateau_beta, generator)
     isotropic, plateau = shape % 2 == 0, shape >= 4
     beta = torch.where(plateau, flat, torch.where(shape >= 2, generalized, 1.0))
-    smooth = gaussian_kernels(
-        sigma_x, torch.where(isotropic, sigma_x, sigma_y), angle, beta, plateau, half
-    )
+    smooth = gaussian_kernels(sigma_x, torch.where(isotropic, sigma_x, sigma_y), angle, beta, plateau, half)
     lowest = torch.where(half < 6, math.pi / 3, math.pi / 5)
     cutoff = lowest + (math.pi - lowest) * uniform(count, (0.0, 1.0), generator)
     ringing = happens(count, sinc_prob, generator).view(-1, 1, 1)

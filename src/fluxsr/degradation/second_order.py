@@ -129,9 +129,7 @@ def _resize(
     mode = settings.resize_modes[drawn]
     if mode == "area":
         return F.interpolate(images, size=size, mode=mode)
-    return F.interpolate(
-        images, size=size, mode=mode, align_corners=False, antialias=settings.antialias
-    )
+    return F.interpolate(images, size=size, mode=mode, align_corners=False, antialias=settings.antialias)
 
 
 def _add_noise(images: Tensor, stage: StageSettings, generator: torch.Generator) -> Tensor:

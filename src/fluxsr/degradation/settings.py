@@ -79,9 +79,7 @@ class DegradationSettings:
         if unknown or not self.resize_modes:
             raise InputError(f"resize_modes must be some of {_MODES}, got {self.resize_modes}")
         if self.scale < 1 or self.resize_groups < 1:
-            raise InputError(
-                f"scale and resize_groups must be 1 or more, got {self.scale}, {self.resize_groups}"
-            )
+            raise InputError(f"scale and resize_groups must be 1 or more, got {self.scale}, {self.resize_groups}")
 
 
 _NOTHING = StageSettings(blur_prob=0.0, resize_prob=(0.0, 0.0, 1.0), noise_prob=0.0, jpeg_prob=0.0)

@@ -54,9 +54,7 @@ def list_images(folder: Path) -> dict[str, Path]:
         if path.suffix.lower() not in SUFFIXES:
             continue
         if path.stem in found:
-            raise InputError(
-                f"two images of one stem: {found[path.stem]} and {path.name}; keep one"
-            )
+            raise InputError(f"two images of one stem: {found[path.stem]} and {path.name}; keep one")
         found[path.stem] = path
     if not found:
         raise InputError(f"no images in {folder}; known endings: {', '.join(sorted(SUFFIXES))}")
@@ -179,8 +177,7 @@ def to_json(reports: Sequence[Report]) -> str:
             "crop": report.crop,
             "mean": {key: round(value, 5) for key, value in report.mean.items()},
             "per_image": {
-                stem: {key: round(value, 4) for key, value in row.items()}
-                for stem, row in report.per_image.items()
+                stem: {key: round(value, 4) for key, value in row.items()} for stem, row in report.per_image.items()
             },
         }
         for report in reports

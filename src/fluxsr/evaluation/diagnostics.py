@@ -24,8 +24,7 @@ def power_spectrum(planes: Tensor) -> Tensor:
     """
     planes = planes.double()
     rows, columns = (
-        torch.hann_window(side, periodic=False, dtype=planes.dtype, device=planes.device)
-        for side in planes.shape[-2:]
+        torch.hann_window(side, periodic=False, dtype=planes.dtype, device=planes.device) for side in planes.shape[-2:]
     )
     window = torch.outer(rows, columns)
     centred = planes - planes.mean((-2, -1), keepdim=True)
@@ -57,9 +56,7 @@ def band_db(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
         InputError: a side is below 128 pixels, so that rings of the spectrum are empty.
     """
     if min(sr.shape[-2:]) < 2 * _BINS:
-        raise InputError(
-            f"band energies need sides of {2 * _BINS} pixels or more, got {tuple(sr.shape[-2:])}"
-        )
+        raise InputError(f"band energies need sides of {2 * _BINS} pixels or more, got {tuple(sr.shape[-2:])}")
     ratio = radial_power(power_spectrum(luma(sr))) / radial_power(power_spectrum(luma(hr)))
     decibel = 10 * ratio.log10()
     return decibel[:, _BINS // 4 : _BINS // 2].mean(1), decibel[:, _BINS // 2 :].mean(1)
@@ -79,9 +76,7 @@ def grid_excess(images: Tensor) -> Tensor:
     """
     height, width = (side // 16 * 16 for side in images.shape[-2:])
     if min(height, width) < 128:
-        raise InputError(
-            f"the grid measure needs sides of 128 pixels or more, got {tuple(images.shape[-2:])}"
-        )
+        raise InputError(f"the grid measure needs sides of 128 pixels or more, got {tuple(images.shape[-2:])}")
     level = 10 * power_spectrum(luma(images[..., :height, :width])).log10()
     at_rows = torch.arange(16, device=images.device) * (height // 16)
     at_columns = torch.arange(9, device=images.device) * (width // 16)

@@ -52,9 +52,7 @@ def no_reference(niqe_params: Path | None = None) -> dict[str, NoReference]:
     try:
         import pyiqa
     except ImportError:
-        log.warning(
-            "columns niqe, piqe left out: pyiqa is not installed (pip install 'fluxsr[iqa]')"
-        )
+        log.warning("columns niqe, piqe left out: pyiqa is not installed (pip install 'fluxsr[iqa]')")
         return {}
     models: dict[str, NoReference] = {"piqe": pyiqa.create_metric("piqe", device="cpu")}
     if niqe_params is None:
@@ -71,9 +69,7 @@ def _niqe(pyiqa: Any, path: Path) -> NoReference:
     with tempfile.TemporaryDirectory() as folder:
         matlab = Path(folder) / "niqe.mat"
         scipy.io.savemat(matlab, {"mu_prisparam": mean, "cov_prisparam": covariance})
-        model: NoReference = pyiqa.create_metric(
-            "niqe", device="cpu", pretrained_model_path=str(matlab)
-        )
+        model: NoReference = pyiqa.create_metric("niqe", device="cpu", pretrained_model_path=str(matlab))
     return model
 
 

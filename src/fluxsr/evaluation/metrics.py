@@ -60,9 +60,7 @@ def ssim_y(sr: Tensor, hr: Tensor) -> Tensor:
         InputError: a side is below 11 pixels.
     """
     if min(sr.shape[-2:]) < _WINDOW:
-        raise InputError(
-            f"SSIM needs sides of {_WINDOW} pixels or more, got {tuple(sr.shape[-2:])}"
-        )
+        raise InputError(f"SSIM needs sides of {_WINDOW} pixels or more, got {tuple(sr.shape[-2:])}")
     a, b = luma(sr).round(), luma(hr).round()
     mean_a, mean_b = _window(a), _window(b)
     var_a, var_b = _window(a * a) - mean_a**2, _window(b * b) - mean_b**2

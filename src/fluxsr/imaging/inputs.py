@@ -32,9 +32,7 @@ def tensors(image: Any) -> list[Tensor]:
         image = np.moveaxis(image, -1, -3)
         image = torch.from_numpy(image / np.float32(255) if image.dtype == np.uint8 else image)
     if not isinstance(image, Tensor):
-        raise InputError(
-            f"image is a {type(image).__name__}; pass a PIL image, an array, a tensor or a list"
-        )
+        raise InputError(f"image is a {type(image).__name__}; pass a PIL image, an array, a tensor or a list")
     image = image[None] if image.ndim == 3 else image
     if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
         raise InputError(
@@ -43,7 +41,5 @@ def tensors(image: Any) -> list[Tensor]:
         )
     image = image.detach().float().cpu()
     if image.numel() and not (image.min() >= -1e-3 and image.max() <= 1 + 1e-3):
-        raise InputError(
-            f"image has values from {image.min():g} to {image.max():g}; expected RGB in [0,1]"
-        )
+        raise InputError(f"image has values from {image.min():g} to {image.max():g}; expected RGB in [0,1]")
     return list(image.clamp(0, 1).split(1))

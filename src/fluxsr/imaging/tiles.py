@@ -46,9 +46,7 @@ class Axis:
         A raised cosine over each overlap, 1 elsewhere; at every pixel of the axis they add up to 1.
         """
         windows = torch.ones(len(self.starts), self.tile, dtype=torch.float64)
-        for first, (start, following) in enumerate(
-            zip(self.starts[:-1], self.starts[1:], strict=True)
-        ):
+        for first, (start, following) in enumerate(zip(self.starts[:-1], self.starts[1:], strict=True)):
             overlap = self.tile - (following - start)
             if overlap > 0:
                 phase = (torch.arange(overlap, dtype=torch.float64) + 0.5) / overlap
@@ -81,8 +79,7 @@ def axis(length: int, tile_size: int, tile_overlap: int, multiple: int = 16) -> 
         raise InputError(f"tile_size is {tile_size}; it must be {multiple} pixels or more")
     if tile_overlap < 0 or (overlap > tile // 2 and units > tile):
         raise InputError(
-            f"tile_overlap is {tile_overlap} with tile_size {tile_size}; "
-            f"choose one from 0 to {tile // 2 * multiple}"
+            f"tile_overlap is {tile_overlap} with tile_size {tile_size}; choose one from 0 to {tile // 2 * multiple}"
         )
     if units <= tile:
         return Axis(length, units * multiple, (0,))

@@ -24,9 +24,7 @@ def ftd_loss(z_0: Tensor, z_l: Tensor, v_theta: Tensor, t_l: float) -> Tensor:
 
 
 @torch.no_grad()
-def ftd_by_time(
-    z_0: Tensor, z_l: Tensor, v_theta: Tensor, t: Tensor, t_l: float, bins: int = 4
-) -> dict[str, Tensor]:
+def ftd_by_time(z_0: Tensor, z_l: Tensor, v_theta: Tensor, t: Tensor, t_l: float, bins: int = 4) -> dict[str, Tensor]:
     """The loss in equal bins of t over [t_l, 1], for the log; bins that no sample fell into are left out.
 
     Near t = 1 the input says nothing of the degradation: some error there cannot be learnt away.

@@ -35,9 +35,7 @@ def integrate_windows(
     if height % window or width % window:
         raise ValueError(f"window {window} does not divide the latent of {height}x{width}; choose a divisor")
     windows = rearrange(z, "b c (i h) (j w) -> (b i j) c h w", h=window, w=window)
-    done = flow.integrate(
-        lambda z_t, t: velocity(transformer, z_t, t, prompt, guidance), windows, times, solver
-    )
+    done = flow.integrate(lambda z_t, t: velocity(transformer, z_t, t, prompt, guidance), windows, times, solver)
     return rearrange(done, "(b i j) c h w -> b c (i h) (j w)", i=height // window, j=width // window)
 
 

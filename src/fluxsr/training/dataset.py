@@ -49,7 +49,9 @@ def read_photographs(sources: Sequence[str], limit: int = 0) -> tuple[list[str],
                 if limit and len(images) == limit:
                     return names, images
         if len(images) == before:
-            raise InputError(f"no image found in {source}; known are {', '.join(sorted(IMAGE_SUFFIXES))}, in .tar or bare")
+            raise InputError(
+                f"no image found in {source}; known are {', '.join(sorted(IMAGE_SUFFIXES))}, in .tar or bare"
+            )
     if not images:
         raise InputError("no photographs given; set data.shards (and data.validation) to tar shards or folders")
     return names, images

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fluxsr.backbone import latents
 from fluxsr.backbone.loading import Backbone, best_device, load_base, load_part, save_base
+from fluxsr.errors import InputError
 from fluxsr.losses.features import FeatureNetwork
 from fluxsr.pairs.invert import integrate_windows, round_trip
 from fluxsr.pairs.store import PairStore
@@ -83,53 +84,75 @@ def encode_photos(vae: Any, photos: list[Tensor]) -> list[Tensor]:
 
 
 def make_pairs(config: PairsConfig, out: Path) -> None:
-    """Stage 4: write shards of pairs, a manifest with the round-trip error, and a contact sheet. Resumable."""
+    """Stage 4: write shards of pairs, a manifest with the round-trip error, and a contact sheet. Resumable.
+
+    Raises:
+        InputError: ``out`` holds pairs of other settings, or photographs that the window does not divide.
+    """
     device = best_device(config.device)
     base = load_base(config.base, device=device, dtype=torch.float32)
     store = PairStore(out)
     names, photos = read_photographs(config.data.shards, config.count or config.data.limit)
     z = encode_photos(base.vae, photos)
-    rising = [k / config.steps for k in range(config.steps + 1)]
-    inverting = config.mode == "invert"
+    _check_sizes(z, config.window)
     count = config.count or len(z)
+    settings = {key: getattr(config, key) for key in ("mode", "steps", "solver", "window", "shard", "seed", "base")}
+    _claim(store, settings | {"count": count})
+    rising = [k / config.steps for k in range(config.steps + 1)]
+    times = rising if config.mode == "invert" else rising[::-1]
 
     def carried(start: Tensor) -> Tensor:
-        times = rising if inverting else rising[::-1]
-        return integrate_windows(base.transformer, base.prompt, start, times, config.window, config.solver).cpu()
+        parts = [
+            integrate_windows(base.transformer, base.prompt, part.to(device), times, config.window, config.solver)
+            for part in start.split(4)
+        ]
+        return torch.cat(parts).cpu()
 
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"), loop.progress() as bar:
         task = bar.add_task("pairs", total=count)
         for shard, first in enumerate(range(0, count, config.shard)):
             chosen = range(first, min(first + config.shard, count))
-            if not store.has_shard(shard):
-                if inverting:
-                    z_0 = torch.stack([z[k].float() for k in chosen])
-                    eps = torch.cat([carried(part.to(device)) for part in z_0.split(4)])
-                    store.write_shard(shard, [names[k] for k in chosen], z_0, eps)
-                else:
-                    shape = (1, *z[0].shape)
-                    eps = torch.cat([torch.randn(shape, generator=keyed_generator(config.seed, k)) for k in chosen])
-                    z_0 = torch.cat([carried(part.to(device)) for part in eps.split(4)])
-                    store.write_shard(shard, [f"seed-{k}" for k in chosen], z_0, eps)
+            if store.has_shard(shard):
+                pass
+            elif config.mode == "invert":
+                z_0 = torch.stack([z[k].float() for k in chosen])
+                store.write_shard(shard, [names[k] for k in chosen], z_0, carried(z_0))
+            else:
+                draws = [torch.randn(z[0].shape, generator=keyed_generator(config.seed, k)) for k in chosen]
+                eps = torch.stack(draws)
+                store.write_shard(shard, [f"seed-{k}" for k in chosen], carried(eps), eps)
             bar.update(task, completed=chosen[-1] + 1)
         sample = torch.stack([part.float() for part in z[: config.check]]).to(device)
+        generator = keyed_generator(config.seed, 3, 1)
         own, fresh = round_trip(
-            base.transformer, base.prompt, sample, rising, config.window, keyed_generator(config.seed, 3)
+            base.transformer, base.prompt, sample, rising, config.window, generator, solver=config.solver
         )
         _contact_sheet(base, store, out)
-    store.write_manifest(
-        {
-            "mode": config.mode,
-            "count": count,
-            "steps": config.steps,
-            "solver": config.solver,
-            "seed": config.seed,
-            "base": config.base,
-            "round_trip_rmse": round(own, 4),
-            "fresh_noise_rmse": round(fresh, 4),
-        }
-    )
+    errors = {"round_trip_rmse": round(own, 4), "fresh_noise_rmse": round(fresh, 4)}
+    store.write_manifest(settings | {"count": count} | errors)
     print(f"round trip: rmse {own:.4f} from the teacher's eps, {fresh:.4f} from fresh noise (latents have rms 1)")
+
+
+def _check_sizes(z: list[Tensor], window: int) -> None:
+    shapes = {tuple(latent.shape[1:]) for latent in z}
+    if len(shapes) > 1 or any(side % window for side in next(iter(shapes))):
+        found = ", ".join(f"{8 * h}x{8 * w}" for h, w in sorted(shapes)[:4])
+        raise InputError(
+            f"photographs of {found} pixels; pairs need one size that is a multiple of {8 * window} (window {window})"
+        )
+
+
+def _claim(store: PairStore, settings: dict[str, Any]) -> None:
+    """Write the settings into the manifest before the first shard; shards of other settings are never mixed in."""
+    if (store.folder / "manifest.json").is_file():
+        found = store.manifest()
+        other = [key for key in settings if found.get(key) != settings[key]]
+        if other:
+            changes = ", ".join(f"{key} {found.get(key)} there, {settings[key]} here" for key in other)
+            raise InputError(f"{store.folder} holds pairs of other settings ({changes}); give another --out")
+    else:
+        store.folder.mkdir(parents=True, exist_ok=True)
+        store.write_manifest(settings)
 
 
 @torch.no_grad()
@@ -146,4 +169,3 @@ def _reconstruct(vae: Any, image: Tensor) -> Tensor:
     with torch.autocast(image.device.type, torch.bfloat16):
         x = image[None].float() / 127.5 - 1
         return vae(x.contiguous(memory_format=torch.channels_last)).sample[0].float().cpu() * 127.5 + 127.5
-

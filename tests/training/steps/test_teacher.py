@@ -55,7 +55,7 @@ def test_laws_of_time() -> None:
     uniform = stage(time_law="uniform")._times(4000, generator)
     normal = stage(time_law="logit_normal")._times(4000, generator)
     for t in (uniform, normal):
-        assert 0 <= float(t.min()) and float(t.max()) <= 1 and float(t.mean()) == pytest.approx(0.5, abs=0.02)
+        assert float(t.min()) >= 0 and float(t.max()) <= 1 and float(t.mean()) == pytest.approx(0.5, abs=0.02)
     assert float(uniform.var()) == pytest.approx(1 / 12, abs=0.005)
     assert float(normal.logit().std()) == pytest.approx(1, abs=0.05)
 
