@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ from PIL import Image
 import fluxsr
 from fluxsr import flow
 from fluxsr.backbone import latents
+from fluxsr.backbone.adapter import WEIGHTS_FILE
 from fluxsr.backbone.velocity import velocity
-from fluxsr.errors import InputError
+from fluxsr.errors import InputError, ModelError
 from fluxsr.imaging.resize import bicubic
 
 
@@ -120,6 +123,12 @@ def test_strength_none_is_the_models_own(pipeline: Any) -> None:
     [
         (photograph(15, 40), {}, "15x40 pixels; sides of 16 or more"),
         (photograph(), {"scale": 9}, "scale is 9"),
+        (photograph(), {"scale": "4"}, "scale is '4'; choose a number from 1 to 8"),
+        (photograph(), {"scale": float("nan")}, "scale is nan"),
+        (photograph(), {"strength": -0.1}, "strength is -0.1; choose a number from 0"),
+        (photograph(), {"strength": float("nan")}, "strength is nan"),
+        (photograph(), {"strength": float("inf")}, "strength is inf"),
+        (photograph(), {"strength": "1"}, "strength is '1'"),
         (photograph(), {"color_fix": "lab"}, "color_fix is 'lab'"),
         (photograph(), {"output_type": "jpg"}, "output_type is 'jpg'"),
         (photograph(), {"tile_size": 8}, "tile_size is 8"),
@@ -170,18 +179,97 @@ def test_runs_in_bfloat16(pipeline: Any, model_folder: Path) -> None:
     assert difference.abs().mean() < 0.01
 
 
-def test_upscale_loads_the_bundled_model_once(pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("options", [{"dtype": torch.bfloat16}, {"torch_dtype": torch.bfloat16}])
+def test_device_and_dtype_as_torch_s_own(model_folder: Path, options: dict[str, Any]) -> None:
+    loaded = fluxsr.FluxSRPipeline.from_pretrained(model_folder, device=torch.device("cpu"), **options)
+    assert loaded.transformer.dtype == loaded.vae.dtype == torch.bfloat16 and loaded.device.type == "cpu"
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_a_model_error(
+    pipeline: Any, bad: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Any, z: torch.Tensor, *__: Any) -> torch.Tensor:
+        return torch.full_like(z, bad)
+
+    monkeypatch.setattr("fluxsr.pipeline.velocity", broken)
+    with pytest.raises(ModelError, match="values that are not finite; try --dtype fp32"):
+        pipeline(photograph())
+
+
+def test_one_step_gives_tensors_to_work_on(pipeline: Any) -> None:
+    assert not pipeline.one_step(torch.rand(1, 3, 16, 16)).is_inference()
+
+
+def test_offloading_names_each_module_once_and_is_ended(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sorted(pipeline.model_cpu_offload_seq.split("->")) == ["transformer", "vae"]
+    freed: list[bool] = []
+    monkeypatch.setattr(pipeline, "maybe_free_model_hooks", lambda: freed.append(True))
+    pipeline([photograph(), photograph()])
+    assert freed == [True]
+
+
+def test_all_files_are_there_when_diffusers_uploads(
+    pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploaded: set[str] = set()
+
+    def upload(_self: Any, folder: str, *_: Any, **__: Any) -> None:
+        uploaded.update(path.name for path in Path(folder).iterdir())
+
+    for name in ("create_repo", "load_or_create_model_card", "populate_model_card"):
+        monkeypatch.setattr(f"diffusers.pipelines.pipeline_utils.{name}", MagicMock())
+    monkeypatch.setattr(type(pipeline), "_upload_folder", upload)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / WEIGHTS_FILE).touch()
+    pipeline.save_pretrained(tmp_path / "new", push_to_hub=True)
+    assert {"fluxsr_config.json", "prompt_embeds.safetensors", "model_index.json", "vae"} <= uploaded
+    assert WEIGHTS_FILE not in uploaded
+
+
+def test_a_variant_is_refused_before_anything_is_written(pipeline: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="variant is 'fp16'"):
+        pipeline.save_pretrained(tmp_path / "new", variant="fp16")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.fixture
+def bundled(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The tiny pipeline in place of the bundled model; lists what was asked for."""
     from fluxsr import pipeline as module
 
     asked: list[str] = []
     monkeypatch.setattr(module.FluxSRPipeline, "from_pretrained", lambda model: asked.append(model) or pipeline)
     module._bundled.cache_clear()
+    yield asked
+    module._bundled.cache_clear()
+
+
+def test_upscale_loads_the_bundled_model_once(bundled: list[str], tmp_path: Path) -> None:
     io_image(20, 16).save(tmp_path / "a.png")
-    try:
-        from_path = fluxsr.upscale(tmp_path / "a.png", scale=2)
-        from_image = fluxsr.upscale(io_image(20, 16), scale=2)
-    finally:
-        module._bundled.cache_clear()
-    assert asked == ["bundled"]
+    from_path = fluxsr.upscale(tmp_path / "a.png", scale=2)
+    from_image = fluxsr.upscale(io_image(20, 16), 2)
+    assert bundled == ["bundled"]
     assert from_path.size == (40, 32)
     assert np.array_equal(np.asarray(from_path), np.asarray(from_image))
+
+
+def test_upscale_takes_grey_and_rgba_arrays(bundled: list[str]) -> None:
+    for shape in ((16, 20), (16, 20, 4), (1, 16, 20, 3)):
+        assert fluxsr.upscale(np.full(shape, 128, np.uint8)).size == (80, 64)
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "words"),
+    [
+        ([photograph()], {}, "image is a list of 1; upscale takes one, FluxSRPipeline more"),
+        (photograph().expand(2, -1, -1, -1), {}, "image is a Tensor of 2"),
+        (photograph(), {"output_type": "pt"}, "takes no output_type; use FluxSRPipeline"),
+        (photograph(), {"return_dict": False}, "takes no return_dict"),
+    ],
+)
+def test_upscale_takes_one_image_and_gives_one(
+    bundled: list[str], image: Any, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        fluxsr.upscale(image, **options)

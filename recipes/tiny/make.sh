@@ -11,4 +11,5 @@ stage perceptual "$@"
 stage teacher "$@"
 fluxsr pairs invert --recipe recipes/tiny/pairs.yaml --out runs/tiny/pairs
 stage distill "$@"
+fluxsr train distill --recipe recipes/tiny/anneal.yaml --out runs/tiny/distill "$@"
 echo "model: runs/tiny/distill/model"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from fluxsr.backbone import latents, loading
 from fluxsr.backbone.adapter import WEIGHTS_FILE, AdapterConfig
 from fluxsr.backbone.prompts import FixedPrompt
 from fluxsr.backbone.velocity import velocity
-from fluxsr.errors import InputError
+from fluxsr.errors import InputError, ModelError
 from fluxsr.imaging import color, inputs, io, resize, tiles
 
 LEAST_SIDE = 16  # one token; smaller images hold nothing to enlarge
@@ -30,14 +32,14 @@ class FluxSRPipeline(DiffusionPipeline):
 
     Args:
         transformer: FluxTransformer2DModel, its LoRA fused.
-        vae: AutoencoderKL.
+        vae: AutoencoderDC (the bundled model) or AutoencoderKL (FLUX).
         prompt: the fixed condition of all images.
         config: t_l, strength and guidance of the model; kept as ``adapter_config``, because
             diffusers has a ``config`` of its own.
         name: what the model is called in messages.
     """
 
-    model_cpu_offload_seq = "vae->transformer->vae"
+    model_cpu_offload_seq = "vae->transformer"  # each once: diffusers hooks a module per mention
 
     # prompt and config have defaults only because diffusers takes arguments without one for modules
     def __init__(
@@ -62,22 +64,27 @@ class FluxSRPipeline(DiffusionPipeline):
         model: str | Path = "bundled",
         *,
         adapter: str | Path | bool | None = None,
-        device: str = "auto",
-        dtype: str = "auto",
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        torch_dtype: torch.dtype | None = None,
     ) -> FluxSRPipeline:
         """Load a model, its adapter fused, ready to run.
+
+        Only this class loads what it saves: ``DiffusionPipeline`` knows neither prompt nor adapter config.
 
         Args:
             model: "bundled", a folder in diffusers layout, or a Hub id.
             adapter: folder or Hub id; None takes what comes with the model.
             device: "auto" takes the first there is of cuda, xpu, mps, cpu.
-            dtype: "auto", "bf16", "fp16" or "fp32".
+            dtype: "auto", "bf16", "fp16", "fp32" or a torch.dtype; torch_dtype is diffusers' name of it.
 
         Raises:
+            InputError: a device or dtype that there is not.
             ModelError: a model or adapter that cannot be used.
         """
         target = loading.best_device(device)
-        backbone = loading.load(model, adapter=adapter, device=target, dtype=loading.best_dtype(target, dtype))
+        kind = loading.best_dtype(target, dtype if torch_dtype is None else torch_dtype)
+        backbone = loading.load(model, adapter=adapter, device=target, dtype=kind)
         return cls(backbone.transformer, backbone.vae, backbone.prompt, backbone.config, backbone.name)
 
     @torch.no_grad()  # not inference_mode: its tensors could not be worked on by the caller
@@ -102,15 +109,15 @@ class FluxSRPipeline(DiffusionPipeline):
         scale; it was trained at x4, where it is at its best.
 
         Args:
-            image: PIL image; array (H,W,3) or (B,H,W,3), uint8 or float in [0,1]; tensor (3,H,W) or
-                (B,3,H,W), float in [0,1]; or a list of these. Sides of 16 pixels or more.
+            image: PIL image; array (H,W), (H,W,C) or (B,H,W,C); tensor (3,H,W) or (B,3,H,W); or a list
+                of these, see imaging/inputs.py. Sides of 16 pixels or more.
             scale: 1 to 8; the target's sides are rounded to whole pixels.
             strength: share of the step, 0 to 1 (more exaggerates); None takes the model's own.
             tile_size: largest tile that autoencoder and transformer see, in output pixels.
             tile_overlap: least overlap of tiles, in output pixels.
             batch_size: tiles per forward pass; None takes 1 on a CPU and 4 elsewhere.
             color_fix: "wavelet", "adain" or "none"; see imaging/color.py.
-            generator: for the convention's sake; the one step draws no random number.
+            generator: for the convention; the one step draws no random number.
             output_type: "pil", "pt" (B,3,H,W) or "np" (B,H,W,3), both float32 in [0,1]. Images of
                 different sizes come as a list.
             return_dict: False returns ``(images,)``.
@@ -118,6 +125,7 @@ class FluxSRPipeline(DiffusionPipeline):
 
         Raises:
             InputError: an image or an argument that cannot be used.
+            ModelError: the model gives values that are not finite.
 
         Returns:
             diffusers' ImagePipelineOutput, whose ``images`` has one entry per image.
@@ -126,13 +134,13 @@ class FluxSRPipeline(DiffusionPipeline):
             raise InputError(f"output_type is '{output_type}'; choose one of {', '.join(OUTPUT_TYPES)}")
         if color_fix not in color.METHODS:
             raise InputError(f"color_fix is '{color_fix}'; choose one of {', '.join(color.METHODS)}")
-        strength = self.adapter_config.strength if strength is None else strength
+        strength = _checked_strength(self.adapter_config.strength if strength is None else strength)
         if batch_size is None:
             batch_size = 1 if self._execution_device.type == "cpu" else 4
 
         outputs: list[Any] = []
         for lr in inputs.tensors(image):  # (1,3,h,w)
-            size = resize.scaled_size(*_checked(lr), scale)
+            size = resize.scaled_size(*_checked_size(lr), scale)
             lr_up = resize.bicubic(lr, size)  # (1,3,H,W)
             tiling = tiles.grid(*size, tile_size, tile_overlap, latents.pixel_multiple(self.vae))
             hr = tiles.stream(
@@ -143,10 +151,11 @@ class FluxSRPipeline(DiffusionPipeline):
                 progress=progress,
             )
             outputs.append(_as(output_type, color.fix_(hr, lr_up, color_fix)))
+        self.maybe_free_model_hooks()
         images = outputs if output_type == "pil" else _stacked(outputs)
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def one_step(self, lr_up: Tensor, strength: float = 1.0) -> Tensor:
         """Images in one piece: x_hat = VAE.decode(z_l - strength t_l v(z_l, t_l)) (method.md, 4).
 
@@ -156,36 +165,57 @@ class FluxSRPipeline(DiffusionPipeline):
 
         Returns:
             (B,3,H,W), float32, about [0,1], on the model's device.
+
+        Raises:
+            ModelError: values that are not finite, such as a float16 overflow gives.
         """
         t_l, guidance = self.adapter_config.t_l, self.adapter_config.guidance
         z_l = latents.encode(self.vae, lr_up.to(self._execution_device))
         v = velocity(self.transformer, z_l, t_l, self.prompt, guidance)
-        return latents.decode(self.vae, flow.one_step(z_l, v, t_l, strength))
+        hr = latents.decode(self.vae, flow.one_step(z_l, v, t_l, strength))
+        if not hr.isfinite().all():
+            raise ModelError("the model gave values that are not finite; try --dtype fp32")
+        return hr
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:  # type: ignore[override]
-        """Write a folder that ``from_pretrained`` and ``--model`` take; options are diffusers'."""
-        super().save_pretrained(str(save_directory), **options)
+        """Write a folder that ``from_pretrained`` of this class and ``--model`` take; options are diffusers'.
+
+        Raises:
+            InputError: a variant, whose files ``from_pretrained`` would not look for.
+        """
+        if options.get("variant") is not None:
+            raise InputError(f"variant is '{options['variant']}'; none is read back, save into a folder of its own")
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
         # The adapter is in these weights already: one left there would be fused a second time on loading.
-        Path(save_directory, WEIGHTS_FILE).unlink(missing_ok=True)
-        loading.save(
-            loading.Backbone(self.transformer, self.vae, self.prompt, self.adapter_config, self.name),
-            save_directory,
-        )
+        Path(folder, WEIGHTS_FILE).unlink(missing_ok=True)
+        # Before diffusers' own files: with push_to_hub it uploads the folder at their end.
+        parts = loading.Backbone(self.transformer, self.vae, self.prompt, self.adapter_config, self.name)
+        loading.save(parts, folder)
+        super().save_pretrained(str(folder), **options)
 
 
-def upscale(image: Any, **options: Any) -> Image.Image:
+def upscale(image: Any, scale: float = 4, **options: Any) -> Image.Image:
     """Enlarge one image with the bundled model, which is loaded once.
 
     Args:
-        image: a path, or an image as ``FluxSRPipeline`` takes it.
-        options: those of ``FluxSRPipeline.__call__``.
+        image: a path, or one image as ``FluxSRPipeline`` takes it; a file's colour profile and EXIF
+            orientation are applied, a PIL image is taken as it is.
+        scale, options: those of ``FluxSRPipeline.__call__``, but for ``output_type`` and ``return_dict``.
 
     Raises:
-        InputError: an image or an argument that cannot be used.
+        InputError: an image or an argument that cannot be used, or several images.
+        ModelError: the bundled model is missing, or gives values that are not finite.
     """
+    for name in ("output_type", "return_dict"):
+        if name in options:
+            raise InputError(f"upscale gives one PIL image and takes no {name}; use FluxSRPipeline")
     if isinstance(image, (str, Path)):
         image = io.read(image).image
-    return _bundled()(image, **{**options, "output_type": "pil"}).images[0]
+    images = inputs.tensors(image)
+    if isinstance(image, (list, tuple)) or len(images) != 1:
+        raise InputError(f"image is a {type(image).__name__} of {len(images)}; upscale takes one, FluxSRPipeline more")
+    return _bundled()(images[0], scale, **options).images[0]
 
 
 @lru_cache(maxsize=1)
@@ -193,7 +223,13 @@ def _bundled() -> FluxSRPipeline:
     return FluxSRPipeline.from_pretrained("bundled")
 
 
-def _checked(lr: Tensor) -> tuple[int, int]:
+def _checked_strength(strength: Any) -> float:
+    if not isinstance(strength, Real) or not math.isfinite(strength) or strength < 0:
+        raise InputError(f"strength is {strength!r}; choose a number from 0 (no step) on, 1 is the whole step")
+    return float(strength)
+
+
+def _checked_size(lr: Tensor) -> tuple[int, int]:
     height, width = lr.shape[-2:]
     if min(height, width) < LEAST_SIDE:
         raise InputError(f"image is {width}x{height} pixels; sides of {LEAST_SIDE} or more are needed")

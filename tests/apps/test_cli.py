@@ -254,3 +254,7 @@ def test_python_dash_m(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit) as end:
         runpy.run_module("fluxsr", run_name="__main__")
     assert not end.value.code and capsys.readouterr().out.startswith("fluxsr ")
+
+
+def test_the_help_does_not_promise_that_the_seed_does_something() -> None:
+    assert "draws none today" in " ".join(run("upscale", "--help").stdout.replace("│", " ").split())

@@ -102,3 +102,47 @@ def test_an_output_that_would_replace_an_input_is_refused(place: Path) -> None:
         assert all(not job.target.exists() for job in work.jobs)
     work = plan(["a.png"], Path("a.png"), as_file=True)
     assert not work.jobs and "replace an input" in work.bad[0][1]
+
+
+@pytest.mark.parametrize(
+    ("names", "inputs", "output"),
+    [
+        (["a.png", "photos/a.png", "photos/b.png"], ["**/*.png"], "upscaled"),
+        (["a.png", "b.png"], ["*"], "upscaled"),
+        (["photos/a.png", "pictures/a.png"], ["**/*.png"], "."),
+        (["flat/a.jpg", "flat/deep/b.webp"], ["flat"], "flat"),
+        (["flat/a.jpg", "flat/b.webp"], ["flat/*"], "flat"),
+        (["flat/a.jpg", "flat/a.webp"], ["flat"], "flat"),
+        (["p/x.jpg", "q/x.jpg"], ["p", "q"], "p"),
+    ],
+)
+def test_a_second_run_plans_what_the_first_did(place: Path, names: list[str], inputs: list[str], output: str) -> None:
+    make(*names)
+    first = targets(inputs, output)
+    assert first
+    make(*first.values())
+    assert targets(inputs, output) == first
+    make(*targets(inputs, output).values())
+    assert targets(inputs, output) == first
+
+
+def test_a_second_run_into_one_file(place: Path) -> None:
+    make("a.png")
+    for _ in range(2):
+        (job,) = plan(["*.png"], Path("b.png"), as_file=True).jobs
+        assert (job.source, job.target) == (Path("a.png"), Path("b.png"))
+        make("b.png")
+
+
+def test_what_is_taken_for_an_earlier_result_is_told(place: Path) -> None:
+    make("flat/a.jpg", "flat/a.png", "flat/b.jpg", "flat/b.png")
+    work = plan(["flat"], Path("flat"), as_file=False)
+    assert [job.source.name for job in work.jobs] == ["a.jpg", "b.jpg"]
+    (note,) = work.notes
+    assert f"{Path('flat/a.png')} is taken for an earlier result of {Path('flat/a.jpg')}" in note
+    assert "1 more likewise" in note and "another -o" in note
+
+
+def test_a_glob_of_the_output_folder_itself_means_it(place: Path) -> None:
+    make("out/a.jpg")
+    assert targets(["out/*.jpg"]) == {"out/a.jpg": "out/a.png"}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from fluxsr.backbone.adapter import (
     save_lora,
 )
 from fluxsr.backbone.fold import fold
+from fluxsr.backbone.loading import _ADAPTER_FILES
 from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import ModelError
 
@@ -229,3 +231,12 @@ def test_a_bad_config_says_what_is_wrong(text: str, message: str, tmp_path: Path
 def test_a_missing_config_says_where(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=f"no {CONFIG_FILE} in "):
         load_config(tmp_path)
+
+
+def test_the_example_in_the_docs_is_complete_and_loads(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "inference.md").read_text(encoding="utf-8")
+    example = text.split("```json\n")[1].split("```")[0]
+    (tmp_path / CONFIG_FILE).write_text(example)
+    assert list(json.loads(example)) == [field.name for field in fields(AdapterConfig)]
+    assert load_config(tmp_path).guidance == 3.5
+    assert all(f"`{name}`" in text for name in _ADAPTER_FILES)

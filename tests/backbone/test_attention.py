@@ -61,3 +61,18 @@ def test_a_mask_is_refused(build: Callable[..., Any]) -> None:
     attn = build().single_transformer_blocks[0].attn
     with pytest.raises(ValueError, match="no mask"):
         ChunkedFluxAttnProcessor()(attn, torch.randn(1, 4, 32), attention_mask=torch.ones(1, 4))
+
+
+def test_off_the_cpu_it_is_diffusers_own(build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("chunked attention is for CPUs")
+
+    monkeypatch.setattr(attention, "chunked_attention", refuse)
+    transformer = build()
+    transformer.set_attn_processor(ChunkedFluxAttnProcessor())
+    transformer.to("meta")
+    for blocks in (transformer.transformer_blocks, transformer.single_transformer_blocks):
+        attn, x = blocks[0].attn, torch.empty(1, 4, 32, device="meta")
+        text = None if blocks is transformer.single_transformer_blocks else x
+        out = attn(x, encoder_hidden_states=text)
+        assert (out if text is None else out[0]).shape == (1, 4, 32)

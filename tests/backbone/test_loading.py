@@ -370,6 +370,9 @@ def test_the_named_device_or_the_best_there_is(monkeypatch: pytest.MonkeyPatch) 
     assert loading.best_device("cuda:0") == torch.device("cuda:0")
     with pytest.raises(InputError, match="device 'cuda:7' is not available"):
         loading.best_device("cuda:7")
+    assert loading.best_device(torch.device("cuda", 0)) == torch.device("cuda:0")
+    with pytest.raises(InputError, match="device 'cuda:7' is not available"):
+        loading.best_device(torch.device("cuda", 7))
 
 
 def test_the_named_number_format_or_the_one_the_device_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,6 +383,9 @@ def test_the_named_number_format_or_the_one_the_device_computes_in(monkeypatch: 
         monkeypatch.setattr(loading, "_cpu_has_bf16", lambda supported=supported: supported)
         assert loading.best_dtype(CPU) == dtype
     assert loading.best_dtype(torch.device("mps")) == torch.float32
+    assert loading.best_dtype(CPU, torch.float16) == torch.float16
+    with pytest.raises(InputError, match="dtype 'torch.int8' is not known"):
+        loading.best_dtype(CPU, torch.int8)
     with pytest.raises(InputError, match="dtype 'float8' is not known; choose from auto, bf16, fp16, fp32"):
         loading.best_dtype(CPU, "float8")
 

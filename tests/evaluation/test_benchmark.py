@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fluxsr.errors import InputError
 from fluxsr.evaluation import markdown, score_folders, to_json
@@ -63,6 +65,19 @@ def test_pixels_are_rgb_in_0_1(folders):
     image = load_image(folders[0] / "a.png")
     assert image.shape == (1, 3, 176, 192) and image.dtype == torch.float64
     assert image.min() >= 0 and image.max() <= 1
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
+    values = np.array([[0, 257, 32768, 65535]] * 2, dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    image = load_image(tmp_path / "a.png") * 255
+    assert image.shape == (1, 3, 2, 4) and image[0, 1, 0].tolist() == pytest.approx([0, 1, 128, 255])
+
+
+def test_pixels_without_a_known_white_are_refused_by_name(tmp_path):
+    Image.fromarray(np.full((4, 4), 300, dtype=np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"cannot read .*a\.tif: floating-point pixels"):
+        load_image(tmp_path / "a.tif")
 
 
 def test_what_is_wrong_is_said(folders, tmp_path):

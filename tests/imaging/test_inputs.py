@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from fluxsr.errors import InputError
+from fluxsr.imaging import io
 from fluxsr.imaging.inputs import tensors
 
 PIXELS = np.arange(16 * 20 * 3, dtype=np.uint8).reshape(16, 20, 3)
@@ -27,9 +28,30 @@ def test_batches_are_split_and_lists_flattened() -> None:
     assert tensors([]) == []
 
 
+def test_grey_and_rgba_arrays_are_taken_as_files_are() -> None:
+    grey, alpha = PIXELS[..., 0], PIXELS[..., 1]
+    for image in (grey, grey[..., None], grey[None, ..., None], grey / 255):
+        (found,) = tensors(image)
+        torch.testing.assert_close(found, io.to_tensor(Image.fromarray(grey)), rtol=0, atol=1e-6)
+    rgba = np.concatenate([PIXELS, alpha[..., None]], axis=-1)
+    for image in (rgba, rgba[None], rgba / 255):
+        (found,) = tensors(image)
+        torch.testing.assert_close(found, io.to_tensor(Image.fromarray(rgba)), rtol=0, atol=1.01 / 255)
+
+
+def test_an_array_turned_from_bgr_is_taken() -> None:
+    (found,) = tensors((PIXELS / np.float32(255))[..., ::-1])
+    torch.testing.assert_close(found, tensors(PIXELS)[0].flip(1))
+
+
 @pytest.mark.parametrize(
     ("image", "words"),
     [
+        (np.zeros((16, 20, 2), np.uint8), r"array of shape \(16, 20, 2\) and type uint8; expected \(H,W\)"),
+        (np.zeros((3, 16, 20), np.uint8), r"array of shape \(3, 16, 20\)"),
+        (np.zeros((16, 20, 3), np.uint16), "type uint16"),
+        (np.zeros((16, 20, 3), bool), "type bool"),
+        (np.full((16, 20, 4), 128.0), r"from 128 to 128; expected RGB in \[0,1\]"),
         ("photo.jpg", "is a str; pass a PIL image"),
         (None, "is a NoneType"),
         (torch.zeros(16, 16), r"shape \(16, 16\)"),

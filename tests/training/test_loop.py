@@ -69,6 +69,18 @@ def test_resumed_run_is_the_undisturbed_one(toy: ModuleType, tmp_path: Path, opt
     assert records(tmp_path / "whole") == records(tmp_path / "cut")  # no step is logged twice
 
 
+def test_stopped_run_goes_on_as_the_undisturbed_one(
+    toy: ModuleType, tmp_path: Path, undisturbed: tuple[Any, Path]
+) -> None:
+    """``stop`` ends a run early and leaves the schedule as it is, so that another recipe can go on."""
+    first, second = toy.ToyStage(), toy.ToyStage(seed=99)
+    loop.run(first, toy.config(stop=4), tmp_path)
+    assert [path.name for path in checkpoint.listing(tmp_path)][-1] == "step-00000004.pt"
+    loop.run(second, toy.config(), tmp_path)
+    assert second.seen == [4, 5, 6, 7]
+    assert_same(undisturbed[0], second)
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_killed_while_writing_a_checkpoint(toy: ModuleType, tmp_path: Path, undisturbed: tuple[Any, Path]) -> None:
     """A real process gets SIGKILL with half a checkpoint on the disk; the next run ends where none was killed."""

@@ -69,8 +69,12 @@ def run(work: Plan, options: Options, *, overwrite: bool = False, debug: bool = 
     for name, reason in work.bad:
         console.print(f"error: {name}: {reason}")
         report.bad.append(name)
-    todo = [job for job in work.jobs if overwrite or not job.target.exists()]
-    report.skipped = [job.target for job in work.jobs if job not in todo]
+    todo: list[Job] = []
+    for job in work.jobs:
+        if job.target.exists() and not overwrite:
+            report.skipped.append(job.target)
+        else:
+            todo.append(job)
     if todo:
         pipeline = FluxSRPipeline.from_pretrained(
             options.model, adapter=options.adapter, device=options.device, dtype=options.dtype

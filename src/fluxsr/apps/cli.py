@@ -86,7 +86,9 @@ def upscale(
     ] = 512,
     tile_overlap: Annotated[int, typer.Option(min=0, help="Least overlap of tiles, output pixels.")] = 64,
     color_fix: Annotated[ColorFix, typer.Option(help="How the output gets the input's colours.")] = ColorFix.wavelet,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes on the same machine.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of random numbers; the one step draws none today, scripts keep their meaning.")
+    ] = 0,
     dtype: DtypeOption = Dtype.auto,
     device: Device = "auto",
     format: Annotated[

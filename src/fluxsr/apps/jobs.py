@@ -10,7 +10,7 @@ import glob
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def find(inputs: Iterable[str], leave_out: Path | None = None) -> tuple[list[Fou
     Args:
         inputs: as typed; a path that exists is taken literally, even with a ``*`` in its name.
         leave_out: the output folder: files below it are not inputs, unless it holds the inputs
-            themselves.
+            themselves (it is the folder or the beginning of the pattern that was named, or above it).
 
     Returns:
         Files, each once, and (input, reason) of inputs that lead to none.
@@ -73,7 +73,7 @@ def find(inputs: Iterable[str], leave_out: Path | None = None) -> tuple[list[Fou
     for text in inputs:
         path = Path(text)
         if path.is_dir():
-            entries = _below(path, leave_out)
+            entries = _below(path, _apart(leave_out, path))
             reason = f"no image in this folder (endings looked for: {' '.join(READABLE)})"
         elif path.exists():
             entries, reason = [Found(path, Path(path.name), True)], ""
@@ -88,10 +88,13 @@ def find(inputs: Iterable[str], leave_out: Path | None = None) -> tuple[list[Fou
     return list(found.values()), bad
 
 
-def _below(folder: Path, leave_out: Path | None) -> list[Found]:
+def _apart(leave_out: Path | None, inputs: Path) -> Path | None:
+    """The folder to leave out, resolved; None where it holds the inputs, for then it is meant."""
     root = None if leave_out is None else leave_out.resolve()
-    if root in (folder.resolve(), *folder.resolve().parents):
-        root = None  # outputs among the inputs, or above them: the folder itself is meant
+    return None if root in (inputs.resolve(), *inputs.resolve().parents) else root
+
+
+def _below(folder: Path, root: Path | None) -> list[Found]:
     return [
         Found(path, path.relative_to(folder), False)
         for path in sorted(folder.rglob("*"))
@@ -104,9 +107,14 @@ def _below(folder: Path, leave_out: Path | None) -> list[Found]:
 
 def _matches(pattern: str, leave_out: Path | None) -> list[Found]:
     entries: list[Found] = []
+    parts = Path(pattern).parts
+    fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    root = _apart(leave_out, Path(*parts[:fixed]))
     for path in map(Path, sorted(glob.glob(pattern, recursive=True))):
+        if root is not None and root in (path.resolve(), *path.resolve().parents):
+            continue
         if path.is_dir() and "**" not in pattern:  # ** lists the files below by itself
-            entries += _below(path, leave_out)
+            entries += _below(path, root)
         elif path.is_file() and path.suffix.lower() in READABLE:
             entries.append(Found(path, Path(path.name), False))
     return entries
@@ -116,8 +124,9 @@ def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str = ".
     """Pair every input with its output.
 
     Where several inputs would share an output, each gets its own ending, then its folder, and in
-    the end a mark of its path into the name: a.jpg and a.png become a.jpg.png and a.png.png. An
-    input found in a folder that is the output of another one (of an earlier run) is left out.
+    the end a mark of its path into the name: a.jpg and a.png become a.jpg.png and a.png.png. A file
+    that was not named but found, and has the name of another input's output, is taken for an
+    earlier run's result and left out, so that a second run plans what the first one did.
 
     Args:
         inputs: files, folders, globs.
@@ -128,17 +137,27 @@ def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str = ".
     """
     found, bad = find(inputs, None if as_file else output)
     result = Plan(bad=bad)
+
+    def names(entry: Found) -> list[Path]:
+        return [output] if as_file else [_name(entry, output, ending, suffix, level) for level in range(4)]
+
+    results = _earlier_results(found, output, names)
+    if results:
+        path, maker = next(iter(results.items()))
+        result.notes.append(
+            f"{path} is taken for an earlier result of {maker} and left out"
+            + (f", {len(results) - 1} more likewise" if len(results) > 1 else "")
+            + "; if it is a picture of its own, choose another -o"
+        )
+        found = [entry for entry in found if entry.path not in results]
     if as_file:
         targets = {entry.path: output for entry in found}
     else:
-        targets, result.notes = _targets(found, output, ending, suffix)
+        targets, notes = _targets(found, output, ending, suffix)
+        result.notes += notes
     own = {_key(entry.path): entry for entry in found}
-    outputs = {_key(target): source for source, target in targets.items()}
     for entry in found:
         target = targets[entry.path]
-        maker = outputs.get(_key(entry.path))
-        if not entry.named and maker is not None and maker != entry.path:
-            continue  # an earlier run's result
         victim = own.get(_key(target))
         if victim is not None and (victim.named or victim.path == entry.path):
             reason = f"the output {target} would replace an input; choose another -o or a --suffix"
@@ -146,6 +165,22 @@ def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str = ".
             continue
         result.jobs.append(Job(entry.path, target))
     return result
+
+
+def _earlier_results(found: Sequence[Found], output: Path, names: Callable[[Found], list[Path]]) -> dict[Path, Path]:
+    """Files that were found, not named, where another input's output may stand, and that input."""
+    place = Path(_key(output))
+    keys = {_key(entry.path): entry.path for entry in found if not entry.named}
+    within = {key: path for key, path in keys.items() if place in (Path(key), *Path(key).parents)}
+    if not within:
+        return {}  # and no name is worked out: the usual case, thousands of files
+    makers = {
+        within[key]: entry.path
+        for entry in found
+        for key in map(_key, names(entry))
+        if key in within and within[key] != entry.path
+    }
+    return {entry.path: makers[entry.path] for entry in found if entry.path in makers}
 
 
 def _targets(found: Sequence[Found], output: Path, ending: str, suffix: str) -> tuple[dict[Path, Path], list[str]]:

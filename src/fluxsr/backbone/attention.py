@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from diffusers.models.embeddings import apply_rotary_emb
+from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from torch import Tensor
 
 ROWS = 512  # query rows at a time: the scores of a slice stay in cache
@@ -24,7 +25,10 @@ def chunked_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 class ChunkedFluxAttnProcessor:
-    """diffusers' FluxAttnProcessor with chunked_attention in place of the SDPA dispatch."""
+    """diffusers' FluxAttnProcessor with chunked_attention in place of the SDPA dispatch.
+
+    It is set for a CPU; a model that is moved to another device gets diffusers' own there.
+    """
 
     _attention_backend = None
     _parallel_config = None
@@ -37,6 +41,8 @@ class ChunkedFluxAttnProcessor:
         attention_mask: Tensor | None = None,
         image_rotary_emb: Any = None,
     ) -> Any:
+        if hidden_states.device.type != "cpu":
+            return FluxAttnProcessor()(attn, hidden_states, encoder_hidden_states, attention_mask, image_rotary_emb)
         if attention_mask is not None:
             raise ValueError("chunked attention takes no mask")
         query, key, value = (

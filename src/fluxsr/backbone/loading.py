@@ -44,7 +44,7 @@ class Backbone:
     name: str = ""
 
 
-def best_device(name: str = "auto") -> torch.device:
+def best_device(name: str | torch.device = "auto") -> torch.device:
     """The named device, or the best there is: cuda, xpu, mps, cpu.
 
     Raises:
@@ -61,8 +61,14 @@ def best_device(name: str = "auto") -> torch.device:
     return device
 
 
-def best_dtype(device: torch.device, name: str = "auto") -> torch.dtype:
-    """The named number format, or bfloat16 where the device computes in it and float32 elsewhere."""
+def best_dtype(device: torch.device, name: str | torch.dtype = "auto") -> torch.dtype:
+    """The named number format, or bfloat16 where the device computes in it and float32 elsewhere.
+
+    Raises:
+        InputError: a name that is not known, or a torch.dtype that is not floating.
+    """
+    if isinstance(name, torch.dtype) and name.is_floating_point:
+        return name
     names = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     if name in names:
         return names[name]

@@ -16,6 +16,7 @@ from fluxsr.errors import InputError
 from fluxsr.evaluation import extras
 from fluxsr.evaluation.diagnostics import band_db, grid_db, grid_excess, peak16
 from fluxsr.evaluation.metrics import crop_border, psnr_rgb, psnr_y, ssim_y
+from fluxsr.imaging.io import to_rgb
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 COLUMNS = (
@@ -62,11 +63,14 @@ def list_images(folder: Path) -> dict[str, Path]:
 
 
 def load_image(path: Path) -> Tensor:
-    """Pixels as stored, RGB, float64 (1, 3, H, W) in [0, 1]; orientation tags are not applied."""
+    """Pixels as stored, RGB, float64 (1, 3, H, W) in [0, 1].
+
+    Orientation tags and colour profiles are not applied; 16-bit grey is scaled to 8 bit.
+    """
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"), dtype=np.float64)
-    except (OSError, UnidentifiedImageError) as error:
+            pixels = np.asarray(to_rgb(image), dtype=np.float64)
+    except (OSError, UnidentifiedImageError, InputError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
 

@@ -18,8 +18,9 @@ def tensors(image: Any) -> list[Tensor]:
     """A list of (1,3,H,W), float32 in [0,1], on the CPU.
 
     Args:
-        image: PIL image; array (H,W,3) or (B,H,W,3), uint8 or float in [0,1]; tensor (3,H,W) or
-            (B,3,H,W), float in [0,1]; or a list of these.
+        image: PIL image; array (H,W), (H,W,C) or (B,H,W,C) of grey (C = 1), RGB or RGBA, uint8 or float
+            in [0,1]; tensor (3,H,W) or (B,3,H,W), float in [0,1]; or a list of these. Grey becomes RGB
+            and transparency is laid over white, as in files.
 
     Raises:
         InputError: another type, shape or range.
@@ -29,17 +30,38 @@ def tensors(image: Any) -> list[Tensor]:
     if isinstance(image, Image.Image):
         return [io.to_tensor(image)]
     if isinstance(image, np.ndarray):
-        image = np.moveaxis(image, -1, -3)
-        image = torch.from_numpy(image / np.float32(255) if image.dtype == np.uint8 else image)
+        return _of_array(image)
     if not isinstance(image, Tensor):
         raise InputError(f"image is a {type(image).__name__}; pass a PIL image, an array, a tensor or a list")
     image = image[None] if image.ndim == 3 else image
     if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
         raise InputError(
             f"image has shape {tuple(image.shape)} and type {image.dtype}; expected floats "
-            "(B,3,H,W) (arrays: (B,H,W,3), uint8 or float)"
+            "(B,3,H,W) in [0,1] (or an array (B,H,W,3))"
         )
-    image = image.detach().float().cpu()
+    return list(_in_range(image.detach().float().cpu()).split(1))
+
+
+def _of_array(array: np.ndarray) -> list[Tensor]:
+    pixels = array[..., None] if array.ndim == 2 else array
+    pixels = pixels[None] if pixels.ndim == 3 else pixels
+    kinds = array.dtype == np.uint8 or np.issubdtype(array.dtype, np.floating)
+    if pixels.ndim != 4 or pixels.shape[-1] not in (1, 3, 4) or not kinds:
+        raise InputError(
+            f"image is an array of shape {array.shape} and type {array.dtype}; expected (H,W), (H,W,C) or (B,H,W,C) "
+            "with C = 1, 3 or 4 (grey, RGB or RGBA), uint8 or floats in [0,1]"
+        )
+    values = pixels / np.float32(255) if array.dtype == np.uint8 else pixels
+    # a copy in plain order: torch takes no negative strides, which [..., ::-1] of a BGR image gives
+    image = torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, -1, 1), dtype=np.float32))
+    image = _in_range(image)
+    if image.shape[1] == 4:
+        colours, alpha = image[:, :3], image[:, 3:]
+        image = colours * alpha + (1 - alpha)
+    return list(image.expand(-1, 3, -1, -1).split(1))
+
+
+def _in_range(image: Tensor) -> Tensor:
     if image.numel() and not (image.min() >= -1e-3 and image.max() <= 1 + 1e-3):
         raise InputError(f"image has values from {image.min():g} to {image.max():g}; expected RGB in [0,1]")
-    return list(image.clamp(0, 1).split(1))
+    return image.clamp(0, 1)

@@ -10,12 +10,13 @@ import os
 import struct
 import uuid
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from fluxsr.errors import InputError, OutputError
@@ -39,6 +40,9 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "TIFF": {"compression": "tiff_deflate"},
 }
 
+_PROFILE_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # ICC's colour space -> Pillow's mode
+_FITTING = {("RGB", "RGB"), ("L", "L"), ("L", "RGB"), ("CMYK", "CMYK")}  # (image, profile)
+
 # What Pillow's many decoders raise on broken files.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error)
 
@@ -48,7 +52,7 @@ class Picture:
     """An image file as the pipeline takes it.
 
     Attributes:
-        image: RGB, 8 bit, upright (the EXIF orientation is applied).
+        image: sRGB, 8 bit, upright (the EXIF orientation is applied).
         path: where it came from.
     """
 
@@ -59,7 +63,8 @@ class Picture:
 def read(path: str | Path) -> Picture:
     """Read an image file; of files with several frames the first.
 
-    Grey, palette, CMYK and 16-bit files become 8-bit RGB; transparency is laid over white.
+    Grey, palette, CMYK and 16-bit files become 8-bit RGB, by way of their ICC profile where they have
+    one; transparency is laid over white.
 
     Raises:
         InputError: the file is missing, empty, broken, not an image, or has no pixels.
@@ -74,7 +79,7 @@ def read(path: str | Path) -> Picture:
             raise InputError(f"{path} is empty (0 bytes)")
         with Image.open(path) as opened:
             opened.load()
-            image = to_rgb(ImageOps.exif_transpose(opened))
+            image = to_rgb(to_srgb(ImageOps.exif_transpose(opened)))
     except UnidentifiedImageError as error:
         raise InputError(f"{path} is not an image that can be read, whatever its name") from error
     except Image.DecompressionBombError as error:
@@ -86,6 +91,38 @@ def read(path: str | Path) -> Picture:
     if 0 in image.size:
         raise InputError(f"{path} has no pixels ({image.width}x{image.height})")
     return Picture(image, path)
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """An image with an ICC profile as sRGB, its transparency kept; the image itself without a usable profile.
+
+    A profile that is broken, or of another kind of colours than the image's, is ignored.
+    """
+    data = image.info.get("icc_profile")
+    if not data:
+        return image
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(data))
+        mode = _PROFILE_MODES.get(profile.profile.xcolor_space)
+        if mode is None or (_colours(image), mode) not in _FITTING:
+            return image
+        deep = image.mode.startswith(("I", "F"))  # Pillow's own conversion would clip 16 bit at 255
+        transparent = image.has_transparency_data and not deep
+        whole = image.convert("RGBA") if transparent else image
+        colours = (to_rgb(whole) if deep else whole).convert(mode)
+        result = ImageCms.profileToProfile(colours, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):  # OSError: what is there is no profile
+        return image
+    assert result is not None  # it works on a copy
+    if transparent:
+        result.putalpha(whole.getchannel("A"))
+    return result
+
+
+def _colours(image: Image.Image) -> str:
+    if image.mode in ("CMYK", "LAB"):
+        return image.mode
+    return "L" if image.mode.startswith(("1", "L", "I", "F")) else "RGB"
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

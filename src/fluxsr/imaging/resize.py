@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -27,8 +29,8 @@ def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
     """Target (height, width) of an enlargement, each side rounded to whole pixels.
 
     Raises:
-        InputError: scale outside [1,8].
+        InputError: scale is no number in [1,8].
     """
-    if not 1 <= scale <= 8:
-        raise InputError(f"scale is {scale:g}; choose one from 1 to 8")
+    if not isinstance(scale, Real) or not 1 <= scale <= 8:
+        raise InputError(f"scale is {scale!r}; choose a number from 1 to 8")
     return round(height * scale), round(width * scale)

@@ -10,7 +10,8 @@ from typing import Literal
 class RunConfig:
     """What the loop needs, the same for every stage."""
 
-    steps: int = 1000  # optimiser steps in all
+    steps: int = 1000  # optimiser steps in all; the learning rate is planned for them
+    stop: int = 0  # step to end at before that, for a run that another recipe goes on with; 0 runs to the end
     batch: int = 8  # images per step
     crop: int = 128  # side of the training crop in HR pixels, a multiple of 16
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon: matrices and kernels by Muon, the rest by AdamW
@@ -107,9 +108,10 @@ class DistillConfig:
     degradation: str = "realesrgan"  # preset of fluxsr.degradation
     t_l: float = 0.25  # time at which the LR latent enters (open in the paper)
     guidance: float | None = None  # distilled guidance fed to the student; only for bases that embed one (open)
-    rank: int = 64  # the paper's rank
+    rank: int = 64  # the paper's rank; 0 trains the whole transformer
     alpha: float = 64.0  # open in the paper; equal to the rank means scale 1
     ftd_weight: float = 1.0
+    ftd_times: Literal["uniform", "uniform+start"] = "uniform"  # law of t; "+start" adds t_l itself, half and half
     mse_weight: float = 1.0  # pixels in [-1, 1]
     tv_lpips_weight: float = 1.0  # lambda_1, open in the paper
     tv_gamma: float = 1.0  # gamma, open in the paper

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from fluxsr.errors import InputError
+from fluxsr.imaging.resize import bicubic
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
@@ -145,6 +145,6 @@ class PairCrops:
             noise.append(eps[:, top : top + self.crop // 8, left : left + self.crop // 8].float())
         images = torch.stack(wide).float() / 255
         lr = self.degradation(images, keyed_generator(self.seed, step, 1 << 20))
-        lr_up = F.interpolate(lr, scale_factor=4, mode="bicubic", align_corners=False).clamp(0, 1)
+        lr_up = bicubic(lr, (images.shape[-2], images.shape[-1]))  # the kernel of inference
         inner = slice(self.MARGIN, -self.MARGIN)
         return images[..., inner, inner], lr_up[..., inner, inner], torch.stack(noise)

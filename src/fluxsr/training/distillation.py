@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from fluxsr import flow
 from fluxsr.backbone import latents
@@ -19,12 +18,13 @@ from fluxsr.degradation import PRESETS, DegradationSettings, degrade
 from fluxsr.errors import InputError
 from fluxsr.evaluation.diagnostics import band_db, grid_db, grid_excess, peak16
 from fluxsr.evaluation.metrics import psnr_y, ssim_y
+from fluxsr.imaging.resize import bicubic
 from fluxsr.losses.features import feature_distance
 from fluxsr.pairs.store import PairStore
 from fluxsr.training import loop, pictures
 from fluxsr.training.config import DistillConfig
 from fluxsr.training.dataset import PairCrops, keyed_generator, read_photographs
-from fluxsr.training.stages import load_feature_network
+from fluxsr.training.stages import load_feature_network, whole_tokens
 from fluxsr.training.steps.distill import DistillStage
 
 
@@ -37,12 +37,14 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     base.config = AdapterConfig(
         t_l=config.t_l, guidance=config.guidance, rank=config.rank, alpha=config.alpha, base=config.name
     )
-    torch.manual_seed(config.run.seed)  # initial LoRA weights; peft takes no generator
-    add_lora(base.transformer, config.rank, config.alpha)
+    if config.rank:
+        torch.manual_seed(config.run.seed)  # initial LoRA weights; peft takes no generator
+        add_lora(base.transformer, config.rank, config.alpha)
+    else:
+        base.transformer.float().requires_grad_(True)
     settings = _preset(config.degradation)
     stage = DistillStage(config, base, _crops(config, base, settings), _distance(config.perceptual, device), device)
-    _, validation = read_photographs(config.data.validation)
-    photos = [photo[None, :, : photo.shape[1] // 16 * 16, : photo.shape[2] // 16 * 16] / 255 for photo in validation]
+    photos = [whole_tokens(photo)[None] / 255 for photo in read_photographs(config.data.validation)[1]]
     spoilt = [_enlarged(photo, settings, config.run.seed, index) for index, photo in enumerate(photos)]
 
     def validate(step: int, _path: Path) -> dict[str, float]:
@@ -57,10 +59,11 @@ def train_distill(config: DistillConfig, out: Path) -> None:
 
 
 def export(base: Backbone, folder: Path) -> None:
-    """Write a trained student: the base it stands on in bfloat16, and its LoRA beside it."""
+    """Write a trained student in bfloat16: the base and its LoRA beside it, or the whole transformer."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_lora(base.transformer, folder)
-    base.transformer.unload_lora()
+    if base.config.rank:
+        save_lora(base.transformer, folder)
+        base.transformer.unload_lora()
     base.transformer.to(torch.bfloat16)
     base.vae.to(torch.bfloat16)
     save_base(base, folder)
@@ -75,9 +78,15 @@ def _preset(name: str) -> DegradationSettings:
 def _crops(config: DistillConfig, base: Backbone, settings: DegradationSettings) -> PairCrops:
     """Photographs (or decoded samples) with their eps; the degradation is drawn afresh at every step."""
     by_name = dict(zip(*read_photographs(config.data.shards, config.data.limit), strict=True))
+    store = PairStore(config.pairs)
+    sampled = store.manifest()["mode"] == "sample"
     photos, eps = [], []
-    for pair in PairStore(config.pairs):
+    for pair in store:
         photo = by_name.get(pair.name)
+        if photo is None and not sampled:
+            if config.data.limit:
+                continue
+            raise InputError(f"pair '{pair.name}' has no photograph in data.shards; pairs and shards must match")
         if photo is None:  # sampled by the teacher: the image is what its latent decodes to
             with torch.no_grad():
                 z_0 = pair.z_0[None].float().to(next(base.vae.parameters()).device)
@@ -103,7 +112,7 @@ def _distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor
 def _enlarged(photo: Tensor, settings: DegradationSettings, seed: int, index: int) -> Tensor:
     """A photograph (1,3,H,W) degraded, the same at every validation, and enlarged again."""
     lr = degrade(photo, settings, keyed_generator(seed, 5, index))
-    return F.interpolate(lr, size=photo.shape[-2:], mode="bicubic", align_corners=False).clamp(0, 1)
+    return bicubic(lr, (photo.shape[-2], photo.shape[-1]))
 
 
 @torch.no_grad()

@@ -66,13 +66,13 @@ def run(
     optimizer = build_optimizer(groups, config)
     peaks = [group["lr"] for group in optimizer.param_groups]
     average = [p.detach().clone() for params in groups.values() for p in params] if config.ema else []
-    step = _restore(stage, optimizer, average, out)
+    step, end = _restore(stage, optimizer, average, out), config.stop or config.steps
     _forget_after(step, out / "metrics.jsonl")
     parameters = [p for params in groups.values() for p in params]
     with _stop_flag() as stop, progress() as bar, (out / "metrics.jsonl").open("a", encoding="utf-8") as log:
-        task = bar.add_task(out.name, total=config.steps, completed=step)
+        task = bar.add_task(out.name, total=end, completed=step)
         clock, timed = time.monotonic(), step
-        while step < config.steps:
+        while step < end:
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * schedule(step, config)
             with torch.autocast(parameters[0].device.type, torch.bfloat16, enabled=config.precision == "bf16"):
@@ -91,14 +91,14 @@ def run(
             step += 1
             _average(average, parameters, config.ema, step)
             bar.update(task, completed=step, description=f"{out.name} {total.item():.4f}")
-            if step % config.log_every == 0 or step == config.steps:
+            if step % config.log_every == 0 or step == end:
                 record: dict[str, Any] = {name: round(value.item(), 6) for name, value in losses.items()}
                 record |= {f"norm/{name}": round(float(norm), 5) for name, norm in norms.items()}
                 seconds = (time.monotonic() - clock) / (step - timed)
                 clock, timed = time.monotonic(), step
                 log.write(json.dumps({"step": step, "seconds_per_step": round(seconds, 4), **record}) + "\n")
                 log.flush()
-            if step % config.save_every == 0 or step == config.steps or stop.is_set():
+            if step % config.save_every == 0 or step == end or stop.is_set():
                 path = checkpoint.save(out, step, _state(stage, optimizer, average, step), config.keep)
                 if on_checkpoint and not stop.is_set():
                     with _averaged(average, parameters):
@@ -121,7 +121,10 @@ def build_optimizer(groups: dict[str, list[nn.Parameter]], config: RunConfig) ->
     parameters = [p for params in groups.values() for p in params]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.99))
-    from pytorch_optimizer import Muon
+    try:
+        from pytorch_optimizer import Muon
+    except ImportError as error:
+        raise InputError("run.optimizer is muon; install it with `pip install 'fluxsr[train]'`") from error
 
     matrices = [p for name, params in groups.items() for p in params if p.ndim >= 2 and name != "critic"]
     rest = [p for name, params in groups.items() for p in params if p.ndim < 2 or name == "critic"]

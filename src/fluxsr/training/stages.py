@@ -28,7 +28,7 @@ def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
     """Train stage 1 and write ``out/vae`` in diffusers layout."""
     device = best_device(config.run.device)
     _, photos = read_photographs(config.data.shards, config.data.limit)
-    _, validation = read_photographs(config.data.validation)
+    validation = [whole_tokens(photo) for photo in read_photographs(config.data.validation)[1]]
     stage = AutoencoderStage(config, photos, device)
 
     def validate(step: int, _path: Path) -> dict[str, float]:
@@ -77,8 +77,7 @@ def encode_photos(vae: Any, photos: list[Tensor]) -> list[Tensor]:
     device, found = next(vae.parameters()).device, []
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
         for photo in photos:
-            height, width = (side // 16 * 16 for side in photo.shape[1:])
-            image = photo[None, :, :height, :width].to(device).float() / 255
+            image = whole_tokens(photo)[None].to(device).float() / 255
             found.append(latents.encode(vae, image.contiguous(memory_format=torch.channels_last))[0].half())
     return found
 
@@ -96,6 +95,10 @@ def make_pairs(config: PairsConfig, out: Path) -> None:
     z = encode_photos(base.vae, photos)
     _check_sizes(z, config.window)
     count = config.count or len(z)
+    if config.mode == "sample" and not config.count:
+        raise InputError("count is 0; sampling needs the number of pairs to make")
+    if config.mode == "invert" and count > len(z):
+        raise InputError(f"count is {count}, but there are {len(z)} photographs to invert")
     settings = {key: getattr(config, key) for key in ("mode", "steps", "solver", "window", "shard", "seed", "base")}
     _claim(store, settings | {"count": count})
     rising = [k / config.steps for k in range(config.steps + 1)]
@@ -127,9 +130,9 @@ def make_pairs(config: PairsConfig, out: Path) -> None:
         own, fresh = round_trip(
             base.transformer, base.prompt, sample, rising, config.window, generator, solver=config.solver
         )
+        errors = {"round_trip_rmse": round(own, 4), "fresh_noise_rmse": round(fresh, 4)}
+        store.write_manifest(settings | {"count": count} | errors)
         _contact_sheet(base, store, out)
-    errors = {"round_trip_rmse": round(own, 4), "fresh_noise_rmse": round(fresh, 4)}
-    store.write_manifest(settings | {"count": count} | errors)
     print(f"round trip: rmse {own:.4f} from the teacher's eps, {fresh:.4f} from fresh noise (latents have rms 1)")
 
 
@@ -155,10 +158,17 @@ def _claim(store: PairStore, settings: dict[str, Any]) -> None:
         store.write_manifest(settings)
 
 
+def whole_tokens(photo: Tensor) -> Tensor:
+    """A photograph (3,H,W) cut to sides that are multiples of 16, as autoencoder and packing need."""
+    height, width = (side // 16 * 16 for side in photo.shape[1:])
+    return photo[:, :height, :width]
+
+
 @torch.no_grad()
 def _contact_sheet(base: Backbone, store: PairStore, out: Path) -> None:
     pairs = [pair for pair, _ in zip(store, range(6), strict=False)]
-    clean = [latents.decode(base.vae, pair.z_0[None].float())[0] * 255 for pair in pairs]
+    device = next(base.vae.parameters()).device
+    clean = [latents.decode(base.vae, pair.z_0[None].float().to(device))[0].cpu() * 255 for pair in pairs]
     noise = [(pair.eps[:3].float() * 40 + 128).repeat_interleave(8, 1).repeat_interleave(8, 2) for pair in pairs]
     pictures.sheet(out / "contact_sheet.png", [clean, noise])
 

@@ -20,6 +20,7 @@ from fluxsr.losses.tv_lpips import tv_lpips
 from fluxsr.training.config import DistillConfig
 
 Batch = tuple[Tensor, Tensor, Tensor]
+CRITIC_LEAD = 100  # steps that the critic learns before it is listened to
 
 
 class DistillStage:
@@ -58,20 +59,25 @@ class DistillStage:
             v = velocity(self.backbone.transformer, torch.cat([z_t, z_l]), times, self.backbone.prompt, c.guidance)
         v_path, v_step = v.chunk(2)
 
+        ftd = ftd_loss(z_0, z_l, v_path, c.t_l)
+        if c.ftd_times == "uniform+start":
+            ftd = (ftd + ftd_loss(z_0, z_l, v_step, c.t_l)) / 2
+        by_time = {f"log/ftd/{bin}": value for bin, value in ftd_by_time(z_0, z_l, v_path, t, c.t_l).items()}
+
         x_hat = decode(vae, flow.one_step(z_l, v_step, c.t_l)) * 2 - 1
         target = x_0 * 2 - 1
         terms = {
-            "ftd": c.ftd_weight * ftd_loss(z_0, z_l, v_path, c.t_l),
+            "ftd": c.ftd_weight * ftd,
             "mse": c.mse_weight * F.mse_loss(x_hat, target),
-            "tv_lpips": c.tv_lpips_weight * tv_lpips(x_hat, target, self.distance, c.tv_gamma),
             "adl": c.adl_weight * adl_loss(features),
         }
-        by_time = {f"log/ftd/{bin}": value for bin, value in ftd_by_time(z_0, z_l, v_path, t, c.t_l).items()}
+        if c.tv_lpips_weight:
+            terms["tv_lpips"] = c.tv_lpips_weight * tv_lpips(x_hat, target, self.distance, c.tv_gamma)
         return terms | by_time | self._adversarial(step, x_hat, target)
 
     def _adversarial(self, step: int, x_hat: Tensor, target: Tensor) -> dict[str, Tensor]:
         critic = self.modules.get("critic")
-        if critic is None:
+        if critic is None or step < self.config.adversarial_start - CRITIC_LEAD:
             return {}
         terms = {"critic": critic_loss(critic, target, x_hat)}
         if step >= self.config.adversarial_start:
