@@ -30,7 +30,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", type=int, default=[512, 1024, 4096], metavar="PX")
     parser.add_argument("--timed-side", type=int, default=1024, help="larger outputs run once")
     parser.add_argument("--runs", type=int, default=5, help="timed calls (%(default)s)")
-    parser.add_argument("--tile-size", type=int, default=512)
+    parser.add_argument("--tile-size", type=int, help="default: the model's own")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     parser.add_argument("--json", type=Path, help="write the measurements here too")
     parser.add_argument("--case", help=argparse.SUPPRESS)  # a child process: the case as JSON
@@ -149,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{len(results)}/{len(cases(options))} done", file=sys.stderr)
     first = results[0]
     print(
-        f"model {options.model}, tiles of {options.tile_size}, torch {first['torch']}, "
+        f"model {options.model}, tiles of {options.tile_size or 'its own size'}, torch {first['torch']}, "
         f"{first['gpu'] or cpu_name()}, {first['used_threads']} threads, {platform.system()}"
     )
     print(table(results))

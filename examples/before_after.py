@@ -1,6 +1,6 @@
 """The README's picture: every example enlarged by bicubic interpolation (left) and by the bundled model (right).
 
-    python examples/before_after.py examples docs/images/before_after.png
+python examples/before_after.py examples docs/images/before_after.png
 """
 
 from __future__ import annotations

@@ -273,3 +273,21 @@ def test_upscale_takes_one_image_and_gives_one(
 ) -> None:
     with pytest.raises(InputError, match=words):
         fluxsr.upscale(image, **options)
+
+
+def test_tile_size_is_the_models_own_unless_asked(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No tensor that the model sees is larger than the tile its config names."""
+    monkeypatch.setattr(pipeline.adapter_config, "tile_size", 64)
+    sides: list[tuple[int, ...]] = []
+    encode = pipeline.vae.encode
+
+    def watched(images: torch.Tensor) -> Any:
+        sides.append(tuple(images.shape[-2:]))
+        return encode(images)
+
+    monkeypatch.setattr(pipeline.vae, "encode", watched)
+    pipeline(photograph(40, 50), tile_overlap=16)
+    assert max(max(side) for side in sides) == 64
+    sides.clear()
+    pipeline(photograph(40, 50), tile_size=96, tile_overlap=16)
+    assert max(max(side) for side in sides) > 64

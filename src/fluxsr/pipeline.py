@@ -94,7 +94,7 @@ class FluxSRPipeline(DiffusionPipeline):
         scale: float = 4,
         *,
         strength: float | None = None,
-        tile_size: int = 512,
+        tile_size: int | None = None,
         tile_overlap: int = 64,
         batch_size: int | None = None,
         color_fix: str = "wavelet",
@@ -113,7 +113,8 @@ class FluxSRPipeline(DiffusionPipeline):
                 of these, see imaging/inputs.py. Sides of 16 pixels or more.
             scale: 1 to 8; the target's sides are rounded to whole pixels.
             strength: share of the step, 0 to 1 (more exaggerates); None takes the model's own.
-            tile_size: largest tile that autoencoder and transformer see, in output pixels.
+            tile_size: largest tile that autoencoder and transformer see, in output pixels; None takes the
+                model's own, the size up to which it is known to work.
             tile_overlap: least overlap of tiles, in output pixels.
             batch_size: tiles per forward pass; None takes 1 on a CPU and 4 elsewhere.
             color_fix: "wavelet", "adain" or "none"; see imaging/color.py.
@@ -142,7 +143,9 @@ class FluxSRPipeline(DiffusionPipeline):
         for lr in inputs.tensors(image):  # (1,3,h,w)
             size = resize.scaled_size(*_checked_size(lr), scale)
             lr_up = resize.bicubic(lr, size)  # (1,3,H,W)
-            tiling = tiles.grid(*size, tile_size, tile_overlap, latents.pixel_multiple(self.vae))
+            tiling = tiles.grid(
+                *size, tile_size or self.adapter_config.tile_size, tile_overlap, latents.pixel_multiple(self.vae)
+            )
             hr = tiles.stream(
                 lr_up,
                 lambda batch: self.one_step(batch, strength),

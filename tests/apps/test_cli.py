@@ -178,7 +178,7 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
         ["--scale", "many"],
         ["--color-fix", "lab"],
         ["--tile-size", "8"],
-        ["--tile-overlap", "400"],
+        ["--tile-size", "512", "--tile-overlap", "400"],
         ["--format", "gif"],
         ["--no-such-option"],
         ["--suffix", "a/b"],

@@ -138,7 +138,7 @@ def test_sampled_pairs_train_too(data: DataConfig, runs: Path, tmp_path: Path) -
 
 
 def test_what_is_missing_is_named(data: DataConfig, runs: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no pairs in .*none; run `fluxsr pairs invert`"):
+    with pytest.raises(InputError, match="no manifest.json in .*none; make pairs with `fluxsr pairs invert`"):
         distillation.train_distill(distill_config(data, runs, pairs="none"), tmp_path)
     config = distill_config(data, runs)
     config.degradation = "harsh"

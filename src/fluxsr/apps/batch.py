@@ -33,7 +33,7 @@ class Options:
     dtype: str = "auto"
     scale: float = 4
     strength: float | None = None
-    tile_size: int = 512
+    tile_size: int | None = None
     tile_overlap: int = 64
     color_fix: str = "wavelet"
     seed: int = 0

@@ -6,6 +6,7 @@ Exit codes: 0 all done, 1 something failed (each failure is one line), 2 wrong u
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import Enum
 from pathlib import Path
@@ -82,8 +83,9 @@ def upscale(
         typer.Option(min=0, max=2, help="Share of the step: 0 none, 1 full; else the model's."),
     ] = None,
     tile_size: Annotated[
-        int, typer.Option(min=64, help="Largest tile, output pixels; smaller takes less memory.")
-    ] = 512,
+        int | None,
+        typer.Option(min=64, help="Largest tile, output pixels; smaller takes less memory; else the model's."),
+    ] = None,
     tile_overlap: Annotated[int, typer.Option(min=0, help="Least overlap of tiles, output pixels.")] = 64,
     color_fix: Annotated[ColorFix, typer.Option(help="How the output gets the input's colours.")] = ColorFix.wavelet,
     seed: Annotated[
@@ -102,7 +104,7 @@ def upscale(
     debug: Debug = False,
 ) -> None:
     """Upscale images. Finished outputs are skipped; a bad file does not stop the others."""
-    if tile_overlap > tile_size // 2:
+    if tile_size is not None and tile_overlap > tile_size // 2:
         raise typer.BadParameter(
             f"{tile_overlap} is more than half of --tile-size {tile_size}",
             param_hint="--tile-overlap",
@@ -163,5 +165,7 @@ def planned(inputs: list[str], output: Path, format: str | None, suffix: str) ->
 
 def main() -> None:
     """The console script; whatever command it is, errors of ours are one line."""
+    # transformers warns of image processors that nothing here uses; set before anything imports it
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     with reported("--debug" in sys.argv):
         app(prog_name="fluxsr")

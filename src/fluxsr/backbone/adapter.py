@@ -41,6 +41,7 @@ class AdapterConfig:
     strength: float = 1.0  # default strength of the step
     guidance: float | None = None  # distilled guidance, for bases that embed one
     scale: int = 4  # magnification it was trained for
+    tile_size: int = 512  # largest tile, in output pixels, that it is known to work on
     prompt: str = ""  # text of the fixed prompt, for people; the embeddings are in their own file
     rank: int = 0
     alpha: float = 0.0

@@ -108,6 +108,7 @@ class DistillConfig:
     degradation: str = "realesrgan"  # preset of fluxsr.degradation
     t_l: float = 0.25  # time at which the LR latent enters (open in the paper)
     guidance: float | None = None  # distilled guidance fed to the student; only for bases that embed one (open)
+    tile_size: int = 512  # largest tile at inference, travels in the adapter's config
     rank: int = 64  # the paper's rank; 0 trains the whole transformer
     alpha: float = 64.0  # open in the paper; equal to the rank means scale 1
     ftd_weight: float = 1.0

@@ -35,7 +35,12 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
     base = load_base(config.base, device=device, dtype=dtype)
     base.config = AdapterConfig(
-        t_l=config.t_l, guidance=config.guidance, rank=config.rank, alpha=config.alpha, base=config.name
+        t_l=config.t_l,
+        guidance=config.guidance,
+        tile_size=config.tile_size,
+        rank=config.rank,
+        alpha=config.alpha,
+        base=config.name,
     )
     if config.rank:
         torch.manual_seed(config.run.seed)  # initial LoRA weights; peft takes no generator
