@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fluxsr.losses.adversarial import Critic, critic_loss, generator_loss
+from fluxsr.losses.adversarial import LEAD, Critic, critic_loss, critic_terms, generator_loss
 
 
 @pytest.fixture()
@@ -87,3 +87,17 @@ def test_spectral_norm_bounds_the_slope(critic: Critic) -> None:
         critic(images())
     weights = [layer.weight.detach().flatten(1) for layer in critic.layers if isinstance(layer, nn.Conv2d)]
     assert all(float(torch.linalg.matrix_norm(w, 2)) == pytest.approx(1, abs=0.05) for w in weights)
+
+
+def test_terms_set_in_one_after_the_other(critic: Critic) -> None:
+    real, made = images(seed=1), images(seed=2)
+    assert critic_terms(None, real, made, 1.0, 0) == {}
+    assert critic_terms(critic, real, made, 1.0, -LEAD - 1) == {}
+    assert set(critic_terms(critic, real, made, 1.0, -1)) == {"critic"}
+    both = critic_terms(critic.eval(), real, made, 0.5, 0, "latent_")
+    torch.testing.assert_close(both["latent_critic"], critic_loss(critic, real, made))
+    torch.testing.assert_close(both["latent_adversarial"], 0.5 * generator_loss(critic, made))
+
+
+def test_a_critic_of_latents_takes_their_channels() -> None:
+    assert Critic((4, 8), channels=10)(torch.zeros(2, 10, 16, 16)).shape == (2, 1, 4, 4)

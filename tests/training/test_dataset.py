@@ -23,10 +23,11 @@ def png(photo: Tensor) -> bytes:
     return data.getvalue()
 
 
-def noise_of(photo: Tensor) -> Tensor:
-    """eps (3,H//16*2,W//16*2) that says where it stands: row, column and number, in pixels."""
+def latents_of(photo: Tensor) -> Tensor:
+    """z_0 and eps (2,3,H//16*2,W//16*2) that say where they stand: row, column and number in pixels, eps negated."""
     height, width = (side // 16 * 2 for side in photo.shape[1:])
-    return photo[:, : height * 8 : 8, : width * 8 : 8].float().clone()
+    code = photo[:, : height * 8 : 8, : width * 8 : 8].float()
+    return torch.stack([code, -code])
 
 
 def shrink(images: Tensor, _generator: torch.Generator) -> Tensor:
@@ -34,7 +35,7 @@ def shrink(images: Tensor, _generator: torch.Generator) -> Tensor:
 
 
 def pair_crops(photos: list[Tensor], seed: int = 0, crop: int = 32, batch: int = 8) -> PairCrops:
-    return PairCrops(photos, [noise_of(photo) for photo in photos], crop, batch, seed, shrink)
+    return PairCrops(photos, [latents_of(photo) for photo in photos], crop, batch, seed, shrink)
 
 
 def test_generator_depends_on_its_key_alone() -> None:
@@ -118,14 +119,15 @@ def test_photographs_below_the_crop_are_left_out(photos: list[Tensor]) -> None:
         PhotoCrops(photos, 256, 1, 0)
 
 
-def test_pairs_keep_pixels_and_noise_together(photos: list[Tensor]) -> None:
-    """Every 8x8 cell of x_0 opens with the code that its eps carries."""
+def test_pairs_keep_pixels_and_latents_together(photos: list[Tensor]) -> None:
+    """Every 8x8 cell of x_0 opens with the code that its z_0 and eps carry."""
     seen = set()
     for step in range(12):
-        x_0, lr_up, eps = pair_crops(photos)(step)
-        assert x_0.shape == lr_up.shape == (8, 3, 32, 32) and eps.shape == (8, 3, 4, 4)
-        torch.testing.assert_close(x_0[:, :, ::8, ::8] * 255, eps)
-        seen |= {(int(e[2, 0, 0]), int(e[0, 0, 0]), int(e[1, 0, 0])) for e in eps}
+        x_0, lr_up, z_0, eps = pair_crops(photos)(step)
+        assert x_0.shape == lr_up.shape == (8, 3, 32, 32) and z_0.shape == eps.shape == (8, 3, 4, 4)
+        torch.testing.assert_close(x_0[:, :, ::8, ::8] * 255, z_0)
+        assert torch.equal(eps, -z_0)
+        seen |= {(int(z[2, 0, 0]), int(z[0, 0, 0]), int(z[1, 0, 0])) for z in z_0}
     assert all(row % 16 == 0 and column % 16 == 0 for _, row, column in seen)  # a token is never cut
     assert {index for index, _, _ in seen} == {0, 1, 2}
     assert {row for index, row, _ in seen if index == 0} == {16, 32, 48}  # 96 rows, crop 32, margin 16: all of them
@@ -133,12 +135,12 @@ def test_pairs_keep_pixels_and_noise_together(photos: list[Tensor]) -> None:
 
 def test_the_enlarged_partner_lies_on_its_photograph(photos: list[Tensor]) -> None:
     """Down by averages and up by bicubic keeps a ramp to a quarter of its step, unless something is shifted."""
-    x_0, lr_up, _ = pair_crops(photos)(0)
+    x_0, lr_up, _, _ = pair_crops(photos)(0)
     torch.testing.assert_close(lr_up * 255, x_0 * 255, atol=0.25, rtol=0)
 
 
 def test_pair_crops_are_keyed(photos: list[Tensor]) -> None:
-    def drawn(seed: int, step: int, noisy: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+    def drawn(seed: int, step: int, noisy: bool = True) -> tuple[Tensor, ...]:
         crops = pair_crops(photos, seed)
         if noisy:
             crops.degradation = lambda hr, g: shrink(hr, g) + 0.1 * torch.rand(8, 3, 16, 16, generator=g)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fluxsr import recipe
 from fluxsr.errors import InputError
 
 Range = tuple[float, float]
@@ -128,3 +129,16 @@ PRESETS: dict[str, DegradationSettings] = {
         antialias=True,
     ),
 }
+
+
+def load_settings(name: str) -> DegradationSettings:
+    """A preset by its name, or the settings of a YAML file.
+
+    Raises:
+        InputError: neither, or a file that cannot be read.
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    if not name.endswith((".yaml", ".yml")):
+        raise InputError(f"degradation '{name}' is not known; choose from {', '.join(PRESETS)}, or name a YAML file")
+    return recipe.load(DegradationSettings, name)

@@ -1,4 +1,4 @@
-"""An optional adversarial term; off in the paper's recipe."""
+"""Optional adversarial terms, on pixels or on latents; off in the paper's recipe."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+LEAD = 100  # steps that a critic learns before it is listened to
+
 
 class Critic(nn.Module):
-    """A patch critic with spectral norm: a score for every neighbourhood of an image.
+    """A patch critic with spectral norm: a score for every neighbourhood of an image, or of a latent.
 
-    Patches are scored alone, so the score of one image does not depend on its batch neighbours.
+    Patches are scored alone, so the score of one image does not depend on its batch neighbours. A condition is joined
+    by channels: what is judged first, what it was made from behind it.
     """
 
-    def __init__(self, widths: Sequence[int] = (32, 64, 128)):
+    def __init__(self, widths: Sequence[int] = (32, 64, 128), channels: int = 3):
         super().__init__()
-        layers: list[nn.Module] = [spectral_norm(nn.Conv2d(3, widths[0], 3, 1, 1)), nn.LeakyReLU(0.2)]
+        layers: list[nn.Module] = [spectral_norm(nn.Conv2d(channels, widths[0], 3, 1, 1)), nn.LeakyReLU(0.2)]
         for a, b in zip(widths, [*widths[1:], widths[-1]], strict=True):
             layers += [spectral_norm(nn.Conv2d(a, b, 4, 2, 1)), nn.LeakyReLU(0.2)]
             layers += [spectral_norm(nn.Conv2d(b, b, 3, 1, 1)), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(widths[-1], 1, 3, 1, 1)))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores (B,1,h,w) of images (B,3,H,W) in [-1,1]; higher is more like a photograph."""
+        """Scores (B,1,h,w) of images (B,3,H,W) in [-1,1] or latents (B,C,H,W); higher is more like a photograph."""
         return self.layers(images)
 
 
@@ -46,3 +49,22 @@ def generator_loss(critic: nn.Module, made: Tensor) -> Tensor:
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
+
+
+def critic_terms(
+    critic: nn.Module | None, real: Tensor, made: Tensor, weight: float, since: int, name: str = ""
+) -> dict[str, Tensor]:
+    """Both sides' losses of one step, by name; nothing without a critic or before it is wanted.
+
+    Args:
+        real, made: what the critic tells apart, of one shape.
+        weight: of the made images' side.
+        since: steps since the term sets in; LEAD steps earlier the critic begins to learn.
+        name: prefix of the names, for a second critic.
+    """
+    if critic is None or since < -LEAD:
+        return {}
+    terms = {f"{name}critic": critic_loss(critic, real, made)}
+    if since >= 0:
+        terms[f"{name}adversarial"] = weight * generator_loss(critic, made)
+    return terms

@@ -51,6 +51,12 @@ class AutoencoderConfig:
     latent_noise: float = 0.05  # fixed deviation of the posterior: the decoder learns to bear small errors
     kl_weight: float = 1e-3  # weight of mean(mu^2)/2, the KL of such a posterior: latents stay near unit size
     edge_weight: float = 0.5  # weight of the L1 distance between image gradients
+    start: str = ""  # folder in which an earlier run wrote vae/, to go on from; empty starts from nothing
+    train: Literal["all", "decoder"] = "all"  # decoder: the encoder and so the latents stay as they are
+    periodic_weight: float = 0.0  # weight of the part of the error that repeats every PERIOD pixels
+    adversarial_weight: float = 0.0  # of a critic on pixels
+    adversarial_start: int = 0  # step at which the adversarial term sets in
+    critic_widths: list[int] = field(default_factory=lambda: [32, 64, 128])
 
 
 @dataclass
@@ -105,21 +111,26 @@ class DistillConfig:
     base: str = ""  # folder that stage 3 exported: transformer, vae, fixed prompt
     pairs: str = ""  # folder of teacher pairs (stage 4)
     perceptual: str = ""  # folder that stage 2 exported, or "lpips" for the lpips package
-    degradation: str = "realesrgan"  # preset of fluxsr.degradation
+    degradation: str = "realesrgan"  # preset of fluxsr.degradation, or a YAML file of your own
     t_l: float = 0.25  # time at which the LR latent enters (open in the paper)
     guidance: float | None = None  # distilled guidance fed to the student; only for bases that embed one (open)
     tile_size: int = 512  # largest tile at inference, travels in the adapter's config
-    rank: int = 64  # the paper's rank; 0 trains the whole transformer
+    rank: int = 64  # the paper's rank; 0 trains the whole transformer but its modulation
     alpha: float = 64.0  # open in the paper; equal to the rank means scale 1
     ftd_weight: float = 1.0
     ftd_times: Literal["uniform", "uniform+start"] = "uniform"  # law of t; "+start" adds t_l itself, half and half
+    ftd_samples: int = 0  # samples of a batch whose noise path is walked; 0 walks all (the paper)
+    pixel_crop: int = 0  # side in pixels of the random crop that is decoded for the losses on pixels; 0 decodes all
     mse_weight: float = 1.0  # pixels in [-1, 1]
     tv_lpips_weight: float = 1.0  # lambda_1, open in the paper
     tv_gamma: float = 1.0  # gamma, open in the paper
     adl_weight: float = 0.01  # lambda_2, open in the paper
-    adversarial_weight: float = 0.0  # off in the paper's recipe
-    adversarial_start: int = 0  # step at which the adversarial term sets in
+    periodic_weight: float = 0.0  # what of the latent's error repeats from token to token (losses/periodic.py); ours
+    adversarial_weight: float = 0.0  # of a critic on pixels; off in the paper's recipe
+    latent_adversarial_weight: float = 0.0  # of a critic on latents that sees z_l beside; off in the paper's recipe
+    adversarial_start: int = 0  # step at which the adversarial terms set in
     critic_widths: list[int] = field(default_factory=lambda: [32, 64, 128])
+    latent_critic_widths: list[int] = field(default_factory=lambda: [96, 128, 192])
     eps_source: Literal["pair", "fresh"] = "pair"  # fresh Gaussian noise is the control
 
 

@@ -108,10 +108,11 @@ class PhotoCrops:
 
 
 class PairCrops:
-    """Crops of teacher pairs: the photograph x_0, its LR partner drawn afresh, and the teacher's eps.
+    """Crops of teacher pairs: the photograph x_0, its LR partner drawn afresh, its latent z_0 and the teacher's eps.
 
-    A crop starts on the grid of tokens, so that pixels and noise belong together. The degradation sees a
-    margin around the crop, so that blur has no border inside it.
+    A crop starts on the grid of tokens, so that pixels and latents belong together. The degradation sees a
+    margin around the crop, so that blur has no border inside it; z_0 is a cut of the whole image's latent and knows
+    no border either.
     """
 
     MARGIN = 16  # pixels
@@ -119,32 +120,33 @@ class PairCrops:
     def __init__(
         self,
         photos: list[Tensor],
-        eps: list[Tensor],
+        latents: list[Tensor],
         crop: int,
         batch: int,
         seed: int,
         degradation: Callable[[Tensor, torch.Generator], Tensor],
     ):
-        """``photos``: (3,H,W) uint8; ``eps``: (C,H/8,W/8) of the same photographs; ``degradation``: HR -> LR, x4."""
+        """``photos``: (3,H,W) uint8; ``latents``: (2,C,H/8,W/8), their z_0 and eps; ``degradation``: HR -> LR, x4."""
         if crop % 16 or crop + 2 * self.MARGIN > min(min(photo.shape[1:]) for photo in photos):
             raise InputError(f"run.crop is {crop}; it must be a multiple of 16 and fit the photographs with a margin")
-        self.photos, self.eps, self.crop, self.batch, self.seed = photos, eps, crop, batch, seed
+        self.photos, self.latents, self.crop, self.batch, self.seed = photos, latents, crop, batch, seed
         self.degradation = degradation
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(x_0, lr_up, eps) of one step: (B,3,n,n) twice, RGB in [0,1], and (B,C,n/8,n/8)."""
-        wide, noise = [], []
+    def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(x_0, lr_up, z_0, eps) of one step: (B,3,n,n) twice, RGB in [0,1], and (B,C,n/8,n/8) twice."""
+        wide, pairs = [], []
         for sample in range(self.batch):
             generator = keyed_generator(self.seed, step, sample)
             index, y, x = torch.rand(3, generator=generator).tolist()
-            photo, eps = (images[int(index * len(self.photos))] for images in (self.photos, self.eps))
+            photo, pair = (images[int(index * len(self.photos))] for images in (self.photos, self.latents))
             side = self.crop + 2 * self.MARGIN
             top, left = (16 * int(r * ((n - side) // 16 + 1)) for r, n in zip((y, x), photo.shape[1:], strict=True))
             wide.append(photo[:, top : top + side, left : left + side])
             top, left = (top + self.MARGIN) // 8, (left + self.MARGIN) // 8
-            noise.append(eps[:, top : top + self.crop // 8, left : left + self.crop // 8].float())
+            pairs.append(pair[:, :, top : top + self.crop // 8, left : left + self.crop // 8].float())
         images = torch.stack(wide).float() / 255
         lr = self.degradation(images, keyed_generator(self.seed, step, 1 << 20))
         lr_up = bicubic(lr, (images.shape[-2], images.shape[-1]))  # the kernel of inference
         inner = slice(self.MARGIN, -self.MARGIN)
-        return images[..., inner, inner], lr_up[..., inner, inner], torch.stack(noise)
+        z_0, eps = torch.stack(pairs).unbind(1)
+        return images[..., inner, inner], lr_up[..., inner, inner], z_0, eps

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +15,9 @@ from fluxsr.backbone import latents
 from fluxsr.backbone.adapter import AdapterConfig, add_lora, save_lora
 from fluxsr.backbone.loading import Backbone, best_device, load_base, save_base
 from fluxsr.backbone.velocity import velocity
-from fluxsr.degradation import PRESETS, DegradationSettings, degrade
+from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError
-from fluxsr.evaluation.diagnostics import band_db, grid_db, grid_excess, peak16
-from fluxsr.evaluation.metrics import psnr_y, ssim_y
+from fluxsr.imaging import tiles
 from fluxsr.imaging.resize import bicubic
 from fluxsr.losses.features import feature_distance
 from fluxsr.pairs.store import PairStore
@@ -26,6 +26,9 @@ from fluxsr.training.config import DistillConfig
 from fluxsr.training.dataset import PairCrops, keyed_generator, read_photographs
 from fluxsr.training.stages import load_feature_network, whole_tokens
 from fluxsr.training.steps.distill import DistillStage
+from fluxsr.training.validation import spectral_scores
+
+TILE_OVERLAP = 64  # pixels, as the pipeline's default
 
 
 def train_distill(config: DistillConfig, out: Path) -> None:
@@ -46,18 +49,18 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         torch.manual_seed(config.run.seed)  # initial LoRA weights; peft takes no generator
         add_lora(base.transformer, config.rank, config.alpha)
     else:
-        base.transformer.float().requires_grad_(True)
-    settings = _preset(config.degradation)
+        train_all(base.transformer)
+    settings = load_settings(config.degradation)
     stage = DistillStage(config, base, _crops(config, base, settings), _distance(config.perceptual, device), device)
     photos = [whole_tokens(photo)[None] / 255 for photo in read_photographs(config.data.validation)[1]]
     spoilt = [_enlarged(photo, settings, config.run.seed, index) for index, photo in enumerate(photos)]
 
     def validate(step: int, _path: Path) -> dict[str, float]:
-        made = [step_image(base, image.to(device)).cpu() for image in spoilt]
+        made = [_upscaled(base, image, device) for image in spoilt]
         rows = [[image[0] * 255 for image in images[:6]] for images in (spoilt, made, photos)]
         pictures.sheet(out / f"validation-{step:06d}.png", rows)
         pictures.curves(out)
-        return _scores(made, photos)
+        return spectral_scores(made, photos)
 
     loop.run(stage, config.run, out, validate)
     export(base, Path(out, "model"))
@@ -74,18 +77,27 @@ def export(base: Backbone, folder: Path) -> None:
     save_base(base, folder)
 
 
-def _preset(name: str) -> DegradationSettings:
-    if name not in PRESETS:
-        raise InputError(f"degradation '{name}' is not known; choose from {', '.join(PRESETS)}")
-    return PRESETS[name]
+def train_all(transformer: Any) -> None:
+    """Make all of a transformer trainable but its modulation, in float32.
+
+    Modulation sees time, guidance and prompt alone: at inference it is a constant, folded away.
+    """
+    transformer.float().requires_grad_(True)
+    for name, part in transformer.named_modules():
+        if (
+            name == "time_text_embed"
+            or (name.split(".")[-2:-1] or [""])[0].startswith("norm")
+            and name.endswith("linear")
+        ):
+            part.requires_grad_(False)
 
 
 def _crops(config: DistillConfig, base: Backbone, settings: DegradationSettings) -> PairCrops:
-    """Photographs (or decoded samples) with their eps; the degradation is drawn afresh at every step."""
+    """Photographs (or decoded samples) with z_0 and eps; the degradation is drawn afresh at every step."""
     by_name = dict(zip(*read_photographs(config.data.shards, config.data.limit), strict=True))
     store = PairStore(config.pairs)
     sampled = store.manifest()["mode"] == "sample"
-    photos, eps = [], []
+    photos, pairs = [], []
     for pair in store:
         photo = by_name.get(pair.name)
         if photo is None and not sampled:
@@ -97,11 +109,11 @@ def _crops(config: DistillConfig, base: Backbone, settings: DegradationSettings)
                 z_0 = pair.z_0[None].float().to(next(base.vae.parameters()).device)
                 photo = (latents.decode(base.vae, z_0)[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu()
         photos.append(photo)
-        eps.append(pair.eps)
+        pairs.append(torch.stack([pair.z_0, pair.eps]))
     if not photos:
         raise InputError(f"no pairs in {config.pairs or 'pairs (it is empty)'}; run `fluxsr pairs invert` first")
     run = config.run
-    return PairCrops(photos, eps, run.crop, run.batch, run.seed, lambda hr, g: degrade(hr, settings, g))
+    return PairCrops(photos, pairs, run.crop, run.batch, run.seed, lambda hr, g: degrade(hr, settings, g))
 
 
 def _distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
@@ -120,24 +132,16 @@ def _enlarged(photo: Tensor, settings: DegradationSettings, seed: int, index: in
     return bicubic(lr, (photo.shape[-2], photo.shape[-1]))
 
 
+def _upscaled(backbone: Backbone, lr_up: Tensor, device: torch.device) -> Tensor:
+    """An enlarged image (1,3,H,W) restored in the tiles of inference, so that validation sees what users will."""
+    tiling = tiles.grid(*lr_up.shape[-2:], backbone.config.tile_size, TILE_OVERLAP)
+    return tiles.stream(lr_up, lambda tile: step_image(backbone, tile.to(device)), tiling)
+
+
 @torch.no_grad()
 def step_image(backbone: Backbone, lr_up: Tensor) -> Tensor:
-    """The one step on a whole enlarged image (1,3,H,W) in [0,1], before any adapter is fused."""
+    """The one step on an enlarged image (1,3,H,W) in [0,1], before any adapter is fused."""
     with torch.autocast(lr_up.device.type, torch.bfloat16):
         z_l = latents.encode(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
         v = velocity(backbone.transformer, z_l, backbone.config.t_l, backbone.prompt, backbone.config.guidance)
         return latents.decode(backbone.vae, flow.one_step(z_l, v, backbone.config.t_l)).clamp(0, 1)
-
-
-def _scores(made: list[Tensor], photos: list[Tensor]) -> dict[str, float]:
-    """Means over images (1,3,H,W) in [0,1]: fidelity, and the spectrum against the photograph's."""
-    rows, excess = [], []
-    for x, y in zip(made, photos, strict=True):
-        x = (x * 255).round() / 255
-        excess.append(grid_excess(x))
-        grids = grid_db(excess[-1])
-        rows.append([psnr_y(x, y), ssim_y(x, y), *band_db(x, y), grids["grid8"], grids["grid16"]])
-    means = [sum(float(value) for value in column) / len(rows) for column in zip(*rows, strict=True)]
-    names = ("psnr", "ssim", "mid_db", "hf_db", "grid8", "grid16")
-    scores = {f"val/{name}": round(mean, 4) for name, mean in zip(names, means, strict=True)}
-    return scores | {"val/peak16": round(peak16(torch.cat(excess)), 3)}

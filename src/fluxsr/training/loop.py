@@ -31,7 +31,7 @@ class Stage(Protocol):
 
     modules: dict[str, nn.Module]  # holds every trained parameter (requires_grad) under a name
 
-    # A module of the name "critic" plays against the others; AdamW trains it whatever the optimizer.
+    # A module whose name ends with "critic" plays against the others; AdamW trains it whatever the optimizer.
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Weighted scalar losses of one step; the loop minimises their sum.
@@ -126,8 +126,8 @@ def build_optimizer(groups: dict[str, list[nn.Parameter]], config: RunConfig) ->
     except ImportError as error:
         raise InputError("run.optimizer is muon; install it with `pip install 'fluxsr[train]'`") from error
 
-    matrices = [p for name, params in groups.items() for p in params if p.ndim >= 2 and name != "critic"]
-    rest = [p for name, params in groups.items() for p in params if p.ndim < 2 or name == "critic"]
+    matrices = [p for name, params in groups.items() for p in params if p.ndim >= 2 and not name.endswith("critic")]
+    rest = [p for name, params in groups.items() for p in params if p.ndim < 2 or name.endswith("critic")]
     shared = {"weight_decay": config.weight_decay}
     return Muon(
         [{"params": matrices, "lr": config.muon_lr, "use_muon": True, **shared}]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fluxsr.backbone import latents
 from fluxsr.backbone.loading import Backbone, best_device, load_base, load_part, save_base
+from fluxsr.backbone.tiny import build_autoencoder
 from fluxsr.errors import InputError
 from fluxsr.losses.features import FeatureNetwork
 from fluxsr.pairs.invert import integrate_windows, round_trip
@@ -22,6 +23,7 @@ from fluxsr.training.dataset import PhotoCrops, keyed_generator, read_photograph
 from fluxsr.training.steps.autoencoder import AutoencoderStage, fit_scale
 from fluxsr.training.steps.perceptual import TARGETS, PerceptualStage
 from fluxsr.training.steps.teacher import TeacherStage
+from fluxsr.training.validation import spectral_scores
 
 
 def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
@@ -29,19 +31,24 @@ def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
     device = best_device(config.run.device)
     _, photos = read_photographs(config.data.shards, config.data.limit)
     validation = [whole_tokens(photo) for photo in read_photographs(config.data.validation)[1]]
-    stage = AutoencoderStage(config, photos, device)
+    if config.start:
+        vae = load_part(Path(config.start), "vae", torch.float32).to(memory_format=torch.channels_last)
+    else:
+        torch.manual_seed(config.run.seed)  # initial weights only; diffusers takes no generator
+        vae = build_autoencoder(config.widths, config.layers, config.latent_channels)
+    stage = AutoencoderStage(config, vae, photos, device)
 
     def validate(step: int, _path: Path) -> dict[str, float]:
         made = [_reconstruct(stage.vae, image.to(device)) for image in validation]
         pictures.sheet(out / "reconstructions.png", [validation[:6], made[:6]])
         pictures.curves(out)
-        scores = [pictures.psnr(a, b) for a, b in zip(made, validation, strict=True)]
-        return {"val/psnr": round(sum(scores) / len(scores), 3)}
+        return spectral_scores(*([image[None] / 255 for image in images] for images in (made, validation)))
 
     loop.run(stage, config.run, out, validate)
-    batches = PhotoCrops(photos, config.run.crop, 32, config.run.seed)
-    scale = fit_scale(stage.vae, [batches(k).to(device) for k in range(8)])
-    stage.vae.register_to_config(scaling_factor=scale)
+    if config.train == "all":  # else the latents are what they were
+        batches = PhotoCrops(photos, config.run.crop, 32, config.run.seed)
+        scale = fit_scale(stage.vae, [batches(k).to(device) for k in range(8)])
+        stage.vae.register_to_config(scaling_factor=scale)
     stage.vae.to(torch.bfloat16).save_pretrained(out / "vae")
 
 
@@ -178,4 +185,5 @@ def _reconstruct(vae: Any, image: Tensor) -> Tensor:
     """Encode and decode a photograph (3,H,W) uint8; the same range, float."""
     with torch.autocast(image.device.type, torch.bfloat16):
         x = image[None].float() / 127.5 - 1
-        return vae(x.contiguous(memory_format=torch.channels_last)).sample[0].float().cpu() * 127.5 + 127.5
+        made = vae(x.contiguous(memory_format=torch.channels_last)).sample[0].float().cpu() * 127.5 + 127.5
+    return made.clamp(0, 255)

@@ -23,7 +23,12 @@ from fluxsr.training.steps.distill import Batch, DistillStage
 
 CHANNELS, SIDE = 4, 32
 TERMS = {"ftd": "ftd_weight", "mse": "mse_weight", "tv_lpips": "tv_lpips_weight", "adl": "adl_weight"}
-TERMS |= {"adversarial": "adversarial_weight"}
+TERMS |= {
+    "periodic": "periodic_weight",
+    "adversarial": "adversarial_weight",
+    "latent_adversarial": "latent_adversarial_weight",
+}
+CRITICS = {"adversarial_weight": 1.0, "latent_adversarial_weight": 1.0}
 
 
 @pytest.fixture()
@@ -37,17 +42,18 @@ def backbone() -> Backbone:
 
 
 def sample(seed: int) -> Batch:
-    """One pair: smooth x_0, a blurred partner, eps."""
+    """One pair: smooth x_0, a blurred partner, z_0 and eps."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(1, 3, SIDE // 4, SIDE // 4, generator=generator)
     x_0 = F.interpolate(coarse, scale_factor=4, mode="bilinear")
     lr_up = F.interpolate(F.avg_pool2d(x_0, 8), scale_factor=8, mode="bilinear")
-    return x_0, lr_up, torch.randn(1, CHANNELS, SIDE // 8, SIDE // 8, generator=generator)
+    z_0, eps = torch.randn(2, 1, CHANNELS, SIDE // 8, SIDE // 8, generator=generator)
+    return x_0, lr_up, z_0, eps
 
 
 def batch(*seeds: int) -> Batch:
-    x_0, lr_up, eps = (torch.cat(parts) for parts in zip(*map(sample, seeds), strict=True))
-    return x_0, lr_up, eps
+    x_0, lr_up, z_0, eps = (torch.cat(parts) for parts in zip(*map(sample, seeds), strict=True))
+    return x_0, lr_up, z_0, eps
 
 
 def distance() -> Any:
@@ -58,7 +64,7 @@ def distance() -> Any:
 
 def stage(backbone: Backbone, given: Batch | None = None, **changes: Any) -> DistillStage:
     run = RunConfig(precision="fp32", device="cpu", warmup=0, steps=1, lr=1e-3)
-    config = DistillConfig(run=run, critic_widths=[4, 4], **changes)
+    config = DistillConfig(run=run, critic_widths=[4, 4], latent_critic_widths=[4, 4], **changes)
     given = given or batch(0, 1)
     return DistillStage(config, backbone, lambda step: given, distance(), torch.device("cpu"))
 
@@ -104,7 +110,7 @@ def test_without_weights_nothing_moves(backbone: Backbone, tmp_path: Path) -> No
 def test_each_term_reaches_all_of_an_awake_adapter(backbone: Backbone, term: str) -> None:
     """Once B is not zero, A gets its gradient too; ADL alone cannot see what comes after the last attention."""
     wake(backbone)
-    value = terms(stage(backbone, adversarial_weight=1.0))[term]
+    value = terms(stage(backbone, periodic_weight=1.0, **CRITICS))[term]
     parameters = adapter(backbone)
     found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
     still = {n for n, g in zip(parameters, found, strict=True) if g is None or float(g.abs().max()) == 0}
@@ -125,13 +131,14 @@ def test_frozen_parts_get_no_gradient(backbone: Backbone) -> None:
     assert all(p.grad is not None for p in one.modules["critic"].parameters())
 
 
-def test_critics_loss_stays_off_the_adapter(backbone: Backbone) -> None:
-    one = stage(backbone, adversarial_weight=1.0)
+@pytest.mark.parametrize("kind", ["", "latent_"])
+def test_critics_loss_stays_off_the_adapter(backbone: Backbone, kind: str) -> None:
+    one = stage(backbone, **CRITICS)
     found = terms(one)
-    parameters = [*adapter(backbone).values(), *one.modules["critic"].parameters()]
+    parameters = [*adapter(backbone).values(), *one.modules[f"{kind}critic"].parameters()]
     count = len(adapter(backbone))
-    by_critic = torch.autograd.grad(found["critic"], parameters, allow_unused=True, retain_graph=True)
-    by_adversary = torch.autograd.grad(found["adversarial"], parameters, allow_unused=True)
+    by_critic = torch.autograd.grad(found[f"{kind}critic"], parameters, allow_unused=True, retain_graph=True)
+    by_adversary = torch.autograd.grad(found[f"{kind}adversarial"], parameters, allow_unused=True)
     assert all(g is None for g in by_critic[:count]) and all(g is not None for g in by_critic[count:])
     assert any(g is not None for g in by_adversary[:count]) and all(g is None for g in by_adversary[count:])
 
@@ -149,8 +156,8 @@ def test_no_loss_of_a_sample_depends_on_its_neighbour(backbone: Backbone) -> Non
     wake(backbone)
 
     def total(*seeds: int) -> dict[str, Tensor]:
-        found = terms(stage(backbone, batch(*seeds)))
-        assert found.keys() == {"ftd", "mse", "tv_lpips", "adl"}
+        found = terms(stage(backbone, batch(*seeds), periodic_weight=1.0))
+        assert found.keys() == {"ftd", "mse", "tv_lpips", "adl", "periodic"}
         return {name: value.detach() for name, value in found.items()}
 
     straight, crossed = (total(0, 1), total(2, 3)), (total(0, 3), total(2, 1))
@@ -178,17 +185,17 @@ def test_batches_are_asked_for_by_step(backbone: Backbone) -> None:
 
 
 def test_eps_enters_by_the_path_alone_and_not_when_fresh(backbone: Backbone) -> None:
-    x_0, lr_up, eps = batch(0, 1)
+    x_0, lr_up, z_0, eps = batch(0, 1)
     for source, differs in (("pair", True), ("fresh", False)):
-        a, b = (terms(stage(backbone, (x_0, lr_up, noise), eps_source=source)) for noise in (eps, -eps))
+        a, b = (terms(stage(backbone, (x_0, lr_up, z_0, noise), eps_source=source)) for noise in (eps, -eps))
         assert (not torch.equal(a["ftd"], b["ftd"])) == differs
         assert torch.equal(a["mse"], b["mse"]) and torch.equal(a["tv_lpips"], b["tv_lpips"])
 
 
 def test_an_ideal_student_has_nothing_to_learn(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     """v = (z_l - z_0) / t_l: FTD is zero and the image is what the autoencoder makes of x_0."""
-    x_0, lr_up, eps = given = batch(0, 1)
-    z_0, z_l = (latents.encode(backbone.vae, image) for image in (x_0, lr_up))
+    x_0, lr_up, z_0, _ = given = batch(0, 1)
+    z_l = latents.encode(backbone.vae, lr_up)
     real = distill.velocity
 
     def ideal(*arguments: Any) -> Tensor:
@@ -213,7 +220,7 @@ def test_the_step_stands_at_the_lr_latent_and_the_path_above_it(
         return real(transformer, z, times, *rest)
 
     monkeypatch.setattr(distill, "velocity", watched)
-    x_0, lr_up, eps = given = batch(*range(8))
+    x_0, lr_up, _, eps = given = batch(*range(8))
     terms(stage(backbone, given, t_l=0.4))
     ((z, times),) = calls
     z_l = latents.encode(backbone.vae, lr_up)
@@ -225,11 +232,44 @@ def test_the_step_stands_at_the_lr_latent_and_the_path_above_it(
 
 
 def test_weights_scale_their_terms(backbone: Backbone) -> None:
-    weights = {weight: 1.0 for name, weight in TERMS.items() if name != "adversarial"}
+    weights = {weight: 1.0 for name, weight in TERMS.items() if not name.endswith("adversarial")}
     one = terms(stage(backbone, **weights))
     for name in one:
         doubled = terms(stage(backbone, **{**weights, TERMS[name]: 2.0}))
         torch.testing.assert_close(doubled[name], 2 * one[name])
+
+
+def test_a_part_of_the_batch_may_walk_the_path(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ftd_samples 2 of 8: FTD is that of the first two alone, and every sample still takes the one step."""
+    calls, real = [], distill.velocity
+
+    def watched(transformer: Any, z: Tensor, *rest: Any) -> Tensor:
+        calls.append(len(z))
+        return real(transformer, z, *rest)
+
+    monkeypatch.setattr(distill, "velocity", watched)
+    some = terms(stage(backbone, batch(*range(8)), ftd_samples=2))
+    assert calls == [10]
+    torch.testing.assert_close(some["ftd"], terms(stage(backbone, batch(0, 1)))["ftd"])
+    torch.testing.assert_close(some["mse"], terms(stage(backbone, batch(*range(8))))["mse"])
+
+
+def test_the_crop_that_is_decoded_lies_on_its_pixels(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ideal decoder that enlarges a latent of the photograph's own pixels has no error, wherever the crop lies."""
+    x_0, lr_up, _, eps = batch(0, 1)
+    x_0 = F.interpolate(F.avg_pool2d(x_0, 8), scale_factor=8, mode="nearest")
+    sizes = []
+
+    def enlarge(_vae: Any, z: Tensor) -> Tensor:
+        sizes.append(z.shape[-1])
+        return F.interpolate(z[:, :3], scale_factor=8, mode="nearest")
+
+    z_0 = F.pad(F.avg_pool2d(x_0, 8), (0, 0, 0, 0, 0, CHANNELS - 3))
+    monkeypatch.setattr(distill, "decode", enlarge)
+    monkeypatch.setattr(distill.flow, "one_step", lambda *_: z_0)
+    one = stage(backbone, (x_0, lr_up, z_0, eps), pixel_crop=16)
+    assert all(float(terms(one, seed)["mse"]) < 1e-9 for seed in range(8))
+    assert set(sizes) == {2}
 
 
 def test_taps_are_gone_after_a_step(backbone: Backbone) -> None:

@@ -2,38 +2,57 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fluxsr.backbone.tiny import build_autoencoder
+from fluxsr.losses.adversarial import Critic, critic_terms
+from fluxsr.losses.periodic import periodic_loss
 from fluxsr.training.config import AutoencoderConfig
 from fluxsr.training.dataset import PhotoCrops
 
+PERIOD = 16  # pixels: holds the pitches of the decoder's pixel shuffles, 2, 4 and 8
+
 
 class AutoencoderStage:
-    """Squared error and edges of the reconstruction, and the KL of a posterior of fixed width."""
+    """Squared error and edges of the reconstruction, and the KL of a posterior of fixed width.
 
-    def __init__(self, config: AutoencoderConfig, photos: list[Tensor], device: torch.device):
-        torch.manual_seed(config.run.seed)  # initial weights only; diffusers takes no generator
-        self.vae = build_autoencoder(config.widths, config.layers, config.latent_channels).to(device)
-        self.modules: dict[str, nn.Module] = {"vae": self.vae}
+    On request also a critic, which gives back the finest detail that squared error averages away, and the periodic
+    loss, which sees the lattice of the pixel shuffles.
+    """
+
+    def __init__(self, config: AutoencoderConfig, vae: Any, photos: list[Tensor], device: torch.device):
+        """``vae``: an AutoencoderDC, random or from an earlier run; ``photos``: (3,H,W) uint8."""
+        self.vae = vae.to(device)
+        self.frozen = config.train == "decoder"
+        self.modules: dict[str, nn.Module] = {"vae": vae.decoder if self.frozen else vae}
+        if config.adversarial_weight:
+            torch.manual_seed(config.run.seed)  # initial weights only; torch's layers take no generator
+            self.modules["critic"] = Critic(config.critic_widths).to(device).to(memory_format=torch.channels_last)
         self.crops = PhotoCrops(photos, config.run.crop, config.run.batch, config.run.seed)
         self.config, self.device = config, device
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        c = self.config
         images = self.crops(step).to(self.device, memory_format=torch.channels_last) * 2 - 1
-        latents = self.vae.encode(images).latent
+        with torch.no_grad() if self.frozen else nullcontext():
+            latents = self.vae.encode(images).latent
         noise = torch.randn(latents.shape, generator=generator).to(self.device)
-        output = self.vae.decode(latents + self.config.latent_noise * noise).sample.float()
-        return {
+        output = self.vae.decode(latents + c.latent_noise * noise).sample.float()
+        terms = {
             "mse": 3 * F.mse_loss(output, images),
-            "edges": self.config.edge_weight * gradient_distance(output, images),
-            "kl": self.config.kl_weight * latents.float().square().mean() / 2,
+            "edges": c.edge_weight * gradient_distance(output, images),
             "log/psnr": -10 * torch.log10(F.mse_loss(output.detach(), images) / 4),
         }
+        if not self.frozen:
+            terms["kl"] = c.kl_weight * latents.float().square().mean() / 2
+        if c.periodic_weight:
+            terms["periodic"] = c.periodic_weight * periodic_loss(output - images, PERIOD)
+        critic = self.modules.get("critic")
+        return terms | critic_terms(critic, images, output, c.adversarial_weight, step - c.adversarial_start)
 
 
 def gradient_distance(x: Tensor, y: Tensor) -> Tensor:

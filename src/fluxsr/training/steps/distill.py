@@ -10,21 +10,21 @@ from torch.nn import functional as F
 
 from fluxsr import flow
 from fluxsr.backbone.features import attention_taps
-from fluxsr.backbone.latents import decode, encode
+from fluxsr.backbone.latents import PATCH, decode, encode
 from fluxsr.backbone.loading import Backbone
 from fluxsr.backbone.velocity import time_on_grid, velocity
-from fluxsr.losses.adversarial import Critic, critic_loss, generator_loss
+from fluxsr.losses.adversarial import Critic, critic_terms
 from fluxsr.losses.attention import adl_loss
 from fluxsr.losses.ftd import ftd_by_time, ftd_loss
+from fluxsr.losses.periodic import periodic_loss
 from fluxsr.losses.tv_lpips import tv_lpips
 from fluxsr.training.config import DistillConfig
 
-Batch = tuple[Tensor, Tensor, Tensor]
-CRITIC_LEAD = 100  # steps that the critic learns before it is listened to
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class DistillStage:
-    """FTD + MSE + TV-LPIPS + ADL (+ adversarial) on the LoRA of a frozen transformer; the autoencoder is frozen."""
+    """FTD + MSE + TV-LPIPS + ADL (+ ours) on the student's transformer; the autoencoder is frozen."""
 
     def __init__(
         self,
@@ -38,34 +38,46 @@ class DistillStage:
         self.config, self.backbone, self.batches, self.device = config, backbone, batches, device
         self.distance = distance
         self.modules: dict[str, nn.Module] = {"adapter": backbone.transformer}
+        torch.manual_seed(config.run.seed)  # initial weights only; torch's layers take no generator
         if config.adversarial_weight:
-            torch.manual_seed(config.run.seed)
-            self.modules["critic"] = Critic(config.critic_widths).to(device).to(memory_format=torch.channels_last)
+            self._add_critic("critic", Critic(config.critic_widths))
+        if config.latent_adversarial_weight:
+            channels = backbone.transformer.config.in_channels // PATCH**2
+            self._add_critic("latent_critic", Critic(config.latent_critic_widths, 2 * channels))
+
+    def _add_critic(self, name: str, critic: Critic) -> None:
+        self.modules[name] = critic.to(self.device).to(memory_format=torch.channels_last)
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        c, vae = self.config, self.backbone.vae
-        x_0, lr_up, eps = (tensor.to(self.device) for tensor in self.batches(step))
+        c, backbone = self.config, self.backbone
+        x_0, lr_up, z_0, eps = (tensor.to(self.device) for tensor in self.batches(step))
         if c.eps_source == "fresh":
             eps = torch.randn(eps.shape, generator=generator).to(self.device)
         with torch.no_grad():
-            z_0, z_l = encode(vae, torch.cat([x_0, lr_up]).contiguous(memory_format=torch.channels_last)).chunk(2)
+            z_l = encode(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
 
         # One call gives v_theta on the LR-to-noise path, t ~ U[t_l, 1], and at its start, where inference stands.
-        t = c.t_l + (1 - c.t_l) * torch.rand(len(z_0), generator=generator)
+        walked = slice(c.ftd_samples or len(z_0))
+        t = c.t_l + (1 - c.t_l) * torch.rand(len(z_0[walked]), generator=generator)
         t = time_on_grid(t, torch.bfloat16 if c.run.precision == "bf16" else torch.float32).to(self.device)
-        z_t = flow.lr_interpolate(z_l, eps, t, c.t_l)
-        times = torch.cat([t, torch.full_like(t, c.t_l)])
-        with attention_taps(self.backbone.transformer, self.backbone.prompt.prompt_embeds.shape[1]) as features:
-            v = velocity(self.backbone.transformer, torch.cat([z_t, z_l]), times, self.backbone.prompt, c.guidance)
-        v_path, v_step = v.chunk(2)
+        z_t = flow.lr_interpolate(z_l[walked], eps[walked], t, c.t_l)
+        times = torch.cat([t, t.new_full((len(z_l),), c.t_l)])
+        with attention_taps(backbone.transformer, backbone.prompt.prompt_embeds.shape[1]) as features:
+            v = velocity(backbone.transformer, torch.cat([z_t, z_l]), times, backbone.prompt, c.guidance)
+        v_path, v_step = v.split([len(z_t), len(z_l)])
+        z_hat = flow.one_step(z_l, v_step, c.t_l)
 
-        ftd = ftd_loss(z_0, z_l, v_path, c.t_l)
+        ftd = ftd_loss(z_0[walked], z_l[walked], v_path, c.t_l)
         if c.ftd_times == "uniform+start":
             ftd = (ftd + ftd_loss(z_0, z_l, v_step, c.t_l)) / 2
-        by_time = {f"log/ftd/{bin}": value for bin, value in ftd_by_time(z_0, z_l, v_path, t, c.t_l).items()}
+        by_time = ftd_by_time(z_0[walked], z_l[walked], v_path, t, c.t_l)
 
-        x_hat = decode(vae, flow.one_step(z_l, v_step, c.t_l)) * 2 - 1
-        target = x_0 * 2 - 1
+        y, x, size = self._crop(z_hat, generator)
+        x_hat = decode(backbone.vae, z_hat[..., y : y + size, x : x + size]) * 2 - 1
+        pixels = x_0.shape[-1] // z_0.shape[-1]
+        y, x, size = pixels * y, pixels * x, pixels * size
+        target = x_0[..., y : y + size, x : x + size] * 2 - 1
+
         terms = {
             "ftd": c.ftd_weight * ftd,
             "mse": c.mse_weight * F.mse_loss(x_hat, target),
@@ -73,13 +85,17 @@ class DistillStage:
         }
         if c.tv_lpips_weight:
             terms["tv_lpips"] = c.tv_lpips_weight * tv_lpips(x_hat, target, self.distance, c.tv_gamma)
-        return terms | by_time | self._adversarial(step, x_hat, target)
+        if c.periodic_weight:
+            terms["periodic"] = c.periodic_weight * periodic_loss(z_hat - z_0, PATCH)
+        since, critics = step - c.adversarial_start, self.modules.get
+        terms |= critic_terms(critics("critic"), target, x_hat, c.adversarial_weight, since)
+        real, made = (torch.cat([z, z_l], dim=1) for z in (z_0, z_hat))
+        terms |= critic_terms(critics("latent_critic"), real, made, c.latent_adversarial_weight, since, "latent_")
+        return terms | {f"log/ftd/{bin}": value for bin, value in by_time.items()}
 
-    def _adversarial(self, step: int, x_hat: Tensor, target: Tensor) -> dict[str, Tensor]:
-        critic = self.modules.get("critic")
-        if critic is None or step < self.config.adversarial_start - CRITIC_LEAD:
-            return {}
-        terms = {"critic": critic_loss(critic, target, x_hat)}
-        if step >= self.config.adversarial_start:
-            terms["adversarial"] = self.config.adversarial_weight * generator_loss(critic, x_hat)
-        return terms
+    def _crop(self, z: Tensor, generator: torch.Generator) -> tuple[int, int, int]:
+        """Top, left and side of the latent crop that is decoded in this step, the same for the whole batch."""
+        side = z.shape[-1]
+        size = min(side, self.config.pixel_crop // 8 or side)
+        y, x = torch.randint(side - size + 1, (2,), generator=generator).tolist()
+        return y, x, size

@@ -1,0 +1,23 @@
+"""Scores of a checkpoint on the validation photographs, from what needs no download."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fluxsr.evaluation.diagnostics import band_db, grid_db, grid_excess, peak16
+from fluxsr.evaluation.metrics import psnr_y, ssim_y
+
+
+def spectral_scores(made: list[Tensor], photos: list[Tensor]) -> dict[str, float]:
+    """Means over images (1,3,H,W) in [0,1]: fidelity, and the spectrum against the photograph's."""
+    rows, excess = [], []
+    for x, y in zip(made, photos, strict=True):
+        x = (x * 255).round() / 255
+        excess.append(grid_excess(x))
+        grids = grid_db(excess[-1])
+        rows.append([psnr_y(x, y), ssim_y(x, y), *band_db(x, y), *(grids[f"grid{k}"] for k in (4, 8, 16))])
+    means = [sum(float(value) for value in column) / len(rows) for column in zip(*rows, strict=True)]
+    names = ("psnr", "ssim", "mid_db", "hf_db", "grid4", "grid8", "grid16")
+    scores = {f"val/{name}": round(mean, 4) for name, mean in zip(names, means, strict=True)}
+    return scores | {"val/peak16": round(peak16(torch.cat(excess)), 3)}
