@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fluxsr.errors import InputError
-from fluxsr.training.dataset import PairCrops, PhotoCrops, keyed_generator, read_photographs
+from fluxsr.training.dataset import Ahead, PairCrops, PhotoCrops, keyed_generator, read_photographs
 
 
 def png(photo: Tensor) -> bytes:
@@ -165,3 +165,23 @@ def test_degradation_sees_a_margin(photos: list[Tensor]) -> None:
 def test_crop_that_does_not_fit_is_refused(photos: list[Tensor], crop: int) -> None:
     with pytest.raises(InputError, match=f"run.crop is {crop}; it must be a multiple of 16"):
         pair_crops(photos, crop=crop)
+
+
+def test_a_batch_made_ahead_is_the_same_and_made_once() -> None:
+    asked: list[int] = []
+    ahead = Ahead(lambda step: asked.append(step) or -step)  # type: ignore[func-returns-value]
+    assert [ahead(step) for step in (3, 4, 5, 9)] == [-3, -4, -5, -9]  # 9: a run that was resumed elsewhere
+    ahead.pool.shutdown()
+    assert sorted(asked) == [3, 4, 5, 6, 9, 10]
+
+
+def test_what_goes_wrong_ahead_is_told_when_its_step_comes() -> None:
+    def batches(step: int) -> int:
+        if step == 2:
+            raise InputError("step 2 has no batch")
+        return step
+
+    ahead = Ahead(batches)
+    assert ahead(1) == 1
+    with pytest.raises(InputError, match="step 2"):
+        ahead(2)

@@ -7,7 +7,9 @@ import io
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +18,8 @@ from torch import Tensor
 
 from fluxsr.errors import InputError
 from fluxsr.imaging.resize import bicubic
+
+T = TypeVar("T")
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
@@ -150,3 +154,19 @@ class PairCrops:
         inner = slice(self.MARGIN, -self.MARGIN)
         z_0, eps = torch.stack(pairs).unbind(1)
         return images[..., inner, inner], lr_up[..., inner, inner], z_0, eps
+
+
+class Ahead(Generic[T]):
+    """Batches of steps, the next one made in a thread while this one is trained on.
+
+    What a batch holds depends on its step alone, so nothing changes but the time.
+    """
+
+    def __init__(self, batches: Callable[[int], T]):
+        self.batches, self.pool = batches, ThreadPoolExecutor(1)
+        self.coming: dict[int, Future[T]] = {}
+
+    def __call__(self, step: int) -> T:
+        this = self.coming.pop(step, None)
+        self.coming = {step + 1: self.pool.submit(self.batches, step + 1)}
+        return self.batches(step) if this is None else this.result()

@@ -23,9 +23,9 @@ from fluxsr.losses.features import feature_distance
 from fluxsr.pairs.store import PairStore
 from fluxsr.training import loop, pictures
 from fluxsr.training.config import DistillConfig
-from fluxsr.training.dataset import PairCrops, keyed_generator, read_photographs
+from fluxsr.training.dataset import Ahead, PairCrops, keyed_generator, read_photographs
 from fluxsr.training.stages import load_feature_network, whole_tokens
-from fluxsr.training.steps.distill import DistillStage
+from fluxsr.training.steps.distill import Batch, DistillStage
 from fluxsr.training.validation import spectral_scores
 
 TILE_OVERLAP = 64  # pixels, as the pipeline's default
@@ -51,7 +51,8 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     else:
         train_all(base.transformer)
     settings = load_settings(config.degradation)
-    stage = DistillStage(config, base, _crops(config, base, settings), _distance(config.perceptual, device), device)
+    batches = Ahead(_encoded(_crops(config, base, settings), base, device))
+    stage = DistillStage(config, base, batches, _distance(config.perceptual, device), device)
     photos = [whole_tokens(photo)[None] / 255 for photo in read_photographs(config.data.validation)[1]]
     spoilt = [_enlarged(photo, settings, config.run.seed, index) for index, photo in enumerate(photos)]
 
@@ -116,6 +117,18 @@ def _crops(config: DistillConfig, base: Backbone, settings: DegradationSettings)
     return PairCrops(photos, pairs, run.crop, run.batch, run.seed, lambda hr, g: degrade(hr, settings, g))
 
 
+def _encoded(crops: PairCrops, base: Backbone, device: torch.device) -> Callable[[int], Batch]:
+    """Batches with the LR partner's latent in place of its pixels."""
+
+    @torch.no_grad()
+    def batch(step: int) -> Batch:
+        x_0, lr_up, z_0, eps = crops(step)
+        lr_up = lr_up.to(device, memory_format=torch.channels_last)
+        return x_0, latents.encode(base.vae, lr_up), z_0, eps
+
+    return batch
+
+
 def _distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     if perceptual != "lpips":
         return partial(feature_distance, load_feature_network(perceptual).to(device))
@@ -134,7 +147,7 @@ def _enlarged(photo: Tensor, settings: DegradationSettings, seed: int, index: in
 
 def _upscaled(backbone: Backbone, lr_up: Tensor, device: torch.device) -> Tensor:
     """An enlarged image (1,3,H,W) restored in the tiles of inference, so that validation sees what users will."""
-    tiling = tiles.grid(*lr_up.shape[-2:], backbone.config.tile_size, TILE_OVERLAP)
+    tiling = tiles.grid(lr_up.shape[-2], lr_up.shape[-1], backbone.config.tile_size, TILE_OVERLAP)
     return tiles.stream(lr_up, lambda tile: step_image(backbone, tile.to(device)), tiling)
 
 

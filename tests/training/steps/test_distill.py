@@ -42,18 +42,17 @@ def backbone() -> Backbone:
 
 
 def sample(seed: int) -> Batch:
-    """One pair: smooth x_0, a blurred partner, z_0 and eps."""
+    """One pair: smooth x_0; z_l, z_0 and eps."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(1, 3, SIDE // 4, SIDE // 4, generator=generator)
     x_0 = F.interpolate(coarse, scale_factor=4, mode="bilinear")
-    lr_up = F.interpolate(F.avg_pool2d(x_0, 8), scale_factor=8, mode="bilinear")
-    z_0, eps = torch.randn(2, 1, CHANNELS, SIDE // 8, SIDE // 8, generator=generator)
-    return x_0, lr_up, z_0, eps
+    z_l, z_0, eps = torch.randn(3, 1, CHANNELS, SIDE // 8, SIDE // 8, generator=generator)
+    return x_0, z_l, z_0, eps
 
 
 def batch(*seeds: int) -> Batch:
-    x_0, lr_up, z_0, eps = (torch.cat(parts) for parts in zip(*map(sample, seeds), strict=True))
-    return x_0, lr_up, z_0, eps
+    x_0, z_l, z_0, eps = (torch.cat(parts) for parts in zip(*map(sample, seeds), strict=True))
+    return x_0, z_l, z_0, eps
 
 
 def distance() -> Any:
@@ -185,17 +184,16 @@ def test_batches_are_asked_for_by_step(backbone: Backbone) -> None:
 
 
 def test_eps_enters_by_the_path_alone_and_not_when_fresh(backbone: Backbone) -> None:
-    x_0, lr_up, z_0, eps = batch(0, 1)
+    x_0, z_l, z_0, eps = batch(0, 1)
     for source, differs in (("pair", True), ("fresh", False)):
-        a, b = (terms(stage(backbone, (x_0, lr_up, z_0, noise), eps_source=source)) for noise in (eps, -eps))
+        a, b = (terms(stage(backbone, (x_0, z_l, z_0, noise), eps_source=source)) for noise in (eps, -eps))
         assert (not torch.equal(a["ftd"], b["ftd"])) == differs
         assert torch.equal(a["mse"], b["mse"]) and torch.equal(a["tv_lpips"], b["tv_lpips"])
 
 
 def test_an_ideal_student_has_nothing_to_learn(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     """v = (z_l - z_0) / t_l: FTD is zero and the image is what the autoencoder makes of x_0."""
-    x_0, lr_up, z_0, _ = given = batch(0, 1)
-    z_l = latents.encode(backbone.vae, lr_up)
+    x_0, z_l, z_0, _ = given = batch(0, 1)
     real = distill.velocity
 
     def ideal(*arguments: Any) -> Tensor:
@@ -220,10 +218,9 @@ def test_the_step_stands_at_the_lr_latent_and_the_path_above_it(
         return real(transformer, z, times, *rest)
 
     monkeypatch.setattr(distill, "velocity", watched)
-    x_0, lr_up, _, eps = given = batch(*range(8))
+    _, z_l, _, eps = given = batch(*range(8))
     terms(stage(backbone, given, t_l=0.4))
     ((z, times),) = calls
-    z_l = latents.encode(backbone.vae, lr_up)
     torch.testing.assert_close(z[8:], z_l)
     assert bool((times[8:] == 0.4).all())
     t = times[:8].view(-1, 1, 1, 1)
@@ -256,7 +253,7 @@ def test_a_part_of_the_batch_may_walk_the_path(backbone: Backbone, monkeypatch: 
 
 def test_the_crop_that_is_decoded_lies_on_its_pixels(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     """An ideal decoder that enlarges a latent of the photograph's own pixels has no error, wherever the crop lies."""
-    x_0, lr_up, _, eps = batch(0, 1)
+    x_0, z_l, _, eps = batch(0, 1)
     x_0 = F.interpolate(F.avg_pool2d(x_0, 8), scale_factor=8, mode="nearest")
     sizes = []
 
@@ -267,7 +264,7 @@ def test_the_crop_that_is_decoded_lies_on_its_pixels(backbone: Backbone, monkeyp
     z_0 = F.pad(F.avg_pool2d(x_0, 8), (0, 0, 0, 0, 0, CHANNELS - 3))
     monkeypatch.setattr(distill, "decode", enlarge)
     monkeypatch.setattr(distill.flow, "one_step", lambda *_: z_0)
-    one = stage(backbone, (x_0, lr_up, z_0, eps), pixel_crop=16)
+    one = stage(backbone, (x_0, z_l, z_0, eps), pixel_crop=16)
     assert all(float(terms(one, seed)["mse"]) < 1e-9 for seed in range(8))
     assert set(sizes) == {2}
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from fluxsr import flow
 from fluxsr.backbone.features import attention_taps
-from fluxsr.backbone.latents import PATCH, decode, encode
+from fluxsr.backbone.latents import PATCH, decode
 from fluxsr.backbone.loading import Backbone
 from fluxsr.backbone.velocity import time_on_grid, velocity
 from fluxsr.losses.adversarial import Critic, critic_terms
@@ -34,7 +34,13 @@ class DistillStage:
         distance: Callable[[Tensor, Tensor], Tensor],
         device: torch.device,
     ):
-        """``backbone.transformer`` carries the trainable adapter; ``distance`` is perceptual, on [-1,1]."""
+        """The step's parts.
+
+        Args:
+            backbone: its transformer carries the trainable adapter.
+            batches: of a step, (x_0, z_l, z_0, eps): images in [0,1], and latents.
+            distance: perceptual, of two batches in [-1,1].
+        """
         self.config, self.backbone, self.batches, self.device = config, backbone, batches, device
         self.distance = distance
         self.modules: dict[str, nn.Module] = {"adapter": backbone.transformer}
@@ -50,11 +56,9 @@ class DistillStage:
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         c, backbone = self.config, self.backbone
-        x_0, lr_up, z_0, eps = (tensor.to(self.device) for tensor in self.batches(step))
+        x_0, z_l, z_0, eps = (tensor.to(self.device) for tensor in self.batches(step))
         if c.eps_source == "fresh":
             eps = torch.randn(eps.shape, generator=generator).to(self.device)
-        with torch.no_grad():
-            z_l = encode(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
 
         # One call gives v_theta on the LR-to-noise path, t ~ U[t_l, 1], and at its start, where inference stands.
         walked = slice(c.ftd_samples or len(z_0))
