@@ -16,8 +16,8 @@ def adl_loss(features: Sequence[Tensor]) -> Tensor:
         features: attention outputs of the chosen blocks, image tokens only, each (B,N,D).
 
     Returns:
-        Scalar, float32, in [-1, 1]: 1 for equal tokens. Linear in N. The cosine is guarded where tokens sum
-        to zero (value and gradient stay finite).
+        Scalar, float32, in [-1, 1]: 1 for equal tokens. Linear in N, never N x N. The cosine is guarded where
+        tokens sum to zero or are zero (value and gradient stay finite). Every image is alone with its mean.
     """
     if not features:
         raise ValueError("adl_loss got no attention features; choose at least one block")
