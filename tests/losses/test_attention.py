@@ -80,6 +80,17 @@ def test_value_and_gradient_are_finite_where_tokens_sum_to_zero() -> None:
         assert features.grad is not None and bool(torch.isfinite(features.grad).all())
 
 
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_gradient_is_bounded_where_the_mean_or_a_token_vanishes(size: float) -> None:
+    """A step with clipped gradients must not be spent on one such image."""
+    half = size * tokens(1, 8, 16)
+    dead = torch.cat([half, torch.zeros(1, 1, 16)], dim=1)
+    for features in (torch.cat([half, -half], dim=1), dead):
+        features = features.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(adl_loss([features]), features)
+        assert float(gradient.norm()) * size < 200
+
+
 def test_gradient_makes_tokens_differ() -> None:
     features = (1 + 0.1 * tokens(1, 8, 4)).requires_grad_()
     before = adl_loss([features])
