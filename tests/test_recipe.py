@@ -120,3 +120,22 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
 def test_defaults_of_two_loads_are_not_shared() -> None:
     recipe.load(Schema).widths.append(1)
     assert recipe.load(Schema).widths == [8]
+
+
+def test_base_holds_where_the_file_is_silent_at_any_depth(tmp_path: Path) -> None:
+    base = {"steps": 7, "optim": {"lr": 0.5, "kind": "muon"}}
+    path = write(tmp_path, "optim: {lr: 2}\n")
+    assert recipe.load(Schema, path, base=base) == Schema(steps=7, optim=Optim(2.0, "muon"))
+    assert recipe.load(Schema, write(tmp_path, "optim:\n"), base=base).optim == Optim(0.5, "muon")
+    assert base == {"steps": 7, "optim": {"lr": 0.5, "kind": "muon"}}
+
+
+def test_tuples_of_a_fixed_length_are_counted() -> None:
+    @dataclass
+    class Ends:
+        ends: tuple[float, float] = (0.0, 1.0)
+        many: tuple[float, ...] = ()
+
+    assert recipe.load(Ends, None, ["ends=[2, 3]", "many=[1]"]) == Ends((2.0, 3.0), (1.0,))
+    with pytest.raises(InputError, match="ends is .*; expected 2 values"):
+        recipe.load(Ends, None, ["ends=[2]"])

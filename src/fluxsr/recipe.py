@@ -21,18 +21,24 @@ from fluxsr.errors import InputError
 T = TypeVar("T")
 
 
-def load(schema: type[T], path: str | Path | None = None, overrides: Iterable[str] = ()) -> T:
+def load(
+    schema: type[T],
+    path: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    base: Mapping[str, Any] | None = None,
+) -> T:
     """Read a recipe.
 
     Args:
         schema: the dataclass to fill; its defaults hold for every key the file leaves out.
         path: YAML file, or None for the defaults alone.
         overrides: ``key=value`` strings; dots descend (``optim.lr=1e-4``), values are YAML.
+        base: values that hold instead of the schema's defaults, at any depth (a preset).
 
     Raises:
         InputError: unreadable file, unknown key, or a value of the wrong type.
     """
-    values = {} if path is None else _read(path)
+    values = {} if path is None else read(path)
     for item in overrides:
         key, equals, text = item.partition("=")
         if not equals:
@@ -43,12 +49,12 @@ def load(schema: type[T], path: str | Path | None = None, overrides: Iterable[st
             raise InputError(f"cannot read override '{item}': {str(error).splitlines()[0]}") from error
         _assign(values, key.strip().split("."), value)
     values.pop("stage", None)  # says which schema the file is for; the caller has chosen already
-    return build(schema, values)
+    return build(schema, _merged(base or {}, values))
 
 
 def stage_of(path: str | Path) -> str:
     """The recipe's ``stage:`` key, or an empty string."""
-    return str(_read(path).get("stage", ""))
+    return str(read(path).get("stage", ""))
 
 
 def build(schema: type[T], values: Mapping[str, Any], where: str = "") -> T:
@@ -65,7 +71,12 @@ def build(schema: type[T], values: Mapping[str, Any], where: str = "") -> T:
     return schema(**filled)
 
 
-def _read(path: str | Path) -> dict[str, Any]:
+def read(path: str | Path) -> dict[str, Any]:
+    """The keys and values of a YAML file, unchecked.
+
+    Raises:
+        InputError: unreadable file, or one that is no mapping.
+    """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -73,6 +84,17 @@ def _read(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"recipe {path} is a {type(values).__name__}; it must map keys to values")
     return values
+
+
+def _merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` over ``base``; a group changes the keys it names, an empty group none."""
+    merged = dict(base)
+    for key, value in values.items():
+        group = merged.get(key)
+        if isinstance(group, Mapping) and (value is None or isinstance(value, Mapping)):
+            value = _merged(group, value or {})
+        merged[key] = value
+    return merged
 
 
 def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
@@ -101,7 +123,10 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
         if origin in (tuple, list):
             if not isinstance(value, (tuple, list)):  # a text would become the list of its letters
                 raise TypeError
-            return origin(_convert(typing.get_args(kind)[0], entry, name) for entry in value)
+            kinds = typing.get_args(kind)
+            if origin is tuple and Ellipsis not in kinds and len(kinds) != len(value):
+                raise InputError(f"{name} is {value!r}; expected {len(kinds)} values")
+            return origin(_convert(kinds[0], entry, name) for entry in value)
         if kind is float and not isinstance(value, bool):
             return float(value)
         if kind is bool or kind is int:

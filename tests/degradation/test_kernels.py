@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from fluxsr.degradation.kernels import (
     KERNEL_SIZE,
+    _draw_beta,
     draw_blur,
     draw_sinc,
     filter_images,
@@ -47,6 +48,38 @@ def test_gaussian_has_the_requested_widths():
     along_columns, along_rows = variances(gaussian(2.0, 1.0))
     assert along_columns == pytest.approx(4.0, rel=0.01)
     assert along_rows == pytest.approx(1.0, rel=0.01)
+
+
+def test_gaussian_has_the_energy_of_its_closed_form():
+    """Sum of squares 1 / (4 pi sigma_x sigma_y): white noise comes out with that variance."""
+    for sigma_x, sigma_y in ((1.0, 1.0), (2.0, 1.0), (2.5, 1.5)):
+        energy = float(gaussian(sigma_x, sigma_y, 0.4).square().sum())
+        assert energy == pytest.approx(1 / (4 * math.pi * sigma_x * sigma_y), rel=0.02)
+
+
+def test_sinc_has_the_energy_of_its_passband():
+    """Parseval: the disc of radius w has the area pi w^2, of (2 pi)^2; cutting the support off costs some."""
+    for cutoff in (1.2, 2.0, 2.8):
+        energy = float(sinc_kernels(torch.tensor([cutoff]), torch.tensor([10.0])).square().sum())
+        assert energy == pytest.approx(cutoff**2 / (4 * math.pi), rel=0.2)
+
+
+@pytest.mark.parametrize("shape", range(6))
+def test_drawn_smooth_kernels_only_average(shape: int):
+    """No negative weight, and the energy between that of the flattest kernel and of none at all."""
+    weights = [float(shape == other) for other in range(6)]
+    kernels = draw_blur(200, (0.2, 3.0), weights, 0.0, (0.5, 4.0), (1.0, 2.0), seeded())
+    energy = kernels.square().sum((1, 2))
+    assert kernels.min() >= 0
+    assert energy.min() >= 1 / KERNEL_SIZE**2 and energy.max() <= 1 + 1e-5
+    isotropic = (kernels - kernels.mT).abs().amax((1, 2)) < 1e-6
+    assert isotropic.all() if shape % 2 == 0 else not isotropic.all()
+
+
+def test_exponents_are_drawn_below_and_above_1_alike():
+    drawn = _draw_beta(4000, (0.5, 4.0), seeded())
+    assert drawn.min() >= 0.5 and drawn.max() <= 4.0
+    assert float((drawn < 1).float().mean()) == pytest.approx(0.5, abs=0.03)
 
 
 def test_rotation_by_a_quarter_turn_swaps_the_axes():

@@ -48,6 +48,40 @@ def test_poisson_variance_follows_the_signal():
         assert float(part.var() / 0.05**2) == pytest.approx(float(level) / 2, rel=0.1)
 
 
+@pytest.mark.parametrize("grey", [False, True], ids=["colour", "grey"])
+@pytest.mark.parametrize("sigma", [1.0, 8.0, 30.0])
+def test_gaussian_level_is_the_requested_one(sigma: float, grey: bool):
+    images = flat(0.5, side=128)
+    noise = (add_gaussian(images, torch.tensor([sigma]), torch.tensor([grey]), seeded()) - images)[0] * 255
+    torch.testing.assert_close(noise.std((1, 2)), torch.full((3,), sigma), rtol=0.02, atol=0)
+    expected = 1.0 if grey else 0.0
+    torch.testing.assert_close(torch.corrcoef(noise.flatten(1))[0, 1:], torch.full((2,), expected), rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("grey", [False, True], ids=["colour", "grey"])
+@pytest.mark.parametrize("scale", [0.05, 0.5, 1.0])
+def test_poisson_level_is_the_requested_one(scale: float, grey: bool):
+    """A ramp of all 256 values has v = 256 counts at white: std = scale * sqrt(x / 256) at the grey value x."""
+    ramp = torch.arange(256.0).repeat(256, 1) / 255  # (rows, values)
+    images = ramp.expand(1, 3, 256, 256).contiguous()
+    noise = (add_poisson(images, torch.tensor([scale]), torch.tensor([grey]), seeded()) - images)[0]
+    bands = noise[..., 32:224].reshape(3, 256, 6, 32)  # clear of black and white, where it is clamped
+    found = bands.square().mean((0, 1, 3)).sqrt()
+    values = ramp[0, 32:224].reshape(6, 32).mean(1)
+    torch.testing.assert_close(found, scale * (values / 256).sqrt(), rtol=0.04, atol=0)
+    assert bool(torch.equal(noise[0], noise[1])) == grey
+
+
+def test_grey_poisson_counts_the_luma():
+    """Pure blue has a luma of 0.114: little light, and the same noise in the three channels."""
+    blue = torch.zeros(1, 3, 128, 128)
+    blue[:, 2] = 0.5
+    blue[..., :64] = 0  # a second value: v = 2 counts
+    noise = add_poisson(blue, torch.tensor([0.1]), torch.tensor([True]), seeded())[0, 2, :, 64:] - 0.5
+    level = round(0.5 * 0.114 * 255) / 255
+    assert float(noise.var() / 0.1**2) == pytest.approx(level / 2, rel=0.1)
+
+
 def test_black_stays_black_under_shot_noise():
     assert add_poisson(flat(0.0), torch.tensor([3.0]), torch.tensor([False]), seeded()).max() == 0
 

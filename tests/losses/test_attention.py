@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fluxsr.losses.attention import adl_loss
 
@@ -15,6 +16,35 @@ def tokens(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_equal_tokens_have_loss_one() -> None:
     features = tokens(2, 1, 8).expand(2, 5, 8)
     torch.testing.assert_close(adl_loss([features, 3 * features]), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("count", [1, 2, 100])
+def test_equal_tokens_have_loss_one_whatever_their_number_and_size(count: int) -> None:
+    for size in (1e-3, 1.0, 1e3):
+        features = size * tokens(1, 1, 64).expand(1, count, 64)
+        assert float(adl_loss([features])) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_opposite_tokens_have_loss_minus_one_for_the_lesser_part() -> None:
+    token = tokens(1, 1, 8)
+    features = torch.cat([token.expand(1, 3, 8), -token], dim=1)  # the mean points as the three do
+    torch.testing.assert_close(adl_loss([features]), torch.tensor((3 - 1) / 4))
+
+
+def test_no_tensor_grows_with_the_square_of_the_tokens() -> None:
+    class Largest(TorchDispatchMode):
+        found = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            out = function(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor):
+                self.found = max(self.found, out.numel())
+            return out
+
+    features = tokens(1, 4096, 4).requires_grad_()
+    with Largest() as mode:
+        adl_loss([features]).backward()
+    assert mode.found <= 2 * features.numel()
 
 
 def test_orthogonal_tokens_have_the_closed_form() -> None:
@@ -50,6 +80,17 @@ def test_value_and_gradient_are_finite_where_tokens_sum_to_zero() -> None:
         assert features.grad is not None and bool(torch.isfinite(features.grad).all())
 
 
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_gradient_is_bounded_where_the_mean_or_a_token_vanishes(size: float) -> None:
+    """A step with clipped gradients must not be spent on one such image."""
+    half = size * tokens(1, 8, 16)
+    dead = torch.cat([half, torch.zeros(1, 1, 16)], dim=1)
+    for features in (torch.cat([half, -half], dim=1), dead):
+        features = features.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(adl_loss([features]), features)
+        assert float(gradient.norm()) * size < 200
+
+
 def test_gradient_makes_tokens_differ() -> None:
     features = (1 + 0.1 * tokens(1, 8, 4)).requires_grad_()
     before = adl_loss([features])
@@ -62,6 +103,14 @@ def test_images_and_blocks_do_not_know_each_other() -> None:
     alone = (adl_loss([a]) + adl_loss([b])) / 2
     torch.testing.assert_close(adl_loss([torch.cat([a, b])]), alone)
     torch.testing.assert_close(adl_loss([a, b]), alone)
+
+
+def test_gradient_of_an_image_does_not_depend_on_its_neighbours() -> None:
+    pair = torch.cat([tokens(1, 5, 8), tokens(1, 5, 8, seed=1)]).requires_grad_()
+    alone = pair.detach()[:1].clone().requires_grad_()
+    (together,) = torch.autograd.grad(2 * adl_loss([pair]), pair)
+    (single,) = torch.autograd.grad(adl_loss([alone]), alone)
+    torch.testing.assert_close(together[:1], single)
 
 
 def test_bfloat16_is_summed_in_float32() -> None:

@@ -1,26 +1,19 @@
-"""Run a plan: load the pipeline once, upscale file after file; no bad file stops the others."""
+"""Upscale a plan: the pipeline is loaded once, then ``runner`` takes file after file."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from fluxsr.apps.jobs import Job, Plan
-from fluxsr.errors import FluxSRError
+from fluxsr.apps.runner import Report, Share, Step, Words, run_jobs
 from fluxsr.imaging import io
 from fluxsr.pipeline import FluxSRPipeline
+
+WORDS = Words("upscale", "upscaled", memory="try a smaller --tile-size")
 
 
 @dataclass(frozen=True)
@@ -39,15 +32,6 @@ class Options:
     seed: int = 0
 
 
-@dataclass
-class Report:
-    """What became of a plan: outputs written, outputs that were there, inputs that failed."""
-
-    done: list[Path] = field(default_factory=list)
-    skipped: list[Path] = field(default_factory=list)
-    bad: list[str] = field(default_factory=list)
-
-
 def run(work: Plan, options: Options, *, overwrite: bool = False, debug: bool = False) -> Report:
     """Upscale all of a plan; every failure is one line on stderr.
 
@@ -60,53 +44,23 @@ def run(work: Plan, options: Options, *, overwrite: bool = False, debug: bool = 
     Raises:
         ModelError: the model cannot be loaded.
     """
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    report = Report()
     if not debug:  # their advice is for programmers, and loading.py checks what it loads
         logging.getLogger("diffusers").setLevel(logging.ERROR)
-    for note in work.notes:
-        console.print(f"note: {note}")
-    for name, reason in work.bad:
-        console.print(f"error: {name}: {reason}")
-        report.bad.append(name)
-    todo: list[Job] = []
-    for job in work.jobs:
-        if job.target.exists() and not overwrite:
-            report.skipped.append(job.target)
-        else:
-            todo.append(job)
-    if todo:
+
+    def start(console: Console) -> Step:
         pipeline = FluxSRPipeline.from_pretrained(
             options.model, adapter=options.adapter, device=options.device, dtype=options.dtype
         )
         console.print(f"model: {describe(pipeline)}")
-        with _progress(console) as progress:
-            bar = progress.add_task("upscale", total=len(todo), count=f"0/{len(todo)}")
-            for number, job in enumerate(todo):
-                progress.update(bar, description=job.source.name)
-                try:
-                    upscale(pipeline, job, options, progress, bar)
-                    report.done.append(job.target)
-                except Exception as error:
-                    if debug:
-                        raise
-                    console.print(f"error: {reason_of(error, job.source)}")
-                    report.bad.append(str(job.source))
-                finished = number + 1
-                progress.update(bar, completed=finished, count=f"{finished}/{len(todo)}")
-    _summary(console, report)
-    return report
+        return lambda job, share: upscale(pipeline, job, options, share)
+
+    return run_jobs(work, start, WORDS, overwrite=overwrite, debug=debug)
 
 
-def upscale(pipeline: FluxSRPipeline, job: Job, options: Options, progress: Progress, bar: TaskID) -> None:
+def upscale(pipeline: FluxSRPipeline, job: Job, options: Options, share: Share) -> None:
     """One file: read, enlarge, write."""
     io.check_writable(job.target)  # not after a minute of work
     picture = io.read(job.source)
-    before = progress.tasks[bar].completed
-
-    def tile_done(done: int, total: int) -> None:
-        progress.update(bar, completed=before + done / total)
-
     image = pipeline(
         picture.image,
         scale=options.scale,
@@ -115,7 +69,7 @@ def upscale(pipeline: FluxSRPipeline, job: Job, options: Options, progress: Prog
         tile_overlap=options.tile_overlap,
         color_fix=options.color_fix,
         generator=torch.Generator().manual_seed(options.seed),
-        progress=tile_done,
+        progress=lambda done, total: share(done / total),
     ).images[0]
     io.write(image, job.target)
 
@@ -126,39 +80,3 @@ def describe(pipeline: FluxSRPipeline) -> str:
     parameters += sum(p.numel() for p in pipeline.vae.parameters())
     dtype = str(pipeline.transformer.dtype).removeprefix("torch.")
     return f"{pipeline.name}, {parameters / 1e6:.1f} M parameters, {pipeline.device}, {dtype}"
-
-
-def reason_of(error: Exception, source: Path) -> str:
-    """An error in one line that names the file."""
-    text = (str(error) or type(error).__name__).splitlines()[0]
-    if not isinstance(error, FluxSRError):
-        if isinstance(error, MemoryError) or "memory" in text:
-            text = f"out of memory; try a smaller --tile-size ({text})"
-        else:
-            text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
-    return text if text.startswith(str(source)) else f"{source}: {text}"
-
-
-def _summary(console: Console, report: Report) -> None:
-    parts = [f"{len(report.done)} upscaled"]
-    if report.skipped:
-        parts.append(f"{len(report.skipped)} finished before (--overwrite redoes them)")
-    if report.bad:
-        parts.append(f"{len(report.bad)} failed")
-    console.print(", ".join(parts))
-    for name in report.bad:
-        console.print(f"failed: {name}")
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.fields[count]}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from enum import Enum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,7 +16,8 @@ import typer
 from fluxsr import __version__
 from fluxsr.apps import train_cli
 from fluxsr.apps.about import lines, reported
-from fluxsr.apps.jobs import Plan, plan
+from fluxsr.apps.arguments import Debug, FormatOption, Inputs, Output, Overwrite, Suffix, planned
+from fluxsr.apps.degrade import degrade
 
 app = typer.Typer(
     help="One-step super-resolution of photographs (FluxSR).",
@@ -27,14 +27,6 @@ app = typer.Typer(
 )
 app.add_typer(train_cli.train, name="train")
 app.add_typer(train_cli.pairs, name="pairs")
-
-
-class Format(str, Enum):
-    png = "png"
-    jpg = "jpg"
-    webp = "webp"
-    tif = "tif"
-    bmp = "bmp"
 
 
 class ColorFix(str, Enum):
@@ -50,8 +42,6 @@ class Dtype(str, Enum):
     fp32 = "fp32"
 
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")  # imaging/io.py's FORMATS
-
 Model = Annotated[str, typer.Option(help="'bundled', a folder in diffusers layout, or a Hub id.")]
 Adapter = Annotated[
     str | None,
@@ -59,7 +49,6 @@ Adapter = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps or xpu.")]
 DtypeOption = Annotated[Dtype, typer.Option(help="Number format of the model.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Stop at the first error, with its trace.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -73,8 +62,8 @@ def _root(
 
 @app.command()
 def upscale(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder; for one input also a file name.")],
+    inputs: Inputs,
+    output: Output,
     model: Model = "bundled",
     adapter: Adapter = None,
     scale: Annotated[float, typer.Option(min=1, max=8, help="Enlargement; trained at 4.")] = 4,
@@ -93,14 +82,9 @@ def upscale(
     ] = 0,
     dtype: DtypeOption = Dtype.auto,
     device: Device = "auto",
-    format: Annotated[
-        Format | None,
-        typer.Option(help="Of the outputs in a folder; png if not given."),
-    ] = None,
-    suffix: Annotated[str, typer.Option(help="Added to output names, such as _x4.")] = "",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite/--skip-existing", help="Redo outputs that exist, or not.")
-    ] = False,
+    format: FormatOption = None,
+    suffix: Suffix = "",
+    overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
     """Upscale images. Finished outputs are skipped; a bad file does not stop the others."""
@@ -109,7 +93,7 @@ def upscale(
             f"{tile_overlap} is more than half of --tile-size {tile_size}",
             param_hint="--tile-overlap",
         )
-    work = planned(inputs, output, format.value if format else None, suffix)
+    work = planned(inputs, output, format, suffix)
     with reported(debug):
         from fluxsr.apps.batch import Options, run
 
@@ -129,6 +113,9 @@ def upscale(
     raise typer.Exit(1 if report.bad else 0)
 
 
+app.command()(degrade)
+
+
 @app.command()
 def info(
     model: Model = "bundled",
@@ -141,26 +128,6 @@ def info(
     with reported(debug):
         for line in lines(model, adapter, device, dtype.value):
             typer.echo(line)
-
-
-def planned(inputs: list[str], output: Path, format: str | None, suffix: str) -> Plan:
-    """The plan of a command line.
-
-    Raises:
-        typer.BadParameter: options that contradict each other.
-    """
-    if Path(suffix).name != suffix:
-        raise typer.BadParameter(f"'{suffix}' is no part of a file name", param_hint="--suffix")
-    as_file = output.suffix.lower() in ENDINGS and not output.is_dir()
-    if as_file and format is not None and f".{format}" != output.suffix.lower():
-        raise typer.BadParameter(f"'{format}', but -o is {output.name}; leave one of them out", param_hint="--format")
-    work = plan(inputs, output, as_file=as_file, ending=f".{format or 'png'}", suffix=suffix)
-    if as_file and len(work.jobs) + len(work.bad) > 1:
-        raise typer.BadParameter(
-            f"{output} is a file name, but there are {len(work.jobs) + len(work.bad)} inputs; name a folder",
-            param_hint="-o",
-        )
-    return work
 
 
 def main() -> None:

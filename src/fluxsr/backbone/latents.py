@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from einops import rearrange
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint as recomputed
 
 PATCH = 2  # FLUX packs 2x2 latents into a token
 
@@ -31,9 +32,75 @@ def encode(vae: Any, images: Tensor) -> Tensor:
     return normalise(vae, z.float())
 
 
-def decode(vae: Any, z: Tensor) -> Tensor:
-    """Latents (B,C,h,w) to images (B,3,8h,8w), float32, about [0,1] and not clamped."""
-    return vae.decode(denormalise(vae, z).to(vae.dtype)).sample.float() / 2 + 0.5
+def decode(vae: Any, z: Tensor, checkpoint: bool = False) -> Tensor:
+    """Latents (B,C,h,w) to images (B,3,8h,8w), float32, about [0,1] and not clamped.
+
+    Args:
+        checkpoint: keep no activations for the backward pass, compute them again there: less memory, more
+            time, the same values and gradients. AutoencoderKL does so block by block; it stays switched on in
+            the autoencoder, which only shows in passes with gradients. AutoencoderDC cannot: the whole decoder
+            is one piece, whose activations are all there during its own backward pass, but not before.
+    """
+    z = denormalise(vae, z).to(vae.dtype)
+    if checkpoint and not vae._supports_gradient_checkpointing:
+        sample = recomputed(lambda x: vae.decode(x).sample, z, use_reentrant=False)
+    else:
+        if checkpoint and not vae.is_gradient_checkpointing:
+            vae.enable_gradient_checkpointing()
+        sample = vae.decode(z).sample
+    return sample.float() / 2 + 0.5
+
+
+def random_crop(z: Tensor, side: int, generator: torch.Generator) -> tuple[Tensor, tuple[int, int]]:
+    """A random square of latents, at one place for the whole batch; losses on pixels decode it alone.
+
+    One place, and so one draw, whatever the batch: processes that share a seed crop alike.
+
+    Args:
+        z: latents (B,C,h,w).
+        side: of the crop, in latents; along an axis that is shorter the whole axis is taken.
+
+    Returns:
+        The crop (B,C,side,side), and its place (top, left) in latents, for `decode_crop` and `crop_pixels`.
+    """
+    if side < 1:
+        raise ValueError(f"side is {side}; a crop has at least one latent")
+    top, left = (
+        int(torch.randint(max(length - side, 0) + 1, (), generator=generator, device=generator.device))
+        for length in z.shape[-2:]
+    )
+    return z[..., top : top + side, left : left + side], (top, left)
+
+
+def decode_crop(
+    vae: Any, z: Tensor, place: tuple[int, int], side: int, margin: int = 2, checkpoint: bool = False
+) -> Tensor:
+    """The pixels of a crop, decoded with what stands around it; the gradient reaches that too.
+
+    A decoder sees beyond a latent's own 8x8 pixels: decoded alone (margin 0), a crop is wrong at its rim, and a
+    loss would learn to please the cut. AutoencoderKL's norms and attention also see the whole image, which no
+    margin gives back.
+
+    Args:
+        z: latents of the whole image (B,C,h,w).
+        place, side: of the crop, in latents, as `random_crop` gives them.
+        margin: latents decoded and thrown away on each side, where the image has any.
+        checkpoint: as for `decode`.
+
+    Returns:
+        (B,3,8 side,8 side), as `decode`.
+    """
+    top, left = (max(start - margin, 0) for start in place)
+    inside = (place[0] - top, place[1] - left)
+    window = z[..., top : place[0] + side + margin, left : place[1] + side + margin]
+    return crop_pixels(vae, decode(vae, window, checkpoint), inside, side)
+
+
+def crop_pixels(vae: Any, images: Tensor, place: tuple[int, int], side: int) -> Tensor:
+    """The pixels (B,3,8 side,8 side) of images (B,3,H,W) that a crop of their latents decodes to."""
+    factor = pixel_multiple(vae) // PATCH
+    top, left = (factor * start for start in place)
+    return images[..., top : top + factor * side, left : left + factor * side]
 
 
 def _shift(vae: Any) -> float:

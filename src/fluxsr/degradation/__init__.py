@@ -1,6 +1,6 @@
 """HR -> LR: the second-order degradation of Real-ESRGAN on batches, in torch alone."""
 
-from fluxsr.degradation.second_order import degrade
+from fluxsr.degradation.second_order import degrade, degrade_samples
 from fluxsr.degradation.settings import PRESETS, DegradationSettings, StageSettings, load_settings
 
-__all__ = ["PRESETS", "DegradationSettings", "StageSettings", "degrade", "load_settings"]
+__all__ = ["PRESETS", "DegradationSettings", "StageSettings", "degrade", "degrade_samples", "load_settings"]

@@ -65,10 +65,8 @@ def jpeg(images: Tensor, quality: Tensor) -> Tensor:
 
     luma = _quantise(ycc[:, :1], luma_table)
     chroma = _quantise(_halve(ycc[:, 1:]), chroma_table)
-    # The triangle filter of libjpeg is bilinear interpolation with half-pixel centres.
-    chroma = chroma[..., : (height + 1) // 2, : (width + 1) // 2]
-    chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
-    ycc = torch.cat([luma, chroma[..., :height, :width].round() - 128], 1)
+    chroma = _double(chroma[..., : (height + 1) // 2, : (width + 1) // 2])[..., :height, :width]
+    ycc = torch.cat([luma, chroma - 128], 1)
     rgb = torch.einsum("kc,bchw->bkhw", torch.tensor(_TO_RGB).to(ycc), ycc)
     return rgb.round().clamp(0, 255) / 255
 
@@ -79,6 +77,15 @@ def _halve(chroma: Tensor) -> Tensor:
     # libjpeg rounds halves down and up in turn along a row, so that they do not add up to a tint.
     turn = torch.arange(mean.shape[-1], device=mean.device) % 2
     return (mean + 0.25 + 0.25 * turn).floor()
+
+
+def _double(chroma: Tensor) -> Tensor:
+    """Twice the size by libjpeg's triangle filter, which is bilinear with half-pixel centres; 8-bit values out."""
+    if chroma.shape[-1] <= 2:  # too narrow for the filter, libjpeg repeats pixels
+        return F.interpolate(chroma, scale_factor=2, mode="nearest")
+    exact = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)  # sixteenths
+    turn = torch.arange(exact.shape[-1], device=exact.device) % 2
+    return (exact + (8 - turn) / 16).floor()  # halves go up and down in turn here too
 
 
 def _repeat_edge(images: Tensor, rows: int, columns: int) -> Tensor:
@@ -113,4 +120,5 @@ def _quantise(planes: Tensor, table: Tensor) -> Tensor:
     level = (eighths.abs() / (8 * step) + 0.5).floor() * eighths.sign()
     blocks = level * step @ cosines
     planes = blocks.view(b, c, h // 8, w // 8, 8, 8).transpose(3, 4).reshape(b, c, h, w)
-    return (planes.round() + 128).clamp(0, 255)[..., :height, :width]
+    # Halves go up: a flat block of odd level and step 28 is one. The matrix product may leave it just below.
+    return ((planes + 0.501).floor() + 128).clamp(0, 255)[..., :height, :width]

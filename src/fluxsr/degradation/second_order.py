@@ -5,13 +5,19 @@ adds ringing before or after the last JPEG. Every sample has kernels, noise and 
 own.
 
 Resizing makes images of different sizes, which cannot share a batch. The batch is therefore cut
-into at most `resize_groups` runs of neighbours; a group shares its resize factors and modes and the
-order of the last two steps, and is processed as one batch. In the published code the whole batch
-shares them (and the choices of noise and second blur, which are per sample here), and a queue of
-180 samples mixes batches afterwards.
+into runs of neighbours; a group shares its resize factors and modes and the order of the last two
+steps, and is processed as one batch. In the published code the whole batch shares them (and the
+choices of noise and second blur, which are per sample here), and a queue of 180 samples mixes
+batches afterwards.
+
+Groups do not know each other. `degrade` cuts the groups itself; `degrade_samples` takes them from
+the caller, each with its own generator, so that several processes make the batch that one would.
+docs/degradation.md tells where this differs from the published code.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -44,17 +50,61 @@ def degrade(hr: Tensor, settings: DegradationSettings, generator: torch.Generato
     Raises:
         InputError: the shape is not (B, 3, H, W), or a side is not a multiple of the scale.
     """
+    _check(hr, settings.scale)
+    groups = hr.chunk(settings.resize_groups)
+    return _degrade_groups(groups, settings, _children(generator, len(groups)))
+
+
+def degrade_samples(hr: Tensor, settings: DegradationSettings, generators: Sequence[torch.Generator]) -> Tensor:
+    """Make a low-resolution partner of every image, in groups whose generators the caller keys.
+
+    The batch is cut into as many equal runs of neighbours as there are generators. What a group
+    becomes depends on its images and its generator alone, and not on the groups beside it: where
+    the generators are keyed by (seed, step, number of the group in the whole batch), any number of
+    processes that hold whole groups make the same bytes. One generator per image makes every
+    sample independent; larger groups are faster.
+
+    Args:
+        hr: (B, 3, H, W) RGB in [0, 1]; B a multiple of the number of generators.
+        settings: as for `degrade`; `resize_groups` is not used.
+        generators: the only source of chance, one for every group.
+
+    Returns:
+        lr: as `degrade`.
+
+    Raises:
+        InputError: as `degrade`, or B is no multiple of the number of generators.
+    """
+    _check(hr, settings.scale)
+    if not generators or len(hr) % len(generators):
+        raise InputError(f"degrade_samples got {len(hr)} images and {len(generators)} generators; give equal groups")
+    return _degrade_groups(hr.split(len(hr) // len(generators)), settings, generators)
+
+
+def _check(hr: Tensor, scale: int) -> None:
     if hr.ndim != 4 or hr.shape[1] != 3 or 0 in hr.shape:
         raise InputError(f"degrade needs images of shape (B, 3, H, W), got {tuple(hr.shape)}")
-    scale = settings.scale
     if hr.shape[-2] % scale or hr.shape[-1] % scale:
         raise InputError(
             f"degrade by {scale} needs sides that are multiples of {scale}, "
             f"got {hr.shape[-2]}x{hr.shape[-1]}: crop the image first"
         )
-    with torch.no_grad():
-        groups = hr.float().chunk(settings.resize_groups)
-        return torch.cat([_degrade_group(group, settings, generator) for group in groups])
+
+
+def _children(generator: torch.Generator, count: int) -> list[torch.Generator]:
+    """A generator for each group. Shot noise draws more numbers for some pixels than for others:
+    on one generator, the images of a group would decide what the next group draws."""
+    if count == 1:
+        return [generator]
+    seeds = torch.randint(2**62, (count,), generator=generator, device=generator.device).tolist()
+    return [torch.Generator(generator.device).manual_seed(seed) for seed in seeds]
+
+
+@torch.no_grad()
+def _degrade_groups(
+    groups: Sequence[Tensor], settings: DegradationSettings, generators: Sequence[torch.Generator]
+) -> Tensor:
+    return torch.cat([_degrade_group(g.float(), settings, c) for g, c in zip(groups, generators, strict=True)])
 
 
 def _degrade_group(hr: Tensor, settings: DegradationSettings, generator: torch.Generator) -> Tensor:

@@ -1,14 +1,26 @@
-"""Settings of the second-order degradation, and three presets."""
+"""Settings of the second-order degradation: presets by name, your own from a YAML file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 
 from fluxsr import recipe
 from fluxsr.errors import InputError
 
 Range = tuple[float, float]
 _MODES = ("area", "bilinear", "bicubic")
+_LIMITS = {  # of ranges: the least and the greatest value that has a meaning
+    "blur_sigma": (0.01, math.inf),
+    "generalized_beta": (0.01, math.inf),
+    "plateau_beta": (0.01, math.inf),
+    "resize_range": (0.01, math.inf),
+    "gaussian_sigma": (0.0, math.inf),
+    "poisson_scale": (0.0, math.inf),
+    "jpeg_quality": (1, 100),
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,28 @@ class StageSettings:
     jpeg_quality: Range = (30, 95)
     """Lowest and highest JPEG quality, whole numbers, both included."""
 
+    def __post_init__(self) -> None:
+        for name, (least, greatest) in _LIMITS.items():
+            low, high = getattr(self, name)
+            if not least <= low <= high <= greatest:
+                raise InputError(f"{name} is [{low}, {high}]; give a lower and an upper end in {least:g}..{greatest:g}")
+        if not self.resize_range[0] <= 1 <= self.resize_range[1]:
+            raise InputError(f"resize_range is {list(self.resize_range)}; its ends are on both sides of 1")
+        for name in ("blur_prob", "blur_sinc_prob", "noise_prob", "gaussian_prob", "grey_prob", "jpeg_prob"):
+            _check_share(name, getattr(self, name))
+        _check_weights("blur_shapes", self.blur_shapes, 6)
+        _check_weights("resize_prob", self.resize_prob, 3)
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise InputError(f"{name} is {value:g}; a share is in 0..1")
+
+
+def _check_weights(name: str, weights: Sequence[float], count: int) -> None:
+    if len(weights) != count or min(weights) < 0 or sum(weights) <= 0:
+        raise InputError(f"{name} is {list(weights)}; give {count} weights, none below 0 and not all 0")
+
 
 @dataclass(frozen=True)
 class DegradationSettings:
@@ -73,7 +107,7 @@ class DegradationSettings:
     antialias: bool = False
     """Widen bilinear and bicubic filters when shrinking (the published code does not)."""
     resize_groups: int = 4
-    """Most parts of a batch with resize factors and modes of their own."""
+    """Most parts of a batch with resize factors and modes of their own (``degrade`` alone)."""
 
     def __post_init__(self) -> None:
         unknown = [mode for mode in self.resize_modes if mode not in _MODES]
@@ -81,15 +115,43 @@ class DegradationSettings:
             raise InputError(f"resize_modes must be some of {_MODES}, got {self.resize_modes}")
         if self.scale < 1 or self.resize_groups < 1:
             raise InputError(f"scale and resize_groups must be 1 or more, got {self.scale}, {self.resize_groups}")
+        _check_share("final_sinc_prob", self.final_sinc_prob)
+        _check_share("sinc_before_jpeg_prob", self.sinc_before_jpeg_prob)
 
 
 _NOTHING = StageSettings(blur_prob=0.0, resize_prob=(0.0, 0.0, 1.0), noise_prob=0.0, jpeg_prob=0.0)
 
 PRESETS: dict[str, DegradationSettings] = {
-    # The published parameters.
+    # The published parameters: xinntao/Real-ESRGAN, options/train_realesrgan_x4plus.yml.
     "realesrgan": DegradationSettings(),
+    # The published parameters: IceClear/StableSR, configs/stableSRNew/v2-finetune_text_T_512.yaml, read at commit
+    # 1205adcc0d4a5873104c13060f16d7167d02f345. Two of its keys have no counterpart here: blur_kernel_size2 (11), which
+    # its dataset reads and never uses (both kernels have 7 to 21 pixels), and no_degradation_prob (0.01), which puts
+    # the HR image in the place of the enlarged LR image, so that there is no LR image to make.
+    "stablesr": DegradationSettings(
+        first=StageSettings(
+            blur_sigma=(0.2, 1.5),
+            generalized_beta=(0.5, 2.0),
+            plateau_beta=(1.0, 1.5),
+            resize_range=(0.3, 1.5),
+            gaussian_sigma=(1.0, 15.0),
+            poisson_scale=(0.05, 2.0),
+            jpeg_quality=(60, 95),
+        ),
+        second=StageSettings(
+            blur_prob=0.5,
+            blur_sigma=(0.2, 1.0),
+            generalized_beta=(0.5, 2.0),
+            plateau_beta=(1.0, 1.5),
+            resize_prob=(0.3, 0.4, 0.3),
+            resize_range=(0.6, 1.2),
+            gaussian_sigma=(1.0, 12.0),
+            poisson_scale=(0.05, 1.0),
+            jpeg_quality=(60, 100),
+        ),
+    ),
     # A camera and one save: light optical blur, antialiased resize, some noise, good JPEG; the
-    # second round # rarely blurs or resizes on its own.
+    # second round rarely blurs or resizes on its own.
     "mild": DegradationSettings(
         first=StageSettings(
             blur_prob=0.95,
@@ -131,14 +193,33 @@ PRESETS: dict[str, DegradationSettings] = {
 }
 
 
-def load_settings(name: str) -> DegradationSettings:
-    """A preset by its name, or the settings of a YAML file.
+@dataclass(frozen=True)
+class _SettingsFile(DegradationSettings):
+    preset: str = "realesrgan"
+    """Preset whose values hold for every key that the file leaves out."""
+
+
+def load_settings(name_or_path: str | Path) -> DegradationSettings:
+    """A preset by its name, or settings from a YAML file.
+
+    A file has the keys of `DegradationSettings`; `first:` and `second:` are groups with those of
+    `StageSettings`. What it leaves out comes from the preset it names (`preset: mild`), or from
+    realesrgan.
 
     Raises:
-        InputError: neither, or a file that cannot be read.
+        InputError: neither a preset nor a file, an unknown key, or a value that makes no sense.
     """
-    if name in PRESETS:
-        return PRESETS[name]
-    if not name.endswith((".yaml", ".yml")):
-        raise InputError(f"degradation '{name}' is not known; choose from {', '.join(PRESETS)}, or name a YAML file")
-    return recipe.load(DegradationSettings, name)
+    if str(name_or_path) in PRESETS:
+        return PRESETS[str(name_or_path)]
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise InputError(f"degradation '{name_or_path}' is not known; choose from {_names()}, or name a YAML file")
+    preset = str(recipe.read(path).get("preset", _SettingsFile.preset))
+    if preset not in PRESETS:
+        raise InputError(f"{path}: preset '{preset}' is not known; choose from {_names()}")
+    read = recipe.load(_SettingsFile, path, base=asdict(PRESETS[preset]))
+    return DegradationSettings(**{field.name: getattr(read, field.name) for field in fields(DegradationSettings)})
+
+
+def _names() -> str:
+    return ", ".join(PRESETS)

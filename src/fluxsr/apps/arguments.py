@@ -1,0 +1,50 @@
+"""Arguments that commands on files share. Light to import."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fluxsr.apps.jobs import Plan, plan
+
+
+class Format(str, Enum):
+    png = "png"
+    jpg = "jpg"
+    webp = "webp"
+    tif = "tif"
+    bmp = "bmp"
+
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")  # imaging/io.py's FORMATS
+
+Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder; for one input also a file name.")]
+FormatOption = Annotated[Format | None, typer.Option(help="Of the outputs in a folder; png if not given.")]
+Suffix = Annotated[str, typer.Option(help="Added to output names, such as _x4.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite/--skip-existing", help="Redo outputs that exist, or not.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Stop at the first error, with its trace.")]
+
+
+def planned(inputs: list[str], output: Path, format: Format | None, suffix: str) -> Plan:
+    """The plan of a command line.
+
+    Raises:
+        typer.BadParameter: options that contradict each other.
+    """
+    if Path(suffix).name != suffix:
+        raise typer.BadParameter(f"'{suffix}' is no part of a file name", param_hint="--suffix")
+    ending = format.value if format else ""
+    as_file = output.suffix.lower() in ENDINGS and not output.is_dir()
+    if as_file and ending and f".{ending}" != output.suffix.lower():
+        raise typer.BadParameter(f"'{ending}', but -o is {output.name}; leave one of them out", param_hint="--format")
+    work = plan(inputs, output, as_file=as_file, ending=f".{ending or 'png'}", suffix=suffix)
+    if as_file and len(work.jobs) + len(work.bad) > 1:
+        raise typer.BadParameter(
+            f"{output} is a file name, but there are {len(work.jobs) + len(work.bad)} inputs; name a folder",
+            param_hint="-o",
+        )
+    return work
