@@ -109,7 +109,7 @@ class DistillConfig:
     data: DataConfig = field(default_factory=DataConfig)
     name: str = "tiny"  # what the adapter's config calls its base
     base: str = ""  # folder that stage 3 exported: transformer, vae, fixed prompt
-    pairs: str = ""  # folder of teacher pairs (stage 4)
+    pairs: str = ""  # folder of teacher pairs (stage 4); may stay empty where eps_source is fresh
     perceptual: str = ""  # folder that stage 2 exported, or "lpips" for the lpips package
     degradation: str = "realesrgan"  # preset of fluxsr.degradation, or a YAML file of your own
     t_l: float = 0.25  # time at which the LR latent enters (open in the paper)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from fluxsr.errors import InputError
 from fluxsr.imaging import tiles
 from fluxsr.imaging.resize import bicubic
 from fluxsr.losses.features import feature_distance
-from fluxsr.pairs.store import PairStore
+from fluxsr.pairs.store import PairStore, TeacherPair
 from fluxsr.training import loop, pictures
 from fluxsr.training.config import DistillConfig
 from fluxsr.training.dataset import Ahead, PairCrops, keyed_generator, read_photographs
-from fluxsr.training.stages import load_feature_network, whole_tokens
+from fluxsr.training.stages import encode_photos, load_feature_network, whole_tokens
 from fluxsr.training.steps.distill import Batch, DistillStage
 from fluxsr.training.validation import spectral_scores
 
@@ -96,15 +96,9 @@ def train_all(transformer: Any) -> None:
 def _crops(config: DistillConfig, base: Backbone, settings: DegradationSettings) -> PairCrops:
     """Photographs (or decoded samples) with z_0 and eps; the degradation is drawn afresh at every step."""
     by_name = dict(zip(*read_photographs(config.data.shards, config.data.limit), strict=True))
-    store = PairStore(config.pairs)
-    sampled = store.manifest()["mode"] == "sample"
     photos, pairs = [], []
-    for pair in store:
+    for pair in _pairs(config, base, by_name):
         photo = by_name.get(pair.name)
-        if photo is None and not sampled:
-            if config.data.limit:
-                continue
-            raise InputError(f"pair '{pair.name}' has no photograph in data.shards; pairs and shards must match")
         if photo is None:  # sampled by the teacher: the image is what its latent decodes to
             with torch.no_grad():
                 z_0 = pair.z_0[None].float().to(next(base.vae.parameters()).device)
@@ -115,6 +109,22 @@ def _crops(config: DistillConfig, base: Backbone, settings: DegradationSettings)
         raise InputError(f"no pairs in {config.pairs or 'pairs (it is empty)'}; run `fluxsr pairs invert` first")
     run = config.run
     return PairCrops(photos, pairs, run.crop, run.batch, run.seed, lambda hr, g: degrade(hr, settings, g))
+
+
+def _pairs(config: DistillConfig, base: Backbone, photos: dict[str, Tensor]) -> Iterator[TeacherPair]:
+    """The teacher's pairs, or, where fresh noise takes the place of its eps, photographs and their latents alone."""
+    if config.eps_source == "fresh" and not config.pairs:
+        for name, photo in photos.items():
+            (z_0,) = encode_photos(base.vae, [photo])
+            yield TeacherPair(name, z_0, torch.zeros_like(z_0))
+        return
+    store = PairStore(config.pairs)
+    sampled = store.manifest()["mode"] == "sample"
+    for pair in store:
+        if sampled or pair.name in photos:
+            yield pair
+        elif not config.data.limit:
+            raise InputError(f"pair '{pair.name}' has no photograph in data.shards; pairs and shards must match")
 
 
 def _encoded(crops: PairCrops, base: Backbone, device: torch.device) -> Callable[[int], Batch]:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fluxsr import flow
+from fluxsr.backbone import latents
 from fluxsr.backbone.features import attention_taps
-from fluxsr.backbone.latents import PATCH, decode
 from fluxsr.backbone.loading import Backbone
 from fluxsr.backbone.velocity import time_on_grid, velocity
 from fluxsr.losses.adversarial import Critic, critic_terms
@@ -48,7 +48,7 @@ class DistillStage:
         if config.adversarial_weight:
             self._add_critic("critic", Critic(config.critic_widths))
         if config.latent_adversarial_weight:
-            channels = backbone.transformer.config.in_channels // PATCH**2
+            channels = backbone.transformer.config.in_channels // latents.PATCH**2
             self._add_critic("latent_critic", Critic(config.latent_critic_widths, 2 * channels))
 
     def _add_critic(self, name: str, critic: Critic) -> None:
@@ -76,11 +76,10 @@ class DistillStage:
             ftd = (ftd + ftd_loss(z_0, z_l, v_step, c.t_l)) / 2
         by_time = ftd_by_time(z_0[walked], z_l[walked], v_path, t, c.t_l)
 
-        y, x, size = self._crop(z_hat, generator)
-        x_hat = decode(backbone.vae, z_hat[..., y : y + size, x : x + size]) * 2 - 1
-        pixels = x_0.shape[-1] // z_0.shape[-1]
-        y, x, size = pixels * y, pixels * x, pixels * size
-        target = x_0[..., y : y + size, x : x + size] * 2 - 1
+        side = c.pixel_crop // 8 or z_hat.shape[-1]
+        place = latents.random_crop(z_hat, side, generator)[1]
+        x_hat = latents.decode_crop(backbone.vae, z_hat, place, side) * 2 - 1
+        target = latents.crop_pixels(backbone.vae, x_0, place, side) * 2 - 1
 
         terms = {
             "ftd": c.ftd_weight * ftd,
@@ -90,16 +89,9 @@ class DistillStage:
         if c.tv_lpips_weight:
             terms["tv_lpips"] = c.tv_lpips_weight * tv_lpips(x_hat, target, self.distance, c.tv_gamma)
         if c.periodic_weight:
-            terms["periodic"] = c.periodic_weight * periodic_loss(z_hat - z_0, PATCH)
+            terms["periodic"] = c.periodic_weight * periodic_loss(z_hat - z_0, latents.PATCH)
         since, critics = step - c.adversarial_start, self.modules.get
         terms |= critic_terms(critics("critic"), target, x_hat, c.adversarial_weight, since)
         real, made = (torch.cat([z, z_l], dim=1) for z in (z_0, z_hat))
         terms |= critic_terms(critics("latent_critic"), real, made, c.latent_adversarial_weight, since, "latent_")
         return terms | {f"log/ftd/{bin}": value for bin, value in by_time.items()}
-
-    def _crop(self, z: Tensor, generator: torch.Generator) -> tuple[int, int, int]:
-        """Top, left and side of the latent crop that is decoded in this step, the same for the whole batch."""
-        side = z.shape[-1]
-        size = min(side, self.config.pixel_crop // 8 or side)
-        y, x = torch.randint(side - size + 1, (2,), generator=generator).tolist()
-        return y, x, size
