@@ -1,6 +1,6 @@
 """One table: what each part of the pipeline adds, on the same images.
 
-    python benchmarks/quality.py --lr DIR --hr DIR [--model NAME] [--niqe-params FILE] [--out DIR]
+    python benchmarks/quality.py --lr DIR --hr DIR [--model NAME] [--base NAME] [--niqe-params FILE] [--out DIR]
 
 Rows: bicubic; strength 0 (VAE and colour fix alone); the base model without its adapter; the full
 method without colour fix; the full method; and HR itself, in the columns that need no ground truth.
@@ -35,6 +35,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--hr", type=Path, help=f"folder of ground truth, {SCALE} times as large")
     parser.add_argument("--model", default="bundled", help="bundled, a folder, or a Hub id")
     parser.add_argument("--adapter", help="adapter folder or Hub id (default: the model's own)")
+    parser.add_argument("--base", help="model of the row without adapter (default: --model without its adapter)")
     parser.add_argument("--niqe-params", type=Path, help="NIQE's pristine model, .npz or .mat")
     parser.add_argument("--out", type=Path, help="keep the images and table here")
     parser.add_argument("--only", type=int, metavar="N", help="the first N images")
@@ -54,10 +55,8 @@ def bicubic(image: Image.Image) -> Image.Image:
 def model_rows(options: argparse.Namespace) -> Iterable[tuple[str, Upscale]]:
     """(name, function) of each row that a model makes; models are loaded when their row comes."""
 
-    def load(adapter: str | bool | None) -> FluxSRPipeline:
-        return FluxSRPipeline.from_pretrained(
-            options.model, adapter=adapter, device=options.device, dtype=options.dtype
-        )
+    def load(model: str, adapter: str | bool | None) -> FluxSRPipeline:
+        return FluxSRPipeline.from_pretrained(model, adapter=adapter, device=options.device, dtype=options.dtype)
 
     def upscaler(pipe: FluxSRPipeline, **settings: object) -> Upscale:
         def upscale(image: Image.Image) -> Image.Image:
@@ -66,13 +65,13 @@ def model_rows(options: argparse.Namespace) -> Iterable[tuple[str, Upscale]]:
 
         return upscale
 
-    pipe = load(options.adapter)
+    pipe = load(options.model, options.adapter)
     yield "strength 0", upscaler(pipe, strength=0.0)
     yield "colour fix off", upscaler(pipe, color_fix="none")
     yield "full", upscaler(pipe)
     if not options.skip_base:
         del pipe  # one model in memory at a time
-        yield "base without adapter", upscaler(load(False))
+        yield "base without adapter", upscaler(load(options.base or options.model, False))
 
 
 def upscale_folder(images: dict[str, Path], upscale: Upscale, folder: Path, name: str) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from fluxsr import recipe
+from fluxsr.degradation import DegradationSettings
 from fluxsr.errors import InputError
 from fluxsr.training.config import STAGES
 
+SCHEMAS = {**STAGES, "degradation": DegradationSettings}
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
 
@@ -26,8 +28,8 @@ def test_there_are_recipes() -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=relative)
 def test_recipe_loads(path: Path) -> None:
     stage = recipe.stage_of(path)
-    assert stage in STAGES, f"stage is {stage!r}, expected one of {sorted(STAGES)}"
-    options = recipe.load(STAGES[stage], path, [])
+    assert stage in SCHEMAS, f"stage is {stage!r}, expected one of {sorted(SCHEMAS)}"
+    options = recipe.load(SCHEMAS[stage], path, [])
     assert is_dataclass(options)
 
 
@@ -41,4 +43,4 @@ def test_recipe_opens_with_its_launch_command(path: Path) -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=relative)
 def test_unknown_key_is_an_error(path: Path) -> None:
     with pytest.raises(InputError, match="no_such_key"):
-        recipe.load(STAGES[recipe.stage_of(path)], path, ["no_such_key=1"])
+        recipe.load(SCHEMAS[recipe.stage_of(path)], path, ["no_such_key=1"])

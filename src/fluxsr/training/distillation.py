@@ -52,7 +52,8 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         train_all(base.transformer)
     settings = load_settings(config.degradation)
     batches = Ahead(_encoded(_crops(config, base, settings), base, device))
-    stage = DistillStage(config, base, batches, _distance(config.perceptual, device), device)
+    distance = _distance(config.perceptual, device) if config.tv_lpips_weight else None
+    stage = DistillStage(config, base, batches, distance, device)
     photos = [whole_tokens(photo)[None] / 255 for photo in read_photographs(config.data.validation)[1]]
     spoilt = [_enlarged(photo, settings, config.run.seed, index) for index, photo in enumerate(photos)]
 

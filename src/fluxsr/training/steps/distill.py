@@ -31,7 +31,7 @@ class DistillStage:
         config: DistillConfig,
         backbone: Backbone,
         batches: Callable[[int], Batch],
-        distance: Callable[[Tensor, Tensor], Tensor],
+        distance: Callable[[Tensor, Tensor], Tensor] | None,
         device: torch.device,
     ):
         """The step's parts.
@@ -39,7 +39,7 @@ class DistillStage:
         Args:
             backbone: its transformer carries the trainable adapter.
             batches: of a step, (x_0, z_l, z_0, eps): images in [0,1], and latents.
-            distance: perceptual, of two batches in [-1,1].
+            distance: perceptual, of two batches in [-1,1]; None where TV-LPIPS has no weight.
         """
         self.config, self.backbone, self.batches, self.device = config, backbone, batches, device
         self.distance = distance
@@ -86,7 +86,7 @@ class DistillStage:
             "mse": c.mse_weight * F.mse_loss(x_hat, target),
             "adl": c.adl_weight * adl_loss(features),
         }
-        if c.tv_lpips_weight:
+        if self.distance is not None and c.tv_lpips_weight:
             terms["tv_lpips"] = c.tv_lpips_weight * tv_lpips(x_hat, target, self.distance, c.tv_gamma)
         if c.periodic_weight:
             terms["periodic"] = c.periodic_weight * periodic_loss(z_hat - z_0, latents.PATCH)
