@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fluxsr.errors import InputError
+from fluxsr.pairs.make import make_pairs
 from fluxsr.pairs.store import PairStore
 from fluxsr.training import distillation, stages
 from fluxsr.training.config import (
@@ -65,8 +66,8 @@ def runs(data: DataConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     base = str(out / "teacher" / "base")
     pairs = PairsConfig(data, base, steps=2, window=8, shard=2, check=2, device="cpu", precision="fp32")
-    stages.make_pairs(pairs, out / "pairs")
-    stages.make_pairs(PairsConfig(**{**vars(pairs), "mode": "sample", "count": 2}), out / "sampled")
+    make_pairs(pairs, out / "pairs")
+    make_pairs(PairsConfig(**{**vars(pairs), "mode": "sample", "count": 2}), out / "sampled")
     distillation.train_distill(distill_config(data, out), out / "distill")
     return out
 
@@ -105,7 +106,7 @@ def test_a_lost_shard_is_made_again_the_same(data: DataConfig, runs: Path) -> No
     before, kept = load_file(path), (runs / "pairs" / "shard-00000.safetensors").stat().st_mtime_ns
     path.with_suffix(".json").unlink()
     base = str(runs / "teacher" / "base")
-    stages.make_pairs(
+    make_pairs(
         PairsConfig(data, base, steps=2, window=8, shard=2, check=2, device="cpu", precision="fp32"), runs / "pairs"
     )
     after = load_file(path)

@@ -12,6 +12,7 @@ from torch import Tensor
 from fluxsr import flow
 from fluxsr.backbone import latents
 from fluxsr.backbone.adapter import AdapterConfig, add_lora, save_lora
+from fluxsr.backbone.licence import licence_of, write_notice
 from fluxsr.backbone.loading import Backbone, best_device, load_base, save_base
 from fluxsr.backbone.velocity import velocity
 from fluxsr.degradation import PRESETS, DegradationSettings, degrade
@@ -61,6 +62,8 @@ def train_distill(config: DistillConfig, out: Path) -> None:
 
     loop.run(stage, config.run, out, validate)
     export(base, Path(out, "model"))
+    teacher = PairStore(config.pairs).manifest().get("licence")  # its terms go with what was made from it
+    write_notice(Path(out, "model"), licence_of(config.base, base.transformer.config), teacher)
 
 
 def export(base: Backbone, folder: Path) -> None:
@@ -87,7 +90,7 @@ def _crops(config: DistillConfig, base: Backbone, settings: DegradationSettings)
     sampled = store.manifest()["mode"] == "sample"
     photos, eps = [], []
     for pair in store:
-        photo = by_name.get(pair.name)
+        photo = pair.cut(by_name)
         if photo is None and not sampled:
             if config.data.limit:
                 continue
