@@ -129,8 +129,7 @@ def integrate(
     """Carry a latent along dz/dt = field(z, t) through the given times.
 
     Falling times sample (noise to data), rising ones invert (data to noise). ``midpoint`` and ``heun`` evaluate the
-    field twice a step and are of second order; Heun's rule takes the mean of both ends, and is nearly its own way
-    back.
+    field twice a step, half-way or at both ends, and are of second order.
     """
     for t, t_next in zip(times[:-1], times[1:], strict=True):
         v = field(z, t)

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from fluxsr.backbone.loading import folder_of
+
 NOTICE_FILE = "NOTICE"
 
 
@@ -48,7 +50,7 @@ def licence_of(model: str | Path, config: Mapping[str, Any], given: str = "") ->
     """The licence of a model.
 
     Args:
-        model: folder or Hub id; a folder's model card (README.md) is asked for ``license``.
+        model: folder, Hub id or "bundled"; a folder's model card (README.md) is asked for ``license``.
         config: of its transformer. FLUX.1-dev is known by its sizes, wherever it lies and whatever it is called.
         given: stated by the user, such as terms agreed with the owner; wins over what is found.
     """
@@ -67,7 +69,8 @@ def licence_of(model: str | Path, config: Mapping[str, Any], given: str = "") ->
             "CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT "
             "OF OR IN CONNECTION WITH USE OF THIS MODEL.",
         )
-    card = _card(Path(model) / "README.md")
+    folder = folder_of(model)
+    card = _card(folder / "README.md") if isinstance(folder, Path) else {}
     return Licence(
         name, str(card.get("license_name") or card.get("license") or ""), str(card.get("license_link") or "")
     )
