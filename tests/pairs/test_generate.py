@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fluxsr.backbone.latents import pack, unpack
 from fluxsr.errors import InputError
 from fluxsr.keyed import keyed_noise
 from fluxsr.pairs.config import PairsConfig
@@ -49,3 +50,24 @@ def test_the_teacher_starts_from_what_is_stored(options: Callable[..., PairsConf
     (pair,) = sample_pairs(teacher, [Order("s", 0, 3)])
     assert torch.equal(pair.eps, keyed_noise((4, 4, 4), 3)) and pair.seed == 3
     assert torch.equal(teacher.sample(pair.eps[None], [""])[0].half(), pair.z_0)
+
+
+def test_it_is_what_flux_pipeline_paints(text_model_folder: Path, options: Callable[..., PairsConfig]) -> None:
+    """Text encoders, shifted times, guidance, packing and solver, against diffusers' own sampler."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
+
+    config = options(
+        base=str(text_model_folder), prompts="x.txt", text_tokens=8, guidance=3.5, steps=4, shift="dynamic", window=8
+    )
+    eps = keyed_noise((4, 8, 8), 5)[None].float()
+    ours = load_teacher(config, ["a fox"], CPU, None).sample(eps, ["a fox"])
+    pipe = FluxPipeline.from_pretrained(text_model_folder, torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, base_image_seq_len=256, max_image_seq_len=4096
+    )
+    tokens = pipe(
+        "a fox", height=64, width=64, num_inference_steps=4, guidance_scale=3.5, latents=pack(eps),
+        max_sequence_length=8, output_type="latent",
+    ).images  # fmt: skip
+    torch.testing.assert_close(ours, unpack(tokens, 8, 8), atol=1e-5, rtol=1e-5)

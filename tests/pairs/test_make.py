@@ -164,6 +164,23 @@ def test_a_retrained_teacher_is_another_teacher(options: Options, model_folder: 
     assert len(list(PairStore(out))) == 3
 
 
+def test_shards_without_their_manifest_are_not_trusted(options: Options, tmp_path: Path) -> None:
+    make_pairs(options(), tmp_path / "out")
+    (tmp_path / "out" / "manifest.json").unlink()
+    with pytest.raises(InputError, match="holds shards without their manifest.json; give another --out"):
+        make_pairs(options(), tmp_path / "out")
+
+
+def test_more_processes_than_shards_have_nothing_to_load(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a process may start before any other has written the manifest."""
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    make_pairs(options(base="absent/model", prompts="composer"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

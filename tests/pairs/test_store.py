@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fluxsr.errors import InputError, StoreError
+from fluxsr.errors import InputError, OutputError, StoreError
 from fluxsr.keyed import keyed_noise
 from fluxsr.pairs import store as stores
 from fluxsr.pairs.store import PairStore, TeacherPair
@@ -134,6 +134,20 @@ def test_what_cannot_be_read_is_a_line(tmp_path: Path) -> None:
     store.path(0, "json").write_text("[", encoding="utf-8")
     with pytest.raises(StoreError, match="shard-00000.json cannot be read"):
         list(store)
+
+
+def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot write .*file"):
+        PairStore(tmp_path / "file").write_shard(0, made("a"))
+
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(stores.os, "replace", full)
+    with pytest.raises(OutputError, match="cannot write .*shard-00000.safetensors: .*No space left"):
+        PairStore(tmp_path / "full").write_shard(0, made("a"))
+    assert list((tmp_path / "full").iterdir()) == []
 
 
 def test_of_many_manifests_one_is_created(tmp_path: Path) -> None:

@@ -40,11 +40,10 @@ def make_pairs(config: PairsConfig, out: Path) -> None:
     parts = shards(len(orders), config.shard)
     store = PairStore(out)
     settings = manifests.settings_of(config, orders)
-    if (out / "manifest.json").is_file():
-        manifests.refuse_others(store, settings)
+    manifests.refuse_early(store, settings)
     missing = [k for k in range(rank, len(parts), world) if not store.has_shard(k)]
-    if missing or not (out / "manifest.json").is_file():
-        out.mkdir(parents=True, exist_ok=True)
+    if missing:
+        store.create()
         needed = [orders[k].prompt for part in missing for k in parts[part]]
         teacher = load_teacher(config, needed, device, out)
         licence = licence_of(config.base, teacher.transformer.config, config.licence)

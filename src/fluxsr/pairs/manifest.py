@@ -56,6 +56,19 @@ def claim(store: PairStore, manifest: Mapping[str, Any]) -> None:
         refuse_others(store, {key: manifest[key] for key in keys})
 
 
+def refuse_early(store: PairStore, settings: Mapping[str, Any]) -> None:
+    """Look before the teacher is loaded, which takes minutes.
+
+    Raises:
+        InputError: the store holds pairs of other settings, or of nobody knows which.
+    """
+    shards = any(store.folder.glob("shard-*"))  # before the manifest: another process may be about to write both
+    if (store.folder / "manifest.json").is_file():
+        refuse_others(store, settings)
+    elif shards:
+        raise InputError(f"{store.folder} holds shards without their manifest.json; give another --out")
+
+
 def refuse_others(store: PairStore, settings: Mapping[str, Any]) -> None:
     """Shards of other settings are never mixed in.
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from fluxsr.errors import InputError, StoreError
+from fluxsr.errors import InputError, OutputError, StoreError
 from fluxsr.keyed import keyed_noise
 
 
@@ -59,6 +59,17 @@ class PairStore:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
 
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            OutputError: it cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot write {self.folder}: {error}") from error
+
     def has_shard(self, index: int) -> bool:
         return self.path(index, "json").is_file() and self.path(index).is_file()
 
@@ -84,7 +95,7 @@ class PairStore:
             if pair.round_trip:
                 record["round_trip"] = list(pair.round_trip)
             records.append(record)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.create()
         data = save(tensors)
         self._write(self.path(index), data)
         digest = hashlib.sha256(data).hexdigest()
@@ -123,7 +134,7 @@ class PairStore:
 
     def create_manifest(self, manifest: Mapping[str, Any]) -> bool:
         """Write the manifest unless there is one; of many processes exactly one succeeds, and says so."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.create()
         target, partial = self.folder / "manifest.json", self._partial("manifest.json")
         partial.write_text(_json(manifest), encoding="utf-8")
         try:
@@ -185,8 +196,12 @@ class PairStore:
 
     def _write(self, path: Path, data: bytes) -> None:
         partial = self._partial(path.name)
-        partial.write_bytes(data)
-        os.replace(partial, path)
+        try:
+            partial.write_bytes(data)
+            os.replace(partial, path)
+        except OSError as error:  # a full disk, say
+            partial.unlink(missing_ok=True)
+            raise OutputError(f"cannot write {path}: {error}; the same command goes on from here") from error
 
     def _write_json(self, path: Path, value: Any) -> None:
         self._write(path, _json(value).encode())
