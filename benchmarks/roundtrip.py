@@ -9,13 +9,22 @@ down from fresh Gaussian noise.
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import torch
 
-from fluxsr.backbone.loading import load_base
+from fluxsr.backbone.loading import load_autoencoder
+from fluxsr.imaging.photographs import read_photographs
+from fluxsr.keyed import keyed_noise
+from fluxsr.pairs.config import PairsConfig
 from fluxsr.pairs.invert import round_trip
-from fluxsr.training.dataset import keyed_generator, read_photographs
+from fluxsr.pairs.teacher import load_teacher
 from fluxsr.training.stages import encode_photos
+
+SOLVERS: list[tuple[Any, int]] = [
+    ("euler", 4), ("euler", 8), ("euler", 16), ("euler", 32),
+    ("midpoint", 8), ("midpoint", 16), ("heun", 4), ("heun", 8), ("heun", 16),
+]  # fmt: skip
 
 
 def main() -> None:
@@ -24,26 +33,18 @@ def main() -> None:
     parser.add_argument("--photos", nargs="+", required=True)
     parser.add_argument("--count", type=int, default=4)
     options = parser.parse_args()
-    base = load_base(options.base, torch.device("cpu"), torch.bfloat16)
+    device = torch.device("cpu")
+    vae = load_autoencoder(options.base, device)
     photos = [photo[:, :512, :512] for photo in read_photographs(options.photos, options.count)[1]]
-    z_0 = torch.stack([z.float() for z in encode_photos(base.vae, photos)])
+    z_0 = torch.stack([z.float() for z in encode_photos(vae, photos)])
+    fresh = torch.stack([keyed_noise(z_0.shape[1:], k) for k in range(len(z_0))])
+    prompts = [""] * len(z_0)
     print("| solver | steps | evaluations each way | round trip | fresh noise |\n|---|---|---|---|---|")
-    with torch.autocast("cpu", torch.bfloat16):
-        for solver, steps in (
-            ("euler", 4),
-            ("euler", 8),
-            ("euler", 16),
-            ("euler", 32),
-            ("midpoint", 8),
-            ("midpoint", 16),
-        ):
-            times = [k / steps for k in range(steps + 1)]
-            own, fresh = round_trip(
-                base.transformer, base.prompt, z_0, times, 32, keyed_generator(0, 3, 1), solver=solver
-            )
-            print(
-                f"| {solver} | {steps} | {steps * (1 + (solver == 'midpoint'))} | {own:.3f} | {fresh:.3f} |", flush=True
-            )
+    for solver, steps in SOLVERS:
+        teacher = load_teacher(PairsConfig(base=options.base, solver=solver, steps=steps), prompts, device, None)
+        errors = torch.tensor(round_trip(teacher, z_0, teacher.invert(z_0, prompts), fresh, prompts))
+        own, control = errors.square().mean(0).sqrt().tolist()
+        print(f"| {solver} | {steps} | {steps * (1 + (solver != 'euler'))} | {own:.3f} | {control:.3f} |", flush=True)
 
 
 if __name__ == "__main__":

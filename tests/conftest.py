@@ -93,3 +93,33 @@ def model_folder(pipeline: Any, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("model")
     pipeline.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def text_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole model in diffusers' layout, CLIP, T5 and tokenizers included, of FLUX.1-dev's classes; read only."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
+
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789,."
+    clip = {
+        token: k
+        for k, token in enumerate(["<|startoftext|>", "<|endoftext|>", *letters, *(f"{c}</w>" for c in letters)])
+    }
+    t5 = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -2.0), ("\u2581", -2.0), *((c, -2.0) for c in letters)]
+    size = {"hidden_size": TEXT, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(3)
+    pipe = FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=tiny_vae(),
+        transformer=tiny_transformer(guidance_embeds=True),
+        text_encoder=CLIPTextModel(CLIPTextConfig(vocab_size=len(clip), eos_token_id=1, bos_token_id=0, **size)),
+        tokenizer=CLIPTokenizer(vocab=clip, merges=[], model_max_length=77),
+        text_encoder_2=T5EncoderModel(
+            T5Config(vocab_size=len(t5), d_model=TEXT, d_kv=8, d_ff=16, num_layers=2, num_heads=2)
+        ),
+        tokenizer_2=T5TokenizerFast(vocab=t5, extra_ids=0, model_max_length=512),
+    )
+    folder = tmp_path_factory.mktemp("text_model")
+    pipe.save_pretrained(folder)
+    return folder

@@ -199,14 +199,14 @@ def error_of_growth(solver: str, steps: int) -> float:
     return abs(float(end) - math.e)
 
 
-@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("midpoint", 2)])
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("midpoint", 2), ("heun", 2)])
 def test_order_of_convergence(solver: str, order: int) -> None:
     errors = [error_of_growth(solver, steps) for steps in (8, 16, 32)]
     for coarse, fine in zip(errors[:-1], errors[1:], strict=True):
         assert math.log2(coarse / fine) == pytest.approx(order, abs=0.15)
 
 
-@pytest.mark.parametrize("solver", ["euler", "midpoint"])
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "heun"])
 def test_straight_flow_is_exact_and_inverts(solver: str) -> None:
     """Along a constant velocity any number of steps arrives, and the way back returns."""
     z_0, eps = draws(2, dtype=torch.float32)

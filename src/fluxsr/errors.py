@@ -17,3 +17,7 @@ class ModelError(FluxSRError):
 
 class OutputError(FluxSRError):
     """An output that cannot be written."""
+
+
+class StoreError(FluxSRError):
+    """A store of teacher pairs that is damaged or incomplete."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 Time = float | Tensor
+Solver = Literal["euler", "midpoint", "heun"]
 
 
 def _per_sample(t: Time, like: Tensor) -> Time:
@@ -123,18 +124,20 @@ def integrate(
     field: Callable[[Tensor, float], Tensor],
     z: Tensor,
     times: Sequence[float],
-    solver: Literal["euler", "midpoint"] = "euler",
+    solver: Solver = "euler",
 ) -> Tensor:
     """Carry a latent along dz/dt = field(z, t) through the given times.
 
-    Falling times sample (noise to data), rising ones invert (data to noise). ``midpoint`` evaluates the field
-    twice a step and is of second order.
+    Falling times sample (noise to data), rising ones invert (data to noise). ``midpoint`` and ``heun`` evaluate the
+    field twice a step, half-way or at both ends, and are of second order.
     """
     for t, t_next in zip(times[:-1], times[1:], strict=True):
         v = field(z, t)
         if solver == "midpoint":
             half = (t + t_next) / 2
             v = field(euler_step(z, v, t, half), half)
+        elif solver == "heun":
+            v = (v + field(euler_step(z, v, t, t_next), t_next)) / 2
         z = euler_step(z, v, t, t_next)
     return z
 

@@ -1,77 +1,117 @@
-"""Inversion along a teacher's flow: there and back, window by window."""
+"""Inversion along a teacher's flow: photographs cut, there and back, photograph by photograph."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 
-from fluxsr import flow
-from fluxsr.backbone.prompts import FixedPrompt
-from fluxsr.backbone.velocity import velocity
-from fluxsr.pairs.invert import integrate_windows, round_trip
+from fluxsr.backbone.loading import load_autoencoder
+from fluxsr.errors import InputError
+from fluxsr.imaging.photographs import DataConfig, read_photographs
+from fluxsr.keyed import keyed_noise
+from fluxsr.pairs.config import PairsConfig
+from fluxsr.pairs.invert import boxes, encode_crop, invert_orders, invert_pairs, round_trip
+from fluxsr.pairs.teacher import load_teacher
 
-
-def latents(count: int = 2, side: int = 4, seed: int = 0) -> Tensor:
-    return torch.randn(count, 4, side, side, generator=torch.Generator().manual_seed(seed))
-
-
-def rising(steps: int) -> list[float]:
-    return [k / steps for k in range(steps + 1)]
-
-
-def test_there_and_back_beats_fresh_noise(transformer: Any, prompt: FixedPrompt) -> None:
-    generator = torch.Generator().manual_seed(1)
-    own, fresh = round_trip(transformer, prompt, latents(), rising(8), 4, generator)
-    assert own < fresh / 5
-    assert fresh == pytest.approx(round_trip(transformer, prompt, latents(), rising(8), 4, generator)[1], rel=0.5)
+CPU = torch.device("cpu")
 
 
-def test_more_steps_and_a_better_solver_lose_less(transformer: Any, prompt: FixedPrompt) -> None:
-    def error(steps: int, solver: Any) -> float:
-        return round_trip(transformer, prompt, latents(), rising(steps), 4, torch.Generator(), solver)[0]
-
-    assert error(16, "euler") < 0.7 * error(4, "euler")
-    assert error(4, "midpoint") < 0.5 * error(4, "euler")
+def noise(count: int, first: int = 0) -> Tensor:
+    return torch.stack([keyed_noise((4, 4, 4), first + k) for k in range(count)]).float()
 
 
-def test_a_window_of_the_whole_is_the_plain_flow(transformer: Any, prompt: FixedPrompt) -> None:
-    z = latents()
-    found = integrate_windows(transformer, prompt, z, rising(3), 4)
-    with torch.no_grad():
-        expected = flow.integrate(lambda z_t, t: velocity(transformer, z_t, t, prompt), z, rising(3))
-    assert torch.equal(found, expected)
-    assert found.shape == z.shape and not found.requires_grad
+@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([16, 32]), st.integers(1, 4))
+@settings(max_examples=100, deadline=None)
+def test_boxes_are_whole_windows_apart_and_inside(height: int, width: int, window: int, times: int) -> None:
+    found = boxes(height, width, window, window * times)
+    assert bool(found) == (min(height, width) >= window)
+    covered = torch.zeros(height, width, dtype=torch.int)
+    for top, left, rows, columns in found:
+        assert rows % window == columns % window == 0 and max(rows, columns) <= window * times
+        assert top >= 0 and left >= 0 and top + rows <= height and left + columns <= width
+        covered[top : top + rows, left : left + columns] += 1
+    assert int(covered.max()) <= 1
+    if found:  # in the middle: what is left over is the same on both sides, within a pixel
+        for line in (covered.amax(1), covered.amax(0)):
+            before, after = int(line.argmax()), int(line.flip(0).argmax())
+            assert abs(before - after) <= 1
 
 
-def test_every_window_goes_its_own_way(transformer: Any, prompt: FixedPrompt) -> None:
-    """A latent of 2x3 windows is the six of them, each where it was, whatever the others are."""
-    z = torch.randn(2, 4, 8, 12, generator=torch.Generator().manual_seed(2))
-    whole = integrate_windows(transformer, prompt, z, rising(2), 4)
-    for row in (0, 4):
-        for column in (0, 4, 8):
-            piece = (slice(None), slice(None), slice(row, row + 4), slice(column, column + 4))
-            alone = integrate_windows(transformer, prompt, z[piece], rising(2), 4)
-            torch.testing.assert_close(whole[piece], alone, atol=1e-5, rtol=1e-5)
+def test_orders_name_crops_by_their_photograph(photographs: Path, options: Callable[..., PairsConfig]) -> None:
+    config = options(mode="invert", count=0, data=DataConfig(shards=[str(photographs)]))
+    orders = invert_orders(config)  # d is smaller than a window
+    assert [(order.name, order.box) for order in orders] == [
+        ("a", (0, 0, 64, 64)), ("b@3,6", (3, 6, 64, 64)), ("b@3,70", (3, 70, 64, 64)), ("c@4,9", (4, 9, 32, 32)),
+    ]  # fmt: skip
+    assert [order.index for order in orders] == [0, 1, 2, 3]
+    config.count = 2
+    assert len(invert_orders(config)) == 2
 
 
-def test_window_must_divide(transformer: Any, prompt: FixedPrompt) -> None:
-    with pytest.raises(ValueError, match="window 4 does not divide the latent of 4x6"):
-        integrate_windows(transformer, prompt, torch.zeros(1, 4, 4, 6), [0.0, 1.0], 4)
+def test_a_pair_cuts_its_part_out_of_the_photograph(photographs: Path, options: Callable[..., PairsConfig]) -> None:
+    """What training reads is what was inverted."""
+    config = options(mode="invert", count=0, data=DataConfig(shards=[str(photographs)]), check=1)
+    vae, teacher = load_autoencoder(config.base, CPU), load_teacher(config, [""], CPU, None)
+    orders = invert_orders(config)
+    pairs = invert_pairs(teacher, vae, orders)
+    by_name = dict(zip(*read_photographs([str(photographs)]), strict=True))
+    for order, pair in zip(orders, pairs, strict=True):
+        photo = pair.cut(by_name)
+        assert photo is not None and photo.shape[1:] == tuple(8 * side for side in pair.z_0.shape[1:])
+        assert torch.equal(encode_crop(vae, order, CPU)[0].half().float(), pair.z_0)
+    assert pairs[1].cut({}) is None
+    assert [pair.round_trip is not None for pair in pairs] == [True, False, False, False]
 
 
-def test_guidance_reaches_a_teacher_that_embeds_it(prompt: FixedPrompt) -> None:
-    from diffusers import FluxTransformer2DModel
+def test_captions_belong_to_photographs(photographs: Path, options: Callable[..., PairsConfig], tmp_path: Path) -> None:
+    captions = tmp_path / "captions.json"
+    captions.write_text(json.dumps({"a": "a fox", "b": "an owl", "c": "a cat"}), encoding="utf-8")
+    config = options(mode="invert", count=0, data=DataConfig(shards=[str(photographs)]), prompts=str(captions))
+    assert [order.prompt for order in invert_orders(config)] == ["a fox", "an owl", "an owl", "a cat"]
+    captions.write_text(json.dumps({"a": "a fox"}), encoding="utf-8")
+    with pytest.raises(InputError, match="has no prompt for photograph 'b'"):
+        invert_orders(config)
+    config.prompts = "composer"
+    with pytest.raises(InputError, match="inversion takes one prompt, or a JSON object"):
+        invert_orders(config)
 
-    torch.manual_seed(0)
-    size = {"num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 1}
-    teacher: nn.Module = FluxTransformer2DModel(
-        in_channels=16, joint_attention_dim=16, pooled_projection_dim=16, guidance_embeds=True,
-        axes_dims_rope=(4, 6, 6), **size,
-    ).eval()  # fmt: skip
-    low, high = (integrate_windows(teacher, prompt, latents(), rising(1), 4, guidance=g) for g in (1.0, 7.0))
-    assert not torch.equal(low, high)
-    own, fresh = round_trip(teacher, prompt, latents(), rising(4), 4, torch.Generator(), guidance=3.5)
-    assert own < fresh
+
+def test_there_and_back_beats_fresh_noise_for_every_image(options: Callable[..., PairsConfig]) -> None:
+    teacher = load_teacher(options(steps=8), [""], CPU, None)
+    z_0 = noise(3)
+    errors = round_trip(teacher, z_0, teacher.invert(z_0, [""] * 3), noise(3, 10), [""] * 3)
+    assert len(errors) == 3 and all(own < fresh / 5 for own, fresh in errors)
+
+
+def test_more_steps_and_better_solvers_lose_less(options: Callable[..., PairsConfig]) -> None:
+    def error(steps: int, solver: str) -> float:
+        teacher = load_teacher(options(steps=steps, solver=solver), [""], CPU, None)
+        z_0 = noise(2)
+        return max(own for own, _ in round_trip(teacher, z_0, teacher.invert(z_0, [""] * 2), z_0, [""] * 2))
+
+    euler = error(4, "euler")
+    assert error(16, "euler") < 0.7 * euler
+    assert error(4, "midpoint") < 0.5 * euler and error(4, "heun") < 0.5 * euler
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop": 48}, "crop is 48; it must be a multiple of 32"),
+        ({"window": 32, "crop": 256}, "the largest photograph has 70x140 pixels; a window takes 256x256"),
+        ({"count": 9}, "count is 9, but there are 4 crops of photographs"),
+    ],
+)
+def test_options_that_do_not_fit(
+    photographs: Path, options: Callable[..., PairsConfig], changes: dict[str, int], message: str
+) -> None:
+    values = {"count": 0, "data": DataConfig(shards=[str(photographs)]), **changes}
+    with pytest.raises(InputError, match=message):
+        invert_orders(options(mode="invert", **values))

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from fluxsr.errors import InputError
-from fluxsr.training.dataset import Ahead, PairCrops, PhotoCrops, keyed_generator, read_photographs
-
-
-def png(photo: Tensor) -> bytes:
-    data = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(photo.permute(1, 2, 0).numpy())).save(data, "png")
-    return data.getvalue()
+from fluxsr.training.dataset import Ahead, PairCrops, PhotoCrops
 
 
 def latents_of(photo: Tensor) -> Tensor:
@@ -36,56 +24,6 @@ def shrink(images: Tensor, _generator: torch.Generator) -> Tensor:
 
 def pair_crops(photos: list[Tensor], seed: int = 0, crop: int = 32, batch: int = 8) -> PairCrops:
     return PairCrops(photos, [latents_of(photo) for photo in photos], crop, batch, seed, shrink)
-
-
-def test_generator_depends_on_its_key_alone() -> None:
-    def first(*key: int) -> float:
-        return float(torch.rand((), generator=keyed_generator(*key), dtype=torch.float64))
-
-    torch.manual_seed(1)
-    before = torch.get_rng_state()
-    assert first(3, 1, 4) == first(3, 1, 4)
-    assert len({first(a, b, c) for a in range(4) for b in range(4) for c in range(1, 5)}) == 64
-    assert torch.equal(before, torch.get_rng_state())
-    assert 0 <= first(2**32 - 1, 2**20) < 1
-
-
-def test_photographs_from_folders_tars_and_files(tmp_path: Path, photos: list[Tensor]) -> None:
-    (tmp_path / "folder" / "deep").mkdir(parents=True)
-    (tmp_path / "folder" / "b.png").write_bytes(png(photos[0]))
-    (tmp_path / "folder" / "deep" / "c.PNG").write_bytes(png(photos[1]))
-    (tmp_path / "folder" / "notes.txt").write_text("no image")
-    with tarfile.open(tmp_path / "shard-0.tar", "w") as tar:
-        for name, data in (("deep/d.png", png(photos[2])), ("deep/d.json", b"{}")):
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    sources = [str(tmp_path / "shard-*.tar"), str(tmp_path / "folder"), str(tmp_path / "folder" / "b.png")]
-    names, images = read_photographs(sources)
-    assert names == ["d", "b", "c", "b~2"]  # names stay unique: a pair is found by its photograph's
-    for image, photo in zip(images, [photos[2], photos[0], photos[1], photos[0]], strict=True):
-        assert image.dtype == torch.uint8 and torch.equal(image, photo)
-    assert read_photographs(sources, limit=2)[0] == ["d", "b"]
-
-
-def test_grey_and_transparent_photographs_become_rgb(tmp_path: Path) -> None:
-    Image.new("L", (5, 4), 7).save(tmp_path / "grey.png")
-    Image.new("RGBA", (5, 4), (1, 2, 3, 255)).save(tmp_path / "rgba.png")
-    _, (grey, rgba) = read_photographs([str(tmp_path)])
-    assert grey.shape == rgba.shape == (3, 4, 5)
-    assert grey.unique().tolist() == [7] and rgba[:, 0, 0].tolist() == [1, 2, 3]
-
-
-def test_what_holds_no_photograph_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such photographs: .*absent"):
-        read_photographs([str(tmp_path / "absent")])
-    with pytest.raises(InputError, match=f"no image found in {tmp_path}"):
-        read_photographs([str(tmp_path)])
-    with pytest.raises(InputError, match="no photographs given; set data.shards"):
-        read_photographs([])
-    (tmp_path / "broken.png").write_bytes(b"\x89PNG broken")
-    with pytest.raises(InputError, match="cannot read photograph broken"):
-        read_photographs([str(tmp_path)])
 
 
 def test_same_key_same_crops(photos: list[Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Contact sheets and curves."""
+"""PSNR and curves."""
 
 from __future__ import annotations
 
@@ -17,17 +17,6 @@ def test_psnr_has_its_closed_form() -> None:
     y = torch.full((3, 4, 4), 100.0)
     assert pictures.psnr(y + 10, y) == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
     assert pictures.psnr(y + 0.4, y) == math.inf  # rounds to the same 8 bits
-
-
-def test_sheet_shows_central_squares_of_any_size(tmp_path: Path) -> None:
-    wide = torch.zeros(3, 8, 32)
-    wide[:, :, 12:20] = 200.6
-    small = torch.full((3, 4, 6), 300.0)
-    pictures.sheet(tmp_path / "sheet.png", [[wide, small], [small, wide]], side=8)
-    with Image.open(tmp_path / "sheet.png") as image:
-        assert image.size == (16, 16)
-        assert [image.getpixel(at)[0] for at in ((0, 0), (7, 7), (8, 0), (15, 7))] == [201, 201, 255, 0]
-        assert [image.getpixel(at)[0] for at in ((0, 8), (15, 15))] == [255, 201]
 
 
 def test_curves_of_records_that_differ(tmp_path: Path) -> None:

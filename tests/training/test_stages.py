@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fluxsr.errors import InputError
+from fluxsr.pairs.make import make_pairs
 from fluxsr.pairs.store import PairStore
 from fluxsr.training import distillation, stages
 from fluxsr.training.config import (
@@ -64,11 +65,17 @@ def runs(data: DataConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
         out / "teacher",
     )
     base = str(out / "teacher" / "base")
-    pairs = PairsConfig(data, base, steps=2, window=8, shard=2, check=2, device="cpu", precision="fp32")
-    stages.make_pairs(pairs, out / "pairs")
-    stages.make_pairs(PairsConfig(**{**vars(pairs), "mode": "sample", "count": 2}), out / "sampled")
+    pairs = pairs_config(data, base)
+    make_pairs(pairs, out / "pairs")
+    make_pairs(PairsConfig(**{**vars(pairs), "mode": "sample", "count": 2}), out / "sampled")
     distillation.train_distill(distill_config(data, out), out / "distill")
     return out
+
+
+def pairs_config(data: DataConfig, base: str) -> PairsConfig:
+    return PairsConfig(
+        data, base, steps=2, window=8, shard=2, check=2, device="cpu", precision="fp32", licence="terms of the teacher"
+    )
 
 
 def distill_config(data: DataConfig, out: Path, pairs: str = "pairs", perceptual: str = "") -> DistillConfig:
@@ -105,9 +112,7 @@ def test_a_lost_shard_is_made_again_the_same(data: DataConfig, runs: Path) -> No
     before, kept = load_file(path), (runs / "pairs" / "shard-00000.safetensors").stat().st_mtime_ns
     path.with_suffix(".json").unlink()
     base = str(runs / "teacher" / "base")
-    stages.make_pairs(
-        PairsConfig(data, base, steps=2, window=8, shard=2, check=2, device="cpu", precision="fp32"), runs / "pairs"
-    )
+    make_pairs(pairs_config(data, base), runs / "pairs")
     after = load_file(path)
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert (runs / "pairs" / "shard-00000.safetensors").stat().st_mtime_ns == kept
@@ -123,6 +128,11 @@ def test_the_student_loads_and_its_adapter_counts(runs: Path) -> None:
     )
     assert with_adapter.shape == (1, 3, 32, 32) and bool(torch.isfinite(with_adapter).all())
     assert not torch.equal(with_adapter, without)
+
+
+def test_the_teachers_terms_go_with_the_student(runs: Path) -> None:
+    notice = (runs / "distill" / "model" / "NOTICE").read_text(encoding="utf-8")
+    assert "under: terms of the teacher" in notice
 
 
 def test_validation_is_recorded(runs: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from fluxsr import __version__
-from fluxsr.apps import train_cli
+from fluxsr.apps import pairs_cli, train_cli
 from fluxsr.apps.about import lines, reported
 from fluxsr.apps.arguments import Debug, FormatOption, Inputs, Output, Overwrite, Suffix, planned
 from fluxsr.apps.degrade import degrade
@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a bug's trace as Python prints it can be pasted
 )
 app.add_typer(train_cli.train, name="train")
-app.add_typer(train_cli.pairs, name="pairs")
+app.add_typer(pairs_cli.pairs, name="pairs")
 
 
 class ColorFix(str, Enum):

@@ -1,4 +1,4 @@
-"""``fluxsr train STAGE`` and ``fluxsr pairs``: every stage of the recipe is a command."""
+"""``fluxsr train STAGE``: every trained stage of the recipe is a command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ OutOption = Annotated[Path, typer.Option("--out", help="Folder of checkpoints, l
 Overrides = Annotated[Optional[list[str]], typer.Argument(help="key=value, e.g. run.steps=100")]  # noqa: UP045
 
 train = typer.Typer(help="Train a stage from its recipe; run again to resume.", no_args_is_help=True)
-pairs = typer.Typer(help="Make teacher pairs; run again to resume.", no_args_is_help=True)
 
 
 def _run(stage: str, recipe: Path, out: Path, overrides: list[str] | None) -> None:
@@ -26,7 +25,6 @@ def _run(stage: str, recipe: Path, out: Path, overrides: list[str] | None) -> No
         "autoencoder": stages.train_autoencoder,
         "perceptual": stages.train_perceptual,
         "teacher": stages.train_teacher,
-        "pairs": stages.make_pairs,
         "distill": distillation.train_distill,
     }
     runs[stage](config, out)
@@ -54,15 +52,3 @@ def teacher(recipe: RecipeOption, out: OutOption, overrides: Overrides = None) -
 def distill(recipe: RecipeOption, out: OutOption, overrides: Overrides = None) -> None:
     """Stage 5: Flow Trajectory Distillation of the one-step student."""
     _run("distill", recipe, out, overrides)
-
-
-@pairs.command()
-def invert(recipe: RecipeOption, out: OutOption, overrides: Overrides = None) -> None:
-    """Stage 4: the teacher's own noise of photographs."""
-    _run("pairs", recipe, out, [*(overrides or []), "mode=invert"])
-
-
-@pairs.command()
-def sample(recipe: RecipeOption, out: OutOption, overrides: Overrides = None) -> None:
-    """Stage 4: latents that the teacher paints from noise."""
-    _run("pairs", recipe, out, [*(overrides or []), "mode=sample"])

@@ -102,8 +102,8 @@ def load(
     """
     device = best_device(device) if isinstance(device, str) else device
     dtype = best_dtype(device, dtype) if isinstance(dtype, str) else dtype
-    folder = _folder(model)
-    adapted = folder if adapter is None or isinstance(adapter, bool) else _folder(adapter)
+    folder = folder_of(model)
+    adapted = folder if adapter is None or isinstance(adapter, bool) else folder_of(adapter)
     if isinstance(adapted, str):
         adapted = _download(adapted)
     config, prompt = load_config(adapted), load_prompt(adapted)
@@ -126,11 +126,25 @@ def load(
 
 def load_base(folder: str | Path, device: torch.device, dtype: torch.dtype) -> Backbone:
     """Transformer, autoencoder and prompt without an adapter, unfolded: what training starts from."""
-    path = _folder(folder)
+    path = folder_of(folder)
     prompt = load_prompt(path)
     transformer = load_part(path, "transformer", dtype).to(device)
     vae = load_part(path, "vae", dtype).to(device, memory_format=torch.channels_last)
     return Backbone(transformer, vae.requires_grad_(False), prompt, name=str(folder))
+
+
+def load_transformer(model: str | Path, device: torch.device, dtype: torch.dtype) -> Any:
+    """The transformer alone, frozen and unfolded: a teacher whose prompts come from elsewhere."""
+    transformer = load_part(folder_of(model), "transformer", dtype).to(device).eval().requires_grad_(False)
+    if device.type == "cpu" and dtype == torch.bfloat16:
+        transformer.set_attn_processor(ChunkedFluxAttnProcessor())
+    return transformer
+
+
+def load_autoencoder(model: str | Path, device: torch.device) -> Any:
+    """The autoencoder alone, frozen, in float32."""
+    vae = load_part(folder_of(model), "vae", torch.float32).to(device, memory_format=torch.channels_last)
+    return vae.eval().requires_grad_(False)
 
 
 def save_base(backbone: Backbone, folder: str | Path) -> None:
@@ -163,7 +177,7 @@ def load_part(model: Path | str, part: str, dtype: torch.dtype) -> Any:
     except ModelError:
         raise
     except Exception as error:  # diffusers, hub and safetensors raise many kinds; all end in one line
-        raise ModelError(_explain(model, part, error)) from error
+        raise ModelError(explain(model, part, error)) from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise ModelError(f"{model}/{part} lacks {len(missing)} weights, the first is '{missing[0]}'; download it again")
@@ -183,7 +197,8 @@ def _part_config(model: Path | str, part: str) -> dict[str, Any]:
     return _CLASSES[part][next(iter(_CLASSES[part]))].load_config(model, subfolder=part)
 
 
-def _explain(model: Path | str, part: str, error: Exception) -> str:
+def explain(model: Path | str, part: str, error: Exception) -> str:
+    """What went wrong while loading, in one line."""
     cause: BaseException | None = error
     while cause is not None:  # diffusers wraps the hub's errors and then calls a gated model unknown
         if isinstance(cause, GatedRepoError):
@@ -198,7 +213,7 @@ def _explain(model: Path | str, part: str, error: Exception) -> str:
     return f"cannot load {part} of {model}: {lines[0]}"
 
 
-def _folder(model: str | Path) -> Path | str:
+def folder_of(model: str | Path) -> Path | str:
     """A local folder as a Path, the bundled model's, or a Hub id as it is."""
     if model == BUNDLED:
         path = Path(str(resources.files("fluxsr") / "pretrained"))
@@ -218,7 +233,7 @@ def _download(repository: str) -> Path:
     try:
         return Path(snapshot_download(repository, allow_patterns=_ADAPTER_FILES))
     except Exception as error:
-        raise ModelError(_explain(repository, "adapter", error)) from error
+        raise ModelError(explain(repository, "adapter", error)) from error
 
 
 def _check_fit(transformer: Any, prompt: FixedPrompt, config: AdapterConfig, folder: Path) -> None:

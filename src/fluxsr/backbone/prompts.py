@@ -22,8 +22,8 @@ class FixedPrompt:
     """Text condition of every image: no text encoder is needed once it is computed.
 
     Attributes:
-        prompt_embeds: (1,L,D), T5 states for FLUX (D = 4096).
-        pooled_prompt_embeds: (1,P), CLIP's pooled state for FLUX (P = 768).
+        prompt_embeds: (1,L,D), T5 states for FLUX (D = 4096); (B,L,D) where every image of a batch has its own.
+        pooled_prompt_embeds: (1,P), CLIP's pooled state for FLUX (P = 768); or (B,P).
     """
 
     prompt_embeds: Tensor

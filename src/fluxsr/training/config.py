@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fluxsr.imaging.photographs import DataConfig
+from fluxsr.pairs.config import PairsConfig
+
 
 @dataclass
 class RunConfig:
@@ -28,15 +31,6 @@ class RunConfig:
     save_every: int = 500  # steps between checkpoints (and validations)
     keep: int = 2  # checkpoints kept
     log_every: int = 20  # steps between lines of metrics.jsonl
-
-
-@dataclass
-class DataConfig:
-    """Where the photographs are."""
-
-    shards: list[str] = field(default_factory=list)  # tar shards, folders or image files; globs allowed
-    validation: list[str] = field(default_factory=list)
-    limit: int = 0  # use only the first so many photographs; 0 uses all
 
 
 @dataclass
@@ -81,24 +75,6 @@ class TeacherConfig:
     text_tokens: int = 8
     text_dim: int = 64
     time_law: Literal["uniform", "logit_normal"] = "logit_normal"  # law of t; logit_normal is SD3's
-
-
-@dataclass
-class PairsConfig:
-    """Stage 4: teacher pairs, by inverting photographs or by sampling from noise."""
-
-    data: DataConfig = field(default_factory=DataConfig)
-    base: str = ""  # folder that stage 3 exported
-    mode: Literal["invert", "sample"] = "invert"
-    count: int = 0  # pairs to make; 0 inverts every photograph (sampling needs a number)
-    steps: int = 8  # steps of the solver; with the midpoint rule 8 bring a photograph back to within 0.21 of its size
-    solver: Literal["euler", "midpoint"] = "midpoint"
-    window: int = 32  # side in latent pixels of what the teacher sees at a time
-    shard: int = 64  # pairs per shard: what a kill can lose
-    check: int = 16  # pairs whose round trip is reported
-    seed: int = 0
-    device: str = "auto"
-    precision: Literal["bf16", "fp32"] = "bf16"
 
 
 @dataclass

@@ -1,86 +1,22 @@
-"""Photographs to train on: decoded once, kept as bytes in memory, cropped by keyed randomness."""
+"""Crops to train on, by keyed randomness: photographs, or teacher pairs with their LR partners."""
 
 from __future__ import annotations
 
-import glob
-import io
-import tarfile
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Generic, TypeVar
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from fluxsr.errors import InputError
+from fluxsr.imaging.photographs import read_photographs
 from fluxsr.imaging.resize import bicubic
+from fluxsr.keyed import keyed_generator
 
 T = TypeVar("T")
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-
-
-def keyed_generator(*key: int) -> torch.Generator:
-    """A CPU generator whose stream depends on the integers of the key alone (seed, step, ...)."""
-    state = np.random.SeedSequence([k & 0xFFFFFFFF for k in key]).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
-
-
-def read_photographs(sources: Sequence[str], limit: int = 0) -> tuple[list[str], list[Tensor]]:
-    """Names and images (3,H,W) uint8 of all photographs in tar shards, folders and files.
-
-    A name is the file's without its suffix; where it comes again it is numbered, so that names are unique.
-
-    Raises:
-        InputError: a source that does not exist or holds no image.
-    """
-    names: list[str] = []
-    images: list[Tensor] = []
-    seen: Counter[str] = Counter()
-    for source in sources:
-        paths, before = sorted(glob.glob(source)), len(images)
-        if not paths:
-            raise InputError(f"no such photographs: {source}; set data.shards to tar shards or folders")
-        for path in paths:
-            for name, data in _members(Path(path)):
-                seen[name] += 1  # folders may repeat a name; a pair is found by its photograph's
-                names.append(name if seen[name] == 1 else f"{name}~{seen[name]}")
-                images.append(_decode(data, f"{name} of {path}"))
-                if limit and len(images) == limit:
-                    return names, images
-        if len(images) == before:
-            raise InputError(
-                f"no image found in {source}; known are {', '.join(sorted(IMAGE_SUFFIXES))}, in .tar or bare"
-            )
-    if not images:
-        raise InputError("no photographs given; set data.shards (and data.validation) to tar shards or folders")
-    return names, images
-
-
-def _decode(data: io.BytesIO, what: str) -> Tensor:
-    try:
-        picture = np.asarray(Image.open(data).convert("RGB"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read photograph {what}: {error}; take it out of data.shards") from error
-    return torch.from_numpy(picture.transpose(2, 0, 1).copy())
-
-
-def _members(path: Path) -> Iterator[tuple[str, io.BytesIO]]:
-    if path.suffix == ".tar":
-        with tarfile.open(path) as tar:
-            for member in tar:
-                data = tar.extractfile(member) if Path(member.name).suffix.lower() in IMAGE_SUFFIXES else None
-                if data is not None:
-                    yield Path(member.name).stem, io.BytesIO(data.read())
-    else:
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for file in files:
-            if file.suffix.lower() in IMAGE_SUFFIXES:
-                yield file.stem, io.BytesIO(file.read_bytes())
+__all__ = ["Ahead", "PairCrops", "PhotoCrops", "keyed_generator", "read_photographs"]
 
 
 class PhotoCrops:

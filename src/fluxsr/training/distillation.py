@@ -13,6 +13,7 @@ from torch import Tensor
 from fluxsr import flow
 from fluxsr.backbone import latents
 from fluxsr.backbone.adapter import AdapterConfig, add_lora, save_lora
+from fluxsr.backbone.licence import licence_of, write_notice
 from fluxsr.backbone.loading import Backbone, best_device, load_base, save_base
 from fluxsr.backbone.velocity import velocity
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
@@ -66,6 +67,9 @@ def train_distill(config: DistillConfig, out: Path) -> None:
 
     loop.run(stage, config.run, out, validate)
     export(base, Path(out, "model"))
+    # The teacher's terms go with what was made from it.
+    teacher = PairStore(config.pairs).manifest().get("licence") if config.pairs else None
+    write_notice(Path(out, "model"), licence_of(config.base, base.transformer.config), teacher)
 
 
 def export(base: Backbone, folder: Path) -> None:
@@ -99,7 +103,7 @@ def _crops(config: DistillConfig, base: Backbone, settings: DegradationSettings)
     by_name = dict(zip(*read_photographs(config.data.shards, config.data.limit), strict=True))
     photos, pairs = [], []
     for pair in _pairs(config, base, by_name):
-        photo = by_name.get(pair.name)
+        photo = pair.cut(by_name)
         if photo is None:  # sampled by the teacher: the image is what its latent decodes to
             with torch.no_grad():
                 z_0 = pair.z_0[None].float().to(next(base.vae.parameters()).device)
@@ -122,7 +126,7 @@ def _pairs(config: DistillConfig, base: Backbone, photos: dict[str, Tensor]) -> 
     store = PairStore(config.pairs)
     sampled = store.manifest()["mode"] == "sample"
     for pair in store:
-        if sampled or pair.name in photos:
+        if sampled or pair.cut(photos) is not None:
             yield pair
         elif not config.data.limit:
             raise InputError(f"pair '{pair.name}' has no photograph in data.shards; pairs and shards must match")

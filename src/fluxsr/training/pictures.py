@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
+
+from fluxsr.imaging.sheet import sheet
+
+__all__ = ["curves", "psnr", "sheet"]
 
 
 def psnr(x: Tensor, y: Tensor) -> float:
     """PSNR in dB over RGB of two images (3,H,W) in 0..255, the first rounded to 8 bits."""
     return float(10 * torch.log10(255**2 / (x.float().clamp(0, 255).round() - y.float()).square().mean()))
-
-
-def sheet(path: Path, rows: Sequence[Sequence[Tensor]], side: int = 256) -> None:
-    """Save rows of images (3,H,W) in 0..255, each shown by its central square; smaller ones stand on black."""
-    lines = []
-    for row in rows:
-        cells = []
-        for image in row:
-            top, left = (max(0, (n - side) // 2) for n in image.shape[1:])
-            cell = image[:, top : top + side, left : left + side].float().clamp(0, 255).round()
-            cells.append(F.pad(cell, (0, side - cell.shape[2], 0, side - cell.shape[1])))
-        lines.append(torch.cat(cells, dim=2))
-    picture = torch.cat(lines, dim=1).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    Image.fromarray(picture).save(path)
 
 
 def curves(folder: Path) -> dict[str, float]:

@@ -11,15 +11,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fluxsr.backbone import latents
-from fluxsr.backbone.loading import Backbone, best_device, load_base, load_part, save_base
+from fluxsr.backbone.loading import Backbone, best_device, load_part, save_base
 from fluxsr.backbone.tiny import build_autoencoder
-from fluxsr.errors import InputError
+from fluxsr.imaging.photographs import whole_tokens
 from fluxsr.losses.features import FeatureNetwork
-from fluxsr.pairs.invert import integrate_windows, round_trip
-from fluxsr.pairs.store import PairStore
 from fluxsr.training import loop, pictures
-from fluxsr.training.config import AutoencoderConfig, PairsConfig, PerceptualConfig, TeacherConfig
-from fluxsr.training.dataset import PhotoCrops, keyed_generator, read_photographs
+from fluxsr.training.config import AutoencoderConfig, PerceptualConfig, TeacherConfig
+from fluxsr.training.dataset import PhotoCrops, read_photographs
 from fluxsr.training.steps.autoencoder import AutoencoderStage, fit_scale
 from fluxsr.training.steps.perceptual import TARGETS, PerceptualStage
 from fluxsr.training.steps.teacher import TeacherStage
@@ -87,97 +85,6 @@ def encode_photos(vae: Any, photos: list[Tensor]) -> list[Tensor]:
             image = whole_tokens(photo)[None].to(device).float() / 255
             found.append(latents.encode(vae, image.contiguous(memory_format=torch.channels_last))[0].half())
     return found
-
-
-def make_pairs(config: PairsConfig, out: Path) -> None:
-    """Stage 4: write shards of pairs, a manifest with the round-trip error, and a contact sheet. Resumable.
-
-    Raises:
-        InputError: ``out`` holds pairs of other settings, or photographs that the window does not divide.
-    """
-    device = best_device(config.device)
-    base = load_base(config.base, device=device, dtype=torch.float32)
-    store = PairStore(out)
-    names, photos = read_photographs(config.data.shards, config.count or config.data.limit)
-    z = encode_photos(base.vae, photos)
-    _check_sizes(z, config.window)
-    count = config.count or len(z)
-    if config.mode == "sample" and not config.count:
-        raise InputError("count is 0; sampling needs the number of pairs to make")
-    if config.mode == "invert" and count > len(z):
-        raise InputError(f"count is {count}, but there are {len(z)} photographs to invert")
-    settings = {key: getattr(config, key) for key in ("mode", "steps", "solver", "window", "shard", "seed", "base")}
-    _claim(store, settings | {"count": count})
-    rising = [k / config.steps for k in range(config.steps + 1)]
-    times = rising if config.mode == "invert" else rising[::-1]
-
-    def carried(start: Tensor) -> Tensor:
-        parts = [
-            integrate_windows(base.transformer, base.prompt, part.to(device), times, config.window, config.solver)
-            for part in start.split(4)
-        ]
-        return torch.cat(parts).cpu()
-
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"), loop.progress() as bar:
-        task = bar.add_task("pairs", total=count)
-        for shard, first in enumerate(range(0, count, config.shard)):
-            chosen = range(first, min(first + config.shard, count))
-            if store.has_shard(shard):
-                pass
-            elif config.mode == "invert":
-                z_0 = torch.stack([z[k].float() for k in chosen])
-                store.write_shard(shard, [names[k] for k in chosen], z_0, carried(z_0))
-            else:
-                draws = [torch.randn(z[0].shape, generator=keyed_generator(config.seed, k)) for k in chosen]
-                eps = torch.stack(draws)
-                store.write_shard(shard, [f"seed-{k}" for k in chosen], carried(eps), eps)
-            bar.update(task, completed=chosen[-1] + 1)
-        sample = torch.stack([part.float() for part in z[: config.check]]).to(device)
-        generator = keyed_generator(config.seed, 3, 1)
-        own, fresh = round_trip(
-            base.transformer, base.prompt, sample, rising, config.window, generator, solver=config.solver
-        )
-        errors = {"round_trip_rmse": round(own, 4), "fresh_noise_rmse": round(fresh, 4)}
-        store.write_manifest(settings | {"count": count} | errors)
-        _contact_sheet(base, store, out)
-    print(f"round trip: rmse {own:.4f} from the teacher's eps, {fresh:.4f} from fresh noise (latents have rms 1)")
-
-
-def _check_sizes(z: list[Tensor], window: int) -> None:
-    shapes = {tuple(latent.shape[1:]) for latent in z}
-    if len(shapes) > 1 or any(side % window for side in next(iter(shapes))):
-        found = ", ".join(f"{8 * h}x{8 * w}" for h, w in sorted(shapes)[:4])
-        raise InputError(
-            f"photographs of {found} pixels; pairs need one size that is a multiple of {8 * window} (window {window})"
-        )
-
-
-def _claim(store: PairStore, settings: dict[str, Any]) -> None:
-    """Write the settings into the manifest before the first shard; shards of other settings are never mixed in."""
-    if (store.folder / "manifest.json").is_file():
-        found = store.manifest()
-        other = [key for key in settings if found.get(key) != settings[key]]
-        if other:
-            changes = ", ".join(f"{key} {found.get(key)} there, {settings[key]} here" for key in other)
-            raise InputError(f"{store.folder} holds pairs of other settings ({changes}); give another --out")
-    else:
-        store.folder.mkdir(parents=True, exist_ok=True)
-        store.write_manifest(settings)
-
-
-def whole_tokens(photo: Tensor) -> Tensor:
-    """A photograph (3,H,W) cut to sides that are multiples of 16, as autoencoder and packing need."""
-    height, width = (side // 16 * 16 for side in photo.shape[1:])
-    return photo[:, :height, :width]
-
-
-@torch.no_grad()
-def _contact_sheet(base: Backbone, store: PairStore, out: Path) -> None:
-    pairs = [pair for pair, _ in zip(store, range(6), strict=False)]
-    device = next(base.vae.parameters()).device
-    clean = [latents.decode(base.vae, pair.z_0[None].float().to(device))[0].cpu() * 255 for pair in pairs]
-    noise = [(pair.eps[:3].float() * 40 + 128).repeat_interleave(8, 1).repeat_interleave(8, 2) for pair in pairs]
-    pictures.sheet(out / "contact_sheet.png", [clean, noise])
 
 
 @torch.no_grad()

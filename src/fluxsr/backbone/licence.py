@@ -1,0 +1,106 @@
+"""The licence of a model, and the notice that travels with whatever is made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fluxsr.backbone.loading import folder_of
+
+NOTICE_FILE = "NOTICE"
+
+
+@dataclass(frozen=True)
+class Licence:
+    """Terms of a model.
+
+    Attributes:
+        model: whose terms these are.
+        name: of the licence; empty where the model states none.
+        url: its text.
+        terms: what matters most, in a line.
+        attribution: the line that the licence wants in a notice.
+    """
+
+    model: str
+    name: str = ""
+    url: str = ""
+    terms: str = ""
+    attribution: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+# The sizes of FLUX.1-dev's transformer; whatever shares them and embeds a guidance was made from its weights.
+_FLUX_DEV = {
+    "num_layers": 19,
+    "num_single_layers": 38,
+    "num_attention_heads": 24,
+    "attention_head_dim": 128,
+    "guidance_embeds": True,
+}
+
+
+def licence_of(model: str | Path, config: Mapping[str, Any], given: str = "") -> Licence:
+    """The licence of a model.
+
+    Args:
+        model: folder, Hub id or "bundled"; a folder's model card (README.md) is asked for ``license``.
+        config: of its transformer. FLUX.1-dev is known by its sizes, wherever it lies and whatever it is called.
+        given: stated by the user, such as terms agreed with the owner; wins over what is found.
+    """
+    name = str(model)
+    if given:
+        return Licence(name, given)
+    if all(config.get(key) == value for key, value in _FLUX_DEV.items()):
+        return Licence(
+            name,
+            "FLUX.1 [dev] Non-Commercial License",
+            "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md",
+            "Non-commercial use only. Pass on a copy of the licence and this notice. Outputs must not be used to train "
+            "a model that competes with FLUX.1 [dev].",
+            "The FLUX.1 [dev] Model is licensed by Black Forest Labs. Inc. under the FLUX.1 [dev] Non-Commercial "
+            "License. Copyright Black Forest Labs. Inc. IN NO EVENT SHALL BLACK FOREST LABS, INC. BE LIABLE FOR ANY "
+            "CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT "
+            "OF OR IN CONNECTION WITH USE OF THIS MODEL.",
+        )
+    folder = folder_of(model)
+    card = _card(folder / "README.md") if isinstance(folder, Path) else {}
+    return Licence(
+        name, str(card.get("license_name") or card.get("license") or ""), str(card.get("license_link") or "")
+    )
+
+
+def write_notice(folder: str | Path, *licences: Licence | Mapping[str, str] | None) -> None:
+    """Write ``NOTICE`` beside an adapter: what it was made from, under which terms. Nothing where none is stated.
+
+    Args:
+        folder: of the adapter.
+        licences: of its base and of the teacher of its pairs (a manifest's ``licence``); repetitions are dropped.
+    """
+    found = [entry if isinstance(entry, Licence) else Licence(**entry) for entry in licences if entry]
+    stated = list({entry.name: entry for entry in found if entry.name}.values())
+    if not stated:
+        return
+    parts = ["The weights in this folder were trained with fluxsr. They are a modified work, made from:"]
+    for entry in stated:
+        lines = [f"{entry.model}, under: {entry.name}", entry.url, entry.terms, entry.attribution]
+        parts.append("\n".join(line for line in lines if line))
+    parts.append("Whoever passes these weights on passes these terms on with them.")
+    Path(folder, NOTICE_FILE).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _card(path: Path) -> dict[str, Any]:
+    """The YAML head of a model card; empty without one."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    head = text.split("---\n")[1] if text.startswith("---\n") and text.count("---\n") > 1 else ""
+    try:
+        card = yaml.safe_load(head)
+    except yaml.YAMLError:  # a card that is no YAML states nothing
+        return {}
+    return card if isinstance(card, dict) else {}

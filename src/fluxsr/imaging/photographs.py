@@ -1,0 +1,138 @@
+"""Folders and tar shards of photographs: listed with their sizes, read one by one or all at once."""
+
+from __future__ import annotations
+
+import glob
+import io
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fluxsr.errors import InputError
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+
+
+@dataclass
+class DataConfig:
+    """Where the photographs are."""
+
+    shards: list[str] = field(default_factory=list)  # tar shards, folders or image files; globs allowed
+    validation: list[str] = field(default_factory=list)
+    limit: int = 0  # use only the first so many photographs; 0 uses all
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A file, or a member of a tar, that has not been read yet.
+
+    Attributes:
+        name: the file's name without its suffix, numbered where it comes again, so that names are unique.
+        path: image file or tar.
+        offset, length: the member's bytes in the tar; length 0 means the whole file.
+    """
+
+    name: str
+    path: Path
+    offset: int = 0
+    length: int = 0
+
+    def size(self) -> tuple[int, int]:
+        """Height and width, from the header alone."""
+        with self._open() as image:
+            return image.height, image.width
+
+    def read(self) -> Tensor:
+        """The picture, (3,H,W) uint8.
+
+        Raises:
+            InputError: it cannot be decoded.
+        """
+        with self._open() as image:
+            try:
+                picture = np.asarray(image.convert("RGB"))
+            except (OSError, ValueError, Image.DecompressionBombError) as error:
+                raise self._unreadable(error) from error
+        return torch.from_numpy(picture.transpose(2, 0, 1).copy())
+
+    def _open(self) -> Image.Image:
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            data = file.read(self.length or -1)
+        try:
+            return Image.open(io.BytesIO(data))
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> InputError:
+        what = f"{self.name} of {self.path}"
+        return InputError(f"cannot read photograph {what}: {error}; take it out of data.shards")
+
+
+def list_photographs(sources: Sequence[str], limit: int = 0) -> list[Photograph]:
+    """All photographs in tar shards, folders and files, in order; none is decoded.
+
+    Raises:
+        InputError: a source that does not exist or holds no image.
+    """
+    found: list[Photograph] = []
+    seen: Counter[str] = Counter()
+    for source in sources:
+        paths, before = sorted(glob.glob(source)), len(found)
+        if not paths:
+            raise InputError(f"no such photographs: {source}; set data.shards to tar shards or folders")
+        for path in paths:
+            for name, file, offset, length in _members(Path(path)):
+                seen[name] += 1  # folders may repeat a name; a pair is found by its photograph's
+                name = name if seen[name] == 1 else f"{name}~{seen[name]}"
+                found.append(Photograph(name, file, offset, length))
+                if limit and len(found) == limit:
+                    return found
+        if len(found) == before:
+            raise InputError(
+                f"no image found in {source}; known are {', '.join(sorted(IMAGE_SUFFIXES))}, in .tar or bare"
+            )
+    if not found:
+        raise InputError("no photographs given; set data.shards (and data.validation) to tar shards or folders")
+    return found
+
+
+def read_photographs(sources: Sequence[str], limit: int = 0) -> tuple[list[str], list[Tensor]]:
+    """Names and images (3,H,W) uint8 of all photographs in tar shards, folders and files.
+
+    A name is the file's without its suffix; where it comes again it is numbered, so that names are unique.
+
+    Raises:
+        InputError: a source that does not exist or holds no image, or a file that cannot be decoded.
+    """
+    photographs = list_photographs(sources, limit)
+    return [photo.name for photo in photographs], [photo.read() for photo in photographs]
+
+
+def _members(path: Path) -> Iterator[tuple[str, Path, int, int]]:
+    if path.suffix == ".tar":
+        try:
+            with tarfile.open(path, "r:") as tar:  # plain tars only: members are read by their place in the file
+                for member in tar:
+                    if member.isfile() and Path(member.name).suffix.lower() in IMAGE_SUFFIXES:
+                        yield Path(member.name).stem, path, member.offset_data, member.size
+        except tarfile.TarError as error:
+            raise InputError(f"cannot read {path}: {error}; data.shards takes plain .tar files") from error
+    else:
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
+                yield file.stem, file, 0, 0
+
+
+def whole_tokens(photo: Tensor) -> Tensor:
+    """A photograph (3,H,W) cut to sides that are multiples of 16, as autoencoder and packing need."""
+    height, width = (side // 16 * 16 for side in photo.shape[1:])
+    return photo[:, :height, :width]

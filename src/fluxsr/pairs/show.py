@@ -1,0 +1,41 @@
+"""A contact sheet of a store: clean latents decoded, over the noise that leads to them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fluxsr.backbone import latents
+from fluxsr.errors import OutputError
+from fluxsr.imaging.sheet import sheet
+from fluxsr.pairs.store import PairStore
+
+
+@torch.no_grad()
+def contact_sheet(store: PairStore, vae: Any, path: Path, count: int = 6) -> None:
+    """Save ``count`` pairs, spread over the store, as a picture: each decoded z_0 stands over its eps.
+
+    Raises:
+        InputError: a store without pairs.
+        OutputError: a path that cannot be written.
+    """
+    device = next(vae.parameters()).device
+    pairs = store.spread(count)
+    clean = [latents.decode(vae, pair.z_0[None].float().to(device))[0].cpu() * 255 for pair in pairs]
+    noise = [_grey(pair.eps) for pair in pairs]
+    side = min(512, max(max(image.shape[1:]) for image in clean))
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.png")
+    try:
+        sheet(partial, [clean, noise], side)
+        os.replace(partial, path)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write {path}: {error}") from error
+
+
+def _grey(eps: Tensor) -> Tensor:
+    """The first three channels of noise as an image of 8 pixels per value, in 0..255."""
+    return (eps[:3].float() * 40 + 128).repeat_interleave(8, 1).repeat_interleave(8, 2)

@@ -1,0 +1,117 @@
+"""The teacher at work: a frozen flow model, its text conditions, and its solver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from fluxsr import flow
+from fluxsr.backbone.loading import folder_of, load_transformer
+from fluxsr.backbone.prompts import FixedPrompt, load_prompt
+from fluxsr.backbone.text import encode_prompts
+from fluxsr.backbone.velocity import velocity
+from fluxsr.errors import FluxSRError, InputError, ModelError
+from fluxsr.pairs.config import PairsConfig
+
+
+@torch.no_grad()
+def integrate_windows(
+    transformer: Any,
+    prompt: FixedPrompt,
+    z: Tensor,
+    times: Sequence[float],
+    window: int,
+    solver: flow.Solver = "euler",
+    guidance: float | None = None,
+) -> Tensor:
+    """Carry latents (B,C,h,w) along the teacher's flow through the given times, window by window, in float32.
+
+    Rising times invert, falling ones sample. ``window`` is a side in latent pixels that divides h and w.
+    """
+    height, width = z.shape[-2:]
+    if height % window or width % window:
+        raise ValueError(f"window {window} does not divide the latent of {height}x{width}; choose a divisor")
+    windows = rearrange(z, "b c (i h) (j w) -> (b i j) c h w", h=window, w=window)
+    if len(prompt.prompt_embeds) > 1:  # every window of a latent has the latent's own prompt
+        each = len(windows) // len(z)
+        embeds, pooled = prompt.prompt_embeds, prompt.pooled_prompt_embeds
+        prompt = FixedPrompt(embeds.repeat_interleave(each, 0), pooled.repeat_interleave(each, 0))
+    done = flow.integrate(lambda z_t, t: velocity(transformer, z_t, t, prompt, guidance), windows, times, solver)
+    return rearrange(done, "(b i j) c h w -> b c (i h) (j w)", i=height // window, j=width // window)
+
+
+def falling_times(config: PairsConfig) -> list[float]:
+    """Times of the solver from 1 down to 0, with FLUX's shift for the window if the options want it."""
+    tokens = (config.window // 2) ** 2
+    mu = flow.shift_for_tokens(tokens) if config.shift == "dynamic" else None
+    return flow.shifted_sigmas(config.steps, mu).tolist()
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen transformer and the conditions of the texts it will be asked for."""
+
+    transformer: Any
+    condition: Callable[[Sequence[str]], FixedPrompt]
+    config: PairsConfig
+    device: torch.device
+
+    @property
+    def channels(self) -> int:
+        """Of the latent."""
+        return int(self.transformer.config.in_channels) // 4
+
+    def sample(self, eps: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Noise (B,C,h,w) to clean latents, on the CPU."""
+        return self._carry(eps, prompts, falling_times(self.config))
+
+    def invert(self, z_0: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Clean latents (B,C,h,w) to their noise, on the CPU: the same times the other way."""
+        return self._carry(z_0, prompts, falling_times(self.config)[::-1])
+
+    def _carry(self, z: Tensor, prompts: Sequence[str], times: Sequence[float]) -> Tensor:
+        config, done = self.config, []
+        for first in range(0, len(z), config.batch):
+            part = z[first : first + config.batch].to(self.device, torch.float32)
+            prompt = self.condition(prompts[first : first + config.batch]).to(self.device, self.transformer.dtype)
+            done.append(
+                integrate_windows(
+                    self.transformer, prompt, part, times, config.window, config.solver, config.guidance
+                ).cpu()
+            )
+        found = torch.cat(done)
+        if not bool(torch.isfinite(found).all()):
+            raise FluxSRError(f"the teacher {config.base} gives values that are not finite; try precision=fp32")
+        return found
+
+
+def load_teacher(config: PairsConfig, prompts: Sequence[str], device: torch.device, spool: Path | None) -> Teacher:
+    """Encode the distinct texts, free the encoders, then load the transformer: the two never share the memory.
+
+    Raises:
+        ModelError, InputError: anything missing or unfit, in one line.
+    """
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    condition: Callable[[Sequence[str]], FixedPrompt]
+    if config.prompts:
+        texts = list(dict.fromkeys(prompts))
+        condition = encode_prompts(config.base, texts, device, dtype, config.text_tokens, spool=spool)
+    else:
+        try:
+            fixed = load_prompt(folder_of(config.base))
+        except ModelError as error:
+            raise ModelError(f"{error}; or set prompts to a file or to 'composer'") from error
+
+        def condition(_texts: Sequence[str]) -> FixedPrompt:
+            return fixed
+
+    transformer = load_transformer(config.base, device, dtype)
+    if transformer.config.guidance_embeds and config.guidance is None:
+        raise InputError(f"{config.base} embeds a guidance scale; set guidance (FLUX.1-dev: 3.5)")
+    return Teacher(transformer, condition, config, device)
