@@ -139,3 +139,13 @@ def test_tuples_of_a_fixed_length_are_counted() -> None:
     assert recipe.load(Ends, None, ["ends=[2, 3]", "many=[1]"]) == Ends((2.0, 3.0), (1.0,))
     with pytest.raises(InputError, match="ends is .*; expected 2 values"):
         recipe.load(Ends, None, ["ends=[2]"])
+
+
+def test_a_recipe_extends_another(tmp_path: Path) -> None:
+    (tmp_path / "first.yaml").write_text("stage: any\nsteps: 3\noptim: {lr: 0.5, kind: muon}\n", encoding="utf-8")
+    (tmp_path / "second.yaml").write_text("extends: first.yaml\noptim: {lr: 0.25}\n", encoding="utf-8")
+    path = write(tmp_path, "extends: second.yaml\nsteps: 4\n")
+    assert recipe.load(Schema, path, ["name=b"]) == Schema(steps=4, name="b", optim=Optim(0.25, "muon"))
+    assert recipe.stage_of(path) == "any"
+    with pytest.raises(InputError, match="cannot read recipe .*none.yaml"):
+        recipe.load(Schema, write(tmp_path, "extends: none.yaml\n"))

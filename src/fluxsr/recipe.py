@@ -72,7 +72,7 @@ def build(schema: type[T], values: Mapping[str, Any], where: str = "") -> T:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The keys and values of a YAML file, unchecked.
+    """The keys and values of a YAML file, unchecked; ``extends: other.yaml``, beside it, gives those it leaves out.
 
     Raises:
         InputError: unreadable file, or one that is no mapping.
@@ -83,7 +83,8 @@ def read(path: str | Path) -> dict[str, Any]:
         raise InputError(f"cannot read recipe {path}: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
         raise InputError(f"recipe {path} is a {type(values).__name__}; it must map keys to values")
-    return values
+    extended = values.pop("extends", None)
+    return values if extended is None else _merged(read(Path(path).parent / str(extended)), values)
 
 
 def _merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

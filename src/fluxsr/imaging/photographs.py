@@ -27,6 +27,7 @@ class DataConfig:
     shards: list[str] = field(default_factory=list)  # tar shards, folders or image files; globs allowed
     validation: list[str] = field(default_factory=list)
     limit: int = 0  # use only the first so many photographs; 0 uses all
+    validation_limit: int = 0  # the same for validation
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class DistillConfig:
     rank: int = 64  # the paper's rank; 0 trains the whole transformer but its modulation
     alpha: float = 64.0  # open in the paper; equal to the rank means scale 1
     ftd_weight: float = 1.0
-    ftd_times: Literal["uniform", "uniform+start"] = "uniform"  # law of t; "+start" adds t_l itself, half and half
+    ftd_times: Literal["uniform", "uniform+start", "start"] = "uniform"  # law of t; start is t_l itself
     ftd_samples: int = 0  # samples of a batch whose noise path is walked; 0 walks all (the paper)
     pixel_crop: int = 0  # side in pixels of the random crop that is decoded for the losses on pixels; 0 decodes all
     mse_weight: float = 1.0  # pixels in [-1, 1]

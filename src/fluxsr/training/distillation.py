@@ -25,9 +25,9 @@ from fluxsr.pairs.store import PairStore, TeacherPair
 from fluxsr.training import loop, pictures
 from fluxsr.training.config import DistillConfig
 from fluxsr.training.dataset import Ahead, PairCrops, keyed_generator, read_photographs
-from fluxsr.training.stages import encode_photos, load_feature_network, whole_tokens
+from fluxsr.training.stages import encode_photos, load_feature_network
 from fluxsr.training.steps.distill import Batch, DistillStage
-from fluxsr.training.validation import spectral_scores
+from fluxsr.training.validation import spectral_scores, validation_photographs
 
 TILE_OVERLAP = 64  # pixels, as the pipeline's default
 
@@ -55,7 +55,10 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     batches = Ahead(_encoded(_crops(config, base, settings), base, device))
     distance = _distance(config.perceptual, device) if config.tv_lpips_weight else None
     stage = DistillStage(config, base, batches, distance, device)
-    photos = [whole_tokens(photo)[None] / 255 for photo in read_photographs(config.data.validation)[1]]
+    photos = [
+        whole_tokens(photo)[None] / 255
+        for photo in read_photographs(config.data.validation, config.data.validation_limit)[1]
+    ]
     spoilt = [_enlarged(photo, settings, config.run.seed, index) for index, photo in enumerate(photos)]
 
     def validate(step: int, _path: Path) -> dict[str, float]:

@@ -21,14 +21,16 @@ from fluxsr.training.dataset import PhotoCrops, read_photographs
 from fluxsr.training.steps.autoencoder import AutoencoderStage, fit_scale
 from fluxsr.training.steps.perceptual import TARGETS, PerceptualStage
 from fluxsr.training.steps.teacher import TeacherStage
-from fluxsr.training.validation import spectral_scores
+from fluxsr.training.validation import spectral_scores, validation_photographs
 
 
 def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
     """Train stage 1 and write ``out/vae`` in diffusers layout."""
     device = best_device(config.run.device)
     _, photos = read_photographs(config.data.shards, config.data.limit)
-    validation = [whole_tokens(photo) for photo in read_photographs(config.data.validation)[1]]
+    validation = [
+        whole_tokens(photo) for photo in read_photographs(config.data.validation, config.data.validation_limit)[1]
+    ]
     if config.start:
         vae = load_part(Path(config.start), "vae", torch.float32).to(memory_format=torch.channels_last)
     else:

@@ -7,6 +7,12 @@ from torch import Tensor
 
 from fluxsr.evaluation.diagnostics import band_db, grid_db, grid_excess, peak16
 from fluxsr.evaluation.metrics import psnr_y, ssim_y
+from fluxsr.imaging.photographs import DataConfig, read_photographs, whole_tokens
+
+
+def validation_photographs(data: DataConfig) -> list[Tensor]:
+    """The photographs (3,H,W) uint8 that a stage is scored on, cut to whole tokens."""
+    return [whole_tokens(photo) for photo in read_photographs(data.validation, data.validation_limit)[1]]
 
 
 def spectral_scores(made: list[Tensor], photos: list[Tensor]) -> dict[str, float]:

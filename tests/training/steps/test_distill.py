@@ -282,3 +282,17 @@ def test_losses_fall(backbone: Backbone, tmp_path: Path) -> None:
     loop.run(one, one.config.run, tmp_path)
     after = {name: float(value.detach()) for name, value in terms(one).items()}
     assert sum(after.values()) < 0.95 * sum(before.values())
+
+
+def test_laws_of_time() -> None:
+    uniform = torch.tensor([0.0, 0.5, 0.999])
+    torch.testing.assert_close(distill.path_times("uniform", 0.2, uniform), torch.tensor([0.2, 0.6, 0.9992]))
+    assert torch.equal(distill.path_times("uniform+start", 0.2, uniform), distill.path_times("uniform", 0.2, uniform))
+    assert bool((distill.path_times("start", 0.2, uniform) == 0.2).all())
+
+
+def test_a_path_that_stays_at_its_start_is_the_one_step(backbone: Backbone) -> None:
+    """With the law 'start' FTD is the squared error of the one step's latent, whatever the noise."""
+    x_0, z_l, z_0, eps = batch(0, 1)
+    a, b = (terms(stage(backbone, (x_0, z_l, z_0, noise), ftd_times="start"))["ftd"] for noise in (eps, -eps))
+    torch.testing.assert_close(a, b)

@@ -62,7 +62,7 @@ class DistillStage:
 
         # One call gives v_theta on the LR-to-noise path, t ~ U[t_l, 1], and at its start, where inference stands.
         walked = slice(c.ftd_samples or len(z_0))
-        t = c.t_l + (1 - c.t_l) * torch.rand(len(z_0[walked]), generator=generator)
+        t = path_times(c.ftd_times, c.t_l, torch.rand(len(z_0[walked]), generator=generator))
         t = time_on_grid(t, torch.bfloat16 if c.run.precision == "bf16" else torch.float32).to(self.device)
         z_t = flow.lr_interpolate(z_l[walked], eps[walked], t, c.t_l)
         times = torch.cat([t, t.new_full((len(z_l),), c.t_l)])
@@ -95,3 +95,11 @@ class DistillStage:
         real, made = (torch.cat([z, z_l], dim=1) for z in (z_0, z_hat))
         terms |= critic_terms(critics("latent_critic"), real, made, c.latent_adversarial_weight, since, "latent_")
         return terms | {f"log/ftd/{bin}": value for bin, value in by_time.items()}
+
+
+def path_times(law: str, t_l: float, uniform: Tensor) -> Tensor:
+    """Times on the LR-to-noise path, from draws in [0,1): a new law is a line here and a name in DistillConfig.
+
+    ``uniform`` is the paper's U[t_l, 1]; ``start`` is t_l alone, where inference stands.
+    """
+    return torch.full_like(uniform, t_l) if law == "start" else t_l + (1 - t_l) * uniform
