@@ -55,10 +55,7 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     batches = Ahead(_encoded(_crops(config, base, settings), base, device))
     distance = _distance(config.perceptual, device) if config.tv_lpips_weight else None
     stage = DistillStage(config, base, batches, distance, device)
-    photos = [
-        whole_tokens(photo)[None] / 255
-        for photo in read_photographs(config.data.validation, config.data.validation_limit)[1]
-    ]
+    photos = [photo[None] / 255 for photo in validation_photographs(config.data)]
     spoilt = [_enlarged(photo, settings, config.run.seed, index) for index, photo in enumerate(photos)]
 
     def validate(step: int, _path: Path) -> dict[str, float]:

@@ -28,9 +28,7 @@ def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
     """Train stage 1 and write ``out/vae`` in diffusers layout."""
     device = best_device(config.run.device)
     _, photos = read_photographs(config.data.shards, config.data.limit)
-    validation = [
-        whole_tokens(photo) for photo in read_photographs(config.data.validation, config.data.validation_limit)[1]
-    ]
+    validation = validation_photographs(config.data)
     if config.start:
         vae = load_part(Path(config.start), "vae", torch.float32).to(memory_format=torch.channels_last)
     else:
