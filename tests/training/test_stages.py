@@ -26,7 +26,16 @@ from fluxsr.training.config import (
 
 
 def run(**changes: int | str) -> RunConfig:
-    values = {"steps": 2, "batch": 2, "crop": 32, "save_every": 2, "log_every": 1, "warmup": 0, "device": "cpu"}
+    values = {
+        "steps": 2,
+        "batch": 2,
+        "crop": 32,
+        "save_every": 2,
+        "log_every": 1,
+        "warmup": 0,
+        "device": "cpu",
+        "tracker": "none",
+    }
     return RunConfig(**{**values, **changes})  # type: ignore[arg-type]
 
 

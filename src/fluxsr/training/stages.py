@@ -39,8 +39,8 @@ def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
         return {"val/psnr": round(sum(scores) / len(scores), 3)}
 
     loop.run(stage, config.run, out, validate)
-    batches = PhotoCrops(photos, config.run.crop, 32, config.run.seed)
-    scale = fit_scale(stage.vae, [batches(k).to(device) for k in range(8)])
+    crops = PhotoCrops(photos, config.run.crop, config.run.seed)
+    scale = fit_scale(stage.vae, [crops(k, range(32)).to(device) for k in range(8)])
     stage.vae.register_to_config(scaling_factor=scale)
     stage.vae.to(torch.bfloat16).save_pretrained(out / "vae")
 
