@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -100,8 +101,8 @@ def _crops(config: DistillConfig, base: Backbone, settings: DegradationSettings)
         eps.append(pair.eps)
     if not photos:
         raise InputError(f"no pairs in {config.pairs or 'pairs (it is empty)'}; run `fluxsr pairs invert` first")
-    run = config.run
-    return PairCrops(photos, eps, run.crop, run.batch, run.seed, lambda hr, g: degrade(hr, settings, g))
+    settings = replace(settings, resize_groups=1)  # PairCrops makes the groups
+    return PairCrops(photos, eps, config.run.crop, config.run.seed, lambda hr, g: degrade(hr, settings, g))
 
 
 def _distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from fluxsr.backbone.tiny import build_autoencoder
 from fluxsr.training.config import AutoencoderConfig
-from fluxsr.training.dataset import PhotoCrops
+from fluxsr.training.dataset import NOISE, PhotoCrops, normals, sample_generators
 
 
 class AutoencoderStage:
@@ -20,13 +21,14 @@ class AutoencoderStage:
         torch.manual_seed(config.run.seed)  # initial weights only; diffusers takes no generator
         self.vae = build_autoencoder(config.widths, config.layers, config.latent_channels).to(device)
         self.modules: dict[str, nn.Module] = {"vae": self.vae}
-        self.crops = PhotoCrops(photos, config.run.crop, config.run.batch, config.run.seed)
+        self.crops = PhotoCrops(photos, config.run.crop, config.run.seed)
         self.config, self.device = config, device
 
-    def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        images = self.crops(step).to(self.device, memory_format=torch.channels_last) * 2 - 1
+    def losses(self, step: int, samples: Sequence[int]) -> dict[str, Tensor]:
+        images = self.crops(step, samples).to(self.device, memory_format=torch.channels_last) * 2 - 1
         latents = self.vae.encode(images).latent
-        noise = torch.randn(latents.shape, generator=generator).to(self.device)
+        generators = sample_generators(self.config.run.seed, step, samples, NOISE)
+        noise = normals(latents.shape[1:], generators).to(self.device)
         output = self.vae.decode(latents + self.config.latent_noise * noise).sample.float()
         return {
             "mse": 3 * F.mse_loss(output, images),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +13,22 @@ from fluxsr.backbone.features import attention_taps
 from fluxsr.backbone.latents import decode, encode
 from fluxsr.backbone.loading import Backbone
 from fluxsr.backbone.velocity import time_on_grid, velocity
+from fluxsr.errors import InputError
 from fluxsr.losses.adversarial import Critic, critic_loss, generator_loss
 from fluxsr.losses.attention import adl_loss
 from fluxsr.losses.ftd import ftd_by_time, ftd_loss
 from fluxsr.losses.tv_lpips import tv_lpips
 from fluxsr.training.config import DistillConfig
+from fluxsr.training.dataset import NOISE, TIME, normals, sample_generators
 
 Batch = tuple[Tensor, Tensor, Tensor]
 CRITIC_LEAD = 100  # steps that the critic learns before it is listened to
+
+# Laws of t (ftd_times): from a uniform draw u in [0, 1] to the place between t_l (0) and the noise (1).
+TIME_LAWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "uniform": lambda u: u,  # the paper's
+    "uniform+start": lambda u: u,  # and t_l itself, half and half
+}
 
 
 class DistillStage:
@@ -30,11 +38,13 @@ class DistillStage:
         self,
         config: DistillConfig,
         backbone: Backbone,
-        batches: Callable[[int], Batch],
+        batches: Callable[[int, Sequence[int]], Batch],
         distance: Callable[[Tensor, Tensor], Tensor],
         device: torch.device,
     ):
         """``backbone.transformer`` carries the trainable adapter; ``distance`` is perceptual, on [-1,1]."""
+        if config.ftd_times not in TIME_LAWS:
+            raise InputError(f"ftd_times is {config.ftd_times!r}; choose from {', '.join(TIME_LAWS)}")
         self.config, self.backbone, self.batches, self.device = config, backbone, batches, device
         self.distance = distance
         self.modules: dict[str, nn.Module] = {"adapter": backbone.transformer}
@@ -42,16 +52,17 @@ class DistillStage:
             torch.manual_seed(config.run.seed)
             self.modules["critic"] = Critic(config.critic_widths).to(device).to(memory_format=torch.channels_last)
 
-    def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, step: int, samples: Sequence[int]) -> dict[str, Tensor]:
         c, vae = self.config, self.backbone.vae
-        x_0, lr_up, eps = (tensor.to(self.device) for tensor in self.batches(step))
+        x_0, lr_up, eps = (tensor.to(self.device) for tensor in self.batches(step, samples))
         if c.eps_source == "fresh":
-            eps = torch.randn(eps.shape, generator=generator).to(self.device)
+            eps = normals(eps.shape[1:], sample_generators(c.run.seed, step, samples, NOISE)).to(self.device)
         with torch.no_grad():
             z_0, z_l = encode(vae, torch.cat([x_0, lr_up]).contiguous(memory_format=torch.channels_last)).chunk(2)
 
         # One call gives v_theta on the LR-to-noise path, t ~ U[t_l, 1], and at its start, where inference stands.
-        t = c.t_l + (1 - c.t_l) * torch.rand(len(z_0), generator=generator)
+        drawn = [torch.rand(1, generator=g) for g in sample_generators(c.run.seed, step, samples, TIME)]
+        t = c.t_l + (1 - c.t_l) * TIME_LAWS[c.ftd_times](torch.cat(drawn))
         t = time_on_grid(t, torch.bfloat16 if c.run.precision == "bf16" else torch.float32).to(self.device)
         z_t = flow.lr_interpolate(z_l, eps, t, c.t_l)
         times = torch.cat([t, torch.full_like(t, c.t_l)])
