@@ -97,7 +97,7 @@ def run(
         InputError: a batch that does not split, or a checkpoint of another recipe.
     """
     out.mkdir(parents=True, exist_ok=True)
-    processes = Processes(config.device)
+    processes = Processes(config.device, resting=any(name.endswith("critic") for name in stage.modules))
     shares = processes.shares(config.batch, config.accumulate)
     optimizer = build_optimizer(trained_parameters(stage.modules), config)
     model = processes.prepare(stage, optimizer)

@@ -58,12 +58,12 @@ class Whole(nn.Module):
 class Processes:
     """This process among its fellows."""
 
-    def __init__(self, device: str):
+    def __init__(self, device: str, resting: bool = False):
+        """``resting``: some trained parameters take no part in some steps, as a critic that sets in later."""
         if several():
             _state(device)
-        # Our own autocast and placement are the same for one process and many, so accelerate's are off. Some
-        # parameters rest for a while (the critic's); no buffer differs between processes.
-        unused = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+        # Our own autocast and placement are the same for one process and many, so accelerate's are off.
+        unused = DistributedDataParallelKwargs(find_unused_parameters=resting)
         self.accelerator = Accelerator(
             cpu=not several() or device == "cpu",
             mixed_precision="no",
@@ -92,8 +92,12 @@ class Processes:
 
     def prepare(self, stage: Any, optimizer: torch.optim.Optimizer) -> nn.Module:
         """The stage as a module whose gradients are shared; FSDP2 replaces its parameters, in the optimizer too."""
-        model, _ = self.accelerator.prepare(Whole(stage), optimizer)
-        return model
+        model = Whole(stage)
+        if self.sharded:  # it takes no channels_last
+            for parameter in model.parameters():
+                parameter.data = parameter.data.contiguous()
+        prepared, _ = self.accelerator.prepare(model, optimizer)
+        return prepared
 
     @contextmanager
     def sharing(self, model: nn.Module, last: bool) -> Iterator[None]:
@@ -136,7 +140,7 @@ def whole_tree(values: Any) -> Any:
         return {key: whole_tree(value) for key, value in values.items()}
     if isinstance(values, (list, tuple)):
         return type(values)(whole_tree(value) for value in values)
-    return whole(values) if isinstance(values, Tensor) else values
+    return whole(values.detach()) if isinstance(values, Tensor) else values
 
 
 @contextmanager
