@@ -12,8 +12,8 @@ from torch import Tensor
 
 from fluxsr import flow
 from fluxsr.backbone import latents
-from fluxsr.backbone.adapter import AdapterConfig, add_lora, save_lora
-from fluxsr.backbone.loading import Backbone, best_device, load_base, save_base
+from fluxsr.backbone.adapter import TARGETS, AdapterConfig, add_lora, save_lora
+from fluxsr.backbone.loading import Backbone, load_base, save, save_base
 from fluxsr.backbone.velocity import velocity
 from fluxsr.degradation import PRESETS, DegradationSettings, degrade
 from fluxsr.errors import InputError
@@ -25,16 +25,18 @@ from fluxsr.pairs.store import PairStore
 from fluxsr.training import loop, pictures
 from fluxsr.training.config import DistillConfig
 from fluxsr.training.dataset import PairCrops, keyed_generator, read_photographs
+from fluxsr.training.processes import is_main, refuse_sharding, training_device
 from fluxsr.training.stages import load_feature_network, whole_tokens
 from fluxsr.training.steps.distill import DistillStage
 
 
 def train_distill(config: DistillConfig, out: Path) -> None:
     """Train the student's LoRA and write ``out/model``, a folder that ``--model`` takes."""
-    device = best_device(config.run.device)
+    _check(config)
+    device = training_device(config.run.device)
     # The frozen parts are stored in bfloat16: holding them so changes no value and spares a cast per call.
     dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
-    base = load_base(config.base, device=device, dtype=dtype)
+    base = load_base(config.base, device=device, dtype=dtype, quantize=config.quantize_base)
     base.config = AdapterConfig(
         t_l=config.t_l,
         guidance=config.guidance,
@@ -45,12 +47,14 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     )
     if config.rank:
         torch.manual_seed(config.run.seed)  # initial LoRA weights; peft takes no generator
-        add_lora(base.transformer, config.rank, config.alpha)
+        add_lora(base.transformer, config.rank, config.alpha, config.targets or TARGETS)
     else:
         base.transformer.float().requires_grad_(True)
+    _recompute(base, config)
     settings = _preset(config.degradation)
     stage = DistillStage(config, base, _crops(config, base, settings), _distance(config.perceptual, device), device)
-    photos = [whole_tokens(photo)[None] / 255 for photo in read_photographs(config.data.validation)[1]]
+    shown = read_photographs(config.data.validation)[1] if config.data.validation else []
+    photos = [whole_tokens(photo)[None] / 255 for photo in shown]
     spoilt = [_enlarged(photo, settings, config.run.seed, index) for index, photo in enumerate(photos)]
 
     def validate(step: int, _path: Path) -> dict[str, float]:
@@ -60,15 +64,44 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         pictures.curves(out)
         return _scores(made, photos)
 
-    loop.run(stage, config.run, out, validate)
-    export(base, Path(out, "model"))
+    loop.run(stage, config.run, out, validate if photos else None, recipe=config)
+    export(base, Path(out, "model"), alone=config.export == "adapter")
 
 
-def export(base: Backbone, folder: Path) -> None:
-    """Write a trained student in bfloat16: the base and its LoRA beside it, or the whole transformer."""
+def _check(config: DistillConfig) -> None:
+    """What cannot work is said before a base of 24 GB is read."""
+    if config.export == "adapter" and not config.rank:
+        raise InputError("export is adapter, but rank is 0: there is none; set export: model")
+    if config.quantize_base != "none" and not (config.rank and config.export == "adapter"):
+        raise InputError(
+            f"a base in {config.quantize_base} is neither trained nor exported; set rank and export: adapter"
+        )
+    if config.export == "model":
+        refuse_sharding("export: model")
+
+
+def _recompute(base: Backbone, config: DistillConfig) -> None:
+    """Gradient checkpointing of transformer and autoencoder, where it is asked for."""
+    if config.run.gradient_checkpointing:
+        base.transformer.enable_gradient_checkpointing()
+    if config.run.decoder_checkpointing:
+        try:
+            base.vae.enable_gradient_checkpointing()
+        except ValueError as error:
+            name = type(base.vae).__name__
+            raise InputError(f"{name} has no checkpointing; set run.decoder_checkpointing: false") from error
+
+
+def export(base: Backbone, folder: Path, alone: bool = False) -> None:
+    """Write a trained student in bfloat16: base and LoRA, the LoRA ``alone``, or without one the whole transformer."""
     folder.mkdir(parents=True, exist_ok=True)
     if base.config.rank:
-        save_lora(base.transformer, folder)
+        save_lora(base.transformer, folder, write=is_main())
+    if alone and is_main():
+        save(base, folder)
+    if alone or not is_main():
+        return
+    if base.config.rank:
         base.transformer.unload_lora()
     base.transformer.to(torch.bfloat16)
     base.vae.to(torch.bfloat16)

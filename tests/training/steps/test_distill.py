@@ -261,6 +261,22 @@ def test_weights_scale_their_terms(backbone: Backbone) -> None:
         torch.testing.assert_close(doubled[name], 2 * one[name])
 
 
+def test_gradient_checkpointing_changes_no_gradient(backbone: Backbone) -> None:
+    """ADL's taps hang on blocks that are computed again; they fire once."""
+    wake(backbone)
+    parameters, found = list(adapter(backbone).values()), []
+    for turn_on in (False, True):
+        if turn_on:
+            backbone.transformer.enable_gradient_checkpointing()
+        values = terms(stage(backbone, adversarial_weight=1.0))
+        total = torch.stack([value for name, value in values.items() if name != "critic"]).sum()
+        found.append((values["adl"].detach(), torch.autograd.grad(total, parameters)))
+    backbone.transformer.disable_gradient_checkpointing()
+    assert torch.equal(found[0][0], found[1][0])
+    for plain, again in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(plain, again)
+
+
 def test_taps_are_gone_after_a_step(backbone: Backbone) -> None:
     terms(stage(backbone))
     assert not any(module._forward_hooks for module in backbone.transformer.modules())
