@@ -82,14 +82,17 @@ def test_stopped_run_goes_on_as_the_undisturbed_one(
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_killed_while_writing_a_checkpoint(toy: ModuleType, tmp_path: Path, undisturbed: tuple[Any, Path]) -> None:
-    """A real process gets SIGKILL with half a checkpoint on the disk; the next run ends where none was killed."""
+@pytest.mark.parametrize("when, step", [("writing", 6), ("training", 5)])
+def test_killed(toy: ModuleType, tmp_path: Path, when: str, step: int, undisturbed: tuple[Any, Path]) -> None:
+    """A real process gets SIGKILL, with half a checkpoint on the disk or between two; the next run ends where none
+    was killed, and takes no step twice that a checkpoint held."""
     environment = os.environ | {"PYTHONPATH": str(Path(fluxsr.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(toy.__file__), str(tmp_path), "6"]
+    command = [sys.executable, str(toy.__file__), str(tmp_path), when, str(step)]
     done = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert [path.name for path in checkpoint.listing(tmp_path)] == ["step-00000003.pt"]
-    assert (tmp_path / "step-00000006.partial").exists()
+    assert (tmp_path / "step-00000006.partial").exists() == (when == "writing")
+    assert [row["step"] for row in records(tmp_path)][-1] > 3  # logged, but about to be taken again
     stage = toy.ToyStage(seed=99)
     loop.run(stage, toy.config(), tmp_path)
     assert stage.seen[0] == 3
@@ -179,6 +182,83 @@ def test_nonsense_stops_the_run_and_spares_the_checkpoint(toy: ModuleType, tmp_p
         loop.run(stage, toy.config(), tmp_path)
     assert checkpoint.listing(tmp_path)[-1].name == "step-00000003.pt"
     assert all(bool(torch.isfinite(value).all()) for value in stage.weights().values())
+
+
+def test_an_exploding_loss_stops_the_run_at_the_last_good_checkpoint(toy: ModuleType, tmp_path: Path) -> None:
+    """Measured against the running median, so that one bad batch before does not hide it."""
+    stage = toy.ToyStage()
+    losses = stage.losses
+
+    def broken(step: int, samples: Any) -> Any:
+        terms = losses(step, samples)
+        factor = {13: 20.0, 17: 1e3}.get(step, 1.0)
+        return {name: value if name.startswith("log/") else factor * value for name, value in terms.items()}
+
+    stage.losses = broken
+    said = r"loss exploded at step 17 \(square=.*critic=.* times its running median, run.explode allows 100; "
+    with pytest.raises(loop.Diverged, match=said + r"the last good checkpoint is .*step-00000015.pt: resume from it"):
+        loop.run(stage, toy.config(steps=30), tmp_path)
+    assert checkpoint.listing(tmp_path)[-1].name == "step-00000015.pt"
+    assert "Diverged loss exploded" in (tmp_path / "run.log").read_text(encoding="utf-8")
+    with pytest.raises(loop.Diverged, match="exploded at step 17"):  # the median is part of the checkpoint
+        loop.run(stage, toy.config(steps=30), tmp_path)
+    loop.run(stage, toy.config(steps=18, explode=0.0), tmp_path)
+
+
+def test_micro_batches_are_the_batch(toy: ModuleType, tmp_path: Path) -> None:
+    """Two of two samples make the step of four, and one step of the optimizer; the critic's spectral norm is apart."""
+    whole, parts = toy.ToyStage(), toy.ToyStage()
+    loop.run(whole, toy.config(), tmp_path / "whole")
+    loop.run(parts, toy.config(accumulate=2), tmp_path / "parts")
+    assert whole.samples[0] == [0, 1, 2, 3] and parts.samples[:2] == [[0, 1], [2, 3]]
+    assert parts.seen == [step for step in range(8) for _ in range(2)]
+    for a, b in zip(whole.net.parameters(), parts.net.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+    kept = ("step", "square", "log/size", "log/large", "norm/net")
+    for a, b in zip(records(tmp_path / "whole"), records(tmp_path / "parts"), strict=True):
+        assert {k: b[k] for k in kept if k in b} == pytest.approx({k: a[k] for k in kept if k in a}, abs=2e-6)
+
+
+def test_metrics_are_means_over_their_steps_and_survive_a_stop(toy: ModuleType, tmp_path: Path) -> None:
+    """Checkpoints at every third step, lines at every fourth: a resumed run writes the line of an unbroken one."""
+    loop.run(toy.ToyStage(), toy.config(), tmp_path / "each")
+    loop.run(toy.ToyStage(), toy.config(stop=3, log_every=4), tmp_path / "four")
+    loop.run(toy.ToyStage(), toy.config(log_every=4), tmp_path / "four")
+    loop.run(toy.ToyStage(), toy.config(log_every=4), tmp_path / "whole")
+    each, four, whole = (records(tmp_path / name) for name in ("each", "four", "whole"))
+    assert [row["step"] for row in whole] == [4, 8]
+    for name in ("square", "norm/net"):
+        assert whole[1][name] == pytest.approx(sum(row[name] for row in each[4:]) / 4, abs=2e-6)
+    assert four[-1] == whole[-1]
+
+
+@pytest.mark.parametrize("resume, first", [("latest", 6), ("none", 0), ("step-00000003.pt", 3)])
+def test_a_run_goes_on_from_where_it_is_told(
+    toy: ModuleType, tmp_path: Path, resume: str, first: int, undisturbed: tuple[Any, Path]
+) -> None:
+    """What is beyond that point is another history: its checkpoints are set aside, its lines dropped."""
+    loop.run(toy.ToyStage(), toy.config(stop=6), tmp_path)
+    stage = toy.ToyStage() if resume == "none" else toy.ToyStage(seed=99)
+    chosen = str(tmp_path / resume) if resume.endswith(".pt") else resume
+    loop.run(stage, toy.config(resume=chosen), tmp_path)
+    assert stage.seen[0] == first
+    assert_same(undisturbed[0], stage)
+    assert records(tmp_path) == records(undisturbed[1])
+    assert (tmp_path / "step-00000006.pt.old").exists() == (first < 6)
+
+
+def test_a_checkpoint_of_another_folder_starts_a_run(
+    toy: ModuleType, tmp_path: Path, undisturbed: tuple[Any, Path]
+) -> None:
+    loop.run(toy.ToyStage(), toy.config(stop=3), tmp_path / "first")
+    stage, source = toy.ToyStage(seed=99), tmp_path / "first" / "step-00000003.pt"
+    loop.run(stage, toy.config(resume=str(source)), tmp_path / "second")
+    assert stage.seen == [3, 4, 5, 6, 7]
+    assert_same(undisturbed[0], stage)
+    with pytest.raises(
+        InputError, match="no checkpoint .*absent.pt; .*second holds step-00000006.pt, step-00000008.pt"
+    ):
+        loop.run(stage, toy.config(resume="absent.pt"), tmp_path / "second")
 
 
 def test_ema_is_in_place_at_validation_and_at_the_end(toy: ModuleType, tmp_path: Path) -> None:

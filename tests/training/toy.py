@@ -1,7 +1,7 @@
 """A stage of two small networks that play against each other; also the script that a test kills.
 
-``python toy.py OUT KILL_AT`` trains into OUT and is killed while it writes the checkpoint of step KILL_AT.
-``python toy.py OUT 0 key=value ...`` trains undisturbed with other options; torchrun may start it many times.
+``python toy.py OUT writing 6`` trains into OUT and is killed while it writes the checkpoint of step 6,
+``python toy.py OUT training 5`` while it takes step 5.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -63,21 +62,26 @@ class ToyStage:
         return {f"{n}.{k}": v.detach().clone() for n, m in self.modules.items() for k, v in m.state_dict().items()}
 
 
-def main(out: Path, kill_at: int, changes: dict[str, Any]) -> None:
-    save = torch.save
+def main(out: Path, when: str, step: int) -> None:
+    save, stage = torch.save, ToyStage()
+    losses = stage.losses
 
     def torn(state: dict[str, Any], file: Any) -> None:
         save(state, file)
-        if state["step"] == kill_at:
+        if when == "writing" and state["step"] == step:
             file.truncate(file.tell() // 2)
             file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    torch.save = torn
+    def cut(at: int, samples: Sequence[int]) -> dict[str, Tensor]:
+        if when == "training" and at == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return losses(at, samples)
+
+    torch.save, stage.losses = torn, cut  # type: ignore[method-assign]
     torch.set_num_threads(1)
-    loop.run(ToyStage(), config(**changes), out)
+    loop.run(stage, config(), out)
 
 
 if __name__ == "__main__":
-    given = (item.split("=") for item in sys.argv[3:])
-    main(Path(sys.argv[1]), int(sys.argv[2]), {key: yaml.safe_load(value) for key, value in given})
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

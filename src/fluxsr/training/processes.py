@@ -43,6 +43,15 @@ def is_main() -> bool:
     return bool(PartialState().is_main_process) if several() else True
 
 
+def refuse_sharding(what: str) -> None:
+    """
+    Raises:
+        InputError: FSDP is asked for, and ``what`` cannot be done with sharded weights.
+    """
+    if several() and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        raise InputError(f"{what} needs whole weights, but FSDP shards them; take a DDP configuration of accelerate")
+
+
 class Whole(nn.Module):
     """A stage as one module: DDP and FSDP2 must see every use of a parameter within one forward."""
 
