@@ -125,17 +125,21 @@ def load(
     return Backbone(transformer.eval(), vae, prompt, config, name)
 
 
-def load_base(folder: str | Path, device: torch.device, dtype: torch.dtype, quantize: str = "none") -> Backbone:
+def load_base(
+    folder: str | Path, device: torch.device, dtype: torch.dtype, quantize: str = "none", prompt: str | Path = ""
+) -> Backbone:
     """Transformer, autoencoder and prompt without an adapter, unfolded: what training starts from.
 
-    ``quantize``: "nf4" holds the transformer's linears in 4 bits, for a LoRA in full precision on top of them.
+    Args:
+        quantize: "nf4" holds the transformer's linears in 4 bits, for a LoRA in full precision on top of them.
+        prompt: folder of the fixed prompt, where it is not the base's (a Hub id has none).
     """
     path = _folder(folder)
-    prompt = load_prompt(path)
+    fixed = load_prompt(prompt or path)
     scheme = nf4(device, dtype) if quantize == "nf4" else None
     transformer = load_part(path, "transformer", dtype, scheme).to(device)
     vae = load_part(path, "vae", dtype).to(device, memory_format=torch.channels_last)
-    return Backbone(transformer, vae.requires_grad_(False), prompt, name=str(folder))
+    return Backbone(transformer, vae.requires_grad_(False), fixed, name=str(folder))
 
 
 def save_base(backbone: Backbone, folder: str | Path) -> None:

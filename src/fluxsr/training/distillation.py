@@ -36,7 +36,7 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     device = training_device(config.run.device)
     # The frozen parts are stored in bfloat16: holding them so changes no value and spares a cast per call.
     dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
-    base = load_base(config.base, device=device, dtype=dtype, quantize=config.quantize_base)
+    base = load_base(config.base, device, dtype, config.quantize_base, config.prompt)
     base.config = AdapterConfig(
         t_l=config.t_l,
         guidance=config.guidance,
@@ -116,7 +116,8 @@ def _preset(name: str) -> DegradationSettings:
 
 def _crops(config: DistillConfig, base: Backbone, settings: DegradationSettings) -> PairCrops:
     """Photographs (or decoded samples) with their eps; the degradation is drawn afresh at every step."""
-    by_name = dict(zip(*read_photographs(config.data.shards, config.data.limit), strict=True))
+    shards = config.data.shards  # sampled pairs need no photographs
+    by_name = dict(zip(*read_photographs(shards, config.data.limit), strict=True)) if shards else {}
     store = PairStore(config.pairs)
     sampled = store.manifest()["mode"] == "sample"
     photos, eps = [], []

@@ -277,6 +277,11 @@ def test_gradient_checkpointing_changes_no_gradient(backbone: Backbone) -> None:
         torch.testing.assert_close(plain, again)
 
 
+def test_nothing_is_decoded_where_no_pixel_counts(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distill, "decode", lambda *_: pytest.fail("decoded"))
+    assert terms(stage(backbone, mse_weight=0.0, tv_lpips_weight=0.0)).keys() == {"ftd", "adl"}
+
+
 def test_taps_are_gone_after_a_step(backbone: Backbone) -> None:
     terms(stage(backbone))
     assert not any(module._forward_hooks for module in backbone.transformer.modules())

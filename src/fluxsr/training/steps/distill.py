@@ -75,16 +75,17 @@ class DistillStage:
             ftd = (ftd + ftd_loss(z_0, z_l, v_step, c.t_l)) / 2
         by_time = {f"log/ftd/{bin}": value for bin, value in ftd_by_time(z_0, z_l, v_path, t, c.t_l).items()}
 
-        x_hat = decode(vae, flow.one_step(z_l, v_step, c.t_l)) * 2 - 1
-        target = x_0 * 2 - 1
-        terms = {
-            "ftd": c.ftd_weight * ftd,
-            "mse": c.mse_weight * F.mse_loss(x_hat, target),
-            "adl": c.adl_weight * adl_loss(features),
-        }
+        terms = {"ftd": c.ftd_weight * ftd, "adl": c.adl_weight * adl_loss(features)}
+        pixels = c.mse_weight or c.tv_lpips_weight or c.adversarial_weight
+        return terms | by_time | (self._pixels(step, x_0, flow.one_step(z_l, v_step, c.t_l)) if pixels else {})
+
+    def _pixels(self, step: int, x_0: Tensor, z_hat: Tensor) -> dict[str, Tensor]:
+        """What the decoded image of the one step lacks; left out if nothing weighs it, for decoding costs much."""
+        c, x_hat, target = self.config, decode(self.backbone.vae, z_hat) * 2 - 1, x_0 * 2 - 1
+        terms = {"mse": c.mse_weight * F.mse_loss(x_hat, target)}
         if c.tv_lpips_weight:
             terms["tv_lpips"] = c.tv_lpips_weight * tv_lpips(x_hat, target, self.distance, c.tv_gamma)
-        return terms | by_time | self._adversarial(step, x_hat, target)
+        return terms | self._adversarial(step, x_hat, target)
 
     def _adversarial(self, step: int, x_hat: Tensor, target: Tensor) -> dict[str, Tensor]:
         critic = self.modules.get("critic")
