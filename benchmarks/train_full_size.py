@@ -142,9 +142,8 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     distance = perceptual(case, device) if case["pixels"] else (lambda x, y: x)
     stage = Timed(config, backbone, batches, distance, device)
     starts = stage.watch(steps)
-    with tempfile.TemporaryDirectory() as out:
-        with contextlib.suppress(Enough):
-            loop.run(stage, run, Path(out))
+    with tempfile.TemporaryDirectory() as out, contextlib.suppress(Enough):
+        loop.run(stage, run, Path(out))
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.synchronize(device)
