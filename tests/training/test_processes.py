@@ -111,14 +111,20 @@ def test_one_that_is_asked_to_stop_stops_all(together: Path, alone: ModuleType, 
 
 @pytest.mark.slow
 def test_fsdp2_trains_the_adapter_of_one(alone: ModuleType, tmp_path: Path) -> None:
-    """Sharded parameters, a checkpoint half way, EMA, and a validation of the main process alone."""
+    """Sharded parameters, a checkpoint half way, EMA, and a validation of the main process alone; then a base in
+    bfloat16 under a LoRA in float32, as at full size, whose blocks are computed again."""
     done = launch("together.py", str(tmp_path / "two"), "fsdp")
     assert done.returncode == 0, done.stderr
-    alone.distill(tmp_path / "one", ema=0.5)
-    assert_close(tmp_path / "one", tmp_path / "two")
-    means = [checkpoint.load(checkpoint.listing(tmp_path / name)[-1])["average"] for name in ("one", "two")]
+    alone.distill(tmp_path / "one" / "half", ema=0.5)
+    half = [tmp_path / name / "half" for name in ("one", "two")]
+    assert_close(*half)
+    means = [checkpoint.load(checkpoint.listing(out)[-1])["average"] for out in half]
     torch.testing.assert_close(*means, rtol=0, atol=TOLERANCE)
-    assert records(tmp_path / "two")[-1] == pytest.approx(records(tmp_path / "one")[-1], abs=1e-4)
+    assert records(half[1])[-1] == pytest.approx(records(half[0])[-1], abs=1e-4)
+    alone.distill(tmp_path / "one" / "bf16", base=torch.bfloat16, precision="bf16", gradient_checkpointing=True)
+    bf16 = [tmp_path / name / "bf16" for name in ("one", "two")]
+    assert records(bf16[1])[-1] == pytest.approx(records(bf16[0])[-1], rel=0.03, abs=1e-3)
+    assert all(value.dtype == torch.float32 for key, value in weights(bf16[1]).items() if "lora" in key)
 
 
 def test_validation_is_the_main_process_alone(together: Path) -> None:

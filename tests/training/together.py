@@ -35,12 +35,14 @@ toy: Any = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(toy)
 
 
-def distill(out: Path, **changes: Any) -> None:
+def distill(out: Path, base: torch.dtype = torch.float32, **changes: Any) -> None:
     """The real stage with every term, an adapter and a critic; pairs, degradation and t drawn by the real code."""
     device = training_device("cpu")
     torch.manual_seed(0)
     transformer, vae = build_transformer(4, 1, 1, 1, 8), build_autoencoder([8, 8, 8, 16], [0, 1, 1, 1], 4)
-    add_lora(transformer, rank=2, alpha=2.0)
+    add_lora(transformer.to(base), rank=2, alpha=2.0)
+    if changes.get("gradient_checkpointing"):
+        transformer.enable_gradient_checkpointing()
     backbone = Backbone(transformer, vae.requires_grad_(False), random_prompt(3, 8, torch.Generator().manual_seed(0)))
     network = FeatureNetwork((4, 8)).requires_grad_(False)
     generator = torch.Generator().manual_seed(1)
@@ -64,8 +66,9 @@ def distill(out: Path, **changes: Any) -> None:
 
 def sharded(out: Path) -> None:
     """Half way, and on from the checkpoint; validation runs the model on the main process alone."""
-    distill(out, stop=2, ema=0.5)
-    distill(out, ema=0.5)
+    distill(out / "half", stop=2, ema=0.5)
+    distill(out / "half", ema=0.5)
+    distill(out / "bf16", base=torch.bfloat16, precision="bf16", gradient_checkpointing=True)
 
 
 class Marked(toy.ToyStage):
@@ -96,15 +99,14 @@ def marked(out: Path, what: str) -> None:
 
 
 def shard() -> None:
-    """FSDP2 on the CPU, as recipes/accelerate/8gpu_fsdp.yaml asks for it; accelerate itself offers it on GPUs only."""
-    os.environ |= {
-        "ACCELERATE_USE_FSDP": "true",
-        "FSDP_VERSION": "2",
-        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-        "FSDP_TRANSFORMER_CLS_TO_WRAP": "FluxTransformerBlock,FluxSingleTransformerBlock",
-        "FSDP_RESHARD_AFTER_FORWARD": "true",
-        "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
-    }
+    """FSDP2 on the CPU as the shipped file asks for it; accelerate itself offers it on GPUs only."""
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser, prepare_multi_gpu_env
+
+    file = Path(__file__).parents[2] / "recipes" / "accelerate" / "8gpu_fsdp2.yaml"
+    given = ["--config_file", str(file), "-m", "fluxsr"]
+    arguments, _, _ = _validate_launch_command(launch_command_parser().parse_args(given))
+    asked = prepare_multi_gpu_env(arguments)
+    os.environ |= {key: value for key, value in asked.items() if key.startswith(("FSDP", "ACCELERATE"))}
     training_device("cpu")
     PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
 
