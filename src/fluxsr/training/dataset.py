@@ -137,12 +137,14 @@ class PairCrops:
         seed: int,
         degradation: Callable[[Tensor, torch.Generator], Tensor],
         group: int = 2,
+        device: torch.device | None = None,
     ):
-        """``photos``: (3,H,W) uint8; ``eps``: (C,H/8,W/8) of the same photographs; ``degradation``: HR -> LR, x4."""
+        """``photos``: (3,H,W) uint8; ``eps``: (C,H/8,W/8) of the same photographs; ``degradation``: HR -> LR, x4,
+        on ``device``."""
         if crop % 16 or crop + 2 * self.MARGIN > min(min(photo.shape[1:]) for photo in photos):
             raise InputError(f"run.crop is {crop}; it must be a multiple of 16 and fit the photographs with a margin")
         self.photos, self.eps, self.crop, self.seed = photos, eps, crop, seed
-        self.degradation, self.group = degradation, group
+        self.degradation, self.group, self.device = degradation, group, device
 
     def __call__(self, step: int, samples: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """(x_0, lr_up, eps) of these samples: (B,3,n,n) twice, RGB in [0,1], and (B,C,n/8,n/8)."""
@@ -153,7 +155,7 @@ class PairCrops:
 
     def _group(self, step: int, first: int) -> tuple[Tensor, Tensor, Tensor]:
         cut = [self._cut(keyed_generator(self.seed, step, first + k)) for k in range(self.group)]
-        images = torch.stack([wide for wide, _ in cut]).float() / 255
+        images = torch.stack([wide for wide, _ in cut]).to(self.device).float() / 255
         lr = self.degradation(images, keyed_generator(self.seed, step, first, DEGRADE))
         lr_up = bicubic(lr, (images.shape[-2], images.shape[-1]))  # the kernel of inference
         inner = slice(self.MARGIN, -self.MARGIN)

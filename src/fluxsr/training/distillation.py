@@ -136,7 +136,10 @@ def _crops(config: DistillConfig, base: Backbone, settings: DegradationSettings)
     if not photos:
         raise InputError(f"no pairs in {config.pairs or 'pairs (it is empty)'}; run `fluxsr pairs invert` first")
     settings = replace(settings, resize_groups=1)  # PairCrops makes the groups
-    return PairCrops(photos, eps, config.run.crop, config.run.seed, lambda hr, g: degrade(hr, settings, g))
+    device = next(base.vae.parameters()).device
+    return PairCrops(
+        photos, eps, config.run.crop, config.run.seed, lambda hr, g: degrade(hr, settings, g), device=device
+    )
 
 
 def _distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
