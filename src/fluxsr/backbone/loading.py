@@ -130,9 +130,7 @@ def load_base(
 ) -> Backbone:
     """Transformer, autoencoder and prompt without an adapter, unfolded: what training starts from.
 
-    Args:
-        quantize: "nf4" holds the transformer's linears in 4 bits, for a LoRA in full precision on top of them.
-        prompt: folder of the fixed prompt, where it is not the base's (a Hub id has none).
+    ``quantize`` nf4: its linears in 4 bits, for a LoRA on top. ``prompt``: its folder, if not the base's (or a Hub id).
     """
     path = _folder(folder)
     fixed = load_prompt(prompt or path)
@@ -157,8 +155,6 @@ def save(backbone: Backbone, folder: str | Path) -> None:
 
 def load_part(model: Path | str, part: str, dtype: torch.dtype, quantization: Any = None) -> Any:
     """One component of a model in diffusers layout, of a class we know, with every weight in place.
-
-    ``quantization``: a quantization config of diffusers, or None.
 
     Raises:
         ModelError: unknown class, or weights that are missing, mis-shaped or unreadable.

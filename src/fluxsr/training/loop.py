@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fluxsr import recipe as recipes
-from fluxsr.errors import FluxSRError
+from fluxsr.errors import FluxSRError, InputError
 from fluxsr.training import average, checkpoint, run_folder
 from fluxsr.training.config import RunConfig
 from fluxsr.training.optimizer import build_optimizer, schedule, trained_parameters
@@ -97,26 +97,18 @@ def run(
         InputError: a batch that does not split, or a checkpoint of another recipe.
     """
     out.mkdir(parents=True, exist_ok=True)
-    processes = Processes(config.device, resting=any(name.endswith("critic") for name in stage.modules))
-    shares = processes.shares(config.batch, config.accumulate)
-    optimizer = build_optimizer(trained_parameters(stage.modules), config)
-    model = processes.prepare(stage, optimizer)
-    state = _Run(stage, config, out, processes, model, optimizer, shares)
-    state.average = [p.detach().clone() for p in state.parameters] if config.ema else []
-    notes = _resume(state, recipe)
-    end = config.stop or config.steps
+    state = _begin(stage, config, out)
+    notes, end = _resume(state, recipe), config.stop or config.steps
     settings = recipes.flatten(recipe if recipe is not None else config)
-    with stop_flag() as stop, Journal(out, config.tracker, state.step, end, processes.main, settings) as journal:
-        count = sum(p.numel() for p in state.parameters)
-        journal.say(environment(processes.count, state.parameters[0].device, count))
+    main = state.processes.main
+    with stop_flag() as stop, Journal(out, config.tracker, state.step, end, main, settings) as journal:
         for note in notes:
             journal.say(note, loud="another recipe" in note)
         while state.step < end:
             loss, asked = _step(state, stop)
             journal.moved(state.step, loss)
             if state.step % config.log_every == 0 or state.step == end:
-                record = {name: round(value, 6) for name, value in state.meter.take().items()}
-                journal.record(state.step, {"seconds_per_step": journal.seconds_per_step(state.step), **record})
+                journal.record(state.step, {"seconds_per_step": journal.seconds_per_step(state.step), **_means(state)})
             if state.step % config.save_every == 0 or state.step == end or asked:
                 path = _save(state)
                 journal.say(f"saved {path}")
@@ -126,6 +118,18 @@ def run(
                     _validate(state, on_checkpoint, path, journal)
                 journal.start_clock(state.step)
     average.put(state.average, state.parameters)
+
+
+def _begin(stage: Stage, config: RunConfig, out: Path) -> _Run:
+    processes = Processes(config.device, resting=any(name.endswith("critic") for name in stage.modules))
+    if processes.sharded and config.optimizer == "adamw8bit":
+        raise InputError("run.optimizer is adamw8bit, which cannot be sharded by FSDP; take adamw")
+    shares = processes.shares(config.batch, config.accumulate)
+    optimizer = build_optimizer(trained_parameters(stage.modules), config)
+    model = processes.prepare(stage, optimizer)
+    state = _Run(stage, config, out, processes, model, optimizer, shares)
+    state.average = [p.detach().clone() for p in state.parameters] if config.ema else []
+    return state
 
 
 def _step(state: _Run, stop: Event) -> tuple[float, bool]:
@@ -154,8 +158,12 @@ def _step(state: _Run, stop: Event) -> tuple[float, bool]:
     average.update(state.average, state.parameters, config.ema, state.step)
     state.meter.add(measured)
     state.meter.add({f"norm/{name}": (float(whole(norm)), 1.0) for name, norm in norms.items()})
-    state.meter.add({"lr": (rate, 1.0)})
+    state.meter.add({"schedule": (rate, 1.0)})
     return loss, asked
+
+
+def _means(state: _Run) -> dict[str, float]:
+    return {name: float(f"{value:.6g}") for name, value in state.meter.take().items()}
 
 
 def _over_processes(
@@ -211,9 +219,11 @@ def _save(state: _Run) -> Path:
 
 def _resume(state: _Run, recipe: Any) -> list[str]:
     """Put the chosen checkpoint in place and the folder in order; returns what is worth a line of the log."""
-    source, notes = checkpoint.choose(state.out, state.config.resume), []
+    count = sum(p.numel() for p in state.parameters)
+    notes = [environment(state.processes.count, state.parameters[0].device, count)]
+    source = checkpoint.choose(state.out, state.config.resume)
     if source:
-        notes = [note for note in [run_folder.changes(source.parent, recipe)] if note]
+        notes += [note for note in [run_folder.changes(source.parent, recipe)] if note]
         held = checkpoint.restore(source, state.stage.modules, state.optimizer)
         try:
             for mean, value in zip(state.average, held["average"], strict=True):

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -82,6 +82,13 @@ class Processes:
         self.count, self.index = self.accelerator.num_processes, self.accelerator.process_index
         self.main = bool(self.accelerator.is_main_process)
         self.sharded = bool(self.accelerator.is_fsdp2)
+        kind = self.accelerator.distributed_type
+        if kind in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM) or (
+            kind == DistributedType.FSDP and not self.sharded
+        ):
+            raise InputError(
+                f"accelerate's configuration asks for {kind.value}; take DDP, or FSDP with fsdp_version: 2"
+            )
 
     def shares(self, batch: int, accumulate: int) -> list[list[int]]:
         """Indices of the samples of a step that this process takes, micro-batch by micro-batch.
