@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from fluxsr.backbone.tiny import build_autoencoder
 from fluxsr.training.config import RunConfig
 from fluxsr.training.dataset import PhotoCrops, read_photographs
-from fluxsr.training.loop import build_optimizer
+from fluxsr.training.optimizer import build_optimizer
 from fluxsr.training.pictures import psnr
 from fluxsr.training.steps.autoencoder import gradient_distance
 
@@ -57,7 +57,7 @@ def train(vae: Any, optimizer: str, crops: PhotoCrops, steps: int) -> float:
     for step in range(steps):
         for group, peak in zip(chosen.param_groups, peaks, strict=True):
             group["lr"] = peak * min(1.0, (step + 1) / 30, 2 * (steps - step) / steps)
-        images = crops(step).contiguous(memory_format=torch.channels_last) * 2 - 1
+        images = crops(step, range(16)).contiguous(memory_format=torch.channels_last) * 2 - 1
         with torch.autocast("cpu", torch.bfloat16):
             output = reconstruct(vae, images)
         loss = 3 * F.mse_loss(output, images) + 0.5 * gradient_distance(output, images)
@@ -84,7 +84,7 @@ def main() -> None:
             for seed in range(options.seeds):
                 torch.manual_seed(seed)
                 vae = build()
-                seconds.append(train(vae, optimizer, PhotoCrops(photos, 64, 16, seed), options.steps))
+                seconds.append(train(vae, optimizer, PhotoCrops(photos, 64, seed), options.steps))
                 with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                     made = [reconstruct(vae, image[None] / 127.5 - 1)[0] * 127.5 + 127.5 for image in validation]
                 scores.append(sum(psnr(a, b) for a, b in zip(made, validation, strict=True)) / len(made))

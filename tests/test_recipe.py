@@ -149,3 +149,17 @@ def test_a_recipe_extends_another(tmp_path: Path) -> None:
     assert recipe.stage_of(path) == "any"
     with pytest.raises(InputError, match="cannot read recipe .*none.yaml"):
         recipe.load(Schema, write(tmp_path, "extends: none.yaml\n"))
+
+
+def test_a_saved_recipe_is_the_recipe(tmp_path: Path) -> None:
+    config = Schema(steps=5, name="a: b", guidance=None, widths=[1, 2], optim=Optim(1e-5, "muon"))
+    recipe.save(config, tmp_path / "recipe.yaml", "any")
+    assert recipe.load(Schema, tmp_path / "recipe.yaml") == config
+    assert recipe.stage_of(tmp_path / "recipe.yaml") == "any"
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
+
+
+def test_flat_names_descend_by_dots() -> None:
+    flat = recipe.flatten(Schema(widths=[1, 2]))
+    assert flat["optim.lr"] == 1e-3 and flat["widths"] == [1, 2] and "optim" not in flat
+    assert recipe.flatten({"steps": 3, "optim": {"kind": "muon"}}) == {"steps": 3, "optim.kind": "muon"}

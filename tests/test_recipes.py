@@ -14,7 +14,8 @@ from fluxsr.training.config import STAGES
 
 SCHEMAS = {**STAGES, "degradation": DegradationSettings}
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
+LAUNCHERS = sorted((ROOT / "recipes" / "accelerate").glob("*.yaml"))  # for accelerate, not for us
+RECIPES = sorted(set((ROOT / "recipes").rglob("*.yaml")) - set(LAUNCHERS))
 
 
 def relative(path: Path) -> str:
@@ -44,3 +45,37 @@ def test_recipe_opens_with_its_launch_command(path: Path) -> None:
 def test_unknown_key_is_an_error(path: Path) -> None:
     with pytest.raises(InputError, match="no_such_key"):
         recipe.load(SCHEMAS[recipe.stage_of(path)], path, ["no_such_key=1"])
+
+
+@pytest.mark.parametrize("path", LAUNCHERS, ids=relative)
+def test_accelerate_reads_its_configuration(path: Path) -> None:
+    """Known keys only, our own precision, and FSDP2 in the blocks of FLUX."""
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(path))
+    assert config.mixed_precision == "no"  # bf16 here would autocast a second time, and FSDP2 would widen the LoRA
+    assert config.num_processes % config.num_machines == 0
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert (
+        first.startswith(f"# accelerate launch --config_file {relative(path)} ")
+        and " -m fluxsr train distill " in first
+    )
+    if config.distributed_type == "FSDP":
+        blocks = config.fsdp_config["fsdp_transformer_layer_cls_to_wrap"].split(",")
+        import diffusers.models.transformers.transformer_flux as flux
+
+        assert all(hasattr(flux, block) for block in blocks) and config.fsdp_config["fsdp_version"] == 2
+
+
+def test_the_full_size_recipe_fits_its_launchers() -> None:
+    """Its batch splits over the processes of every launcher; what is open in the paper is said to be ours."""
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    path = ROOT / "recipes" / "flux" / "train.yaml"
+    options = recipe.load(STAGES["distill"], path)
+    assert options.rank == 64 and options.export == "adapter" and options.run.gradient_checkpointing
+    for launcher in LAUNCHERS:
+        line = launcher.read_text(encoding="utf-8").splitlines()[0]
+        overrides = [word for word in line.split() if word.startswith("run.")]
+        batch = recipe.load(STAGES["distill"], path, overrides).run.batch
+        assert batch % load_config_from_file(str(launcher)).num_processes == 0, launcher.name

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -50,6 +51,26 @@ def load(
         _assign(values, key.strip().split("."), value)
     values.pop("stage", None)  # says which schema the file is for; the caller has chosen already
     return build(schema, _merged(base or {}, values))
+
+
+def save(config: Any, path: str | Path, stage: str = "") -> None:
+    """Write a resolved recipe, atomically: every option with its value, so that it can be run again."""
+    values = ({"stage": stage} if stage else {}) | dataclasses.asdict(config)
+    partial = Path(f"{path}.partial")
+    partial.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def flatten(config: Any, where: str = "") -> dict[str, Any]:
+    """Options of a dataclass, or of a mapping, under dotted names; as YAML holds them."""
+    values = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config  # type: ignore[arg-type]
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flatten(value, f"{where}{key}.")
+        else:
+            found[f"{where}{key}"] = list(value) if isinstance(value, (list, tuple)) else value
+    return found
 
 
 def stage_of(path: str | Path) -> str:

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fluxsr.errors import InputError
-from fluxsr.training.dataset import Ahead, PairCrops, PhotoCrops
+from fluxsr.training import dataset
+from fluxsr.training.dataset import Ahead, PairCrops, PhotoCrops, keyed_generator
 
 
 def latents_of(photo: Tensor) -> Tensor:
@@ -22,21 +23,36 @@ def shrink(images: Tensor, _generator: torch.Generator) -> Tensor:
     return F.avg_pool2d(images, 4)
 
 
-def pair_crops(photos: list[Tensor], seed: int = 0, crop: int = 32, batch: int = 8) -> PairCrops:
-    return PairCrops(photos, [latents_of(photo) for photo in photos], crop, batch, seed, shrink)
+def pair_crops(photos: list[Tensor], seed: int = 0, crop: int = 32) -> PairCrops:
+    return PairCrops(photos, [latents_of(photo) for photo in photos], crop, seed, shrink)
+
+
+def test_a_purpose_is_a_key_of_its_own() -> None:
+    """SeedSequence pads with zeros, so a purpose must not be 0: the crop is drawn without one."""
+    purposes = (dataset.TIME, dataset.NOISE, dataset.SPOIL, dataset.CROP, dataset.DEGRADE)
+    draws = [keyed_generator(1, 2, 3, *purpose).initial_seed() for purpose in ((), *((p,) for p in purposes))]
+    assert len(set(draws)) == len(draws)
+    assert keyed_generator(1, 2, 3, 0).initial_seed() == draws[0]
+
+
+def test_a_sample_draws_the_same_in_any_company() -> None:
+    def noise(*samples: int) -> Tensor:
+        return dataset.normals((2, 3), dataset.sample_generators(1, 5, samples, dataset.NOISE))
+
+    assert noise(0, 1, 2).shape == (3, 2, 3)
+    assert torch.equal(noise(0, 1, 2)[1:], noise(1, 2)) and torch.equal(noise(2, 0)[0], noise(2)[0])
 
 
 def test_same_key_same_crops(photos: list[Tensor]) -> None:
-    batches = PhotoCrops(photos, 32, 6, seed=1)
-    again = PhotoCrops(photos, 32, 6, seed=1)
-    assert torch.equal(batches(5), again(5)) and torch.equal(batches(5), batches(5))
-    assert not torch.equal(batches(5), batches(6))
-    assert not torch.equal(batches(5), PhotoCrops(photos, 32, 6, seed=2)(5))
-    assert torch.equal(batches(5)[:2], PhotoCrops(photos, 32, 2, seed=1)(5))  # a sample has a key of its own
+    crops, again, six = PhotoCrops(photos, 32, seed=1), PhotoCrops(photos, 32, seed=1), range(6)
+    assert torch.equal(crops(5, six), again(5, six)) and torch.equal(crops(5, six), crops(5, six))
+    assert not torch.equal(crops(5, six), crops(6, six))
+    assert not torch.equal(crops(5, six), PhotoCrops(photos, 32, seed=2)(5, six))
+    assert torch.equal(crops(5, six)[2:4], crops(5, [2, 3]))  # a sample has a key of its own
 
 
 def test_crops_are_pieces_of_the_photographs_turned_and_mirrored(photos: list[Tensor]) -> None:
-    crops = torch.cat([PhotoCrops(photos, 32, 16, seed=0)(step) for step in range(8)])
+    crops = torch.cat([PhotoCrops(photos, 32, seed=0)(step, range(16)) for step in range(8)])
     assert crops.shape == (128, 3, 32, 32) and crops.dtype == torch.float32
     codes, turns = (crops * 255).round().long(), set()
     for crop in codes:
@@ -51,17 +67,17 @@ def test_crops_are_pieces_of_the_photographs_turned_and_mirrored(photos: list[Te
 
 
 def test_photographs_below_the_crop_are_left_out(photos: list[Tensor]) -> None:
-    crops = PhotoCrops(photos, 100, 12, seed=0)(0)  # only the third is as large: 160x100
+    crops = PhotoCrops(photos, 100, seed=0)(0, range(12))  # only the third is as large: 160x100
     assert set((crops[:, 2] * 255).round().unique().tolist()) == {2}
     with pytest.raises(InputError, match="as large as the crop of 256"):
-        PhotoCrops(photos, 256, 1, 0)
+        PhotoCrops(photos, 256, 0)
 
 
 def test_pairs_keep_pixels_and_latents_together(photos: list[Tensor]) -> None:
     """Every 8x8 cell of x_0 opens with the code that its z_0 and eps carry."""
     seen = set()
     for step in range(12):
-        x_0, lr_up, z_0, eps = pair_crops(photos)(step)
+        x_0, lr_up, z_0, eps = pair_crops(photos)(step, range(8))
         assert x_0.shape == lr_up.shape == (8, 3, 32, 32) and z_0.shape == eps.shape == (8, 3, 4, 4)
         torch.testing.assert_close(x_0[:, :, ::8, ::8] * 255, z_0)
         assert torch.equal(eps, -z_0)
@@ -73,7 +89,7 @@ def test_pairs_keep_pixels_and_latents_together(photos: list[Tensor]) -> None:
 
 def test_the_enlarged_partner_lies_on_its_photograph(photos: list[Tensor]) -> None:
     """Down by averages and up by bicubic keeps a ramp to a quarter of its step, unless something is shifted."""
-    x_0, lr_up, _, _ = pair_crops(photos)(0)
+    x_0, lr_up, _, _ = pair_crops(photos)(0, range(8))
     torch.testing.assert_close(lr_up * 255, x_0 * 255, atol=0.25, rtol=0)
 
 
@@ -81,8 +97,8 @@ def test_pair_crops_are_keyed(photos: list[Tensor]) -> None:
     def drawn(seed: int, step: int, noisy: bool = True) -> tuple[Tensor, ...]:
         crops = pair_crops(photos, seed)
         if noisy:
-            crops.degradation = lambda hr, g: shrink(hr, g) + 0.1 * torch.rand(8, 3, 16, 16, generator=g)
-        return crops(step)
+            crops.degradation = lambda hr, g: shrink(hr, g) + 0.1 * torch.rand(2, 3, 16, 16, generator=g)
+        return crops(step, range(8))
 
     for a, b in zip(drawn(1, 4), drawn(1, 4), strict=True):
         assert torch.equal(a, b)
@@ -95,8 +111,25 @@ def test_degradation_sees_a_margin(photos: list[Tensor]) -> None:
     shapes = []
     crops = pair_crops(photos)
     crops.degradation = lambda hr, g: shapes.append(tuple(hr.shape)) or shrink(hr, g)  # type: ignore[func-returns-value]
-    crops(0)
-    assert shapes == [(8, 3, 64, 64)]
+    crops(0, range(4))
+    assert shapes == [(2, 3, 64, 64), (2, 3, 64, 64)]
+
+
+def test_a_share_of_the_samples_is_drawn_as_the_whole(photos: list[Tensor]) -> None:
+    """Groups of the degradation are fixed: a process that takes half of one degrades all of it."""
+    crops, keys = pair_crops(photos), []
+
+    def noisy(hr: Tensor, generator: torch.Generator) -> Tensor:
+        keys.append(generator.initial_seed())
+        return shrink(hr, generator) + 0.1 * torch.rand(len(hr), 3, 16, 16, generator=generator)
+
+    crops.degradation = noisy
+    whole = crops(3, range(6))
+    assert len(set(keys)) == 3
+    for samples in ([0], [1], [2, 3], [3, 4], [5, 0]):
+        for part, all_of_them in zip(crops(3, samples), whole, strict=True):
+            assert torch.equal(part, all_of_them[samples])
+    assert len(set(keys)) == 3  # always the same three groups
 
 
 @pytest.mark.parametrize("crop", [24, 80])
@@ -107,19 +140,29 @@ def test_crop_that_does_not_fit_is_refused(photos: list[Tensor], crop: int) -> N
 
 def test_a_batch_made_ahead_is_the_same_and_made_once() -> None:
     asked: list[int] = []
-    ahead = Ahead(lambda step: asked.append(step) or -step)  # type: ignore[func-returns-value]
-    assert [ahead(step) for step in (3, 4, 5, 9)] == [-3, -4, -5, -9]  # 9: a run that was resumed elsewhere
+    ahead = Ahead(lambda step, samples: asked.append(step) or [-step, *samples])  # type: ignore[func-returns-value]
+    assert [ahead(step, [1, 2]) for step in (3, 4, 5, 9)] == [[-step, 1, 2] for step in (3, 4, 5, 9)]  # 9: resumed
     ahead.pool.shutdown()
     assert sorted(asked) == [3, 4, 5, 6, 9, 10]
 
 
+def test_shares_of_a_step_are_made_ahead_each() -> None:
+    """Micro-batches of one step: the same shares come again at the next."""
+    asked: list[tuple[int, ...]] = []
+    ahead = Ahead(lambda step, samples: asked.append((step, *samples)) or step)  # type: ignore[func-returns-value]
+    for step in (0, 1):
+        assert [ahead(step, share) for share in ([0, 1], [2, 3])] == [step, step]
+    ahead.pool.shutdown()
+    assert sorted(asked) == [(step, *share) for step in (0, 1, 2) for share in ((0, 1), (2, 3))]
+
+
 def test_what_goes_wrong_ahead_is_told_when_its_step_comes() -> None:
-    def batches(step: int) -> int:
+    def batches(step: int, _samples: object) -> int:
         if step == 2:
             raise InputError("step 2 has no batch")
         return step
 
     ahead = Ahead(batches)
-    assert ahead(1) == 1
+    assert ahead(1, [0]) == 1
     with pytest.raises(InputError, match="step 2"):
-        ahead(2)
+        ahead(2, [0])

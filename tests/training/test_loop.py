@@ -55,10 +55,10 @@ def test_resumed_run_is_the_undisturbed_one(toy: ModuleType, tmp_path: Path, opt
     loop.run(whole, config, tmp_path / "whole")
     losses = first.losses
 
-    def cut(step: int, generator: torch.Generator) -> Any:
+    def cut(step: int, samples: Any) -> Any:
         if step == at:
             raise Power
-        return losses(step, generator)
+        return losses(step, samples)
 
     first.losses = cut
     with pytest.raises(Power):
@@ -82,14 +82,17 @@ def test_stopped_run_goes_on_as_the_undisturbed_one(
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_killed_while_writing_a_checkpoint(toy: ModuleType, tmp_path: Path, undisturbed: tuple[Any, Path]) -> None:
-    """A real process gets SIGKILL with half a checkpoint on the disk; the next run ends where none was killed."""
+@pytest.mark.parametrize("when, step", [("writing", 6), ("training", 5)])
+def test_killed(toy: ModuleType, tmp_path: Path, when: str, step: int, undisturbed: tuple[Any, Path]) -> None:
+    """A real process gets SIGKILL, with half a checkpoint on the disk or between two; the next run ends where none
+    was killed, and takes no step twice that a checkpoint held."""
     environment = os.environ | {"PYTHONPATH": str(Path(fluxsr.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(toy.__file__), str(tmp_path), "6"]
+    command = [sys.executable, str(toy.__file__), str(tmp_path), when, str(step)]
     done = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert [path.name for path in checkpoint.listing(tmp_path)] == ["step-00000003.pt"]
-    assert (tmp_path / "step-00000006.partial").exists()
+    assert (tmp_path / "step-00000006.partial").exists() == (when == "writing")
+    assert [row["step"] for row in records(tmp_path)][-1] > 3  # logged, but about to be taken again
     stage = toy.ToyStage(seed=99)
     loop.run(stage, toy.config(), tmp_path)
     assert stage.seen[0] == 3
@@ -111,10 +114,10 @@ def test_a_signal_saves_and_stops(
     stage, validated = toy.ToyStage(), []
     losses, handlers = stage.losses, [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
 
-    def asked(step: int, generator: torch.Generator) -> Any:
+    def asked(step: int, samples: Any) -> Any:
         if step == 4:
             os.kill(os.getpid(), number)
-        return losses(step, generator)
+        return losses(step, samples)
 
     def validate(step: int, _path: Path) -> dict[str, float]:
         validated.append(step)
@@ -132,9 +135,9 @@ def test_a_signal_saves_and_stops(
 
 
 def test_seed_decides(toy: ModuleType, tmp_path: Path, undisturbed: tuple[Any, Path]) -> None:
-    same, other = toy.ToyStage(), toy.ToyStage()
+    same, other = toy.ToyStage(), toy.ToyStage(data_seed=1)
     loop.run(same, toy.config(), tmp_path / "same")
-    loop.run(other, toy.config(seed=1), tmp_path / "other")
+    loop.run(other, toy.config(), tmp_path / "other")
     assert_same(undisturbed[0], same)
     assert not torch.equal(same.net[0].weight, other.net[0].weight)
 
@@ -165,8 +168,8 @@ def test_nonsense_stops_the_run_and_spares_the_checkpoint(toy: ModuleType, tmp_p
     stage = toy.ToyStage()
     losses = stage.losses
 
-    def broken(step: int, generator: torch.Generator) -> Any:
-        terms = losses(step, generator)
+    def broken(step: int, samples: Any) -> Any:
+        terms = losses(step, samples)
         if step == 5 and bad == "loss":
             terms["square"] = terms["square"] * float("nan")
         if step == 5 and bad == "gradient":  # sqrt has no slope at 0: the value is finite, the gradient is not
@@ -181,13 +184,100 @@ def test_nonsense_stops_the_run_and_spares_the_checkpoint(toy: ModuleType, tmp_p
     assert all(bool(torch.isfinite(value).all()) for value in stage.weights().values())
 
 
+def test_an_exploding_loss_stops_the_run_at_the_last_good_checkpoint(toy: ModuleType, tmp_path: Path) -> None:
+    """Measured against the running median, so that one bad batch before does not hide it."""
+    stage = toy.ToyStage()
+    losses = stage.losses
+
+    def broken(step: int, samples: Any) -> Any:
+        terms = losses(step, samples)
+        factor = {13: 20.0, 17: 1e3}.get(step, 1.0)
+        return {name: value if name.startswith("log/") else factor * value for name, value in terms.items()}
+
+    stage.losses = broken
+    said = r"loss exploded at step 17 \(square=.*critic=.* times its running median, run.explode allows 100; "
+    with pytest.raises(loop.Diverged, match=said + r"the last good checkpoint is .*step-00000015.pt: resume from it"):
+        loop.run(stage, toy.config(steps=30), tmp_path)
+    assert checkpoint.listing(tmp_path)[-1].name == "step-00000015.pt"
+    assert "Diverged loss exploded" in (tmp_path / "run.log").read_text(encoding="utf-8")
+    with pytest.raises(loop.Diverged, match="exploded at step 17"):  # the median is part of the checkpoint
+        loop.run(stage, toy.config(steps=30), tmp_path)
+    loop.run(stage, toy.config(steps=18, explode=0.0), tmp_path)
+
+
+def test_micro_batches_are_the_batch(toy: ModuleType, tmp_path: Path) -> None:
+    """Two of two samples make the step of four, and one step of the optimizer; the critic's spectral norm is apart."""
+    whole, parts = toy.ToyStage(), toy.ToyStage()
+    loop.run(whole, toy.config(), tmp_path / "whole")
+    loop.run(parts, toy.config(accumulate=2), tmp_path / "parts")
+    assert whole.samples[0] == [0, 1, 2, 3] and parts.samples[:2] == [[0, 1], [2, 3]]
+    assert parts.seen == [step for step in range(8) for _ in range(2)]
+    for a, b in zip(whole.net.parameters(), parts.net.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+    kept = ("step", "square", "log/size", "log/large", "norm/net")
+    for a, b in zip(records(tmp_path / "whole"), records(tmp_path / "parts"), strict=True):
+        assert {k: b[k] for k in kept if k in b} == pytest.approx({k: a[k] for k in kept if k in a}, abs=2e-6)
+
+
+def test_metrics_are_means_over_their_steps_and_survive_a_cut(toy: ModuleType, tmp_path: Path) -> None:
+    """Checkpoints at every third step, lines at every fourth: a resumed run writes the line of an unbroken one."""
+    cut = toy.ToyStage()
+    losses = cut.losses
+
+    def pulled(step: int, samples: Any) -> Any:
+        if step == 3:
+            raise Power
+        return losses(step, samples)
+
+    cut.losses = pulled
+    loop.run(toy.ToyStage(), toy.config(), tmp_path / "each")
+    loop.run(toy.ToyStage(), toy.config(log_every=4), tmp_path / "whole")
+    with pytest.raises(Power):
+        loop.run(cut, toy.config(log_every=4), tmp_path / "cut")
+    loop.run(toy.ToyStage(seed=99), toy.config(log_every=4), tmp_path / "cut")
+    each, whole = records(tmp_path / "each"), records(tmp_path / "whole")
+    assert [row["step"] for row in whole] == [4, 8]
+    for name in ("square", "norm/net"):
+        assert whole[1][name] == pytest.approx(sum(row[name] for row in each[4:]) / 4, rel=1e-5)
+    assert records(tmp_path / "cut") == whole
+
+
+@pytest.mark.parametrize("resume, first", [("latest", 6), ("none", 0), ("step-00000003.pt", 3)])
+def test_a_run_goes_on_from_where_it_is_told(
+    toy: ModuleType, tmp_path: Path, resume: str, first: int, undisturbed: tuple[Any, Path]
+) -> None:
+    """What is beyond that point is another history: its checkpoints are set aside, its lines dropped."""
+    loop.run(toy.ToyStage(), toy.config(stop=6), tmp_path)
+    stage = toy.ToyStage() if resume == "none" else toy.ToyStage(seed=99)
+    chosen = str(tmp_path / resume) if resume.endswith(".pt") else resume
+    loop.run(stage, toy.config(resume=chosen), tmp_path)
+    assert stage.seen[0] == first
+    assert_same(undisturbed[0], stage)
+    assert records(tmp_path) == records(undisturbed[1])
+    assert (tmp_path / "step-00000006.pt.old").exists() == (first < 6)
+
+
+def test_a_checkpoint_of_another_folder_starts_a_run(
+    toy: ModuleType, tmp_path: Path, undisturbed: tuple[Any, Path]
+) -> None:
+    loop.run(toy.ToyStage(), toy.config(stop=3), tmp_path / "first")
+    stage, source = toy.ToyStage(seed=99), tmp_path / "first" / "step-00000003.pt"
+    loop.run(stage, toy.config(resume=str(source)), tmp_path / "second")
+    assert stage.seen == [3, 4, 5, 6, 7]
+    assert_same(undisturbed[0], stage)
+    with pytest.raises(
+        InputError, match="no checkpoint .*absent.pt; .*second holds step-00000006.pt, step-00000008.pt"
+    ):
+        loop.run(stage, toy.config(resume="absent.pt"), tmp_path / "second")
+
+
 def test_ema_is_in_place_at_validation_and_at_the_end(toy: ModuleType, tmp_path: Path) -> None:
     stage, seen, raw, mean = toy.ToyStage(), [], [], []
     losses = stage.losses
 
-    def watched(step: int, generator: torch.Generator) -> Any:
+    def watched(step: int, samples: Any) -> Any:
         raw.append(stage.net[0].weight.detach().clone())
-        return losses(step, generator)
+        return losses(step, samples)
 
     def validate(step: int, _path: Path) -> dict[str, float]:
         seen.append(stage.net[0].weight.detach().clone())
@@ -223,31 +313,11 @@ def test_checkpoint_of_another_recipe_is_named(toy: ModuleType, tmp_path: Path) 
         loop.run(toy.ToyStage(), toy.config(steps=4, ema=0.0), tmp_path)
 
 
-def test_schedule_warms_up_and_falls_to_the_floor(toy: ModuleType) -> None:
-    config = toy.config(steps=100, warmup=10, lr_floor=0.1)
-    rates = [loop.schedule(step, config) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1) and rates[9] == 1 == rates[10]
-    assert all(a >= b for a, b in zip(rates[9:-1], rates[10:], strict=True))
-    assert loop.schedule(55, config) == pytest.approx(0.55)  # half way down between 1 and 0.1
-    assert loop.schedule(100, config) == pytest.approx(0.1) == loop.schedule(1000, config)
-
-
 def test_clipping_is_per_part(toy: ModuleType, tmp_path: Path) -> None:
     """A huge gradient of one part does not still the other."""
     stage, twin = toy.ToyStage(), toy.ToyStage()
     losses = stage.losses
-    stage.losses = lambda step, g: {k: v * (1e6 if k == "critic" else 1) for k, v in losses(step, g).items()}
+    stage.losses = lambda step, s: {k: v * (1e6 if k == "critic" else 1) for k, v in losses(step, s).items()}
     for one, name in ((stage, "a"), (twin, "b")):
         loop.run(one, toy.config(steps=1, ema=0.0), tmp_path / name)
     assert torch.equal(stage.net[0].weight, twin.net[0].weight)
-
-
-def test_muon_takes_matrices_and_leaves_the_critic(toy: ModuleType) -> None:
-    pytest.importorskip("pytorch_optimizer")
-    groups = {name: [p for p in m.parameters() if p.requires_grad] for name, m in toy.ToyStage().modules.items()}
-    built = loop.build_optimizer(groups, toy.config(optimizer="muon", muon_lr=0.05))
-    by_muon = {id(p): group["use_muon"] for group in built.param_groups for p in group["params"]}
-    assert len(by_muon) == sum(map(len, groups.values()))
-    assert [by_muon[id(p)] for p in groups["net"]] == [True, False, True, False]
-    assert not any(by_muon[id(p)] for p in groups["critic"])
-    assert {group["use_muon"]: group["lr"] for group in built.param_groups} == {True: 0.05, False: 0.01}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +14,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from fluxsr.errors import InputError
+from fluxsr import recipe
+from fluxsr.errors import FluxSRError, InputError
 from fluxsr.pairs.make import make_pairs
 from fluxsr.pairs.store import PairStore
 from fluxsr.training import distillation, stages
@@ -27,7 +31,16 @@ from fluxsr.training.config import (
 
 
 def run(**changes: int | str) -> RunConfig:
-    values = {"steps": 2, "batch": 2, "crop": 32, "save_every": 2, "log_every": 1, "warmup": 0, "device": "cpu"}
+    values = {
+        "steps": 2,
+        "batch": 2,
+        "crop": 32,
+        "save_every": 2,
+        "log_every": 1,
+        "warmup": 0,
+        "device": "cpu",
+        "tracker": "none",
+    }
     return RunConfig(**{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -143,8 +156,49 @@ def test_validation_is_recorded(runs: Path) -> None:
 
 
 def test_sampled_pairs_train_too(data: DataConfig, runs: Path, tmp_path: Path) -> None:
-    distillation.train_distill(distill_config(data, runs, pairs="sampled"), tmp_path)
+    config = distill_config(data, runs, pairs="sampled")
+    config.prompt = str(runs / "teacher" / "base")
+    config.data = DataConfig([], data.validation)  # the images are what the latents decode to
+    distillation.train_distill(config, tmp_path)
     assert (tmp_path / "model" / "pytorch_lora_weights.safetensors").is_file()
+
+
+def test_an_adapter_alone_is_a_folder_for_any_copy_of_its_base(data: DataConfig, runs: Path, tmp_path: Path) -> None:
+    """Other targets, no validation, blocks computed again: options that a base of 24 GB asks for."""
+    from fluxsr.backbone.loading import load
+
+    config = distill_config(data, runs)
+    config.export, config.targets, config.data = "adapter", ["attn.to_q", "attn.to_v"], DataConfig(data.shards)
+    config.run.gradient_checkpointing, config.run.accumulate = True, 2
+    distillation.train_distill(config, tmp_path)
+    folder = tmp_path / "model"
+    files = {path.name for path in folder.iterdir()}
+    assert files == {"pytorch_lora_weights.safetensors", "fluxsr_config.json", "prompt_embeds.safetensors", "NOTICE"}
+    keys = load_file(folder / "pytorch_lora_weights.safetensors")
+    assert keys and all("attn.to_q" in key or "attn.to_v" in key for key in keys)
+    assert recipe.load(DistillConfig, tmp_path / "recipe.yaml") == config
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    base = config.base
+    loaded = load(base, folder, "cpu", "fp32", folded=False)
+    assert bool(torch.isfinite(distillation.step_image(loaded, image)).all())
+
+
+def test_options_that_cannot_work_are_refused_at_once(
+    data: DataConfig, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(message: str, **changes: Any) -> None:
+        config = replace(distill_config(data, runs), **changes)
+        with pytest.raises(FluxSRError, match=message):
+            distillation.train_distill(config, tmp_path)
+
+    refused("export is adapter, but rank is 0", rank=0, export="adapter")
+    refused("a base in nf4 is neither trained nor exported; set rank and export", quantize_base="nf4")
+    refused("cannot adapt attn.to_x", targets=["attn.to_x"], export="adapter")
+    if importlib.util.find_spec("bitsandbytes"):
+        refused("a base in nf4 needs a GPU, this is 'cpu'", quantize_base="nf4", export="adapter")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    refused("export: model needs whole weights, but FSDP shards them")
 
 
 def test_what_is_missing_is_named(data: DataConfig, runs: Path, tmp_path: Path) -> None:

@@ -82,17 +82,26 @@ def load_config(folder: str | Path) -> AdapterConfig:
 def add_lora(transformer: Any, rank: int, alpha: float, targets: Sequence[str] = TARGETS) -> None:
     """Freeze the transformer and give it a trainable LoRA in float32 (peft would follow a bfloat16 base)."""
     transformer.requires_grad_(False)
-    transformer.add_adapter(
-        LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), init_lora_weights="gaussian")
-    )
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), init_lora_weights="gaussian")
+    try:
+        transformer.add_adapter(config)
+    except ValueError as error:  # no module has such a name
+        raise ModelError(f"cannot adapt {', '.join(targets)}: {_first_line(error)}") from error
     for parameter in transformer.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
 
 
-def save_lora(transformer: Any, folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Write ``pytorch_lora_weights.safetensors`` with rank and alpha in its header, as diffusers does."""
-    layers = {key: value.to(dtype).contiguous() for key, value in get_peft_model_state_dict(transformer).items()}
+def save_lora(transformer: Any, folder: str | Path, dtype: torch.dtype = torch.bfloat16, write: bool = True) -> None:
+    """Write ``pytorch_lora_weights.safetensors`` with rank and alpha in its header, as diffusers does.
+
+    Where FSDP shards the weights they are gathered: all processes must call, and one of them writes.
+    """
+    state = get_peft_model_state_dict(transformer)
+    wholes = {key: value.full_tensor() if hasattr(value, "full_tensor") else value for key, value in state.items()}
+    layers = {key: value.to(dtype).contiguous() for key, value in wholes.items()}
+    if not write:
+        return
     FluxPipeline.save_lora_weights(
         folder, transformer_lora_layers=layers, **_collate_lora_metadata({"transformer": transformer})
     )

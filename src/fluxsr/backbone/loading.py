@@ -19,6 +19,7 @@ from fluxsr.backbone.adapter import CONFIG_FILE, WEIGHTS_FILE, AdapterConfig, fu
 from fluxsr.backbone.attention import ChunkedFluxAttnProcessor
 from fluxsr.backbone.fold import FoldedFluxTransformer2DModel, fold
 from fluxsr.backbone.prompts import FILE, FixedPrompt, load_prompt
+from fluxsr.backbone.quantize import nf4
 from fluxsr.errors import InputError, ModelError
 
 BUNDLED = "bundled"
@@ -124,13 +125,19 @@ def load(
     return Backbone(transformer.eval(), vae, prompt, config, name)
 
 
-def load_base(folder: str | Path, device: torch.device, dtype: torch.dtype) -> Backbone:
-    """Transformer, autoencoder and prompt without an adapter, unfolded: what training starts from."""
+def load_base(
+    folder: str | Path, device: torch.device, dtype: torch.dtype, quantize: str = "none", prompt: str | Path = ""
+) -> Backbone:
+    """Transformer, autoencoder and prompt without an adapter, unfolded: what training starts from.
+
+    ``quantize`` nf4: its linears in 4 bits, for a LoRA on top. ``prompt``: its folder, if not the base's (or a Hub id).
+    """
     path = folder_of(folder)
-    prompt = load_prompt(path)
-    transformer = load_part(path, "transformer", dtype).to(device)
+    fixed = load_prompt(prompt or path)
+    scheme = nf4(device, dtype) if quantize == "nf4" else None
+    transformer = load_part(path, "transformer", dtype, scheme).to(device)
     vae = load_part(path, "vae", dtype).to(device, memory_format=torch.channels_last)
-    return Backbone(transformer, vae.requires_grad_(False), prompt, name=str(folder))
+    return Backbone(transformer, vae.requires_grad_(False), fixed, name=str(folder))
 
 
 def load_transformer(model: str | Path, device: torch.device, dtype: torch.dtype) -> Any:
@@ -160,7 +167,7 @@ def save(backbone: Backbone, folder: str | Path) -> None:
     backbone.prompt.save(folder)
 
 
-def load_part(model: Path | str, part: str, dtype: torch.dtype) -> Any:
+def load_part(model: Path | str, part: str, dtype: torch.dtype, quantization: Any = None) -> Any:
     """One component of a model in diffusers layout, of a class we know, with every weight in place.
 
     Raises:
@@ -171,8 +178,9 @@ def load_part(model: Path | str, part: str, dtype: torch.dtype) -> Any:
         name = config.get("_class_name", "none")
         if name not in _CLASSES[part]:
             raise ModelError(f"{model}/{part} is of class {name}; known are {', '.join(_CLASSES[part])}")
+        scheme = {"quantization_config": quantization} if quantization else {}
         loaded, report = _CLASSES[part][name].from_pretrained(
-            model, subfolder=part, torch_dtype=dtype, output_loading_info=True
+            model, subfolder=part, torch_dtype=dtype, output_loading_info=True, **scheme
         )
     except ModelError:
         raise

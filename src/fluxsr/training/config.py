@@ -15,22 +15,30 @@ class RunConfig:
 
     steps: int = 1000  # optimiser steps in all; the learning rate is planned for them
     stop: int = 0  # step to end at before that, for a run that another recipe goes on with; 0 runs to the end
-    batch: int = 8  # images per step
+    batch: int = 8  # images per optimiser step, over all processes and micro-batches
+    accumulate: int = 1  # micro-batches that a process takes for one step, one after the other
     crop: int = 128  # side of the training crop in HR pixels, a multiple of 16
-    optimizer: Literal["adamw", "muon"] = "adamw"  # muon: matrices and kernels by Muon, the rest by AdamW
+    # muon: matrices and kernels by Muon, the rest by AdamW; adamw8bit: moments in 8 bits (bitsandbytes, GPU)
+    optimizer: Literal["adamw", "adamw8bit", "muon"] = "adamw"
     lr: float = 3e-4  # peak learning rate of AdamW
     muon_lr: float = 0.02  # peak learning rate of Muon's share
-    warmup: int = 50  # steps of linear warm-up; afterwards cosine to lr * lr_floor
+    schedule: Literal["cosine", "constant"] = "cosine"  # after the warm-up; cosine falls to lr * lr_floor
+    warmup: int = 50  # steps of linear warm-up
     lr_floor: float = 0.02  # share of the peak that is left at the last step
     weight_decay: float = 0.0
     clip: float = 1.0  # largest gradient norm, per parameter group
+    explode: float = 100.0  # a loss above so many times its running median stops the run; 0 lets it go on
     ema: float = 0.0  # decay of the weight average that is exported; 0 exports the weights themselves
     seed: int = 0
     precision: Literal["bf16", "fp32"] = "bf16"  # autocast type of the forward pass
+    gradient_checkpointing: bool = False  # compute the transformer's blocks again going back, instead of keeping them
+    decoder_checkpointing: bool = False  # the same for the decoder
     device: str = "auto"
     save_every: int = 500  # steps between checkpoints (and validations)
     keep: int = 2  # checkpoints kept
-    log_every: int = 20  # steps between lines of metrics.jsonl
+    resume: str = "latest"  # checkpoint to go on from: latest in the run's folder, none, or a file
+    log_every: int = 20  # steps between lines of metrics.jsonl, each the mean over them
+    tracker: Literal["tensorboard", "wandb", "none"] = "tensorboard"  # curves beside metrics.jsonl, where installed
 
 
 @dataclass
@@ -84,7 +92,8 @@ class DistillConfig:
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
     name: str = "tiny"  # what the adapter's config calls its base
-    base: str = ""  # folder that stage 3 exported: transformer, vae, fixed prompt
+    base: str = ""  # folder that stage 3 exported, or a Hub id: transformer, vae, fixed prompt
+    prompt: str = ""  # folder of the fixed prompt's embeddings; empty: the base's
     pairs: str = ""  # folder of teacher pairs (stage 4); may stay empty where eps_source is fresh
     perceptual: str = ""  # folder that stage 2 exported, or "lpips" for the lpips package
     degradation: str = "realesrgan"  # preset of fluxsr.degradation, or a YAML file of your own
@@ -93,9 +102,12 @@ class DistillConfig:
     tile_size: int = 512  # largest tile at inference, travels in the adapter's config
     rank: int = 64  # the paper's rank; 0 trains the whole transformer but its modulation
     alpha: float = 64.0  # open in the paper; equal to the rank means scale 1
+    targets: list[str] = field(default_factory=list)  # ends of the names of adapted linears; empty: adapter.TARGETS
+    quantize_base: Literal["none", "nf4"] = "none"  # nf4: the frozen transformer in 4 bits (bitsandbytes, GPU)
+    export: Literal["model", "adapter"] = "model"  # model: base and adapter; adapter: LoRA, config and prompt alone
     ftd_weight: float = 1.0
-    ftd_times: Literal["uniform", "uniform+start", "start"] = "uniform"  # law of t; start is t_l itself
-    ftd_samples: int = 0  # samples of a batch whose noise path is walked; 0 walks all (the paper)
+    ftd_times: str = "uniform"  # law of t, a name in TIME_LAWS; "uniform+start" adds t_l itself, half and half
+    ftd_every: int = 1  # every n-th sample walks the noise path; 1 is the paper's, every sample
     pixel_crop: int = 0  # side in pixels of the random crop that is decoded for the losses on pixels; 0 decodes all
     mse_weight: float = 1.0  # pixels in [-1, 1]
     tv_lpips_weight: float = 1.0  # lambda_1, open in the paper
@@ -117,3 +129,16 @@ STAGES: dict[str, type] = {
     "pairs": PairsConfig,
     "distill": DistillConfig,
 }
+
+# Options that the weights or the optimizer's state hang on: a run keeps them from its first step to its last.
+KEPT = {
+    "autoencoder", "alpha", "base", "critic_widths", "guidance", "latent_channels", "layers", "num_attention_heads",
+    "num_layers", "num_single_layers", "prompt", "quantize_base", "rank", "run.optimizer", "t_l", "targets", "text_dim",
+    "text_tokens", "widths",
+}  # fmt: skip
+# Options that change nothing in what is learnt.
+FREE = {
+    "data.validation", "export", "name", "run.accumulate", "run.decoder_checkpointing", "run.device", "run.explode",
+    "run.gradient_checkpointing", "run.keep", "run.log_every", "run.resume", "run.save_every", "run.stop",
+    "run.tracker", "tile_size",
+}  # fmt: skip

@@ -1,8 +1,8 @@
-"""Crops to train on, by keyed randomness: photographs, or teacher pairs with their LR partners."""
+"""Photographs to train on: decoded once, kept as bytes in memory, cropped by keyed randomness."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
@@ -16,24 +16,34 @@ from fluxsr.keyed import keyed_generator
 
 T = TypeVar("T")
 
-__all__ = ["Ahead", "PairCrops", "PhotoCrops", "keyed_generator", "read_photographs"]
+__all__ = ["Ahead", "PairCrops", "PhotoCrops", "keyed_generator", "normals", "read_photographs", "sample_generators"]
+
+# What a sample draws for, the last part of its key. 0 would be the key without it: SeedSequence pads with zeros.
+TIME, NOISE, SPOIL, CROP, DEGRADE = 1, 2, 3, 4, 1 << 20
+
+
+def sample_generators(seed: int, step: int, samples: Sequence[int], purpose: int) -> list[torch.Generator]:
+    """One generator per sample: what it draws does not depend on who shares its batch or its process."""
+    return [keyed_generator(seed, step, sample, purpose) for sample in samples]
+
+
+def normals(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
+    """Gaussian noise (B, *shape), each sample by its own generator."""
+    return torch.stack([torch.randn(tuple(shape), generator=generator) for generator in generators])
 
 
 class PhotoCrops:
-    """Random crops of photographs; batch k of a seed is always the same."""
+    """Random crops of photographs; sample k of a step is always the same."""
 
-    def __init__(self, images: list[Tensor], crop: int, batch: int, seed: int):
+    def __init__(self, images: list[Tensor], crop: int, seed: int):
         self.images = [image for image in images if min(image.shape[1:]) >= crop]
         if not self.images:
             raise InputError(f"no photograph is as large as the crop of {crop} pixels; lower run.crop")
-        self.crop, self.batch, self.seed = crop, batch, seed
+        self.crop, self.seed = crop, seed
 
-    def __call__(self, step: int) -> Tensor:
-        """Batch of one step: (B,3,crop,crop), RGB in [0,1]."""
-        crops = []
-        for sample in range(self.batch):
-            generator = keyed_generator(self.seed, step, sample)
-            crops.append(self._crop(generator))
+    def __call__(self, step: int, samples: Sequence[int]) -> Tensor:
+        """These samples of a step: (B,3,crop,crop), RGB in [0,1]."""
+        crops = [self._crop(keyed_generator(self.seed, step, sample)) for sample in samples]
         return torch.stack(crops).float() / 255
 
     def _crop(self, generator: torch.Generator) -> Tensor:
@@ -52,7 +62,8 @@ class PairCrops:
 
     A crop starts on the grid of tokens, so that pixels and latents belong together. The degradation sees a
     margin around the crop, so that blur has no border inside it; z_0 is a cut of the whole image's latent and knows
-    no border either.
+    no border either. The degradation is drawn for fixed groups of ``group`` neighbours, which may share its sizes;
+    a group is always degraded whole, so that the share of a process does not change what is drawn.
     """
 
     MARGIN = 16  # pixels
@@ -62,47 +73,58 @@ class PairCrops:
         photos: list[Tensor],
         latents: list[Tensor],
         crop: int,
-        batch: int,
         seed: int,
         degradation: Callable[[Tensor, torch.Generator], Tensor],
+        group: int = 2,
+        device: torch.device | None = None,
     ):
-        """``photos``: (3,H,W) uint8; ``latents``: (2,C,H/8,W/8), their z_0 and eps; ``degradation``: HR -> LR, x4."""
+        """``photos``: (3,H,W) uint8; ``latents``: (2,C,H/8,W/8), their z_0 and eps; ``degradation``: HR -> LR, x4,
+        on ``device``."""
         if crop % 16 or crop + 2 * self.MARGIN > min(min(photo.shape[1:]) for photo in photos):
             raise InputError(f"run.crop is {crop}; it must be a multiple of 16 and fit the photographs with a margin")
-        self.photos, self.latents, self.crop, self.batch, self.seed = photos, latents, crop, batch, seed
-        self.degradation = degradation
+        self.photos, self.latents, self.crop, self.seed = photos, latents, crop, seed
+        self.degradation, self.group, self.device = degradation, group, device
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(x_0, lr_up, z_0, eps) of one step: (B,3,n,n) twice, RGB in [0,1], and (B,C,n/8,n/8) twice."""
-        wide, pairs = [], []
-        for sample in range(self.batch):
-            generator = keyed_generator(self.seed, step, sample)
-            index, y, x = torch.rand(3, generator=generator).tolist()
-            photo, pair = (images[int(index * len(self.photos))] for images in (self.photos, self.latents))
-            side = self.crop + 2 * self.MARGIN
-            top, left = (16 * int(r * ((n - side) // 16 + 1)) for r, n in zip((y, x), photo.shape[1:], strict=True))
-            wide.append(photo[:, top : top + side, left : left + side])
-            top, left = (top + self.MARGIN) // 8, (left + self.MARGIN) // 8
-            pairs.append(pair[:, :, top : top + self.crop // 8, left : left + self.crop // 8].float())
-        images = torch.stack(wide).float() / 255
-        lr = self.degradation(images, keyed_generator(self.seed, step, 1 << 20))
+    def __call__(self, step: int, samples: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(x_0, lr_up, z_0, eps) of these samples: (B,3,n,n) twice, RGB in [0,1], and (B,C,n/8,n/8) twice."""
+        groups = {first: self._group(step, first) for first in {s - s % self.group for s in samples}}
+        rows = [[part[s % self.group] for part in groups[s - s % self.group]] for s in samples]
+        x_0, lr_up, pairs = (torch.stack(column) for column in zip(*rows, strict=True))
+        return x_0, lr_up, pairs[:, 0], pairs[:, 1]
+
+    def _group(self, step: int, first: int) -> tuple[Tensor, Tensor, Tensor]:
+        cut = [self._cut(keyed_generator(self.seed, step, first + k)) for k in range(self.group)]
+        images = torch.stack([wide for wide, _ in cut]).to(self.device).float() / 255
+        lr = self.degradation(images, keyed_generator(self.seed, step, first, DEGRADE))
         lr_up = bicubic(lr, (images.shape[-2], images.shape[-1]))  # the kernel of inference
         inner = slice(self.MARGIN, -self.MARGIN)
-        z_0, eps = torch.stack(pairs).unbind(1)
-        return images[..., inner, inner], lr_up[..., inner, inner], z_0, eps
+        return images[..., inner, inner], lr_up[..., inner, inner], torch.stack([pair for _, pair in cut])
+
+    def _cut(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A photograph's crop with its margin, uint8, and z_0 and eps (2,C,n/8,n/8) of the crop."""
+        index, y, x = torch.rand(3, generator=generator).tolist()
+        photo, pair = (images[int(index * len(self.photos))] for images in (self.photos, self.latents))
+        side = self.crop + 2 * self.MARGIN
+        top, left = (16 * int(r * ((n - side) // 16 + 1)) for r, n in zip((y, x), photo.shape[1:], strict=True))
+        wide = photo[:, top : top + side, left : left + side]
+        top, left = (top + self.MARGIN) // 8, (left + self.MARGIN) // 8
+        return wide, pair[:, :, top : top + self.crop // 8, left : left + self.crop // 8].float()
 
 
 class Ahead(Generic[T]):
-    """Batches of steps, the next one made in a thread while this one is trained on.
+    """Batches of steps and samples, the next step's made in a thread while this one is trained on.
 
-    What a batch holds depends on its step alone, so nothing changes but the time.
+    What a batch holds depends on its step and samples alone, so nothing changes but the time.
     """
 
-    def __init__(self, batches: Callable[[int], T]):
+    def __init__(self, batches: Callable[[int, Sequence[int]], T]):
         self.batches, self.pool = batches, ThreadPoolExecutor(1)
-        self.coming: dict[int, Future[T]] = {}
+        self.coming: dict[tuple[int, tuple[int, ...]], Future[T]] = {}
 
-    def __call__(self, step: int) -> T:
-        this = self.coming.pop(step, None)
-        self.coming = {step + 1: self.pool.submit(self.batches, step + 1)}
-        return self.batches(step) if this is None else this.result()
+    def __call__(self, step: int, samples: Sequence[int]) -> T:
+        share = tuple(samples)
+        this = self.coming.pop((step, share), None)
+        self.coming = {key: made for key, made in self.coming.items() if key[0] >= step}
+        batch = self.batches(step, share) if this is None else this.result()
+        self.coming[step + 1, share] = self.pool.submit(self.batches, step + 1, share)
+        return batch

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,23 @@ from torch import Tensor
 
 from fluxsr import flow
 from fluxsr.backbone import latents
-from fluxsr.backbone.adapter import AdapterConfig, add_lora, save_lora
+from fluxsr.backbone.adapter import TARGETS, AdapterConfig, add_lora, save_lora
 from fluxsr.backbone.licence import licence_of, write_notice
-from fluxsr.backbone.loading import Backbone, best_device, load_base, save_base
+from fluxsr.backbone.loading import Backbone, load_base, save, save_base
 from fluxsr.backbone.velocity import velocity
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError
 from fluxsr.imaging import tiles
 from fluxsr.imaging.resize import bicubic
 from fluxsr.losses.features import feature_distance
-from fluxsr.pairs.store import PairStore, TeacherPair
+from fluxsr.pairs.store import PairStore
 from fluxsr.training import loop, pictures
+from fluxsr.training.batches import prepared
 from fluxsr.training.config import DistillConfig
-from fluxsr.training.dataset import Ahead, PairCrops, keyed_generator, read_photographs
-from fluxsr.training.stages import encode_photos, load_feature_network
-from fluxsr.training.steps.distill import Batch, DistillStage
+from fluxsr.training.dataset import keyed_generator
+from fluxsr.training.processes import is_main, refuse_sharding, training_device
+from fluxsr.training.stages import load_feature_network
+from fluxsr.training.steps.distill import DistillStage
 from fluxsr.training.validation import spectral_scores, validation_photographs
 
 TILE_OVERLAP = 64  # pixels, as the pipeline's default
@@ -34,10 +37,11 @@ TILE_OVERLAP = 64  # pixels, as the pipeline's default
 
 def train_distill(config: DistillConfig, out: Path) -> None:
     """Train the student's LoRA and write ``out/model``, a folder that ``--model`` takes."""
-    device = best_device(config.run.device)
+    _check(config)
+    device = training_device(config.run.device)
     # The frozen parts are stored in bfloat16: holding them so changes no value and spares a cast per call.
     dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
-    base = load_base(config.base, device=device, dtype=dtype)
+    base = load_base(config.base, device, dtype, config.quantize_base, config.prompt)
     base.config = AdapterConfig(
         t_l=config.t_l,
         guidance=config.guidance,
@@ -48,13 +52,14 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     )
     if config.rank:
         torch.manual_seed(config.run.seed)  # initial LoRA weights; peft takes no generator
-        add_lora(base.transformer, config.rank, config.alpha)
+        add_lora(base.transformer, config.rank, config.alpha, config.targets or TARGETS)
     else:
         train_all(base.transformer)
+    if config.run.gradient_checkpointing:
+        base.transformer.enable_gradient_checkpointing()
     settings = load_settings(config.degradation)
-    batches = Ahead(_encoded(_crops(config, base, settings), base, device))
     distance = _distance(config.perceptual, device) if config.tv_lpips_weight else None
-    stage = DistillStage(config, base, batches, distance, device)
+    stage = DistillStage(config, base, prepared(config, base.vae, settings), distance, device)
     photos = [photo[None] / 255 for photo in validation_photographs(config.data)]
     spoilt = [_enlarged(photo, settings, config.run.seed, index) for index, photo in enumerate(photos)]
 
@@ -65,18 +70,36 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         pictures.curves(out)
         return spectral_scores(made, photos)
 
-    loop.run(stage, config.run, out, validate)
-    export(base, Path(out, "model"))
-    # The teacher's terms go with what was made from it.
-    teacher = PairStore(config.pairs).manifest().get("licence") if config.pairs else None
-    write_notice(Path(out, "model"), licence_of(config.base, base.transformer.config), teacher)
+    loop.run(stage, config.run, out, validate if photos else None, recipe=config)
+    model = Path(out, "model")
+    export(base, model, alone=config.export == "adapter")
+    if is_main():  # the teacher's terms go with what was made from it
+        teacher = PairStore(config.pairs).manifest().get("licence") if config.pairs else None
+        write_notice(model, licence_of(config.base, base.transformer.config), teacher)
 
 
-def export(base: Backbone, folder: Path) -> None:
-    """Write a trained student in bfloat16: the base and its LoRA beside it, or the whole transformer."""
+def _check(config: DistillConfig) -> None:
+    """What cannot work is said before a base of 24 GB is read."""
+    if config.export == "adapter" and not config.rank:
+        raise InputError("export is adapter, but rank is 0: there is none; set export: model")
+    if config.quantize_base != "none" and not (config.rank and config.export == "adapter"):
+        raise InputError(
+            f"a base in {config.quantize_base} is neither trained nor exported; set rank and export: adapter"
+        )
+    if config.export == "model":
+        refuse_sharding("export: model")
+
+
+def export(base: Backbone, folder: Path, alone: bool = False) -> None:
+    """Write a trained student in bfloat16: base and LoRA, the LoRA ``alone``, or without one the whole transformer."""
     folder.mkdir(parents=True, exist_ok=True)
     if base.config.rank:
-        save_lora(base.transformer, folder)
+        save_lora(base.transformer, folder, write=is_main())
+    if alone and is_main():
+        save(base, folder)
+    if alone or not is_main():
+        return
+    if base.config.rank:
         base.transformer.unload_lora()
     base.transformer.to(torch.bfloat16)
     base.vae.to(torch.bfloat16)
@@ -90,58 +113,8 @@ def train_all(transformer: Any) -> None:
     """
     transformer.float().requires_grad_(True)
     for name, part in transformer.named_modules():
-        if (
-            name == "time_text_embed"
-            or (name.split(".")[-2:-1] or [""])[0].startswith("norm")
-            and name.endswith("linear")
-        ):
+        if name == "time_text_embed" or re.search(r"(^|\.)norm\w*\.linear$", name):
             part.requires_grad_(False)
-
-
-def _crops(config: DistillConfig, base: Backbone, settings: DegradationSettings) -> PairCrops:
-    """Photographs (or decoded samples) with z_0 and eps; the degradation is drawn afresh at every step."""
-    by_name = dict(zip(*read_photographs(config.data.shards, config.data.limit), strict=True))
-    photos, pairs = [], []
-    for pair in _pairs(config, base, by_name):
-        photo = pair.cut(by_name)
-        if photo is None:  # sampled by the teacher: the image is what its latent decodes to
-            with torch.no_grad():
-                z_0 = pair.z_0[None].float().to(next(base.vae.parameters()).device)
-                photo = (latents.decode(base.vae, z_0)[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu()
-        photos.append(photo)
-        pairs.append(torch.stack([pair.z_0, pair.eps]))
-    if not photos:
-        raise InputError(f"no pairs in {config.pairs or 'pairs (it is empty)'}; run `fluxsr pairs invert` first")
-    run = config.run
-    return PairCrops(photos, pairs, run.crop, run.batch, run.seed, lambda hr, g: degrade(hr, settings, g))
-
-
-def _pairs(config: DistillConfig, base: Backbone, photos: dict[str, Tensor]) -> Iterator[TeacherPair]:
-    """The teacher's pairs, or, where fresh noise takes the place of its eps, photographs and their latents alone."""
-    if config.eps_source == "fresh" and not config.pairs:
-        for name, photo in photos.items():
-            (z_0,) = encode_photos(base.vae, [photo])
-            yield TeacherPair(name, z_0, torch.zeros_like(z_0))
-        return
-    store = PairStore(config.pairs)
-    sampled = store.manifest()["mode"] == "sample"
-    for pair in store:
-        if sampled or pair.cut(photos) is not None:
-            yield pair
-        elif not config.data.limit:
-            raise InputError(f"pair '{pair.name}' has no photograph in data.shards; pairs and shards must match")
-
-
-def _encoded(crops: PairCrops, base: Backbone, device: torch.device) -> Callable[[int], Batch]:
-    """Batches with the LR partner's latent in place of its pixels."""
-
-    @torch.no_grad()
-    def batch(step: int) -> Batch:
-        x_0, lr_up, z_0, eps = crops(step)
-        lr_up = lr_up.to(device, memory_format=torch.channels_last)
-        return x_0, latents.encode(base.vae, lr_up), z_0, eps
-
-    return batch
 
 
 def _distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:

@@ -1,29 +1,34 @@
-"""The loop around every stage: accumulate nothing, know no loss, lose no work.
+"""The loop around every stage: it knows no loss and loses no work, on one process or many.
 
 A stage says what it trains and returns named losses; the loop sums, steps, logs, checkpoints and resumes.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
+from threading import Event
 from typing import Any, Protocol
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from fluxsr import recipe as recipes
 from fluxsr.errors import FluxSRError, InputError
-from fluxsr.training import checkpoint
+from fluxsr.training import average, checkpoint, run_folder
 from fluxsr.training.config import RunConfig
-from fluxsr.training.dataset import keyed_generator
+from fluxsr.training.optimizer import build_optimizer, schedule, trained_parameters
+from fluxsr.training.processes import Processes, gathered, like, whole, whole_tree
+from fluxsr.training.stopping import stop_flag
+from fluxsr.training.tracking import Journal, Meter, environment, progress
+
+__all__ = ["Diverged", "Stage", "progress", "run"]
+
+MEMORY = 100  # losses that the running median looks back on
+SETTLED = 10  # losses it needs before it is believed
 
 
 class Stage(Protocol):
@@ -33,16 +38,44 @@ class Stage(Protocol):
 
     # A module whose name ends with "critic" plays against the others; AdamW trains it whatever the optimizer.
 
-    def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Weighted scalar losses of one step; the loop minimises their sum.
+    def losses(self, step: int, samples: Sequence[int]) -> dict[str, Tensor]:
+        """Weighted losses of these samples of a step, each a scalar mean over them; the loop minimises their sum.
 
-        Names that begin with ``log/`` are written to the metrics and left out of the sum.
+        A step has ``run.batch`` samples, 0 to batch - 1, spread over processes and micro-batches. All that a sample
+        draws is keyed by (seed, step, sample), so that it does not matter how they are spread. Which terms there
+        are may depend on the step alone.
+
+        Names that begin with ``log/`` are written to the metrics and left out of the sum. They may be vectors of
+        values of single samples, even empty: the log shows the mean over all of them.
         """
         ...
 
 
 class Diverged(FluxSRError):
-    """The loss or its gradient became infinite or not a number."""
+    """The loss or its gradient became infinite, not a number, or far larger than it was."""
+
+
+@dataclass
+class _Run:
+    """What a run holds."""
+
+    stage: Stage
+    config: RunConfig
+    out: Path
+    processes: Processes
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    shares: list[list[int]]
+    step: int = 0
+    average: list[Tensor] = field(default_factory=list)
+    recent: list[float] = field(default_factory=list)  # sizes of the last losses
+    meter: Meter = field(default_factory=Meter)
+    last: str = "the beginning"  # the last good checkpoint
+
+    def __post_init__(self) -> None:
+        self.groups = trained_parameters(self.stage.modules)
+        self.parameters = [p for params in self.groups.values() for p in params]
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
 
 
 def run(
@@ -50,182 +83,168 @@ def run(
     config: RunConfig,
     out: Path,
     on_checkpoint: Callable[[int, Path], dict[str, float]] | None = None,
+    recipe: Any = None,
 ) -> None:
-    """Train a stage to ``config.steps``; continue from the newest checkpoint in ``out`` if there is one.
+    """Train a stage to ``config.steps``; go on from the checkpoint that ``config.resume`` names, if there is one.
 
     Interrupting (Ctrl-C, SIGTERM) saves a checkpoint first. With EMA the averaged weights are in place
-    whenever ``on_checkpoint`` is called and when this returns.
+    whenever ``on_checkpoint`` is called, on the main process only, and when this returns. ``recipe``, the
+    stage's whole configuration, is written into ``out`` and compared when a run goes on.
 
     Raises:
-        Diverged: the loss or its gradient is not finite; the last checkpoint is left as it was.
+        Diverged: the loss or its gradient is not finite, or exploded; the last checkpoint is left as it was.
         KeyboardInterrupt: after the checkpoint was written.
+        InputError: a batch that does not split, or a checkpoint of another recipe.
     """
     out.mkdir(parents=True, exist_ok=True)
-    groups = {name: [p for p in m.parameters() if p.requires_grad] for name, m in stage.modules.items()}
-    groups = {name: params for name, params in groups.items() if params}
-    optimizer = build_optimizer(groups, config)
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    average = [p.detach().clone() for params in groups.values() for p in params] if config.ema else []
-    step, end = _restore(stage, optimizer, average, out), config.stop or config.steps
-    _forget_after(step, out / "metrics.jsonl")
-    parameters = [p for params in groups.values() for p in params]
-    with _stop_flag() as stop, progress() as bar, (out / "metrics.jsonl").open("a", encoding="utf-8") as log:
-        task = bar.add_task(out.name, total=end, completed=step)
-        clock, timed = time.monotonic(), step
-        while step < end:
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * schedule(step, config)
-            with torch.autocast(parameters[0].device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                losses = stage.losses(step, keyed_generator(config.seed, 1, step))
-            total = torch.stack([value for name, value in losses.items() if not name.startswith("log/")]).sum()
-            if not torch.isfinite(total):
-                bad = ", ".join(f"{name}={value.item():.3g}" for name, value in losses.items())
-                raise Diverged(f"loss is not finite at step {step} ({bad}); resume from {out} with a lower run.lr")
-            optimizer.zero_grad(set_to_none=True)
-            total.backward()
-            norms = {name: nn.utils.clip_grad_norm_(params, config.clip) for name, params in groups.items()}
-            if not all(torch.isfinite(norm) for norm in norms.values()):  # a checkpoint must never hold such weights
-                bad = ", ".join(f"{name}={norm.item():.3g}" for name, norm in norms.items())
-                raise Diverged(f"gradient is not finite at step {step} ({bad}); resume from {out} with a lower run.lr")
-            optimizer.step()
-            step += 1
-            _average(average, parameters, config.ema, step)
-            bar.update(task, completed=step, description=f"{out.name} {total.item():.4f}")
-            if step % config.log_every == 0 or step == end:
-                record: dict[str, Any] = {name: round(value.item(), 6) for name, value in losses.items()}
-                record |= {f"norm/{name}": round(float(norm), 5) for name, norm in norms.items()}
-                seconds = (time.monotonic() - clock) / (step - timed)
-                clock, timed = time.monotonic(), step
-                log.write(json.dumps({"step": step, "seconds_per_step": round(seconds, 4), **record}) + "\n")
-                log.flush()
-            if step % config.save_every == 0 or step == end or stop.is_set():
-                path = checkpoint.save(out, step, _state(stage, optimizer, average, step), config.keep)
-                if on_checkpoint and not stop.is_set():
-                    with _averaged(average, parameters):
-                        scores = on_checkpoint(step, path)
-                    log.write(json.dumps({"step": step, **scores}) + "\n")
-                    log.flush()
-                    clock, timed = time.monotonic(), step
-                if stop.is_set():
+    state = _begin(stage, config, out)
+    notes, end = _resume(state, recipe), config.stop or config.steps
+    settings = recipes.flatten(recipe if recipe is not None else config)
+    main = state.processes.main
+    with stop_flag() as stop, Journal(out, config.tracker, state.step, end, main, settings) as journal:
+        for note in notes:
+            journal.say(note, loud="another recipe" in note)
+        while state.step < end:
+            loss, asked = _step(state, stop)
+            journal.moved(state.step, loss)
+            if state.step % config.log_every == 0 or state.step == end:
+                journal.record(state.step, {"seconds_per_step": journal.seconds_per_step(state.step), **_means(state)})
+            if state.step % config.save_every == 0 or state.step == end or asked:
+                path = _save(state)
+                journal.say(f"saved {path}")
+                if asked:
                     raise KeyboardInterrupt
-    for parameter, mean in zip(parameters, average, strict=False):
-        parameter.data.copy_(mean)
+                if on_checkpoint:
+                    _validate(state, on_checkpoint, path, journal)
+                journal.start_clock(state.step)
+    average.put(state.average, state.parameters)
 
 
-def build_optimizer(groups: dict[str, list[nn.Parameter]], config: RunConfig) -> torch.optim.Optimizer:
-    """AdamW, or Muon (https://kellerjordan.github.io/posts/muon/) for matrices and kernels with AdamW for the rest.
-
-    Muon orthogonalises each update. It trains the autoencoder several times faster than AdamW
-    (benchmarks/autoencoder.py).
-    """
-    parameters = [p for params in groups.values() for p in params]
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.99))
-    try:
-        from pytorch_optimizer import Muon
-    except ImportError as error:
-        raise InputError("run.optimizer is muon; install it with `pip install 'fluxsr[train]'`") from error
-
-    matrices = [p for name, params in groups.items() for p in params if p.ndim >= 2 and not name.endswith("critic")]
-    rest = [p for name, params in groups.items() for p in params if p.ndim < 2 or name.endswith("critic")]
-    shared = {"weight_decay": config.weight_decay}
-    return Muon(
-        [{"params": matrices, "lr": config.muon_lr, "use_muon": True, **shared}]
-        + ([{"params": rest, "lr": config.lr, "use_muon": False, "betas": (0.9, 0.99), **shared}] if rest else [])
-    )
+def _begin(stage: Stage, config: RunConfig, out: Path) -> _Run:
+    processes = Processes(config.device, resting=any(name.endswith("critic") for name in stage.modules))
+    if processes.sharded and config.optimizer == "adamw8bit":
+        raise InputError("run.optimizer is adamw8bit, which cannot be sharded by FSDP; take adamw")
+    shares = processes.shares(config.batch, config.accumulate)
+    optimizer = build_optimizer(trained_parameters(stage.modules), config)
+    model = processes.prepare(stage, optimizer)
+    state = _Run(stage, config, out, processes, model, optimizer, shares)
+    state.average = [p.detach().clone() for p in state.parameters] if config.ema else []
+    return state
 
 
-def schedule(step: int, config: RunConfig) -> float:
-    """Share of the peak learning rate: linear warm-up, then cosine down to ``lr_floor``."""
-    if step < config.warmup:
-        return (step + 1) / config.warmup
-    done = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return config.lr_floor + (1 - config.lr_floor) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+def _step(state: _Run, stop: Event) -> tuple[float, bool]:
+    """One step of the optimizer. Returns the loss over all processes, and whether any was asked to stop."""
+    config = state.config
+    rate = schedule(state.step, config)
+    for group, peak in zip(state.optimizer.param_groups, state.peaks, strict=True):
+        group["lr"] = peak * rate
+    state.optimizer.zero_grad(set_to_none=True)
+    sums: dict[str, Tensor] = {}
+    for index, samples in enumerate(state.shares):
+        with state.processes.sharing(state.model, last=index == len(state.shares) - 1):
+            with torch.autocast(state.parameters[0].device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                losses = state.model(state.step, samples)
+            terms = [value for name, value in losses.items() if not name.startswith("log/")]
+            (torch.stack(terms).sum() / len(state.shares)).backward()
+        for name, value in losses.items():
+            held = torch.stack([value.detach().float().sum(), value.new_tensor(value.numel(), dtype=torch.float32)])
+            sums[name] = sums[name] + held if name in sums else held
+    measured, asked = _over_processes(state.processes, sums, stop.is_set())
+    loss = _checked_loss(state, measured)
+    norms = {name: nn.utils.clip_grad_norm_(params, config.clip) for name, params in state.groups.items()}
+    _check_norms(state, {name: float(whole(norm)) for name, norm in norms.items()})
+    state.optimizer.step()
+    state.step += 1
+    average.update(state.average, state.parameters, config.ema, state.step)
+    state.meter.add(measured)
+    state.meter.add({f"norm/{name}": (float(whole(norm)), 1.0) for name, norm in norms.items()})
+    state.meter.add({"schedule": (rate, 1.0)})
+    return loss, asked
 
 
-def _state(stage: Stage, optimizer: torch.optim.Optimizer, average: list[Tensor], step: int) -> dict[str, Any]:
-    trained = {name: _trained(module) for name, module in stage.modules.items()}
-    return {"step": step, "modules": trained, "optimizer": optimizer.state_dict(), "average": average}
+def _means(state: _Run) -> dict[str, float]:
+    return {name: float(f"{value:.6g}") for name, value in state.meter.take().items()}
 
 
-def _trained(module: nn.Module) -> dict[str, Tensor]:
-    """Trained parameters, and the buffers that training moves (spectral norm's)."""
-    return {k: v for k, v in module.named_parameters() if v.requires_grad} | dict(module.named_buffers())
+def _over_processes(
+    processes: Processes, sums: Mapping[str, Tensor], stop: bool
+) -> tuple[dict[str, tuple[float, float]], bool]:
+    """Sums and counts of every name over all processes, and whether any of them was asked to stop, in one message."""
+    first = next(iter(sums.values()))
+    rows = torch.stack([*sums.values(), first.new_tensor([float(stop), 1.0])])
+    *values, flag = processes.total(rows).tolist()
+    measured = {name: (value, count) for name, (value, count) in zip(sums, values, strict=True)}
+    return measured, flag[0] > 0
 
 
-def _restore(stage: Stage, optimizer: torch.optim.Optimizer, average: list[Tensor], out: Path) -> int:
-    found = checkpoint.listing(out)
-    if not found:
-        return 0
-    state = checkpoint.load(found[-1])
-    try:
-        for name, module in stage.modules.items():
-            own = _trained(module)
-            for key, value in state["modules"][name].items():
-                own[key].data.copy_(value)
-        optimizer.load_state_dict(state["optimizer"])
-        for mean, value in zip(average, state["average"], strict=True):
-            mean.copy_(value)
-    except (KeyError, RuntimeError, ValueError) as error:  # another model, optimizer or EMA than the recipe's
-        raise InputError(f"{found[-1]} does not fit this recipe ({error}); give another --out") from error
-    return int(state["step"])
+def _checked_loss(state: _Run, measured: Mapping[str, tuple[float, float]]) -> float:
+    """The loss of the step; all processes see the same one and stop together."""
+    terms = {name: value / count for name, (value, count) in measured.items() if not name.startswith("log/")}
+    loss, size = sum(terms.values()), sum(abs(value) for value in terms.values())
+    shown = ", ".join(f"{name}={value:.3g}" for name, value in terms.items())
+    if not math.isfinite(loss):
+        raise Diverged(f"loss is not finite at step {state.step} ({shown}); {_advice(state)}")
+    usual = median(state.recent) if len(state.recent) >= SETTLED else math.inf
+    if state.config.explode and size > state.config.explode * usual:
+        raise Diverged(
+            f"loss exploded at step {state.step} ({shown}): {size / usual:.3g} times its running median, "
+            f"run.explode allows {state.config.explode:g}; {_advice(state)}"
+        )
+    state.recent = [*state.recent, size][-MEMORY:]
+    return loss
 
 
-def _forget_after(step: int, metrics: Path) -> None:
-    """Drop what a killed run logged after its last checkpoint: those steps are about to be taken again."""
-    if not metrics.is_file():
-        return
-    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    if len(kept) < len(lines):
-        partial = metrics.with_suffix(".partial")
-        partial.write_text("".join(kept), encoding="utf-8")
-        os.replace(partial, metrics)
+def _check_norms(state: _Run, norms: Mapping[str, float]) -> None:
+    if not all(math.isfinite(norm) for norm in norms.values()):  # a checkpoint must never hold such weights
+        shown = ", ".join(f"{name}={norm:.3g}" for name, norm in norms.items())
+        raise Diverged(f"gradient is not finite at step {state.step} ({shown}); {_advice(state)}")
 
 
-@torch.no_grad()
-def _average(average: list[Tensor], parameters: list[nn.Parameter], decay: float, step: int) -> None:
-    """Exponential mean; the decay starts low, so that the first steps are forgotten."""
-    rate = 1 - min(decay, (1 + step) / (10 + step))
-    for mean, parameter in zip(average, parameters, strict=False):
-        mean.lerp_(parameter, rate)
+def _advice(state: _Run) -> str:
+    return f"the last good checkpoint is {state.last}: resume from it with a lower run.lr"
 
 
-@contextmanager
-def _averaged(average: list[Tensor], parameters: list[nn.Parameter]) -> Iterator[None]:
-    held = [p.detach().clone() for p in parameters] if average else []
-    for parameter, mean in zip(parameters, average, strict=False):
-        parameter.data.copy_(mean)
-    try:
-        yield
-    finally:
-        for parameter, value in zip(parameters, held, strict=False):
-            parameter.data.copy_(value)
+def _save(state: _Run) -> Path:
+    """Write a checkpoint on the main process; the others wait until it is there."""
+    held = checkpoint.state_of(state.stage.modules, state.optimizer)
+    held |= {"step": state.step, "average": whole_tree(state.average)}
+    held |= {"recent": state.recent, "meter": state.meter.sums}
+    path = checkpoint.path_of(state.out, state.step)
+    if state.processes.main:
+        checkpoint.save(state.out, state.step, held, state.config.keep)
+    state.processes.wait()
+    state.last = str(path)
+    return path
 
 
-@contextmanager
-def _stop_flag() -> Iterator[threading.Event]:
-    """Set by the first SIGINT or SIGTERM; a second one acts at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    held: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def _resume(state: _Run, recipe: Any) -> list[str]:
+    """Put the chosen checkpoint in place and the folder in order; returns what is worth a line of the log."""
+    count = sum(p.numel() for p in state.parameters)
+    notes = [environment(state.processes.count, state.parameters[0].device, count)]
+    source = checkpoint.choose(state.out, state.config.resume)
+    if source:
+        notes += [note for note in [run_folder.changes(source.parent, recipe)] if note]
+        held = checkpoint.restore(source, state.stage.modules, state.optimizer)
+        try:
+            for mean, value in zip(state.average, held["average"], strict=True):
+                mean.copy_(like(mean, value))
+        except (RuntimeError, ValueError) as error:  # EMA in one of the two recipes only
+            raise checkpoint.unfit(source, error) from error
+        state.step, state.last = int(held["step"]), str(source)
+        state.recent, state.meter.sums = held.get("recent", []), held.get("meter", {})
+        notes.append(f"going on from {source}")
+    state.processes.wait()  # all have read
+    if state.processes.main:
+        checkpoint.set_aside(state.out, state.step)
+        run_folder.write_recipe(state.out, recipe)
+        run_folder.forget_after(state.step, state.out / "metrics.jsonl")
+    return notes
 
-    def ask(number: int, _frame: Any) -> None:
-        stop.set()
-        signal.signal(number, held[number])
 
-    for number in held:
-        signal.signal(number, ask)
-    try:
-        yield stop
-    finally:
-        for number, handler in held.items():
-            signal.signal(number, handler)
-
-
-def progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    )
+def _validate(
+    state: _Run, on_checkpoint: Callable[[int, Path], dict[str, float]], path: Path, journal: Journal
+) -> None:
+    with average.in_place(state.average, state.parameters), gathered(state.model):
+        if state.processes.main:
+            journal.record(state.step, on_checkpoint(state.step, path))
+        state.processes.wait()

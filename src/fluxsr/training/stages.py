@@ -11,13 +11,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fluxsr.backbone import latents
-from fluxsr.backbone.loading import Backbone, best_device, load_part, save_base
+from fluxsr.backbone.loading import Backbone, load_part, save_base
 from fluxsr.backbone.tiny import build_autoencoder
 from fluxsr.imaging.photographs import whole_tokens
 from fluxsr.losses.features import FeatureNetwork
 from fluxsr.training import loop, pictures
 from fluxsr.training.config import AutoencoderConfig, PerceptualConfig, TeacherConfig
 from fluxsr.training.dataset import PhotoCrops, read_photographs
+from fluxsr.training.processes import is_main, refuse_sharding, training_device
 from fluxsr.training.steps.autoencoder import AutoencoderStage, fit_scale
 from fluxsr.training.steps.perceptual import TARGETS, PerceptualStage
 from fluxsr.training.steps.teacher import TeacherStage
@@ -26,7 +27,8 @@ from fluxsr.training.validation import spectral_scores, validation_photographs
 
 def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
     """Train stage 1 and write ``out/vae`` in diffusers layout."""
-    device = best_device(config.run.device)
+    refuse_sharding("the autoencoder")
+    device = training_device(config.run.device)
     _, photos = read_photographs(config.data.shards, config.data.limit)
     validation = validation_photographs(config.data)
     if config.start:
@@ -42,10 +44,12 @@ def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
         pictures.curves(out)
         return spectral_scores(*([image[None] / 255 for image in images] for images in (made, validation)))
 
-    loop.run(stage, config.run, out, validate)
+    loop.run(stage, config.run, out, validate, recipe=config)
+    if not is_main():
+        return
     if config.train == "all":  # else the latents are what they were
-        batches = PhotoCrops(photos, config.run.crop, 32, config.run.seed)
-        scale = fit_scale(stage.vae, [batches(k).to(device) for k in range(8)])
+        crops = PhotoCrops(photos, config.run.crop, config.run.seed)
+        scale = fit_scale(stage.vae, [crops(k, range(32)).to(device) for k in range(8)])
         stage.vae.register_to_config(scaling_factor=scale)
     stage.vae.to(torch.bfloat16).save_pretrained(out / "vae")
 
@@ -53,8 +57,11 @@ def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
 def train_perceptual(config: PerceptualConfig, out: Path) -> None:
     """Train stage 2 and write ``out/features.safetensors`` and ``out/features.json``."""
     _, photos = read_photographs(config.data.shards, config.data.limit)
-    stage = PerceptualStage(config, photos, best_device(config.run.device))
-    loop.run(stage, config.run, out, lambda step, path: pictures.curves(out))
+    refuse_sharding("the perceptual network")
+    stage = PerceptualStage(config, photos, training_device(config.run.device))
+    loop.run(stage, config.run, out, lambda step, path: pictures.curves(out), recipe=config)
+    if not is_main():
+        return
     save_file({k: v.contiguous() for k, v in stage.network.state_dict().items()}, out / "features.safetensors")
     (out / "features.json").write_text(json.dumps({"widths": list(config.widths)}), encoding="utf-8")
 
@@ -69,11 +76,14 @@ def load_feature_network(folder: str | Path) -> FeatureNetwork:
 
 def train_teacher(config: TeacherConfig, out: Path) -> None:
     """Train stage 3 and write ``out/base``: transformer, autoencoder and fixed prompt."""
-    device = best_device(config.run.device)
+    refuse_sharding("the teacher")
+    device = training_device(config.run.device)
     _, photos = read_photographs(config.data.shards, config.data.limit)
     vae = load_part(Path(config.autoencoder), "vae", torch.float32).to(device, memory_format=torch.channels_last)
     stage = TeacherStage(config, encode_photos(vae, photos), device)
-    loop.run(stage, config.run, out, lambda step, path: pictures.curves(out))
+    loop.run(stage, config.run, out, lambda step, path: pictures.curves(out), recipe=config)
+    if not is_main():
+        return
     save_base(Backbone(stage.transformer.to(torch.bfloat16), vae.to(torch.bfloat16), stage.prompt), out / "base")
 
 

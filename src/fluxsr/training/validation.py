@@ -11,7 +11,9 @@ from fluxsr.imaging.photographs import DataConfig, read_photographs, whole_token
 
 
 def validation_photographs(data: DataConfig) -> list[Tensor]:
-    """The photographs (3,H,W) uint8 that a stage is scored on, cut to whole tokens."""
+    """The photographs (3,H,W) uint8 that a stage is scored on, cut to whole tokens; none where none are named."""
+    if not data.validation:
+        return []
     return [whole_tokens(photo) for photo in read_photographs(data.validation, data.validation_limit)[1]]
 
 

@@ -15,6 +15,7 @@ from fluxsr.backbone.adapter import add_lora
 from fluxsr.backbone.loading import Backbone
 from fluxsr.backbone.prompts import random_prompt
 from fluxsr.backbone.tiny import build_autoencoder, build_transformer
+from fluxsr.errors import InputError
 from fluxsr.losses.features import FeatureNetwork, feature_distance
 from fluxsr.training import loop
 from fluxsr.training.config import DistillConfig, RunConfig
@@ -61,15 +62,23 @@ def distance() -> Any:
     return lambda x, y: feature_distance(network, x, y)
 
 
-def stage(backbone: Backbone, given: Batch | None = None, **changes: Any) -> DistillStage:
-    run = RunConfig(precision="fp32", device="cpu", warmup=0, steps=1, lr=1e-3)
-    config = DistillConfig(run=run, critic_widths=[4, 4], latent_critic_widths=[4, 4], **changes)
+def stage(backbone: Backbone, given: Batch | None = None, seed: int = 0, **changes: Any) -> DistillStage:
     given = given or batch(0, 1)
-    return DistillStage(config, backbone, lambda step: given, distance(), torch.device("cpu"))
+    run = RunConfig(
+        precision="fp32", device="cpu", warmup=0, steps=1, lr=1e-3, seed=seed, batch=len(given[0]), tracker="none"
+    )
+    config = DistillConfig(run=run, critic_widths=[4, 4], latent_critic_widths=[4, 4], **changes)
+    return DistillStage(
+        config,
+        backbone,
+        lambda step, samples: tuple(part[list(samples)] for part in given),
+        distance(),
+        torch.device("cpu"),
+    )
 
 
-def terms(stage: DistillStage, seed: int = 0) -> dict[str, Tensor]:
-    found = stage.losses(0, torch.Generator().manual_seed(seed))
+def terms(stage: DistillStage) -> dict[str, Tensor]:
+    found = stage.losses(0, range(stage.config.run.batch))
     return {name: value for name, value in found.items() if not name.startswith("log/")}
 
 
@@ -144,9 +153,8 @@ def test_critics_loss_stays_off_the_adapter(backbone: Backbone, kind: str) -> No
 
 def test_adversarial_term_sets_in_at_its_step(backbone: Backbone) -> None:
     one = stage(backbone, adversarial_weight=0.5, adversarial_start=3)
-    generator = torch.Generator()
-    assert "adversarial" not in one.losses(2, generator) and "critic" in one.losses(2, generator)
-    assert "adversarial" in one.losses(3, generator)
+    assert "adversarial" not in one.losses(2, [0, 1]) and "critic" in one.losses(2, [0, 1])
+    assert "adversarial" in one.losses(3, [0, 1])
     assert "critic" not in stage(backbone).modules and "critic" not in terms(stage(backbone))
 
 
@@ -168,19 +176,40 @@ def test_no_loss_of_a_sample_depends_on_its_neighbour(backbone: Backbone) -> Non
 
 def test_same_seed_same_losses(backbone: Backbone) -> None:
     one = stage(backbone, eps_source="fresh")
-    again, other = terms(one), terms(one, seed=1)
+    again, other = terms(one), terms(stage(backbone, eps_source="fresh", seed=1))
     for name, value in terms(one).items():
         assert torch.equal(value, again[name]), name
     assert not torch.equal(again["ftd"], other["ftd"])
     assert torch.equal(again["mse"], other["mse"])  # the one step stands at t_l and draws nothing
 
 
-def test_batches_are_asked_for_by_step(backbone: Backbone) -> None:
+def test_batches_are_asked_for_by_step_and_sample(backbone: Backbone) -> None:
     asked = []
     one = stage(backbone)
-    one.batches = lambda step: asked.append(step) or batch(0, 1)  # type: ignore[func-returns-value]
-    one.losses(17, torch.Generator())
-    assert asked == [17]
+    one.batches = lambda *key: asked.append(key) or batch(0, 1)  # type: ignore[func-returns-value]
+    one.losses(17, [4, 5])
+    assert asked == [(17, [4, 5])]
+
+
+@pytest.mark.parametrize("eps_source", ["pair", "fresh"])
+def test_losses_of_the_parts_are_those_of_the_whole(backbone: Backbone, eps_source: str) -> None:
+    """t and fresh eps are drawn by sample: two halves have the mean losses of the batch."""
+    wake(backbone)
+    one = stage(backbone, batch(*range(4)), eps_source=eps_source)
+    whole, halves = one.losses(5, range(4)), [one.losses(5, half) for half in ([0, 1], [2, 3])]
+    for name, value in whole.items():
+        if name.startswith("log/"):  # the values of single samples, sorted into bins
+            torch.testing.assert_close(value, torch.cat([half[name] for half in halves]), rtol=1e-4, atol=1e-6)
+        else:
+            torch.testing.assert_close(value, (halves[0][name] + halves[1][name]) / 2, rtol=1e-4, atol=1e-6)
+
+
+def test_law_of_t_is_an_entry_of_one_table(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(distill.TIME_LAWS, "end", lambda u: torch.ones_like(u))
+    found = stage(backbone, batch(0, 1, 2), ftd_times="end").losses(0, range(3))
+    assert [len(value) for name, value in found.items() if "log/ftd" in name] == [0, 0, 0, 3]
+    with pytest.raises(InputError, match="ftd_times is 'early'; choose from uniform, uniform\\+start, start, end"):
+        stage(backbone, ftd_times="early")
 
 
 def test_eps_enters_by_the_path_alone_and_not_when_fresh(backbone: Backbone) -> None:
@@ -237,7 +266,7 @@ def test_weights_scale_their_terms(backbone: Backbone) -> None:
 
 
 def test_a_part_of_the_batch_may_walk_the_path(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With ftd_samples 2 of 8: FTD is that of the first two alone, and every sample still takes the one step."""
+    """With ftd_every 4 of 8: FTD is that of samples 0 and 4 alone, and every sample still takes the one step."""
     calls, real = [], distill.velocity
 
     def watched(transformer: Any, z: Tensor, *rest: Any) -> Tensor:
@@ -245,9 +274,11 @@ def test_a_part_of_the_batch_may_walk_the_path(backbone: Backbone, monkeypatch: 
         return real(transformer, z, *rest)
 
     monkeypatch.setattr(distill, "velocity", watched)
-    some = terms(stage(backbone, batch(*range(8)), ftd_samples=2))
+    some = terms(stage(backbone, batch(*range(8)), ftd_every=4))
     assert calls == [10]
-    torch.testing.assert_close(some["ftd"], terms(stage(backbone, batch(0, 1)))["ftd"])
+    one = stage(backbone, batch(*range(8)))
+    whole = one.losses(0, [0, 4])
+    torch.testing.assert_close(some["ftd"], whole["ftd"])
     torch.testing.assert_close(some["mse"], terms(stage(backbone, batch(*range(8))))["mse"])
 
 
@@ -264,9 +295,30 @@ def test_the_crop_that_is_decoded_lies_on_its_pixels(backbone: Backbone, monkeyp
     z_0 = F.pad(F.avg_pool2d(x_0, 8), (0, 0, 0, 0, 0, CHANNELS - 3))
     monkeypatch.setattr(latents, "decode", enlarge)
     monkeypatch.setattr(distill.flow, "one_step", lambda *_: z_0)
-    one = stage(backbone, (x_0, z_l, z_0, eps), pixel_crop=8)
-    assert all(float(terms(one, seed)["mse"]) < 1e-9 for seed in range(8))
+    given = (x_0, z_l, z_0, eps)
+    assert all(float(terms(stage(backbone, given, seed, pixel_crop=8))["mse"]) < 1e-9 for seed in range(8))
     assert set(sizes) == {3, 4}  # one latent and the margin around it, where the image has any
+
+
+def test_gradient_checkpointing_changes_no_gradient(backbone: Backbone) -> None:
+    """ADL's taps hang on blocks that are computed again; they fire once."""
+    wake(backbone)
+    parameters, found = list(adapter(backbone).values()), []
+    for turn_on in (False, True):
+        if turn_on:
+            backbone.transformer.enable_gradient_checkpointing()
+        values = terms(stage(backbone, adversarial_weight=1.0))
+        total = torch.stack([value for name, value in values.items() if name != "critic"]).sum()
+        found.append((values["adl"].detach(), torch.autograd.grad(total, parameters)))
+    backbone.transformer.disable_gradient_checkpointing()
+    assert torch.equal(found[0][0], found[1][0])
+    for plain, again in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(plain, again)
+
+
+def test_nothing_is_decoded_where_no_pixel_counts(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latents, "decode", lambda *_: pytest.fail("decoded"))
+    assert terms(stage(backbone, mse_weight=0.0, tv_lpips_weight=0.0)).keys() == {"ftd", "adl"}
 
 
 def test_taps_are_gone_after_a_step(backbone: Backbone) -> None:
@@ -286,9 +338,9 @@ def test_losses_fall(backbone: Backbone, tmp_path: Path) -> None:
 
 def test_laws_of_time() -> None:
     uniform = torch.tensor([0.0, 0.5, 0.999])
-    torch.testing.assert_close(distill.path_times("uniform", 0.2, uniform), torch.tensor([0.2, 0.6, 0.9992]))
-    assert torch.equal(distill.path_times("uniform+start", 0.2, uniform), distill.path_times("uniform", 0.2, uniform))
-    assert bool((distill.path_times("start", 0.2, uniform) == 0.2).all())
+    assert torch.equal(distill.TIME_LAWS["uniform"](uniform), uniform)
+    assert torch.equal(distill.TIME_LAWS["uniform+start"](uniform), uniform)
+    assert torch.equal(distill.TIME_LAWS["start"](uniform), torch.zeros(3))
 
 
 def test_a_path_that_stays_at_its_start_is_the_one_step(backbone: Backbone) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fluxsr.training.config import RunConfig, TeacherConfig
+from fluxsr.training.dataset import TIME, sample_generators
 from fluxsr.training.steps import teacher
 from fluxsr.training.steps.teacher import TeacherStage
 
@@ -25,35 +26,35 @@ def stage(batch: int = 2, precision: Any = "fp32", **changes: Any) -> TeacherSta
 def test_the_true_velocity_has_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """At z_t = (1 - t) z_0 + t eps the network is asked for eps - z_0, at the time that it sees."""
     one = stage(batch=4)
-    z_0 = one._crops(0)
+    z_0 = one._crops(0, range(4))
 
     def true(_transformer: Any, z_t: torch.Tensor, t: torch.Tensor, _prompt: Any) -> torch.Tensor:
         return (z_t - z_0) / t.view(-1, 1, 1, 1)
 
     monkeypatch.setattr(teacher, "velocity", true)
-    assert float(one.losses(0, torch.Generator().manual_seed(0))["flow"]) < 1e-8
+    assert float(one.losses(0, range(4))["flow"]) < 1e-8
 
 
 def test_gradient_reaches_the_transformer_and_latents_are_drawn_by_key() -> None:
     one, again = stage(), stage()
-    losses = [s.losses(2, torch.Generator().manual_seed(1))["flow"] for s in (one, again)]
+    losses = [s.losses(2, [0, 1])["flow"] for s in (one, again)]
     assert torch.equal(*losses)
     losses[0].backward()
     assert all(p.grad is not None for p in one.transformer.parameters())
-    assert not torch.equal(one._crops(1), one._crops(2))
-    assert one._crops(1).shape == (2, 4, 4, 4)
+    assert not torch.equal(one._crops(1, [0, 1]), one._crops(2, [0, 1]))
+    assert one._crops(1, [0, 1]).shape == (2, 4, 4, 4)
 
 
 def test_crops_are_pieces_of_the_latents() -> None:
-    for crop in stage(batch=16)._crops(0):
+    for crop in stage(batch=16)._crops(0, range(16)):
         windows = [z.float().unfold(1, 4, 1).unfold(2, 4, 1).permute(1, 2, 0, 3, 4).flatten(0, 1) for z in LATENTS]
         assert bool((torch.cat(windows) == crop).all(dim=(1, 2, 3)).any())
 
 
 def test_laws_of_time() -> None:
-    generator = torch.Generator().manual_seed(0)
-    uniform = stage(time_law="uniform")._times(4000, generator)
-    normal = stage(time_law="logit_normal")._times(4000, generator)
+    generators = sample_generators(0, 0, range(4000), TIME)
+    uniform = stage(time_law="uniform")._times(generators)
+    normal = stage(time_law="logit_normal")._times(generators)
     for t in (uniform, normal):
         assert float(t.min()) >= 0 and float(t.max()) <= 1 and float(t.mean()) == pytest.approx(0.5, abs=0.02)
     assert float(uniform.var()) == pytest.approx(1 / 12, abs=0.005)
@@ -62,5 +63,5 @@ def test_laws_of_time() -> None:
 
 def test_times_stand_on_the_grid_of_bfloat16() -> None:
     """Where autocast computes in bfloat16 the transformer sees 1000 t rounded to it."""
-    t = stage(precision="bf16")._times(100, torch.Generator().manual_seed(0))
+    t = stage(precision="bf16")._times(sample_generators(0, 0, range(100), TIME))
     torch.testing.assert_close((t * 1000).bfloat16().float(), t * 1000, atol=1e-3, rtol=0)

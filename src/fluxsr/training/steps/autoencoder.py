@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from fluxsr.losses.adversarial import Critic, critic_terms
 from fluxsr.losses.periodic import periodic_loss
 from fluxsr.training.config import AutoencoderConfig
-from fluxsr.training.dataset import PhotoCrops
+from fluxsr.training.dataset import NOISE, PhotoCrops, normals, sample_generators
 
 PERIOD = 16  # pixels: holds the pitches of the decoder's pixel shuffles, 2, 4 and 8
 
@@ -32,15 +33,16 @@ class AutoencoderStage:
         if config.adversarial_weight:
             torch.manual_seed(config.run.seed)  # initial weights only; torch's layers take no generator
             self.modules["critic"] = Critic(config.critic_widths).to(device).to(memory_format=torch.channels_last)
-        self.crops = PhotoCrops(photos, config.run.crop, config.run.batch, config.run.seed)
+        self.crops = PhotoCrops(photos, config.run.crop, config.run.seed)
         self.config, self.device = config, device
 
-    def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, step: int, samples: Sequence[int]) -> dict[str, Tensor]:
         c = self.config
-        images = self.crops(step).to(self.device, memory_format=torch.channels_last) * 2 - 1
+        images = self.crops(step, samples).to(self.device, memory_format=torch.channels_last) * 2 - 1
         with torch.no_grad() if self.frozen else nullcontext():
             latents = self.vae.encode(images).latent
-        noise = torch.randn(latents.shape, generator=generator).to(self.device)
+        generators = sample_generators(c.run.seed, step, samples, NOISE)
+        noise = normals(latents.shape[1:], generators).to(self.device)
         output = self.vae.decode(latents + c.latent_noise * noise).sample.float()
         terms = {
             "mse": 3 * F.mse_loss(output, images),

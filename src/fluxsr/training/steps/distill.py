@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +13,23 @@ from fluxsr.backbone import latents
 from fluxsr.backbone.features import attention_taps
 from fluxsr.backbone.loading import Backbone
 from fluxsr.backbone.velocity import time_on_grid, velocity
+from fluxsr.errors import InputError
 from fluxsr.losses.adversarial import Critic, critic_terms
 from fluxsr.losses.attention import adl_loss
 from fluxsr.losses.ftd import ftd_by_time, ftd_loss
 from fluxsr.losses.periodic import periodic_loss
 from fluxsr.losses.tv_lpips import tv_lpips
 from fluxsr.training.config import DistillConfig
+from fluxsr.training.dataset import CROP, NOISE, TIME, keyed_generator, normals, sample_generators
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+
+# Laws of t (ftd_times): from a uniform draw u in [0, 1] to the place between t_l (0) and the noise (1).
+TIME_LAWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "uniform": lambda u: u,  # the paper's
+    "uniform+start": lambda u: u,  # and t_l itself, half and half
+    "start": torch.zeros_like,  # t_l alone, where inference stands
+}
 
 
 class DistillStage:
@@ -30,7 +39,7 @@ class DistillStage:
         self,
         config: DistillConfig,
         backbone: Backbone,
-        batches: Callable[[int], Batch],
+        batches: Callable[[int, Sequence[int]], Batch],
         distance: Callable[[Tensor, Tensor], Tensor] | None,
         device: torch.device,
     ):
@@ -38,9 +47,11 @@ class DistillStage:
 
         Args:
             backbone: its transformer carries the trainable adapter.
-            batches: of a step, (x_0, z_l, z_0, eps): images in [0,1], and latents.
+            batches: of a step and its samples, (x_0, z_l, z_0, eps): images in [0,1], and latents.
             distance: perceptual, of two batches in [-1,1]; None where TV-LPIPS has no weight.
         """
+        if config.ftd_times not in TIME_LAWS:
+            raise InputError(f"ftd_times is {config.ftd_times!r}; choose from {', '.join(TIME_LAWS)}")
         self.config, self.backbone, self.batches, self.device = config, backbone, batches, device
         self.distance = distance
         self.modules: dict[str, nn.Module] = {"adapter": backbone.transformer}
@@ -54,15 +65,16 @@ class DistillStage:
     def _add_critic(self, name: str, critic: Critic) -> None:
         self.modules[name] = critic.to(self.device).to(memory_format=torch.channels_last)
 
-    def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, step: int, samples: Sequence[int]) -> dict[str, Tensor]:
         c, backbone = self.config, self.backbone
-        x_0, z_l, z_0, eps = (tensor.to(self.device) for tensor in self.batches(step))
+        x_0, z_l, z_0, eps = (tensor.to(self.device) for tensor in self.batches(step, samples))
         if c.eps_source == "fresh":
-            eps = torch.randn(eps.shape, generator=generator).to(self.device)
+            eps = normals(eps.shape[1:], sample_generators(c.run.seed, step, samples, NOISE)).to(self.device)
 
         # One call gives v_theta on the LR-to-noise path, t ~ U[t_l, 1], and at its start, where inference stands.
-        walked = slice(c.ftd_samples or len(z_0))
-        t = path_times(c.ftd_times, c.t_l, torch.rand(len(z_0[walked]), generator=generator))
+        walked = [k for k, sample in enumerate(samples) if sample % c.ftd_every == 0]
+        drawn = [torch.rand(1, generator=g) for g in sample_generators(c.run.seed, step, samples, TIME)]
+        t = c.t_l + (1 - c.t_l) * TIME_LAWS[c.ftd_times](torch.cat(drawn)[walked])
         t = time_on_grid(t, torch.bfloat16 if c.run.precision == "bf16" else torch.float32).to(self.device)
         z_t = flow.lr_interpolate(z_l[walked], eps[walked], t, c.t_l)
         times = torch.cat([t, t.new_full((len(z_l),), c.t_l)])
@@ -76,30 +88,25 @@ class DistillStage:
             ftd = (ftd + ftd_loss(z_0, z_l, v_step, c.t_l)) / 2
         by_time = ftd_by_time(z_0[walked], z_l[walked], v_path, t, c.t_l)
 
-        side = c.pixel_crop // 8 or z_hat.shape[-1]
-        place = latents.random_crop(z_hat, side, generator)[1]
-        x_hat = latents.decode_crop(backbone.vae, z_hat, place, side) * 2 - 1
-        target = latents.crop_pixels(backbone.vae, x_0, place, side) * 2 - 1
-
-        terms = {
-            "ftd": c.ftd_weight * ftd,
-            "mse": c.mse_weight * F.mse_loss(x_hat, target),
-            "adl": c.adl_weight * adl_loss(features),
-        }
-        if self.distance is not None and c.tv_lpips_weight:
-            terms["tv_lpips"] = c.tv_lpips_weight * tv_lpips(x_hat, target, self.distance, c.tv_gamma)
+        terms = {"ftd": c.ftd_weight * ftd, "adl": c.adl_weight * adl_loss(features)}
         if c.periodic_weight:
             terms["periodic"] = c.periodic_weight * periodic_loss(z_hat - z_0, latents.PATCH)
-        since, critics = step - c.adversarial_start, self.modules.get
-        terms |= critic_terms(critics("critic"), target, x_hat, c.adversarial_weight, since)
+        if c.mse_weight or c.tv_lpips_weight or c.adversarial_weight:
+            terms |= self._pixels(step, x_0, z_hat)
+        critic, since = self.modules.get("latent_critic"), step - c.adversarial_start
         real, made = (torch.cat([z, z_l], dim=1) for z in (z_0, z_hat))
-        terms |= critic_terms(critics("latent_critic"), real, made, c.latent_adversarial_weight, since, "latent_")
+        terms |= critic_terms(critic, real, made, c.latent_adversarial_weight, since, "latent_")
         return terms | {f"log/ftd/{bin}": value for bin, value in by_time.items()}
 
-
-def path_times(law: str, t_l: float, uniform: Tensor) -> Tensor:
-    """Times on the LR-to-noise path, from draws in [0,1): a new law is a line here and a name in DistillConfig.
-
-    ``uniform`` is the paper's U[t_l, 1]; ``start`` is t_l alone, where inference stands.
-    """
-    return torch.full_like(uniform, t_l) if law == "start" else t_l + (1 - t_l) * uniform
+    def _pixels(self, step: int, x_0: Tensor, z_hat: Tensor) -> dict[str, Tensor]:
+        """What the decoded image of the one step lacks; left out if nothing weighs it, for decoding costs much."""
+        c, vae = self.config, self.backbone.vae
+        side = c.pixel_crop // 8 or z_hat.shape[-1]
+        _, place = latents.random_crop(z_hat, side, keyed_generator(c.run.seed, step, 0, CROP))
+        x_hat = latents.decode_crop(vae, z_hat, place, side, checkpoint=c.run.decoder_checkpointing) * 2 - 1
+        target = latents.crop_pixels(vae, x_0, place, side) * 2 - 1
+        terms = {"mse": c.mse_weight * F.mse_loss(x_hat, target)}
+        if self.distance is not None and c.tv_lpips_weight:
+            terms["tv_lpips"] = c.tv_lpips_weight * tv_lpips(x_hat, target, self.distance, c.tv_gamma)
+        critic, since = self.modules.get("critic"), step - c.adversarial_start
+        return terms | critic_terms(critic, target, x_hat, c.adversarial_weight, since)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,7 @@ from fluxsr.backbone.prompts import random_prompt
 from fluxsr.backbone.tiny import build_transformer
 from fluxsr.backbone.velocity import time_on_grid, velocity
 from fluxsr.training.config import TeacherConfig
-from fluxsr.training.dataset import keyed_generator
+from fluxsr.training.dataset import NOISE, TIME, keyed_generator, normals, sample_generators
 
 
 class TeacherStage:
@@ -27,25 +29,25 @@ class TeacherStage:
         self.modules: dict[str, nn.Module] = {"transformer": self.transformer}
         self.latents, self.config, self.device = latents, config, device
 
-    def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        z_0 = self._crops(step)
-        eps = torch.randn(z_0.shape, generator=generator).to(self.device)
-        t = self._times(len(z_0), generator).to(self.device)
+    def losses(self, step: int, samples: Sequence[int]) -> dict[str, Tensor]:
+        z_0, seed = self._crops(step, samples), self.config.run.seed
+        eps = normals(z_0.shape[1:], sample_generators(seed, step, samples, NOISE)).to(self.device)
+        t = self._times(sample_generators(seed, step, samples, TIME)).to(self.device)
         z_t = flow.interpolate(z_0, eps, t)
         v = velocity(self.transformer, z_t, t, self.prompt)
         return {"flow": (v - flow.velocity(z_0, eps)).square().mean()}
 
-    def _times(self, count: int, generator: torch.Generator) -> Tensor:
+    def _times(self, generators: Sequence[torch.Generator]) -> Tensor:
         if self.config.time_law == "uniform":
-            t = torch.rand(count, generator=generator)
+            t = torch.cat([torch.rand(1, generator=generator) for generator in generators])
         else:  # as Stable Diffusion 3 (https://arxiv.org/abs/2403.03206)
-            t = torch.randn(count, generator=generator).sigmoid()
+            t = normals((), generators).sigmoid()
         return time_on_grid(t, torch.bfloat16 if self.config.run.precision == "bf16" else torch.float32)
 
-    def _crops(self, step: int) -> Tensor:
+    def _crops(self, step: int, samples: Sequence[int]) -> Tensor:
         """Latent crops (B,C,n,n), keyed by (seed, step, sample)."""
         side, crops = self.config.run.crop // 8, []
-        for sample in range(self.config.run.batch):
+        for sample in samples:
             generator = keyed_generator(self.config.run.seed, step, sample)
             index, y, x = torch.rand(3, generator=generator).tolist()
             z = self.latents[int(index * len(self.latents))]

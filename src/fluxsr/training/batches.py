@@ -1,0 +1,67 @@
+"""Batches of stage 5: teacher pairs and photographs, degraded and encoded, ready for the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fluxsr.backbone import latents
+from fluxsr.degradation import DegradationSettings, degrade
+from fluxsr.errors import InputError
+from fluxsr.pairs.store import PairStore, TeacherPair
+from fluxsr.training.config import DistillConfig
+from fluxsr.training.dataset import Ahead, PairCrops, read_photographs
+from fluxsr.training.stages import encode_photos
+from fluxsr.training.steps.distill import Batch
+
+
+def prepared(config: DistillConfig, vae: Any, settings: DegradationSettings) -> Callable[[int, Sequence[int]], Batch]:
+    """(x_0, z_l, z_0, eps) of a step and its samples; the next step's are made while this one is trained on."""
+    crops = pair_crops(config, vae, settings)
+
+    @torch.no_grad()
+    def encoded(step: int, samples: Sequence[int]) -> Batch:
+        x_0, lr_up, z_0, eps = crops(step, samples)
+        return x_0, latents.encode(vae, lr_up.contiguous(memory_format=torch.channels_last)), z_0, eps
+
+    return Ahead(encoded)
+
+
+def pair_crops(config: DistillConfig, vae: Any, settings: DegradationSettings) -> PairCrops:
+    """Photographs (or decoded samples) with z_0 and eps; the degradation is drawn afresh at every step."""
+    shards, device = config.data.shards, next(vae.parameters()).device  # sampled pairs need no photographs
+    by_name = dict(zip(*read_photographs(shards, config.data.limit), strict=True)) if shards else {}
+    photos, pairs = [], []
+    for pair in _pairs(config, vae, by_name):
+        photo = pair.cut(by_name)
+        if photo is None:  # sampled by the teacher: the image is what its latent decodes to
+            with torch.no_grad():
+                decoded = latents.decode(vae, pair.z_0[None].float().to(device))[0]
+            photo = (decoded.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+        photos.append(photo)
+        pairs.append(torch.stack([pair.z_0, pair.eps]))
+    if not photos:
+        raise InputError(f"no pairs in {config.pairs or 'pairs (it is empty)'}; run `fluxsr pairs invert` first")
+    settings = replace(settings, resize_groups=1)  # PairCrops makes the groups
+    run = config.run
+    return PairCrops(photos, pairs, run.crop, run.seed, lambda hr, g: degrade(hr, settings, g), device=device)
+
+
+def _pairs(config: DistillConfig, vae: Any, photos: dict[str, Tensor]) -> Iterator[TeacherPair]:
+    """The teacher's pairs, or, where fresh noise takes the place of its eps, photographs and their latents alone."""
+    if config.eps_source == "fresh" and not config.pairs:
+        for name, photo in photos.items():
+            (z_0,) = encode_photos(vae, [photo])
+            yield TeacherPair(name, z_0, torch.zeros_like(z_0))
+        return
+    store = PairStore(config.pairs)
+    sampled = store.manifest()["mode"] == "sample"
+    for pair in store:
+        if sampled or pair.cut(photos) is not None:
+            yield pair
+        elif not config.data.limit:
+            raise InputError(f"pair '{pair.name}' has no photograph in data.shards; pairs and shards must match")

@@ -1,0 +1,57 @@
+"""What a run's folder says of its past: the recipe that made it, and a log without the steps that were lost."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fluxsr import recipe as recipes
+from fluxsr.errors import InputError
+from fluxsr.training.config import FREE, KEPT, STAGES
+
+RECIPE = "recipe.yaml"
+
+
+def changes(folder: Path, recipe: Any) -> str:
+    """One line of what a recipe changes against the folder's, where it matters; empty if nothing.
+
+    Raises:
+        InputError: an option that a run must keep has another value.
+    """
+    path = folder / RECIPE
+    if recipe is None or not path.is_file():
+        return ""
+    saved = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    now = recipes.flatten(recipe)
+    before = recipes.flatten(type(recipe)()) | recipes.flatten(saved)  # an option that is new had its default
+    other = [key for key in now if key not in FREE and before.get(key) != now[key]]
+    if not other:
+        return ""
+    lines = [f"{key} {before.get(key)!r} there, {now[key]!r} here" for key in other]
+    refused = [line for key, line in zip(other, lines, strict=True) if key in KEPT]
+    if refused:
+        raise InputError(f"{folder} was begun by another recipe ({', '.join(refused)}); give another --out")
+    return f"going on with another recipe: {', '.join(lines)}"
+
+
+def write_recipe(folder: Path, recipe: Any) -> None:
+    """The resolved recipe, under the name that ``changes`` reads."""
+    stage = next((name for name, kind in STAGES.items() if isinstance(recipe, kind)), "")
+    if recipe is not None:
+        recipes.save(recipe, folder / RECIPE, stage)
+
+
+def forget_after(step: int, metrics: Path) -> None:
+    """Drop what a killed run logged after its last checkpoint: those steps are about to be taken again."""
+    if not metrics.is_file():
+        return
+    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    if len(kept) < len(lines):
+        partial = metrics.with_suffix(".partial")
+        partial.write_text("".join(kept), encoding="utf-8")
+        os.replace(partial, metrics)

@@ -1,0 +1,31 @@
+"""Being asked to stop: Ctrl-C, SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def stop_flag() -> Iterator[threading.Event]:
+    """Set by the first SIGINT or SIGTERM; a second one acts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    held: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, _frame: Any) -> None:
+        stop.set()
+        signal.signal(number, held[number])
+
+    for number in held:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)

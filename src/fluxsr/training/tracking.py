@@ -1,0 +1,142 @@
+"""What a run says of itself: metrics.jsonl always, run.log, TensorBoard or Weights & Biases, a progress bar."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from fluxsr.errors import InputError
+
+Writer = tuple[Callable[[int, Mapping[str, float]], None], Callable[[], None]]  # record, close
+
+
+class Meter:
+    """Means over the samples since the last line of the log."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, list[float]] = {}  # name -> sum, count
+
+    def add(self, measured: Mapping[str, tuple[float, float]]) -> None:
+        for name, (value, count) in measured.items():
+            held = self.sums.setdefault(name, [0.0, 0.0])
+            held[0] += value
+            held[1] += count
+
+    def take(self) -> dict[str, float]:
+        """The means, and begin again."""
+        means = {name: value / count for name, (value, count) in self.sums.items() if count}
+        self.sums = {}
+        return means
+
+
+class Journal:
+    """The files of a run, written by the main process; on the others every call does nothing.
+
+    Raises:
+        InputError: the tracker asked for is not installed.
+    """
+
+    def __init__(self, out: Path, tracker: str, step: int, end: int, main: bool, settings: Mapping[str, Any]):
+        self.out, self.main, self.step, self.end = out, main, step, end
+        self.writer = open_tracker(tracker, out, step, settings) if main else None
+        self.bar = progress(disable=not main)
+
+    def __enter__(self) -> Journal:
+        if self.main:
+            self.metrics = (self.out / "metrics.jsonl").open("a", encoding="utf-8")
+            self.log = (self.out / "run.log").open("a", encoding="utf-8")
+        self.bar.start()
+        self.task = self.bar.add_task(self.out.name, total=self.end, completed=self.step)
+        self.start_clock(self.step)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.bar.stop()
+        self.say(f"ended: {kind.__name__} {error}".strip() if kind else f"ended at step {self.end}")
+        if self.main:
+            self.metrics.close()
+            self.log.close()
+        if self.writer:
+            self.writer[1]()
+
+    def start_clock(self, step: int) -> None:
+        """Time steps from here on: validations and checkpoints are no training."""
+        self.clock, self.timed = time.monotonic(), step
+
+    def seconds_per_step(self, step: int) -> float:
+        seconds = (time.monotonic() - self.clock) / max(1, step - self.timed)
+        self.start_clock(step)
+        return round(seconds, 4)
+
+    def moved(self, step: int, loss: float) -> None:
+        self.bar.update(self.task, completed=step, description=f"{self.out.name} {loss:.4f}")
+
+    def record(self, step: int, values: Mapping[str, float]) -> None:
+        """A line of metrics.jsonl and run.log, a point of every curve."""
+        if not self.main:
+            return
+        self.metrics.write(json.dumps({"step": step, **values}) + "\n")
+        self.metrics.flush()
+        self.say(f"step {step} " + " ".join(f"{name}={value:.5g}" for name, value in values.items()))
+        if self.writer:
+            self.writer[0](step, values)
+
+    def say(self, text: str, loud: bool = False) -> None:
+        """A line of run.log, and of stderr where it must be seen."""
+        if self.main:
+            self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            self.log.flush()
+            if loud:
+                print(text, file=sys.stderr)
+
+
+def open_tracker(name: str, out: Path, step: int, settings: Mapping[str, Any]) -> Writer | None:
+    """Writer of curves. TensorBoard is used where it is installed; what was drawn after ``step`` is dropped."""
+    if name == "wandb":
+        try:
+            import wandb
+        except ImportError as error:
+            raise InputError("run.tracker is wandb; install it with `pip install 'fluxsr[wandb]'`") from error
+        run = wandb.init(project="fluxsr", name=out.name, dir=str(out), config=dict(settings))
+        return (lambda step, values: run.log(dict(values), step=step)), run.finish
+    if name == "none":
+        return None
+    try:
+        from torch.utils.tensorboard.writer import SummaryWriter
+    except ImportError:
+        return None
+    board: Any = SummaryWriter(out / "tensorboard", purge_step=step + 1)
+
+    def record(step: int, values: Mapping[str, float]) -> None:
+        for key, value in values.items():
+            board.add_scalar(key, value, step)
+        board.flush()
+
+    return record, board.close
+
+
+def progress(disable: bool = False) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        disable=disable,
+    )
+
+
+def environment(processes: int, device: torch.device, trained: int) -> str:
+    """One line that says what ran where."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return (
+        f"torch {torch.__version__}, {processes} process{'es' * (processes > 1)} on {name}, {trained:,} trained weights"
+    )

@@ -1,0 +1,55 @@
+"""A base in 4 bits. bitsandbytes has CPU kernels, but diffusers' loader refuses the CPU: its check is lifted here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from fluxsr.backbone import loading
+from fluxsr.backbone.adapter import add_lora
+from fluxsr.backbone.prompts import random_prompt
+from fluxsr.backbone.quantize import nf4, nf4_in_place
+from fluxsr.backbone.tiny import build_transformer
+from fluxsr.backbone.velocity import velocity
+from fluxsr.errors import InputError
+
+GPU: Any = SimpleNamespace(type="cuda")
+
+
+def test_what_it_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("bitsandbytes")
+    with pytest.raises(InputError, match="nf4 needs a GPU, this is 'cpu'; take quantize_base: none"):
+        nf4(torch.device("cpu"), torch.bfloat16)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="needs bitsandbytes; install it"):
+        nf4(GPU, torch.bfloat16)
+
+
+@pytest.mark.slow
+def test_a_lora_trains_on_a_base_in_four_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read from a file or quantized in place, the base computes the same, near the original, and the LoRA learns."""
+    pytest.importorskip("bitsandbytes")
+    quantizer: Any = pytest.importorskip("diffusers.quantizers.bitsandbytes.bnb_quantizer").BnB4BitDiffusersQuantizer
+    monkeypatch.setattr(quantizer, "validate_environment", lambda *_, **__: None)
+    monkeypatch.setattr(quantizer, "update_device_map", lambda _, device_map: device_map or {"": "cpu"})
+    torch.manual_seed(0)
+    plain = build_transformer(16, 1, 1, 1, 64).to(torch.bfloat16).requires_grad_(False)
+    plain.save_pretrained(tmp_path / "transformer")
+    prompt, z = random_prompt(3, 64, torch.Generator().manual_seed(0)), torch.randn(2, 16, 8, 8)
+    v = velocity(plain, z, 0.25, prompt)
+    read = loading.load_part(tmp_path, "transformer", torch.bfloat16, nf4(GPU, torch.bfloat16)).train()
+    add_lora(read, 2, 2.0)
+    nf4_in_place(plain, torch.bfloat16)
+    add_lora(plain, 2, 2.0)
+    first = velocity(read, z, 0.25, prompt)
+    assert 0.001 < float((first.detach() - v).norm() / v.norm()) < 0.3
+    torch.testing.assert_close(first, velocity(plain, z, 0.25, prompt))
+    first.mean().backward()
+    trained = [p for p in read.parameters() if p.requires_grad]
+    assert trained and all(p.dtype == torch.float32 and p.grad is not None for p in trained)
+    assert "bitsandbytes" in sys.modules

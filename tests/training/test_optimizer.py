@@ -1,0 +1,68 @@
+"""Which optimizer trains what, and how its learning rate goes."""
+
+from __future__ import annotations
+
+import builtins
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from fluxsr.errors import InputError
+from fluxsr.training.optimizer import build_optimizer, schedule, trained_parameters
+
+
+def test_schedule_warms_up_and_falls_to_the_floor(toy: ModuleType) -> None:
+    config = toy.config(steps=100, warmup=10, lr_floor=0.1)
+    rates = [schedule(step, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == 1 == rates[10]
+    assert all(a >= b for a, b in zip(rates[9:-1], rates[10:], strict=True))
+    assert schedule(55, config) == pytest.approx(0.55)  # half way down between 1 and 0.1
+    assert schedule(100, config) == pytest.approx(0.1) == schedule(1000, config)
+
+
+def test_constant_schedule_stays_at_the_peak(toy: ModuleType) -> None:
+    config = toy.config(steps=100, warmup=10, schedule="constant")
+    assert schedule(0, config) == pytest.approx(0.1)
+    assert {schedule(step, config) for step in range(9, 200)} == {1.0}
+
+
+def test_muon_takes_matrices_and_leaves_the_critic(toy: ModuleType) -> None:
+    pytest.importorskip("pytorch_optimizer")
+    modules = toy.ToyStage().modules
+    groups = trained_parameters(modules | {"latent_critic": nn.Linear(4, 4)})
+    built = build_optimizer(groups, toy.config(optimizer="muon", muon_lr=0.05))
+    by_muon = {id(p): group["use_muon"] for group in built.param_groups for p in group["params"]}
+    assert len(by_muon) == sum(map(len, groups.values()))
+    assert [by_muon[id(p)] for p in groups["net"]] == [True, False, True, False]
+    assert not any(by_muon[id(p)] for name in ("critic", "latent_critic") for p in groups[name])
+    assert {group["use_muon"]: group["lr"] for group in built.param_groups} == {True: 0.05, False: 0.01}
+
+
+def test_frozen_modules_are_left_out(toy: ModuleType) -> None:
+    modules = {"frozen": nn.Linear(2, 2).requires_grad_(False), **toy.ToyStage().modules}
+    assert list(trained_parameters(modules)) == ["net", "critic"]
+
+
+@pytest.mark.parametrize("package, optimizer", [("bitsandbytes", "adamw8bit"), ("pytorch_optimizer", "muon")])
+def test_a_missing_package_is_named(
+    monkeypatch: pytest.MonkeyPatch, toy: ModuleType, package: str, optimizer: str
+) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name.startswith(package):
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InputError, match=f"run.optimizer is {optimizer}; install it with"):
+        build_optimizer({"net": [nn.Parameter(torch.zeros(2, 2))]}, toy.config(optimizer=optimizer))
+
+
+def test_eight_bits_need_a_gpu(toy: ModuleType) -> None:
+    pytest.importorskip("bitsandbytes")
+    with pytest.raises(InputError, match="adamw8bit, which needs a GPU"):
+        build_optimizer({"net": [nn.Parameter(torch.zeros(2, 2))]}, toy.config(optimizer="adamw8bit"))
