@@ -29,6 +29,7 @@ import torch
 from diffusers import AutoencoderKL, FluxTransformer2DModel
 
 from fluxsr.backbone.adapter import add_lora
+from fluxsr.backbone.latents import encode
 from fluxsr.backbone.loading import Backbone, best_device
 from fluxsr.backbone.prompts import random_prompt
 from fluxsr.backbone.quantize import nf4_in_place
@@ -106,7 +107,7 @@ def build(case: dict[str, Any], device: torch.device) -> Backbone:
         nf4_in_place(transformer, torch.bfloat16)
     add_lora(transformer, case["rank"], case["rank"])
     transformer.enable_gradient_checkpointing()
-    vae.requires_grad_(False).to(memory_format=torch.channels_last).enable_gradient_checkpointing()
+    vae.requires_grad_(False).to(memory_format=torch.channels_last)
     prompt = random_prompt(8 if case["tiny"] else 512, shape.get("joint_attention_dim", 4096), torch.Generator())
     pooled = torch.zeros(1, shape.get("pooled_projection_dim", 768))
     return Backbone(transformer, vae, type(prompt)(prompt.prompt_embeds, pooled).to(device))
@@ -128,18 +129,20 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     backbone = build(case, device)
     steps = case["steps"] + WARM_UP
     run = RunConfig(
-        steps=steps + 1, batch=1, crop=side, device=str(device), tracker="none", save_every=10**9, log_every=10**9
-    )
+        steps=steps + 1, batch=1, crop=side, device=str(device), tracker="none", save_every=10**9, log_every=10**9,
+        decoder_checkpointing=True,
+    )  # fmt: skip
     weight = 1.0 if case["pixels"] else 0.0
     config = DistillConfig(run, guidance=3.5, mse_weight=weight, tv_lpips_weight=weight)
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(1, 3, side, side, generator=generator).to(device)
     eps = torch.randn(1, 16, side // 8, side // 8, generator=generator).to(device)
 
-    def batches(_step: int, _samples: Sequence[int]) -> Batch:
-        return image, image.flip(3), eps
+    @torch.no_grad()
+    def batches(_step: int, _samples: Sequence[int]) -> Batch:  # z_0 comes with the pair, z_l is encoded every step
+        return image, encode(backbone.vae, image.flip(3)), eps.flip(3), eps
 
-    distance = perceptual(case, device) if case["pixels"] else (lambda x, y: x)
+    distance = perceptual(case, device) if case["pixels"] else None
     stage = Timed(config, backbone, batches, distance, device)
     starts = stage.watch(steps)
     with tempfile.TemporaryDirectory() as out, contextlib.suppress(Enough):

@@ -1,0 +1,89 @@
+"""Batches of stage 5: what a pair is made of, degraded and encoded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fluxsr.backbone import latents
+from fluxsr.backbone.tiny import build_autoencoder
+from fluxsr.degradation import load_settings
+from fluxsr.errors import InputError
+from fluxsr.imaging.photographs import DataConfig
+from fluxsr.pairs.store import PairStore, TeacherPair
+from fluxsr.training import batches
+from fluxsr.training.config import DistillConfig, RunConfig
+
+BICUBIC = load_settings("bicubic")
+
+
+@pytest.fixture()
+def vae() -> Any:
+    torch.manual_seed(0)
+    return build_autoencoder([8, 8, 8, 16], [0, 1, 1, 1], latent_channels=4).requires_grad_(False)
+
+
+@pytest.fixture()
+def photographs(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index in range(2):
+        coarse = np.random.default_rng(index).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
+    return folder
+
+
+def config(photographs: Path | None, **changes: Any) -> DistillConfig:
+    run = RunConfig(batch=2, crop=32, precision="fp32", device="cpu")
+    return DistillConfig(run, DataConfig(shards=[str(photographs)] if photographs else []), **changes)
+
+
+def test_fresh_noise_needs_no_pairs(vae: Any, photographs: Path) -> None:
+    """z_0 is the photograph's latent; eps is drawn by the step and stands as zeros."""
+    x_0, z_l, z_0, eps = batches.prepared(config(photographs, eps_source="fresh"), vae, BICUBIC)(0, range(2))
+    assert x_0.shape == (2, 3, 32, 32) and z_l.shape == z_0.shape == eps.shape == (2, 4, 4, 4)
+    assert not eps.any() and not z_l.requires_grad
+    photos = [np.asarray(Image.open(path)) for path in sorted(photographs.iterdir())]
+    images = torch.from_numpy(np.stack(photos)).permute(0, 3, 1, 2).float() / 255
+    whole = latents.encode(vae, images)[..., 2:6, 2:6]  # a crop of 32 within a margin of 16 fits 64 pixels in one place
+    for z in z_0:
+        assert min(float((z - each).abs().max()) for each in whole) < 0.05  # bfloat16, stored in float16
+
+
+def test_z_l_is_the_latent_of_the_enlarged_partner(vae: Any, photographs: Path) -> None:
+    chosen = config(photographs, eps_source="fresh")
+    _, lr_up, _, _ = batches.pair_crops(chosen, vae, BICUBIC)(3, range(2))
+    torch.testing.assert_close(batches.prepared(chosen, vae, BICUBIC)(3, range(2))[1], latents.encode(vae, lr_up))
+
+
+def test_sampled_pairs_need_no_photographs(vae: Any, tmp_path: Path) -> None:
+    """The image is what the pair's latent decodes to, on the 8-bit grid."""
+    generator = torch.Generator().manual_seed(0)
+    z_0, eps = torch.randn(2, 4, 8, 8, generator=generator)
+    store = PairStore(tmp_path / "pairs")
+    store.create()
+    store.write_shard(0, [TeacherPair("seed-0", z_0, eps)])
+    store.write_manifest({"mode": "sample"})
+    crops = batches.pair_crops(config(None, pairs=str(store.folder)), vae, BICUBIC)
+    image = latents.decode(vae, z_0.half().float()[None])[0].clamp(0, 1) * 255
+    assert crops.photos[0].dtype == torch.uint8
+    assert float((crops.photos[0].float() - image).abs().max()) <= 0.501
+    torch.testing.assert_close(crops.latents[0].float(), torch.stack([z_0, eps]), atol=2e-3, rtol=1e-3)
+
+
+def test_a_pair_without_its_photograph_is_named(vae: Any, photographs: Path, tmp_path: Path) -> None:
+    store = PairStore(tmp_path / "pairs")
+    store.create()
+    store.write_shard(0, [TeacherPair("elsewhere", torch.zeros(4, 8, 8), torch.zeros(4, 8, 8))])
+    store.write_manifest({"mode": "invert"})
+    chosen = config(photographs, pairs=str(store.folder))
+    with pytest.raises(InputError, match="pair 'elsewhere' has no photograph in data.shards"):
+        batches.pair_crops(chosen, vae, BICUBIC)
+    chosen.data.limit = 1  # a part of the photographs: their pairs alone are used
+    with pytest.raises(InputError, match="no pairs in .*pairs; run `fluxsr pairs invert` first"):
+        batches.pair_crops(chosen, vae, BICUBIC)
