@@ -61,6 +61,19 @@ def test_z_l_is_the_latent_of_the_enlarged_partner(vae: Any, photographs: Path) 
     torch.testing.assert_close(batches.prepared(chosen, vae, BICUBIC)(3, range(2))[1], latents.encode(vae, lr_up))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_of_the_loop_does_not_reach_a_batch(vae: Any, photographs: Path, dtype: torch.dtype) -> None:
+    """The first batch after every start is made in the loop's own thread, where autocast is on, all others in theirs."""
+    chosen, vae = config(photographs, eps_source="fresh"), vae.to(dtype)
+    late, early = (batches.prepared(chosen, vae, load_settings("realesrgan")) for _ in range(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        here = early(1, range(2))
+        late(0, range(2))
+        ahead = late(1, range(2))
+    for name, a, b in zip(("x_0", "z_l", "z_0", "eps"), here, ahead, strict=True):
+        assert torch.equal(a, b), name
+
+
 def test_sampled_pairs_need_no_photographs(vae: Any, tmp_path: Path) -> None:
     """The image is what the pair's latent decodes to, on the 8-bit grid."""
     generator = torch.Generator().manual_seed(0)

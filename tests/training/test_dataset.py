@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
@@ -19,7 +21,7 @@ def latents_of(photo: Tensor) -> Tensor:
     return torch.stack([code, -code])
 
 
-def shrink(images: Tensor, _generator: torch.Generator) -> Tensor:
+def shrink(images: Tensor, _generators: Sequence[torch.Generator]) -> Tensor:
     return F.avg_pool2d(images, 4)
 
 
@@ -97,7 +99,7 @@ def test_pair_crops_are_keyed(photos: list[Tensor]) -> None:
     def drawn(seed: int, step: int, noisy: bool = True) -> tuple[Tensor, ...]:
         crops = pair_crops(photos, seed)
         if noisy:
-            crops.degradation = lambda hr, g: shrink(hr, g) + 0.1 * torch.rand(2, 3, 16, 16, generator=g)
+            crops.degradation = lambda hr, g: shrink(hr, g) + 0.1 * torch.rand(2, 3, 16, 16, generator=g[0])
         return crops(step, range(8))
 
     for a, b in zip(drawn(1, 4), drawn(1, 4), strict=True):
@@ -119,9 +121,10 @@ def test_a_share_of_the_samples_is_drawn_as_the_whole(photos: list[Tensor]) -> N
     """Groups of the degradation are fixed: a process that takes half of one degrades all of it."""
     crops, keys = pair_crops(photos), []
 
-    def noisy(hr: Tensor, generator: torch.Generator) -> Tensor:
+    def noisy(hr: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        (generator,) = generators
         keys.append(generator.initial_seed())
-        return shrink(hr, generator) + 0.1 * torch.rand(len(hr), 3, 16, 16, generator=generator)
+        return shrink(hr, generators) + 0.1 * torch.rand(len(hr), 3, 16, 16, generator=generator)
 
     crops.degradation = noisy
     whole = crops(3, range(6))
@@ -130,6 +133,16 @@ def test_a_share_of_the_samples_is_drawn_as_the_whole(photos: list[Tensor]) -> N
         for part, all_of_them in zip(crops(3, samples), whole, strict=True):
             assert torch.equal(part, all_of_them[samples])
     assert len(set(keys)) == 3  # always the same three groups
+
+
+def test_a_group_of_one_throws_nothing_away(photos: list[Tensor]) -> None:
+    shapes = []
+    latents = [latents_of(photo) for photo in photos]
+    crops = PairCrops(photos, latents, 32, 0, lambda hr, g: shapes.append(len(hr)) or shrink(hr, g), group=1)  # type: ignore[func-returns-value]
+    crops(0, [3])
+    assert shapes == [1]
+    with pytest.raises(InputError, match="degradation_group is 0; it must be at least 1"):
+        PairCrops(photos, latents, 32, 0, shrink, group=0)
 
 
 @pytest.mark.parametrize("crop", [24, 80])

@@ -18,7 +18,7 @@ from fluxsr import recipe
 from fluxsr.errors import FluxSRError, InputError
 from fluxsr.pairs.make import make_pairs
 from fluxsr.pairs.store import PairStore
-from fluxsr.training import distillation, stages
+from fluxsr.training import checkpoint, distillation, stages
 from fluxsr.training.config import (
     AutoencoderConfig,
     DataConfig,
@@ -141,6 +141,19 @@ def test_the_student_loads_and_its_adapter_counts(runs: Path) -> None:
     )
     assert with_adapter.shape == (1, 3, 32, 32) and bool(torch.isfinite(with_adapter).all())
     assert not torch.equal(with_adapter, without)
+
+
+def test_a_cut_run_in_bfloat16_ends_as_an_unbroken_one(data: DataConfig, runs: Path, tmp_path: Path) -> None:
+    """To the bit, though the first batch after a cut is made where autocast is on."""
+    config = distill_config(DataConfig(data.shards), runs)
+    config.run = run(steps=4, precision="bf16", optimizer="adamw")
+    distillation.train_distill(config, tmp_path / "whole")
+    distillation.train_distill(replace(config, run=replace(config.run, stop=2)), tmp_path / "cut")
+    distillation.train_distill(config, tmp_path / "cut")
+    weights = [load_file(tmp_path / name / "model" / "pytorch_lora_weights.safetensors") for name in ("whole", "cut")]
+    states = [checkpoint.load(tmp_path / name / "step-00000004.pt")["modules"]["adapter"] for name in ("whole", "cut")]
+    for whole, cut in (weights, states):
+        assert whole and all(torch.equal(value, cut[key]) for key, value in whole.items())
 
 
 def test_the_teachers_terms_go_with_the_student(runs: Path) -> None:

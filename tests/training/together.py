@@ -21,7 +21,7 @@ from fluxsr.backbone.loading import Backbone
 from fluxsr.backbone.prompts import random_prompt
 from fluxsr.backbone.tiny import build_autoencoder, build_transformer
 from fluxsr.backbone.velocity import velocity
-from fluxsr.degradation import PRESETS, degrade
+from fluxsr.degradation import PRESETS, degrade_samples
 from fluxsr.losses.features import FeatureNetwork, feature_distance
 from fluxsr.training import loop
 from fluxsr.training.config import DistillConfig, RunConfig
@@ -52,8 +52,7 @@ def distill(out: Path, base: torch.dtype = torch.float32, **changes: Any) -> Non
         steps=4, batch=4, crop=32, lr=1e-2, warmup=0, precision="fp32", device="cpu", tracker="none", log_every=2
     )
     config = DistillConfig(replace(run, **changes), adversarial_weight=0.1, critic_widths=[4, 4], eps_source="fresh")
-    settings = replace(PRESETS["realesrgan"], resize_groups=1)
-    crops = PairCrops(photos, eps, 32, run.seed, lambda hr, g: degrade(hr, settings, g))
+    crops = PairCrops(photos, eps, 32, run.seed, lambda hr, g: degrade_samples(hr, PRESETS["realesrgan"], g))
     stage = DistillStage(config, backbone, crops, lambda x, y: feature_distance(network, x, y), device)
 
     def validate(_step: int, _path: Path) -> dict[str, float]:

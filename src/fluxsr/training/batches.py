@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fluxsr.backbone import latents
-from fluxsr.degradation import DegradationSettings, degrade
+from fluxsr.degradation import DegradationSettings, degrade_samples
 from fluxsr.errors import InputError
 from fluxsr.pairs.store import PairStore, TeacherPair
 from fluxsr.training.config import DistillConfig
@@ -26,7 +25,9 @@ def prepared(config: DistillConfig, vae: Any, settings: DegradationSettings) -> 
     @torch.no_grad()
     def encoded(step: int, samples: Sequence[int]) -> Batch:
         x_0, lr_up, z_0, eps = crops(step, samples)
-        return x_0, latents.encode(vae, lr_up.contiguous(memory_format=torch.channels_last)), z_0, eps
+        with torch.autocast(lr_up.device.type, enabled=False):  # which thread encodes must not matter
+            z_l = latents.encode(vae, lr_up.contiguous(memory_format=torch.channels_last))
+        return x_0, z_l, z_0, eps
 
     return Ahead(encoded)
 
@@ -46,9 +47,12 @@ def pair_crops(config: DistillConfig, vae: Any, settings: DegradationSettings) -
         pairs.append(torch.stack([pair.z_0, pair.eps]))
     if not photos:
         raise InputError(f"no pairs in {config.pairs or 'pairs (it is empty)'}; run `fluxsr pairs invert` first")
-    settings = replace(settings, resize_groups=1)  # PairCrops makes the groups
+
+    def degradation(hr: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        return degrade_samples(hr, settings, generators)
+
     run = config.run
-    return PairCrops(photos, pairs, run.crop, run.seed, lambda hr, g: degrade(hr, settings, g), device=device)
+    return PairCrops(photos, pairs, run.crop, run.seed, degradation, config.degradation_group, device)
 
 
 def _pairs(config: DistillConfig, vae: Any, photos: dict[str, Tensor]) -> Iterator[TeacherPair]:

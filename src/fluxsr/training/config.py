@@ -97,6 +97,7 @@ class DistillConfig:
     pairs: str = ""  # folder of teacher pairs (stage 4); may stay empty where eps_source is fresh
     perceptual: str = ""  # folder that stage 2 exported, or "lpips" for the lpips package
     degradation: str = "realesrgan"  # preset of fluxsr.degradation, or a YAML file of your own
+    degradation_group: int = 2  # neighbours degraded together, which share sizes; 1 where a micro-batch is one sample
     t_l: float = 0.25  # time at which the LR latent enters (open in the paper)
     guidance: float | None = None  # distilled guidance fed to the student; only for bases that embed one (open)
     tile_size: int = 512  # largest tile at inference, travels in the adapter's config

@@ -63,7 +63,8 @@ class PairCrops:
     A crop starts on the grid of tokens, so that pixels and latents belong together. The degradation sees a
     margin around the crop, so that blur has no border inside it; z_0 is a cut of the whole image's latent and knows
     no border either. The degradation is drawn for fixed groups of ``group`` neighbours, which may share its sizes;
-    a group is always degraded whole, so that the share of a process does not change what is drawn.
+    a group is always degraded whole, so that the share of a process does not change what is drawn. A share of less
+    than a group throws the rest of it away.
     """
 
     MARGIN = 16  # pixels
@@ -74,16 +75,18 @@ class PairCrops:
         latents: list[Tensor],
         crop: int,
         seed: int,
-        degradation: Callable[[Tensor, torch.Generator], Tensor],
+        degradation: Callable[[Tensor, Sequence[torch.Generator]], Tensor],
         group: int = 2,
         device: torch.device | None = None,
     ):
-        """``photos``: (3,H,W) uint8; ``latents``: (2,C,H/8,W/8), their z_0 and eps; ``degradation``: HR -> LR, x4,
-        on ``device``."""
+        """``photos``: (3,H,W) uint8; ``latents``: (2,C,H/8,W/8), their z_0 and eps; ``degradation``: HR -> LR on
+        ``device``, with a generator for every group (``degrade_samples``)."""
         if crop % 16 or crop + 2 * self.MARGIN > min(min(photo.shape[1:]) for photo in photos):
             raise InputError(f"run.crop is {crop}; it must be a multiple of 16 and fit the photographs with a margin")
+        if group < 1:
+            raise InputError(f"degradation_group is {group}; it must be at least 1")
         self.photos, self.latents, self.crop, self.seed = photos, latents, crop, seed
-        self.degradation, self.group, self.device = degradation, group, device
+        self.degradation, self.group, self.device = degradation, group, device or torch.device("cpu")
 
     def __call__(self, step: int, samples: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(x_0, lr_up, z_0, eps) of these samples: (B,3,n,n) twice, RGB in [0,1], and (B,C,n/8,n/8) twice."""
@@ -95,8 +98,10 @@ class PairCrops:
     def _group(self, step: int, first: int) -> tuple[Tensor, Tensor, Tensor]:
         cut = [self._cut(keyed_generator(self.seed, step, first + k)) for k in range(self.group)]
         images = torch.stack([wide for wide, _ in cut]).to(self.device).float() / 255
-        lr = self.degradation(images, keyed_generator(self.seed, step, first, DEGRADE))
-        lr_up = bicubic(lr, (images.shape[-2], images.shape[-1]))  # the kernel of inference
+        # Autocast is a thread's own: the loop's would be on here for a batch that no thread has made ahead.
+        with torch.autocast(self.device.type, enabled=False):
+            lr = self.degradation(images, [keyed_generator(self.seed, step, first, DEGRADE)])
+            lr_up = bicubic(lr, (images.shape[-2], images.shape[-1]))  # the kernel of inference
         inner = slice(self.MARGIN, -self.MARGIN)
         return images[..., inner, inner], lr_up[..., inner, inner], torch.stack([pair for _, pair in cut])
 

@@ -34,7 +34,8 @@ class PerceptualStage:
 
     def losses(self, step: int, samples: Sequence[int]) -> dict[str, Tensor]:
         generators = sample_generators(self.seed, step, samples, SPOIL)
-        images, targets = spoil(self.crops(step, samples), generators)
+        with torch.autocast(self.device.type, enabled=False):  # grey levels of JPEG need more than bfloat16's 8 bits
+            images, targets = spoil(self.crops(step, samples), generators)
         images = images.to(self.device, memory_format=torch.channels_last)
         predicted = self.network(images * 2 - 1).float()
         errors = F.smooth_l1_loss(predicted, targets.to(self.device), beta=0.1, reduction="none").mean(0)
