@@ -108,12 +108,14 @@ class DistillConfig:
     export: Literal["model", "adapter"] = "model"  # model: base and adapter; adapter: LoRA, config and prompt alone
     ftd_weight: float = 1.0
     ftd_times: str = "uniform"  # law of t, a name in TIME_LAWS; "uniform+start" adds t_l itself, half and half
-    ftd_every: int = 1  # every n-th sample walks the noise path; 1 is the paper's, every sample
-    pixel_crop: int = 0  # side in pixels of the random crop that is decoded for the losses on pixels; 0 decodes all
+    ftd_every: int = 1  # every n-th sample walks the noise path; 1 is the paper's, every sample; divides run.batch
+    pixel_crop: int = 0  # side in pixels of the random crop decoded for losses on pixels, whole latents; 0 decodes all
     mse_weight: float = 1.0  # pixels in [-1, 1]
     tv_lpips_weight: float = 1.0  # lambda_1, open in the paper
     tv_gamma: float = 1.0  # gamma, open in the paper
     adl_weight: float = 0.01  # lambda_2, open in the paper
+    adl_double: list[int] | None = None  # double-stream blocks that ADL reads, from 0; null all, [] none (open)
+    adl_single: list[int] | None = None  # single-stream blocks, likewise
     periodic_weight: float = 0.0  # what of the latent's error repeats from token to token (losses/periodic.py); ours
     adversarial_weight: float = 0.0  # of a critic on pixels; off in the paper's recipe
     latent_adversarial_weight: float = 0.0  # of a critic on latents that sees z_l beside; off in the paper's recipe

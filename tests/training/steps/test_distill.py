@@ -191,17 +191,60 @@ def test_batches_are_asked_for_by_step_and_sample(backbone: Backbone) -> None:
     assert asked == [(17, [4, 5])]
 
 
-@pytest.mark.parametrize("eps_source", ["pair", "fresh"])
-def test_losses_of_the_parts_are_those_of_the_whole(backbone: Backbone, eps_source: str) -> None:
-    """t and fresh eps are drawn by sample: two halves have the mean losses of the batch."""
+@pytest.mark.parametrize("parts", [[[0, 1], [2, 3]], [[0], [1], [2], [3]]], ids=["halves", "quarters"])
+@pytest.mark.parametrize("ftd_every", [1, 2, 4])
+@pytest.mark.parametrize("options", [{"eps_source": "pair"}, {"eps_source": "fresh", "ftd_times": "uniform+start"}])
+def test_losses_of_the_parts_are_those_of_the_whole(
+    backbone: Backbone, options: dict[str, Any], ftd_every: int, parts: list[list[int]]
+) -> None:
+    """t and fresh eps are drawn by sample: the parts have the mean losses of the batch, also where some of them walk
+    no path, and the mean of their gradients."""
     wake(backbone)
-    one = stage(backbone, batch(*range(4)), eps_source=eps_source)
-    whole, halves = one.losses(5, range(4)), [one.losses(5, half) for half in ([0, 1], [2, 3])]
+    one, parameters = (
+        stage(backbone, batch(*range(4)), ftd_every=ftd_every, **options),
+        list(adapter(backbone).values()),
+    )
+
+    def total(found: dict[str, Tensor]) -> Tensor:
+        return torch.stack([value for name, value in found.items() if not name.startswith("log/")]).sum()
+
+    whole, shares = one.losses(5, range(4)), [one.losses(5, part) for part in parts]
     for name, value in whole.items():
         if name.startswith("log/"):  # the values of single samples, sorted into bins
-            torch.testing.assert_close(value, torch.cat([half[name] for half in halves]), rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(value, torch.cat([share[name] for share in shares]), rtol=1e-4, atol=1e-6)
         else:
-            torch.testing.assert_close(value, (halves[0][name] + halves[1][name]) / 2, rtol=1e-4, atol=1e-6)
+            mean = torch.stack([share[name] for share in shares]).mean()
+            torch.testing.assert_close(value, mean, rtol=1e-4, atol=1e-6)
+    gradients = torch.autograd.grad(total(whole), parameters)
+    means = torch.autograd.grad(torch.stack([total(share) for share in shares]).mean(), parameters)
+    for a, b in zip(gradients, means, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+
+
+def test_options_that_do_not_fit_are_a_line(backbone: Backbone) -> None:
+    def refused(message: str, **changes: Any) -> None:
+        with pytest.raises(InputError, match=message):
+            stage(backbone, **changes)
+
+    refused("run.batch is 2; it must be a multiple of ftd_every, which is 4", ftd_every=4)
+    refused("multiple of ftd_every, which is 0", ftd_every=0)
+    refused("pixel_crop is 12; it must be a multiple of a latent's 8 pixels, or 0", pixel_crop=12)
+    refused("pixel_crop is -8", pixel_crop=-8)
+    refused("adl_double is \\[1\\], adl_single is None: double-stream block 1 is not there", adl_double=[1])
+    refused("no block is chosen for attention taps", adl_double=[], adl_single=[])
+    assert not any(module._forward_hooks for module in backbone.transformer.modules())
+    backbone.transformer.register_to_config(guidance_embeds=True)
+    refused("embeds a guidance scale; set guidance .FLUX.1-dev: 3.5.")
+
+
+def test_adl_reads_the_blocks_that_a_recipe_chooses(backbone: Backbone) -> None:
+    wake(backbone)
+    both, double, single = (
+        float(terms(stage(backbone, **blocks))["adl"].detach())
+        for blocks in ({}, {"adl_single": []}, {"adl_double": []})
+    )
+    assert double != single
+    assert both == pytest.approx((double + single) / 2)
 
 
 def test_law_of_t_is_an_entry_of_one_table(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,8 +52,7 @@ class DistillStage:
             batches: of a step and its samples, (x_0, z_l, z_0, eps): images in [0,1], and latents.
             distance: perceptual, of two batches in [-1,1]; None where TV-LPIPS has no weight.
         """
-        if config.ftd_times not in TIME_LAWS:
-            raise InputError(f"ftd_times is {config.ftd_times!r}; choose from {', '.join(TIME_LAWS)}")
+        check(config, backbone)
         self.config, self.backbone, self.batches, self.device = config, backbone, batches, device
         self.distance = distance
         self.modules: dict[str, nn.Module] = {"adapter": backbone.transformer}
@@ -78,17 +79,21 @@ class DistillStage:
         t = time_on_grid(t, torch.bfloat16 if c.run.precision == "bf16" else torch.float32).to(self.device)
         z_t = flow.lr_interpolate(z_l[walked], eps[walked], t, c.t_l)
         times = torch.cat([t, t.new_full((len(z_l),), c.t_l)])
-        with attention_taps(backbone.transformer, backbone.prompt.prompt_embeds.shape[1]) as features:
+        with _taps(c, backbone) as features:
             v = velocity(backbone.transformer, torch.cat([z_t, z_l]), times, backbone.prompt, c.guidance)
         v_path, v_step = v.split([len(z_t), len(z_l)])
         z_hat = flow.one_step(z_l, v_step, c.t_l)
 
-        ftd = ftd_loss(z_0[walked], z_l[walked], v_path, c.t_l)
+        # A share of the batch may have more walkers than another: so weighed, means over shares are the batch's.
+        share, rows = len(walked) * c.ftd_every / len(samples), len(v) / len(samples) / (1 + 1 / c.ftd_every)
+        ftd = (
+            share * ftd_loss(z_0[walked], z_l[walked], v_path, c.t_l) if walked else v_path.sum()
+        )  # 0, with a gradient
         if c.ftd_times == "uniform+start":
             ftd = (ftd + ftd_loss(z_0, z_l, v_step, c.t_l)) / 2
         by_time = ftd_by_time(z_0[walked], z_l[walked], v_path, t, c.t_l)
 
-        terms = {"ftd": c.ftd_weight * ftd, "adl": c.adl_weight * adl_loss(features)}
+        terms = {"ftd": c.ftd_weight * ftd, "adl": c.adl_weight * rows * adl_loss(features)}
         if c.periodic_weight:
             terms["periodic"] = c.periodic_weight * periodic_loss(z_hat - z_0, latents.PATCH)
         if c.mse_weight or c.tv_lpips_weight or c.adversarial_weight:
@@ -101,7 +106,7 @@ class DistillStage:
     def _pixels(self, step: int, x_0: Tensor, z_hat: Tensor) -> dict[str, Tensor]:
         """What the decoded image of the one step lacks; left out if nothing weighs it, for decoding costs much."""
         c, vae = self.config, self.backbone.vae
-        side = c.pixel_crop // 8 or z_hat.shape[-1]
+        side = c.pixel_crop // _latent_pixels(vae) or z_hat.shape[-1]
         _, place = latents.random_crop(z_hat, side, keyed_generator(c.run.seed, step, 0, CROP))
         x_hat = latents.decode_crop(vae, z_hat, place, side, checkpoint=c.run.decoder_checkpointing) * 2 - 1
         target = latents.crop_pixels(vae, x_0, place, side) * 2 - 1
@@ -110,3 +115,36 @@ class DistillStage:
             terms["tv_lpips"] = c.tv_lpips_weight * tv_lpips(x_hat, target, self.distance, c.tv_gamma)
         critic, since = self.modules.get("critic"), step - c.adversarial_start
         return terms | critic_terms(critic, target, x_hat, c.adversarial_weight, since)
+
+
+def check(config: DistillConfig, backbone: Backbone) -> None:
+    """
+    Raises:
+        InputError: options that contradict each other or do not fit the base.
+    """
+    c, pixels = config, _latent_pixels(backbone.vae)
+    if c.ftd_times not in TIME_LAWS:
+        raise InputError(f"ftd_times is {c.ftd_times!r}; choose from {', '.join(TIME_LAWS)}")
+    if c.ftd_every < 1 or c.run.batch % c.ftd_every:
+        raise InputError(f"run.batch is {c.run.batch}; it must be a multiple of ftd_every, which is {c.ftd_every}")
+    if c.pixel_crop < 0 or c.pixel_crop % pixels:
+        raise InputError(
+            f"pixel_crop is {c.pixel_crop}; it must be a multiple of a latent's {pixels} pixels, or 0 for all"
+        )
+    if backbone.transformer.config.guidance_embeds and c.guidance is None:
+        raise InputError(f"{c.base or 'the base'} embeds a guidance scale; set guidance (FLUX.1-dev: 3.5)")
+    try:
+        with _taps(c, backbone):
+            pass
+    except ValueError as error:
+        raise InputError(f"adl_double is {c.adl_double}, adl_single is {c.adl_single}: {error}") from error
+
+
+def _taps(config: DistillConfig, backbone: Backbone) -> AbstractContextManager[list[Tensor]]:
+    tokens = backbone.prompt.prompt_embeds.shape[1]
+    return attention_taps(backbone.transformer, tokens, config.adl_double, config.adl_single)
+
+
+def _latent_pixels(vae: Any) -> int:
+    """Side of a latent in pixels."""
+    return latents.pixel_multiple(vae) // latents.PATCH
