@@ -54,6 +54,18 @@ def test_the_command_sets_the_mode(recipe: Path, tmp_path: Path) -> None:
     assert isinstance(result.exception, InputError) and "no photographs given" in str(result.exception)
 
 
+def test_a_recipe_of_the_other_mode_is_refused(recipe: Path, tmp_path: Path) -> None:
+    def refused(command: str, *overrides: str) -> str:
+        result = run("pairs", command, "--recipe", recipe, "--out", tmp_path / "out", *overrides)
+        assert isinstance(result.exception, InputError) and not (tmp_path / "out").exists()
+        return str(result.exception)
+
+    line = "mode is sample in the recipe, but this is `fluxsr pairs invert`; take `fluxsr pairs generate`"
+    assert line in refused("invert", "mode=sample")
+    recipe.write_text(recipe.read_text(encoding="utf-8") + "mode: invert\n", encoding="utf-8")
+    assert "mode is invert in the recipe, but this is `fluxsr pairs generate`" in refused("generate")
+
+
 def test_no_store(tmp_path: Path) -> None:
     for command in ("verify", "show"):
         result = run("pairs", command, tmp_path)

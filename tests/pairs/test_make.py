@@ -148,6 +148,13 @@ def test_settings_are_never_mixed(options: Options, tmp_path: Path) -> None:
         make_pairs(options(count=4), out)
 
 
+def test_what_sampling_does_not_look_at_is_no_setting(options: Options, tmp_path: Path) -> None:
+    make_pairs(options(), tmp_path / "out")
+    before = contents(tmp_path / "out")
+    make_pairs(options(crop=32, check=1), tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
 def test_a_retrained_teacher_is_another_teacher(options: Options, model_folder: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

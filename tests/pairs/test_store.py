@@ -89,7 +89,7 @@ def test_stores_of_version_0_1_are_read(tmp_path: Path) -> None:
     (tmp_path / "shard-00000.json").write_text('["a", "b"]', encoding="utf-8")
     (tmp_path / "manifest.json").write_text('{"mode": "invert", "count": 2, "shard": 64}', encoding="utf-8")
     store = PairStore(tmp_path)
-    assert [pair.name for pair in store] == ["a", "b"] and store.manifest()["mode"] == "invert"
+    assert [pair.name for pair in store] == ["a", "b"] and store.manifest()["mode"] == "invert" and store.count() == 2
     for pair, z, noise in zip(store, z_0, eps, strict=True):
         assert torch.equal(pair.z_0, z.half()) and torch.equal(pair.eps, noise.half())
         assert pair.cut({pair.name: torch.zeros(3, 48, 64)}) is not None
@@ -110,9 +110,18 @@ def test_a_shard_without_its_records_or_its_tensors_does_not_count(tmp_path: Pat
     (tmp_path / "shard-00001.json").unlink()
     (tmp_path / "shard-00003.safetensors").unlink()
     assert [store.has_shard(index) for index in range(4)] == [True, False, True, False]
-    assert [pair.name for pair in store] == ["0"]  # a gap ends the store: what follows is not yet known to be whole
+    assert store.count() == 1 and [pair.name for pair in store] == [
+        "0"
+    ]  # a gap ends the store: what follows is not yet known to be whole
     store.write_shard(1, made("1", 1))
-    assert [pair.name for pair in store] == ["0", "1", "2"]
+    assert store.count() == 3 and [pair.name for pair in store] == ["0", "1", "2"]
+
+
+def test_cleaning_leaves_the_manifest_that_another_process_writes(tmp_path: Path) -> None:
+    for name in (".shard-00000.json.host-1.partial", ".manifest.json.host-2.partial", "manifest.json"):
+        (tmp_path / name).touch()
+    PairStore(tmp_path).clean()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".manifest.json.host-2.partial", "manifest.json"]
 
 
 def test_spread_reaches_over_the_whole_store(tmp_path: Path) -> None:

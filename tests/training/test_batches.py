@@ -63,7 +63,7 @@ def test_z_l_is_the_latent_of_the_enlarged_partner(vae: Any, photographs: Path) 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_autocast_of_the_loop_does_not_reach_a_batch(vae: Any, photographs: Path, dtype: torch.dtype) -> None:
-    """The first batch after every start is made in the loop's own thread, where autocast is on, all others in theirs."""
+    """The first batch after every start is made in the loop's thread, where autocast is on, all others in another."""
     chosen, vae = config(photographs, eps_source="fresh"), vae.to(dtype)
     late, early = (batches.prepared(chosen, vae, load_settings("realesrgan")) for _ in range(2))
     with torch.autocast("cpu", torch.bfloat16):
@@ -87,6 +87,21 @@ def test_sampled_pairs_need_no_photographs(vae: Any, tmp_path: Path) -> None:
     assert crops.photos[0].dtype == torch.uint8
     assert float((crops.photos[0].float() - image).abs().max()) <= 0.501
     torch.testing.assert_close(crops.latents[0].float(), torch.stack([z_0, eps]), atol=2e-3, rtol=1e-3)
+
+
+def test_an_unfinished_store_is_not_trained_on(vae: Any, tmp_path: Path) -> None:
+    store = PairStore(tmp_path / "pairs")
+    store.create()
+    for index in (0, 2):  # shard 1 is missing: what follows is not read
+        store.write_shard(index, [TeacherPair(f"seed-{index}", *torch.zeros(2, 4, 8, 8))])
+    store.write_manifest({"mode": "sample", "count": 3})
+    chosen = config(None, pairs=str(store.folder))
+    with pytest.raises(
+        InputError, match="1 of 3 pairs are there in .*pairs; run the command that made the store again"
+    ):
+        batches.pair_crops(chosen, vae, BICUBIC)
+    store.write_shard(1, [TeacherPair("seed-1", *torch.zeros(2, 4, 8, 8))])
+    assert len(batches.pair_crops(chosen, vae, BICUBIC).photos) == 3
 
 
 def test_a_pair_without_its_photograph_is_named(vae: Any, photographs: Path, tmp_path: Path) -> None:

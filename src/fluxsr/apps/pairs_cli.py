@@ -30,10 +30,18 @@ def invert(recipe: RecipeOption, out: OutOption, overrides: Overrides = None) ->
 
 def _make(mode: Literal["sample", "invert"], recipe: Path, out: Path, overrides: list[str] | None) -> None:
     from fluxsr import recipe as recipes
+    from fluxsr.errors import InputError
     from fluxsr.pairs.config import PairsConfig
     from fluxsr.pairs.make import make_pairs
 
-    make_pairs(recipes.load(PairsConfig, recipe, [*(overrides or []), f"mode={mode}"]), out)
+    config = recipes.load(PairsConfig, recipe, overrides or [], base={"mode": mode})
+    if config.mode != mode:
+        commands = {"sample": "generate", "invert": "invert"}
+        raise InputError(
+            f"mode is {config.mode} in the recipe, but this is `fluxsr pairs {commands[mode]}`; "
+            f"take `fluxsr pairs {commands[config.mode]}`, or leave mode out"
+        )
+    make_pairs(config, out)
 
 
 @pairs.command()

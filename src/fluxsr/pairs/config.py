@@ -14,7 +14,7 @@ class PairsConfig:
 
     data: DataConfig = field(default_factory=DataConfig)  # photographs to invert
     base: str = ""  # the teacher: a folder in diffusers layout (stage 3 exports one), a Hub id, or "bundled"
-    mode: Literal["invert", "sample"] = "invert"  # set by the command
+    mode: Literal["invert", "sample"] = "invert"  # set by the command; a recipe for both leaves it out
     count: int = 0  # pairs to make; 0 makes one of every photograph's crop, or of every prompt of a file
     prompts: str = ""  # text file (a prompt a line), JSON file, or "composer"; empty takes the base's fixed prompt
     text_tokens: int = 512  # length of T5's states; FLUX attends to the padding too

@@ -21,11 +21,13 @@ from fluxsr.pairs.teacher import Teacher, falling_times
 PACKAGES = ("fluxsr", "torch", "diffusers", "transformers", "safetensors", "numpy")
 # What does not change a pair: where things lie and what computes.
 _PLACES = ("data", "device", "base", "licence", "prompts")
+_OF_PHOTOGRAPHS = ("crop", "check")  # what sampling does not look at
 
 
 def settings_of(config: PairsConfig, orders: Sequence[Order]) -> dict[str, Any]:
     """What pairs of one store must have in common, as far as it is known before the teacher is loaded."""
-    options = {key: value for key, value in asdict(config).items() if key not in _PLACES}
+    left_out = _PLACES + (_OF_PHOTOGRAPHS if config.mode == "sample" else ())
+    options = {key: value for key, value in asdict(config).items() if key not in left_out}
     return {**options, "count": len(orders), "orders_sha256": digest(orders)}
 
 

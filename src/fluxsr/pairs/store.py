@@ -168,6 +168,13 @@ class PairStore:
             yield from self.shard(index)
             index += 1
 
+    def count(self) -> int:
+        """Pairs that iteration gives, those before the first shard that is missing; only records are read."""
+        found = index = 0
+        while self.has_shard(index):
+            found, index = found + len(self.records(index)), index + 1
+        return found
+
     def spread(self, count: int) -> list[TeacherPair]:
         """So many pairs, evenly spread over what is there; only their shards are read.
 
@@ -186,8 +193,11 @@ class PairStore:
         return self.folder / f"shard-{index:05d}.{suffix}"
 
     def clean(self) -> None:
-        """Remove what killed processes had begun to write; only for a store that is complete."""
-        for path in self.folder.glob(".*.partial"):
+        """Remove shards that killed processes had begun to write; only for a store that is complete.
+
+        A manifest that is being written may be another process's, which finds the store complete too.
+        """
+        for path in self.folder.glob(".shard-*.partial"):
             path.unlink(missing_ok=True)
 
     def _partial(self, name: str) -> Path:

@@ -63,7 +63,13 @@ def _pairs(config: DistillConfig, vae: Any, photos: dict[str, Tensor]) -> Iterat
             yield TeacherPair(name, z_0, torch.zeros_like(z_0))
         return
     store = PairStore(config.pairs)
-    sampled = store.manifest()["mode"] == "sample"
+    manifest = store.manifest()
+    there, sampled = store.count(), manifest["mode"] == "sample"
+    wanted = manifest.get("count", there)
+    if there < wanted:  # training on the beginning of a store would be training on something else
+        raise InputError(
+            f"{there} of {wanted} pairs are there in {store.folder}; run the command that made the store again"
+        )
     for pair in store:
         if sampled or pair.cut(photos) is not None:
             yield pair
