@@ -9,6 +9,7 @@ import importlib.util
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from accelerate import DistributedType, PartialState
 
+from fluxsr.backbone import latents
 from fluxsr.backbone.adapter import add_lora
 from fluxsr.backbone.loading import Backbone
 from fluxsr.backbone.prompts import random_prompt
@@ -27,7 +29,7 @@ from fluxsr.training import loop
 from fluxsr.training.config import DistillConfig, RunConfig
 from fluxsr.training.dataset import PairCrops
 from fluxsr.training.processes import is_main, several, training_device
-from fluxsr.training.steps.distill import DistillStage
+from fluxsr.training.steps.distill import Batch, DistillStage
 
 spec = importlib.util.spec_from_file_location("toy", Path(__file__).with_name("toy.py"))
 assert spec is not None and spec.loader is not None
@@ -47,13 +49,22 @@ def distill(out: Path, base: torch.dtype = torch.float32, **changes: Any) -> Non
     network = FeatureNetwork((4, 8)).requires_grad_(False)
     generator = torch.Generator().manual_seed(1)
     photos = [torch.randint(0, 256, (3, 96, 96), generator=generator).to(torch.uint8) for _ in range(3)]
-    eps = [torch.randn(4, 12, 12, generator=generator) for _ in photos]
+    pairs = [torch.randn(2, 4, 12, 12, generator=generator) for _ in photos]
     run = RunConfig(
         steps=4, batch=4, crop=32, lr=1e-2, warmup=0, precision="fp32", device="cpu", tracker="none", log_every=2
     )
-    config = DistillConfig(replace(run, **changes), adversarial_weight=0.1, critic_widths=[4, 4], eps_source="fresh")
-    crops = PairCrops(photos, eps, 32, run.seed, lambda hr, g: degrade_samples(hr, PRESETS["realesrgan"], g))
-    stage = DistillStage(config, backbone, crops, lambda x, y: feature_distance(network, x, y), device)
+    config = DistillConfig(
+        replace(run, **changes), adversarial_weight=0.1, critic_widths=[4, 4], eps_source="fresh",
+        ftd_every=4,  # one of two processes walks no path
+    )  # fmt: skip
+    crops = PairCrops(photos, pairs, 32, run.seed, lambda hr, g: degrade_samples(hr, PRESETS["realesrgan"], g))
+
+    @torch.no_grad()
+    def batches(step: int, samples: Sequence[int]) -> Batch:
+        x_0, lr_up, z_0, eps = crops(step, samples)
+        return x_0, latents.encode(vae, lr_up), z_0, eps
+
+    stage = DistillStage(config, backbone, batches, lambda x, y: feature_distance(network, x, y), device)
 
     def validate(_step: int, _path: Path) -> dict[str, float]:
         with torch.no_grad():
