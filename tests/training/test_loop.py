@@ -107,6 +107,22 @@ def test_a_finished_run_only_puts_its_weights_in_place(toy: ModuleType, undistur
     assert_same(undisturbed[0], stage)
 
 
+def test_a_signal_after_the_last_step_is_heard(toy: ModuleType, tmp_path: Path) -> None:
+    """During the last validation, say: what comes after training is not begun, and waits for the next run."""
+
+    def validate(step: int, _path: Path) -> dict[str, float]:
+        if step == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(toy.ToyStage(), toy.config(), tmp_path, validate)
+    assert checkpoint.listing(tmp_path)[-1].name == "step-00000008.pt"
+    stage = toy.ToyStage()
+    loop.run(stage, toy.config(), tmp_path, validate)
+    assert stage.seen == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_stops(
     toy: ModuleType, tmp_path: Path, number: signal.Signals, undisturbed: tuple[Any, Path]

@@ -93,7 +93,7 @@ def run(
 
     Raises:
         Diverged: the loss or its gradient is not finite, or exploded; the last checkpoint is left as it was.
-        KeyboardInterrupt: after the checkpoint was written.
+        KeyboardInterrupt: after the checkpoint was written, also where it is the last.
         InputError: a batch that does not split, or a checkpoint of another recipe.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -117,6 +117,8 @@ def run(
                 if on_checkpoint:
                     _validate(state, on_checkpoint, path, journal)
                 journal.start_clock(state.step)
+        if state.processes.any(stop.is_set()):  # asked for after the last step: the checkpoint is there
+            raise KeyboardInterrupt
     average.put(state.average, state.parameters)
 
 

@@ -128,6 +128,10 @@ class Processes:
         """Sum over the processes."""
         return self.accelerator.reduce(values, "sum") if self.count > 1 else values
 
+    def any(self, flag: bool) -> bool:
+        """Whether any process says so. All must ask."""
+        return bool(self.total(torch.tensor(float(flag), device=self.accelerator.device)) > 0)
+
     def wait(self) -> None:
         self.accelerator.wait_for_everyone()
 
