@@ -60,6 +60,20 @@ def test_wandb_gets_records_and_the_recipe(monkeypatch: pytest.MonkeyPatch, tmp_
     assert seen[0]["config"] == {"rank": 4} and seen[1:] == [(3, {"loss": 1.0}), "finished"]
 
 
+def test_a_run_that_goes_on_is_the_same_to_wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import sys
+    from types import SimpleNamespace
+
+    seen: list[Any] = []
+    run = SimpleNamespace(log=None, finish=None)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **options: seen.append(options) or run))
+    for step in (0, 5, 0, 2):  # begun, gone on, begun anew, gone on
+        open_tracker("wandb", tmp_path, step, {})
+    first, again, anew, after = (options["id"] for options in seen)
+    assert first == again != anew == after
+    assert all(options["resume"] == "allow" for options in seen)
+
+
 def test_only_the_main_process_writes(tmp_path: Path) -> None:
     with Journal(tmp_path, "tensorboard", 0, 5, False, {}) as journal:
         journal.record(1, {"loss": 1.0})

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from uuid import uuid4
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -105,7 +106,8 @@ def open_tracker(name: str, out: Path, step: int, settings: Mapping[str, Any]) -
             import wandb
         except ImportError as error:
             raise InputError("run.tracker is wandb; install it with `pip install 'fluxsr[wandb]'`") from error
-        run = wandb.init(project="fluxsr", name=out.name, dir=str(out), config=dict(settings))
+        known = {"id": _wandb_id(out, step), "resume": "allow"}
+        run = wandb.init(project="fluxsr", name=out.name, dir=str(out), config=dict(settings), **known)
         return (lambda step, values: run.log(dict(values), step=step)), run.finish
     if name == "none":
         return None
@@ -121,6 +123,15 @@ def open_tracker(name: str, out: Path, step: int, settings: Mapping[str, Any]) -
         board.flush()
 
     return record, board.close
+
+
+def _wandb_id(out: Path, step: int) -> str:
+    """The run's name with Weights & Biases, kept in its folder: a run that goes on draws on, a new one begins."""
+    path = out / "wandb-id.txt"
+    if step and path.is_file():
+        return path.read_text(encoding="utf-8").strip()
+    path.write_text(uuid4().hex[:12], encoding="utf-8")
+    return path.read_text(encoding="utf-8")
 
 
 def progress(disable: bool = False) -> Progress:

@@ -53,6 +53,14 @@ def test_same_seed_same_losses() -> None:
     assert not torch.equal(one.losses(3, [0, 1])["mse"], one.losses(3, [2, 3])["mse"])
 
 
+def test_psnr_is_of_single_samples() -> None:
+    """So that its mean does not hang on how a batch is split: the PSNR of a mean is not the mean of PSNRs."""
+    one = stage()
+    whole, parts = one.losses(0, [0, 1])["log/psnr"], [one.losses(0, [k])["log/psnr"] for k in (0, 1)]
+    assert whole.shape == (2,)
+    torch.testing.assert_close(whole, torch.cat(parts))
+
+
 def test_noise_enters_the_latent_only_where_asked() -> None:
     """The same weights and crops, with the noise of another purpose."""
     for deviation, same in ((0.0, True), (1.0, False)):

@@ -47,7 +47,7 @@ class AutoencoderStage:
         terms = {
             "mse": 3 * F.mse_loss(output, images),
             "edges": c.edge_weight * gradient_distance(output, images),
-            "log/psnr": -10 * torch.log10(F.mse_loss(output.detach(), images) / 4),
+            "log/psnr": -10 * torch.log10((output.detach() - images).square().mean((1, 2, 3)) / 4),  # (B,)
         }
         if not self.frozen:
             terms["kl"] = c.kl_weight * latents.float().square().mean() / 2
