@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fluxsr import recipe
+from fluxsr.backbone import latents
+from fluxsr.backbone.adapter import load_config
+from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import FluxSRError, InputError
 from fluxsr.pairs.make import make_pairs
 from fluxsr.pairs.store import PairStore
@@ -137,7 +141,8 @@ def test_the_student_loads_and_its_adapter_counts(runs: Path) -> None:
     image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     model = runs / "distill" / "model"
     with_adapter, without = (
-        distillation.step_image(load(model, adapter, "cpu", "fp32", folded=False), image) for adapter in (None, False)
+        distillation.step_image(load(model, adapter, "cpu", "fp32", folded=False), image, "fp32")
+        for adapter in (None, False)
     )
     assert with_adapter.shape == (1, 3, 32, 32) and bool(torch.isfinite(with_adapter).all())
     assert not torch.equal(with_adapter, without)
@@ -193,7 +198,7 @@ def test_an_adapter_alone_is_a_folder_for_any_copy_of_its_base(data: DataConfig,
     image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     base = config.base
     loaded = load(base, folder, "cpu", "fp32", folded=False)
-    assert bool(torch.isfinite(distillation.step_image(loaded, image)).all())
+    assert bool(torch.isfinite(distillation.step_image(loaded, image, "fp32")).all())
 
 
 def test_options_that_cannot_work_are_refused_at_once(
@@ -206,12 +211,47 @@ def test_options_that_cannot_work_are_refused_at_once(
 
     refused("export is adapter, but rank is 0", rank=0, export="adapter")
     refused("a base in nf4 is neither trained nor exported; set rank and export", quantize_base="nf4")
+    refused("tv_lpips_weight is 1.0, but perceptual is empty; name the folder of stage 2", perceptual="")
+    refused("no features.json in .*pairs; make it with", perceptual=str(runs / "pairs"))
     refused("cannot adapt attn.to_x", targets=["attn.to_x"], export="adapter")
     if importlib.util.find_spec("bitsandbytes"):
         refused("a base in nf4 needs a GPU, this is 'cpu'", quantize_base="nf4", export="adapter")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     refused("export: model needs whole weights, but FSDP shards them")
+
+
+def test_what_the_base_needs_is_said_before_it_is_read(
+    data: DataConfig, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = distill_config(data, runs)
+    shutil.copytree(config.base, tmp_path / "base")
+    path = tmp_path / "base" / "transformer" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "guidance_embeds": True}))
+    config.base = str(tmp_path / "base")
+    monkeypatch.setattr(distillation, "load_base", lambda *_: pytest.fail("read"))
+    with pytest.raises(InputError, match="base embeds a guidance scale; set guidance .FLUX.1-dev: 3.5."):
+        distillation.train_distill(config, tmp_path / "out")
+
+
+def test_the_adapter_says_the_scale_it_was_trained_for(data: DataConfig, runs: Path, tmp_path: Path) -> None:
+    config = replace(distill_config(data, runs), degradation=str(tmp_path / "two.yaml"), export="adapter")
+    (tmp_path / "two.yaml").write_text("{preset: bicubic, scale: 2}", encoding="utf-8")
+    distillation.train_distill(config, tmp_path)
+    assert load_config(tmp_path / "model").scale == 2 and load_config(runs / "distill" / "model").scale == 4
+
+
+def test_validation_follows_the_precision_of_training(runs: Path) -> None:
+    from fluxsr.backbone.loading import load
+
+    model = load(runs / "distill" / "model", None, "cpu", "fp32", folded=False)
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    exact, rounded = (distillation.step_image(model, image, precision) for precision in ("fp32", "bf16"))
+    with torch.no_grad():
+        z_l = latents.encode(model.vae, image)
+        z_0 = z_l - 0.25 * velocity(model.transformer, z_l, 0.25, model.prompt)
+    torch.testing.assert_close(exact, latents.decode(model.vae, z_0).detach().clamp(0, 1))
+    assert not torch.equal(exact, rounded)
 
 
 def test_what_is_missing_is_named(data: DataConfig, runs: Path, tmp_path: Path) -> None:

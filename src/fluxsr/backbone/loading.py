@@ -196,6 +196,21 @@ def load_part(model: Path | str, part: str, dtype: torch.dtype, quantization: An
     return loaded
 
 
+def part_config(model: str | Path, part: str) -> dict[str, Any]:
+    """The configuration of a part, without its weights.
+
+    Raises:
+        ModelError: missing or unreadable.
+    """
+    folder = folder_of(model)
+    try:
+        return _part_config(folder, part)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(explain(folder, part, error)) from error
+
+
 def _part_config(model: Path | str, part: str) -> dict[str, Any]:
     if isinstance(model, Path):
         path = model / part / "config.json"

@@ -15,7 +15,7 @@ from fluxsr import flow
 from fluxsr.backbone import latents
 from fluxsr.backbone.adapter import TARGETS, AdapterConfig, add_lora, save_lora
 from fluxsr.backbone.licence import licence_of, write_notice
-from fluxsr.backbone.loading import Backbone, load_base, save, save_base
+from fluxsr.backbone.loading import Backbone, load_base, part_config, save, save_base
 from fluxsr.backbone.velocity import velocity
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError
@@ -29,7 +29,7 @@ from fluxsr.training.config import DistillConfig
 from fluxsr.training.dataset import keyed_generator
 from fluxsr.training.processes import is_main, refuse_sharding, training_device
 from fluxsr.training.stages import load_feature_network
-from fluxsr.training.steps.distill import DistillStage
+from fluxsr.training.steps.distill import DistillStage, check, guidance_missing
 from fluxsr.training.validation import spectral_scores, validation_photographs
 
 TILE_OVERLAP = 64  # pixels, as the pipeline's default
@@ -38,13 +38,15 @@ TILE_OVERLAP = 64  # pixels, as the pipeline's default
 def train_distill(config: DistillConfig, out: Path) -> None:
     """Train the student's LoRA and write ``out/model``, a folder that ``--model`` takes."""
     _check(config)
-    device = training_device(config.run.device)
+    settings, device = load_settings(config.degradation), training_device(config.run.device)
+    distance = _distance(config.perceptual, device) if config.tv_lpips_weight else None
     # The frozen parts are stored in bfloat16: holding them so changes no value and spares a cast per call.
     dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
     base = load_base(config.base, device, dtype, config.quantize_base, config.prompt)
     base.config = AdapterConfig(
         t_l=config.t_l,
         guidance=config.guidance,
+        scale=settings.scale,
         tile_size=config.tile_size,
         rank=config.rank,
         alpha=config.alpha,
@@ -57,14 +59,13 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         train_all(base.transformer)
     if config.run.gradient_checkpointing:
         base.transformer.enable_gradient_checkpointing()
-    settings = load_settings(config.degradation)
-    distance = _distance(config.perceptual, device) if config.tv_lpips_weight else None
+    check(config, base)  # before the pairs are read and decoded
     stage = DistillStage(config, base, prepared(config, base.vae, settings), distance, device)
     photos = [photo[None] / 255 for photo in validation_photographs(config.data)]
     spoilt = [_enlarged(photo, settings, config.run.seed, index) for index, photo in enumerate(photos)]
 
     def validate(step: int, _path: Path) -> dict[str, float]:
-        made = [_upscaled(base, image, device) for image in spoilt]
+        made = [_upscaled(base, image, device, config.run.precision) for image in spoilt]
         rows = [[image[0] * 255 for image in images[:6]] for images in (spoilt, made, photos)]
         pictures.sheet(out / f"validation-{step:06d}.png", rows)
         pictures.curves(out)
@@ -86,6 +87,13 @@ def _check(config: DistillConfig) -> None:
         raise InputError(
             f"a base in {config.quantize_base} is neither trained nor exported; set rank and export: adapter"
         )
+    if config.tv_lpips_weight and not config.perceptual:
+        raise InputError(
+            f"tv_lpips_weight is {config.tv_lpips_weight}, but perceptual is empty; name the folder of stage 2 "
+            "or lpips, or set tv_lpips_weight: 0"
+        )
+    if config.guidance is None and part_config(config.base, "transformer").get("guidance_embeds"):
+        raise guidance_missing(config.base)
     if config.export == "model":
         refuse_sharding("export: model")
 
@@ -133,16 +141,16 @@ def _enlarged(photo: Tensor, settings: DegradationSettings, seed: int, index: in
     return bicubic(lr, (photo.shape[-2], photo.shape[-1]))
 
 
-def _upscaled(backbone: Backbone, lr_up: Tensor, device: torch.device) -> Tensor:
+def _upscaled(backbone: Backbone, lr_up: Tensor, device: torch.device, precision: str) -> Tensor:
     """An enlarged image (1,3,H,W) restored in the tiles of inference, so that validation sees what users will."""
     tiling = tiles.grid(lr_up.shape[-2], lr_up.shape[-1], backbone.config.tile_size, TILE_OVERLAP)
-    return tiles.stream(lr_up, lambda tile: step_image(backbone, tile.to(device)), tiling)
+    return tiles.stream(lr_up, lambda tile: step_image(backbone, tile.to(device), precision), tiling)
 
 
 @torch.no_grad()
-def step_image(backbone: Backbone, lr_up: Tensor) -> Tensor:
-    """The one step on an enlarged image (1,3,H,W) in [0,1], before any adapter is fused."""
-    with torch.autocast(lr_up.device.type, torch.bfloat16):
+def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
+    """The one step on an enlarged image (1,3,H,W) in [0,1], before any adapter is fused, as training computes it."""
+    with torch.autocast(lr_up.device.type, torch.bfloat16, enabled=precision == "bf16"):
         z_l = latents.encode(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
         v = velocity(backbone.transformer, z_l, backbone.config.t_l, backbone.prompt, backbone.config.guidance)
         return latents.decode(backbone.vae, flow.one_step(z_l, v, backbone.config.t_l)).clamp(0, 1)

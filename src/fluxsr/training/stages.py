@@ -13,6 +13,7 @@ from torch import Tensor
 from fluxsr.backbone import latents
 from fluxsr.backbone.loading import Backbone, load_part, save_base
 from fluxsr.backbone.tiny import build_autoencoder
+from fluxsr.errors import InputError
 from fluxsr.imaging.photographs import whole_tokens
 from fluxsr.losses.features import FeatureNetwork
 from fluxsr.training import loop, pictures
@@ -67,7 +68,15 @@ def train_perceptual(config: PerceptualConfig, out: Path) -> None:
 
 
 def load_feature_network(folder: str | Path) -> FeatureNetwork:
-    """The network that ``train_perceptual`` wrote, frozen."""
+    """The network that ``train_perceptual`` wrote, frozen.
+
+    Raises:
+        InputError: the folder does not hold one.
+    """
+    if not (Path(folder) / "features.json").is_file():
+        raise InputError(
+            f"no features.json in {folder}; make it with `fluxsr train perceptual`, or set perceptual: lpips"
+        )
     widths = json.loads((Path(folder) / "features.json").read_text(encoding="utf-8"))["widths"]
     network = FeatureNetwork(widths, TARGETS)
     network.load_state_dict(load_file(Path(folder) / "features.safetensors"))

@@ -132,12 +132,16 @@ def check(config: DistillConfig, backbone: Backbone) -> None:
             f"pixel_crop is {c.pixel_crop}; it must be a multiple of a latent's {pixels} pixels, or 0 for all"
         )
     if backbone.transformer.config.guidance_embeds and c.guidance is None:
-        raise InputError(f"{c.base or 'the base'} embeds a guidance scale; set guidance (FLUX.1-dev: 3.5)")
+        raise guidance_missing(c.base)
     try:
         with _taps(c, backbone):
             pass
     except ValueError as error:
         raise InputError(f"adl_double is {c.adl_double}, adl_single is {c.adl_single}: {error}") from error
+
+
+def guidance_missing(base: str) -> InputError:
+    return InputError(f"{base or 'the base'} embeds a guidance scale; set guidance (FLUX.1-dev: 3.5)")
 
 
 def _taps(config: DistillConfig, backbone: Backbone) -> AbstractContextManager[list[Tensor]]:
