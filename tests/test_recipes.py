@@ -67,6 +67,19 @@ def test_accelerate_reads_its_configuration(path: Path) -> None:
         assert all(hasattr(flux, block) for block in blocks) and config.fsdp_config["fsdp_version"] == 2
 
 
+@pytest.mark.parametrize("path", [path for path in RECIPES if recipe.stage_of(path) == "distill"], ids=relative)
+def test_no_tile_of_inference_is_larger_than_what_was_trained_on(path: Path) -> None:
+    options = recipe.load(STAGES["distill"], path)
+    assert options.tile_size <= options.run.crop
+
+
+@pytest.mark.parametrize("path", [*LAUNCHERS, ROOT / "docs" / "training.md"], ids=relative)
+def test_a_smaller_crop_has_its_smaller_tile(path: Path) -> None:
+    words = path.read_text(encoding="utf-8").replace("#", " ").split()
+    after = {words[k + 1].strip(".`,") for k, word in enumerate(words) if word == "run.crop=512"}
+    assert after <= {"tile_size=512"}
+
+
 def test_the_full_size_recipe_fits_its_launchers() -> None:
     """Its batch splits over the processes of every launcher; what is open in the paper is said to be ours."""
     from accelerate.commands.config.config_args import load_config_from_file
