@@ -41,7 +41,7 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     device = training_device(config.run.device)
     # The frozen parts are stored in bfloat16: holding them so changes no value and spares a cast per call.
     dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
-    base = load_base(config.base, device, dtype, config.quantize_base, config.prompt)
+    base = load_base(config.base, device, dtype, config.quantize_base, config.prompt_folder)
     base.config = AdapterConfig(
         t_l=config.t_l,
         guidance=config.guidance,
