@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fluxsr.errors import InputError
+from fluxsr.progress import progress
 
 Writer = tuple[Callable[[int, Mapping[str, float]], None], Callable[[], None]]  # record, close
 
@@ -121,17 +121,6 @@ def open_tracker(name: str, out: Path, step: int, settings: Mapping[str, Any]) -
         board.flush()
 
     return record, board.close
-
-
-def progress(disable: bool = False) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        disable=disable,
-    )
 
 
 def environment(processes: int, device: torch.device, trained: int) -> str:
