@@ -21,12 +21,14 @@ from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError
 from fluxsr.imaging import tiles
 from fluxsr.imaging.resize import bicubic
+from fluxsr.imaging.sheet import sheet
+from fluxsr.keyed import keyed_generator
 from fluxsr.losses.features import feature_distance
 from fluxsr.pairs.store import PairStore
-from fluxsr.training import loop, pictures
+from fluxsr.training import loop
 from fluxsr.training.batches import prepared
 from fluxsr.training.config import DistillConfig
-from fluxsr.training.dataset import keyed_generator
+from fluxsr.training.pictures import curves
 from fluxsr.training.processes import is_main, refuse_sharding, training_device
 from fluxsr.training.stages import load_feature_network
 from fluxsr.training.steps.distill import DistillStage
@@ -66,8 +68,8 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     def validate(step: int, _path: Path) -> dict[str, float]:
         made = [_upscaled(base, image, device) for image in spoilt]
         rows = [[image[0] * 255 for image in images[:6]] for images in (spoilt, made, photos)]
-        pictures.sheet(out / f"validation-{step:06d}.png", rows)
-        pictures.curves(out)
+        sheet(out / f"validation-{step:06d}.png", rows)
+        curves(out)
         return spectral_scores(made, photos)
 
     loop.run(stage, config.run, out, validate if photos else None, recipe=config)
