@@ -21,6 +21,7 @@ from fluxsr import recipe
 from fluxsr.backbone.adapter import WEIGHTS_FILE
 from fluxsr.backbone.prompts import FILE as PROMPT_FILE
 from fluxsr.errors import FluxSRError, InputError
+from fluxsr.training import checkpoint
 from fluxsr.training.config import FREE, DistillConfig
 from fluxsr.training.distillation import train_distill
 from fluxsr.training.run_folder import differences
@@ -96,7 +97,7 @@ def scores(run: Path, config: DistillConfig) -> dict[str, float]:
     if found is None:
         # A run killed between its last checkpoint and the validation there would not validate if it went on.
         last = config.run.stop or config.run.steps
-        resume = "none" if (run / f"step-{last:08d}.pt").is_file() else config.run.resume
+        resume = "none" if checkpoint.path_of(run, last).is_file() else config.run.resume
         train_distill(replace(config, run=replace(config.run, resume=resume)), run)
         found = measured(run, config)
     elif not exported(run, config):
