@@ -1,10 +1,11 @@
 """The paper's ablations at small scale: every recipe of recipes/ablation, several seeds, one table and one figure.
 
-    python benchmarks/ablation.py --out DIR [--seeds 0 1 2] [--only NAME ...] [key=value ...]
+    python benchmarks/ablation.py --out DIR [--seeds 0,1,2] [--only full,no_adl] [key=value ...]
 
 Each run is `fluxsr train distill` on its recipe with its seed, into DIR/NAME/SEED; finished runs are not repeated, so
-the command may be stopped and started again. Mean and deviation over the seeds of what validation measured at the
-last checkpoint. It needs what the first stages of recipes/tiny made: base, pairs, perceptual network.
+the command may be stopped and started again. A folder whose runs were made by other recipes or overrides is refused.
+Mean and deviation over the seeds of what validation measured at the last step. It needs what the first stages of
+recipes/tiny made: base, pairs, perceptual network.
 """
 
 from __future__ import annotations
@@ -13,33 +14,97 @@ import argparse
 import json
 import statistics
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from fluxsr import recipe
-from fluxsr.errors import FluxSRError
-from fluxsr.training.config import DistillConfig
+from fluxsr.backbone.adapter import WEIGHTS_FILE
+from fluxsr.backbone.prompts import FILE as PROMPT_FILE
+from fluxsr.errors import FluxSRError, InputError
+from fluxsr.training import checkpoint
+from fluxsr.training.config import FREE, DistillConfig
 from fluxsr.training.distillation import train_distill
+from fluxsr.training.run_folder import differences
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "ablation"
 COLUMNS = ("psnr", "ssim", "mid_db", "hf_db", "grid8", "grid16")
+MEASURED_WITH = {"data.validation", "tile_size"}  # free to change in a run, but not within a table
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs, the table and the figure")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these recipes alone")
+    parser.add_argument("--seeds", type=_numbers, default=[0, 1, 2], metavar="0,1,2", help="a run for each")
+    parser.add_argument("--only", type=_names, metavar="NAME,NAME", help="these recipes alone")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to every recipe")
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)  # options may stand behind overrides
 
 
-def scores(run: Path) -> dict[str, float] | None:
-    """What validation measured last, by column; None for a run that has not finished."""
-    if not (run / "model").is_dir():
-        return None
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [record for record in map(json.loads, lines) if "val/psnr" in record]
-    return {name: records[-1][f"val/{name}"] for name in COLUMNS}
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(word) for word in text.split(",")]
+
+
+def planned(options: argparse.Namespace) -> dict[Path, DistillConfig]:
+    """The recipe of every run folder, seed by seed, so that a table of all recipes exists early.
+
+    Raises:
+        InputError: no such recipe, nothing to measure on, or a folder of other options.
+    """
+    names = options.only or sorted(path.stem for path in RECIPES.glob("*.yaml"))
+    plan: dict[Path, DistillConfig] = {}
+    for seed in options.seeds:
+        for name in names:
+            overrides = [*options.overrides, f"run.seed={seed}"]
+            config = recipe.load(DistillConfig, RECIPES / f"{name}.yaml", overrides)
+            run = options.out / name / str(seed)
+            if not config.data.validation:
+                raise InputError(f"data.validation of {name} is empty, but the table is what validation measures")
+            other = differences(run, config, FREE - MEASURED_WITH)
+            if other:
+                raise InputError(f"{run} was made with {', '.join(other.values())}; give another --out")
+            plan[run] = config
+    return plan
+
+
+def measured(run: Path, config: DistillConfig) -> dict[str, float] | None:
+    """What validation measured at the last step, by column; None if it has not."""
+    path, last = run / "metrics.jsonl", config.run.stop or config.run.steps
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    for line in reversed(lines):
+        record = json.loads(line) if line.endswith("\n") else {}  # a kill may cut the last line
+        if record.get("step") == last and "val/psnr" in record:
+            return {name: record[f"val/{name}"] for name in COLUMNS}
+    return None
+
+
+def exported(run: Path, config: DistillConfig) -> bool:
+    """The export is whole: it writes the LoRA first and the prompt last, and a kill may come between."""
+    files = [WEIGHTS_FILE, PROMPT_FILE] if config.rank else [PROMPT_FILE]
+    return all((run / "model" / name).is_file() for name in files)
+
+
+def scores(run: Path, config: DistillConfig) -> dict[str, float]:
+    """What a run measured; made first, or gone on with, unless it has finished.
+
+    Raises:
+        InputError: it ended without measuring.
+    """
+    found = measured(run, config)
+    if found is None:
+        # A run killed between its last checkpoint and the validation there would not validate if it went on.
+        last = config.run.stop or config.run.steps
+        resume = "none" if checkpoint.path_of(run, last).is_file() else config.run.resume
+        train_distill(replace(config, run=replace(config.run, resume=resume)), run)
+        found = measured(run, config)
+    elif not exported(run, config):
+        train_distill(config, run)
+    if found is None:
+        raise InputError(f"{run / 'metrics.jsonl'} has no val/psnr at step {config.run.stop or config.run.steps}")
+    return found
 
 
 def table(found: dict[str, list[dict[str, float]]]) -> str:
@@ -75,16 +140,10 @@ def figure(found: dict[str, list[dict[str, float]]], path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    names = options.only or sorted(path.stem for path in RECIPES.glob("*.yaml"))
     found: dict[str, list[dict[str, float]]] = {}
     try:
-        for seed in options.seeds:  # seed by seed: a table of all recipes exists early
-            for name in names:
-                run = options.out / name / str(seed)
-                if scores(run) is None:
-                    overrides = [*options.overrides, f"run.seed={seed}"]
-                    train_distill(recipe.load(DistillConfig, RECIPES / f"{name}.yaml", overrides), run)
-                found.setdefault(name, []).append(scores(run) or {})
+        for run, config in planned(options).items():
+            found.setdefault(run.parent.name, []).append(scores(run, config))
     except FluxSRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -16,10 +16,11 @@ from diffusers import AutoencoderDC, AutoencoderKL
 from torch.nn import functional as F
 
 from fluxsr.backbone.tiny import build_autoencoder
+from fluxsr.evaluation.metrics import psnr_rgb
+from fluxsr.imaging.photographs import read_photographs
 from fluxsr.training.config import RunConfig
-from fluxsr.training.dataset import PhotoCrops, read_photographs
+from fluxsr.training.dataset import PhotoCrops
 from fluxsr.training.optimizer import build_optimizer
-from fluxsr.training.pictures import psnr
 from fluxsr.training.steps.autoencoder import gradient_distance
 
 LATENTS = 32
@@ -86,8 +87,10 @@ def main() -> None:
                 vae = build()
                 seconds.append(train(vae, optimizer, PhotoCrops(photos, 64, seed), options.steps))
                 with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                    made = [reconstruct(vae, image[None] / 127.5 - 1)[0] * 127.5 + 127.5 for image in validation]
-                scores.append(sum(psnr(a, b) for a, b in zip(made, validation, strict=True)) / len(made))
+                    made = [reconstruct(vae, image[None] / 127.5 - 1) * 127.5 + 127.5 for image in validation]
+                saved = [image.clamp(0, 255).round() / 255 for image in made]  # as 8 bits hold it
+                each = [psnr_rgb(x, y[None] / 255) for x, y in zip(saved, validation, strict=True)]
+                scores.append(float(torch.cat(each).mean()))
             count = sum(p.numel() for p in vae.parameters()) / 1e6
             mean = sum(scores) / len(scores)
             print(

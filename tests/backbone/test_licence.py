@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from fluxsr.backbone import licence
 from fluxsr.backbone.licence import Licence, licence_of, write_notice
 
 # black-forest-labs/FLUX.1-dev, transformer/config.json
@@ -13,7 +18,8 @@ FLUX_DEV = {
 }  # fmt: skip
 
 
-def test_flux_dev_is_known_by_its_sizes_wherever_it_lies(tmp_path: Path) -> None:
+def test_flux_dev_is_known_by_its_sizes_wherever_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(licence, "hf_hub_download", lambda *_request: tmp_path / "no card")
     found = licence_of(tmp_path, FLUX_DEV)
     assert found.name == "FLUX.1 [dev] Non-Commercial License" and "Non-commercial" in found.terms
     assert found.attribution.startswith("The FLUX.1 [dev] Model is licensed by Black Forest Labs")
@@ -29,6 +35,27 @@ def test_given_terms_win_and_cards_are_read(tmp_path: Path) -> None:
     assert licence_of(tmp_path, {}).name == ""
 
 
+def test_a_hub_models_card_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Any] = []
+    card = tmp_path / "README.md"
+    card.write_text("---\nlicense: other\nlicense_name: house-terms\nlicense_link: LICENSE\n---\n", encoding="utf-8")
+    monkeypatch.setattr(licence, "hf_hub_download", lambda *request: asked.append(request) or str(card))
+    assert licence_of("owner/model", {}) == Licence("owner/model", "house-terms", "LICENSE")
+    assert licence_of("owner/model", FLUX_DEV).name.startswith("FLUX.1 [dev]")
+    assert licence_of("owner/model", {}, "by contract").name == "by contract"
+    assert asked == [("owner/model", "README.md")]  # only where nothing else says it
+
+
+def test_offline_is_one_warning(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def offline(*_request: str) -> str:
+        raise LocalEntryNotFoundError("no network\nand more of it")
+
+    monkeypatch.setattr(licence, "hf_hub_download", offline)
+    assert licence_of("owner/model", {}) == Licence("owner/model")
+    expected = "warning: licence of owner/model not found, its card cannot be read: no network\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_the_bundled_models_own() -> None:
     assert licence_of("bundled", {}).name == "apache-2.0"
 
@@ -39,6 +66,12 @@ def test_notice_names_every_source_once(tmp_path: Path) -> None:
     notice = (tmp_path / "NOTICE").read_text(encoding="utf-8")
     assert notice.count("dev, under: FLUX.1 [dev] Non-Commercial License") == 1 and "other, under: MIT" in notice
     assert "modified" in notice and "IN NO EVENT SHALL BLACK FOREST LABS" in notice and flux.url in notice
+
+
+def test_owners_under_one_licence_are_all_named(tmp_path: Path) -> None:
+    write_notice(tmp_path, Licence("a/base", "MIT"), Licence("b/teacher", "MIT"), {"model": "a/base", "name": "MIT"})
+    notice = (tmp_path / "NOTICE").read_text(encoding="utf-8")
+    assert notice.count("a/base, under: MIT") == notice.count("b/teacher, under: MIT") == 1
 
 
 def test_no_notice_where_nothing_is_stated(tmp_path: Path) -> None:

@@ -29,8 +29,20 @@ def test_latents_stand_over_their_noise(store: PairStore, vae: Any, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["sheet.png"]
 
 
+@pytest.mark.parametrize(("name", "kind"), [("sheet.jpg", "JPEG"), ("sheet.webp", "WEBP"), ("sheet.PNG", "PNG")])
+def test_the_suffix_is_the_format(store: PairStore, vae: Any, tmp_path: Path, name: str, kind: str) -> None:
+    contact_sheet(store, vae, tmp_path / name, 2)
+    with Image.open(tmp_path / name) as image:
+        assert image.format == kind
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [name]
+
+
 def test_nothing_to_show_and_nowhere_to_write(store: PairStore, vae: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no pairs in"):
         contact_sheet(PairStore(tmp_path / "absent"), vae, tmp_path / "sheet.png")
     with pytest.raises(OutputError, match="cannot write .*no/sheet.png"):
         contact_sheet(store, vae, tmp_path / "no" / "sheet.png")
+    for name in ("sheet", "sheet.xyz"):
+        with pytest.raises(OutputError, match=f"cannot write .*{name}: unknown file extension"):
+            contact_sheet(store, vae, tmp_path / name)
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]

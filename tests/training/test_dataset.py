@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fluxsr.errors import InputError
+from fluxsr.keyed import keyed_generator
 from fluxsr.training import dataset
-from fluxsr.training.dataset import Ahead, PairCrops, PhotoCrops, keyed_generator
+from fluxsr.training.dataset import Ahead, PairCrops, PhotoCrops
 
 
 def latents_of(photo: Tensor) -> Tensor:

@@ -1,34 +1,26 @@
-"""PSNR and curves."""
+"""Curves."""
 
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
-from fluxsr.training import pictures
-
-
-def test_psnr_has_its_closed_form() -> None:
-    y = torch.full((3, 4, 4), 100.0)
-    assert pictures.psnr(y + 10, y) == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
-    assert pictures.psnr(y + 0.4, y) == math.inf  # rounds to the same 8 bits
+from fluxsr.training.pictures import curves
 
 
 def test_curves_of_records_that_differ(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     lines = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "norm/net": 3.0}, {"step": 2, "val/psnr": 20.0}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    assert pictures.curves(tmp_path) == {}
+    assert curves(tmp_path) == {}
     with Image.open(tmp_path / "curves.png") as image:
         assert image.width > image.height  # three curves side by side
 
 
 def test_no_records_no_curves(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").touch()
-    assert pictures.curves(tmp_path) == {}
+    assert curves(tmp_path) == {}
     assert not (tmp_path / "curves.png").exists()

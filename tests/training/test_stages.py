@@ -175,7 +175,7 @@ def test_validation_is_recorded(runs: Path) -> None:
 
 def test_sampled_pairs_train_too(data: DataConfig, runs: Path, tmp_path: Path) -> None:
     config = distill_config(data, runs, pairs="sampled")
-    config.prompt = str(runs / "teacher" / "base")
+    config.prompt_folder = str(runs / "teacher" / "base")
     config.data = DataConfig([], data.validation)  # the images are what the latents decode to
     distillation.train_distill(config, tmp_path)
     assert (tmp_path / "model" / "pytorch_lora_weights.safetensors").is_file()

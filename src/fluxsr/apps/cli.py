@@ -18,6 +18,7 @@ from fluxsr.apps import pairs_cli, train_cli
 from fluxsr.apps.about import lines, reported
 from fluxsr.apps.arguments import Debug, FormatOption, Inputs, Output, Overwrite, Suffix, planned
 from fluxsr.apps.degrade import degrade
+from fluxsr.apps.prompt import prompt
 
 app = typer.Typer(
     help="One-step super-resolution of photographs (FluxSR).",
@@ -114,6 +115,7 @@ def upscale(
 
 
 app.command()(degrade)
+app.command()(prompt)
 
 
 @app.command()

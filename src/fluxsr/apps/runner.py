@@ -7,16 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from fluxsr.apps.jobs import Job, Plan
 from fluxsr.errors import FluxSRError
+from fluxsr.progress import progress
 
 Share = Callable[[float], None]
 """Tells how much of a file is done, 0 to 1."""
@@ -80,13 +74,13 @@ def run_jobs(
 
 
 def _do(todo: list[Job], step: Step, words: Words, console: Console, report: Report, debug: bool) -> None:
-    with _progress(console) as progress:
-        bar = progress.add_task(words.task, total=len(todo), count=f"0/{len(todo)}")
+    with progress(console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(words.task, total=len(todo))
         for number, job in enumerate(todo):
-            progress.update(bar, description=job.source.name)
+            bar.update(task, description=job.source.name)
 
             def share(part: float, number: int = number) -> None:
-                progress.update(bar, completed=number + part)
+                bar.update(task, completed=number + part)
 
             try:
                 step(job, share)
@@ -96,8 +90,7 @@ def _do(todo: list[Job], step: Step, words: Words, console: Console, report: Rep
                     raise
                 console.print(f"error: {reason_of(error, job.source, words.memory)}")
                 report.bad.append(str(job.source))
-            finished = number + 1
-            progress.update(bar, completed=finished, count=f"{finished}/{len(todo)}")
+            bar.update(task, completed=number + 1)
 
 
 def reason_of(error: Exception, source: Path, memory: str) -> str:
@@ -120,17 +113,3 @@ def _summary(console: Console, report: Report, words: Words) -> None:
     console.print(", ".join(parts))
     for name in report.bad:
         console.print(f"failed: {name}")
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.fields[count]}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )

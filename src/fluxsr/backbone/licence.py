@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import hf_hub_download
 
 from fluxsr.backbone.loading import folder_of
 
@@ -50,7 +52,7 @@ def licence_of(model: str | Path, config: Mapping[str, Any], given: str = "") ->
     """The licence of a model.
 
     Args:
-        model: folder, Hub id or "bundled"; a folder's model card (README.md) is asked for ``license``.
+        model: folder, Hub id or "bundled"; its model card (README.md) is asked for ``license``.
         config: of its transformer. FLUX.1-dev is known by its sizes, wherever it lies and whatever it is called.
         given: stated by the user, such as terms agreed with the owner; wins over what is found.
     """
@@ -69,8 +71,8 @@ def licence_of(model: str | Path, config: Mapping[str, Any], given: str = "") ->
             "CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT "
             "OF OR IN CONNECTION WITH USE OF THIS MODEL.",
         )
-    folder = folder_of(model)
-    card = _card(folder / "README.md") if isinstance(folder, Path) else {}
+    path = _readme(model)
+    card = _card(path) if path else {}
     return Licence(
         name, str(card.get("license_name") or card.get("license") or ""), str(card.get("license_link") or "")
     )
@@ -84,7 +86,7 @@ def write_notice(folder: str | Path, *licences: Licence | Mapping[str, str] | No
         licences: of its base and of the teacher of its pairs (a manifest's ``licence``); repetitions are dropped.
     """
     found = [entry if isinstance(entry, Licence) else Licence(**entry) for entry in licences if entry]
-    stated = list({entry.name: entry for entry in found if entry.name}.values())
+    stated = list({(entry.model, entry.name): entry for entry in found if entry.name}.values())
     if not stated:
         return
     parts = ["The weights in this folder were trained with fluxsr. They are a modified work, made from:"]
@@ -93,6 +95,19 @@ def write_notice(folder: str | Path, *licences: Licence | Mapping[str, str] | No
         parts.append("\n".join(line for line in lines if line))
     parts.append("Whoever passes these weights on passes these terms on with them.")
     Path(folder, NOTICE_FILE).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _readme(model: str | Path) -> Path | None:
+    """The model card's file, fetched where the model is a Hub id; None, and a line on stderr, if it cannot be had."""
+    folder = folder_of(model)
+    if isinstance(folder, Path):
+        return folder / "README.md"
+    try:
+        return Path(hf_hub_download(folder, "README.md"))
+    except Exception as error:  # offline, gated, no card: the hub raises many kinds, and a licence stops no work
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        print(f"warning: licence of {model} not found, its card cannot be read: {reason}", file=sys.stderr)
+        return None
 
 
 def _card(path: Path) -> dict[str, Any]:

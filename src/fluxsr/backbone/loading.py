@@ -126,14 +126,14 @@ def load(
 
 
 def load_base(
-    folder: str | Path, device: torch.device, dtype: torch.dtype, quantize: str = "none", prompt: str | Path = ""
+    folder: str | Path, device: torch.device, dtype: torch.dtype, quantize: str = "none", prompt_folder: str | Path = ""
 ) -> Backbone:
     """Transformer, autoencoder and prompt without an adapter, unfolded: what training starts from.
 
-    ``quantize`` nf4: its linears in 4 bits, for a LoRA on top. ``prompt``: its folder, if not the base's (or a Hub id).
+    ``quantize`` nf4: its linears in 4 bits, for a LoRA on top. ``prompt_folder``: if the prompt is not beside the base.
     """
     path = folder_of(folder)
-    fixed = load_prompt(prompt or path)
+    fixed = load_prompt(prompt_folder or path)
     scheme = nf4(device, dtype) if quantize == "nf4" else None
     transformer = load_part(path, "transformer", dtype, scheme).to(device)
     vae = load_part(path, "vae", dtype).to(device, memory_format=torch.channels_last)

@@ -54,7 +54,9 @@ def load_prompt(folder: str | Path) -> FixedPrompt:
         elif (folder / "t5_embedding.pth").is_file() and (folder / "clip_embedding.pth").is_file():
             embeds, pooled = (_single(folder / f"{name}_embedding.pth") for name in ("t5", "clip"))
         else:
-            raise ModelError(f"no fixed prompt in {folder}: expected {FILE}, or t5_ and clip_embedding.pth")
+            raise ModelError(
+                f"no fixed prompt in {folder}: expected {FILE} or t5_ and clip_embedding.pth; `fluxsr prompt` makes one"
+            )
     except KeyError as error:
         raise ModelError(f"{folder / FILE} has no {error}; it needs prompt_embeds and pooled_prompt_embeds") from error
     except (SafetensorError, UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:

@@ -79,7 +79,7 @@ def _encoders(model: str | Path, dtype: torch.dtype) -> Any:
     missing = [part for part in PARTS if isinstance(folder, Path) and not (folder / part).is_dir()]
     if missing:
         raise ModelError(
-            f"{model} has no {missing[0]}/; prompts need a model with text encoders, else leave prompts empty"
+            f"{model} has no {missing[0]}/; prompts need a model with text encoders, or else (pairs) no prompts"
         )
     try:
         return FluxPipeline.from_pretrained(folder, transformer=None, vae=None, torch_dtype=dtype)

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fluxsr.backbone.licence import licence_of
 from fluxsr.backbone.loading import best_device, load_autoencoder
@@ -25,6 +23,7 @@ from fluxsr.pairs.orders import Order, own_device, place, shards
 from fluxsr.pairs.show import contact_sheet
 from fluxsr.pairs.store import PairStore, TeacherPair
 from fluxsr.pairs.teacher import load_teacher
+from fluxsr.progress import progress
 
 
 def make_pairs(config: PairsConfig, out: Path) -> None:
@@ -80,7 +79,7 @@ def _fill(
 ) -> None:
     """Make and write shard after shard; the first process shows how far it is with its share of ``own`` pairs."""
     done = own - sum(map(len, work))
-    with torch.no_grad(), progress(rank > 0) as bar:
+    with torch.no_grad(), progress(disable=rank > 0) as bar:
         task = bar.add_task(f"pairs in {store.folder.name}", total=own, completed=done)
         for index, chosen in zip(indices, work, strict=True):
             store.write_shard(index, make(chosen), made_with)
@@ -109,10 +108,3 @@ def _summary(manifest: dict[str, Any]) -> str:
         f"{manifest['fresh_noise_rmse']} from fresh noise (latents have rms 1); "
         f"worst {trips[worst][0]} ({worst}); {worse} no better than fresh noise"
     )
-
-
-def progress(disable: bool = False) -> Progress:
-    """A bar with what is left, on stderr."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    return Progress(*columns, *times, console=Console(stderr=True), disable=disable)

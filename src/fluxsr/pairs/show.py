@@ -28,7 +28,7 @@ def contact_sheet(store: PairStore, vae: Any, path: Path, count: int = 6) -> Non
     clean = [latents.decode(vae, pair.z_0[None].float().to(device))[0].cpu() * 255 for pair in pairs]
     noise = [_grey(pair.eps) for pair in pairs]
     side = min(512, max(max(image.shape[1:]) for image in clean))
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.png")
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")  # the suffix is the format
     try:
         sheet(partial, [clean, noise], side)
         os.replace(partial, path)

@@ -11,9 +11,10 @@ from torch import Tensor
 from fluxsr.backbone import latents
 from fluxsr.degradation import DegradationSettings, degrade_samples
 from fluxsr.errors import InputError
+from fluxsr.imaging.photographs import read_photographs
 from fluxsr.pairs.store import PairStore, TeacherPair
 from fluxsr.training.config import DistillConfig
-from fluxsr.training.dataset import Ahead, PairCrops, read_photographs
+from fluxsr.training.dataset import Ahead, PairCrops
 from fluxsr.training.stages import encode_photos
 from fluxsr.training.steps.distill import Batch
 

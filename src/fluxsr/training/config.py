@@ -93,7 +93,7 @@ class DistillConfig:
     data: DataConfig = field(default_factory=DataConfig)
     name: str = "tiny"  # what the adapter's config calls its base
     base: str = ""  # folder that stage 3 exported, or a Hub id: transformer, vae, fixed prompt
-    prompt: str = ""  # folder of the fixed prompt's embeddings; empty: the base's
+    prompt_folder: str = ""  # folder of the fixed prompt's embeddings; empty: the base's
     pairs: str = ""  # folder of teacher pairs (stage 4); may stay empty where eps_source is fresh
     perceptual: str = ""  # folder that stage 2 exported, or "lpips" for the lpips package
     degradation: str = "realesrgan"  # preset of fluxsr.degradation, or a YAML file of your own
@@ -136,8 +136,8 @@ STAGES: dict[str, type] = {
 # Options that the weights or the optimizer's state hang on: a run keeps them from its first step to its last.
 KEPT = {
     "autoencoder", "alpha", "base", "critic_widths", "guidance", "latent_channels", "layers", "num_attention_heads",
-    "num_layers", "num_single_layers", "prompt", "quantize_base", "rank", "run.optimizer", "t_l", "targets", "text_dim",
-    "text_tokens", "widths",
+    "num_layers", "num_single_layers", "prompt_folder", "quantize_base", "rank", "run.optimizer", "t_l", "targets",
+    "text_dim", "text_tokens", "widths",
 }  # fmt: skip
 # Options that change nothing in what is learnt.
 FREE = {

@@ -10,13 +10,10 @@ import torch
 from torch import Tensor
 
 from fluxsr.errors import InputError
-from fluxsr.imaging.photographs import read_photographs
 from fluxsr.imaging.resize import bicubic
 from fluxsr.keyed import keyed_generator
 
 T = TypeVar("T")
-
-__all__ = ["Ahead", "PairCrops", "PhotoCrops", "keyed_generator", "normals", "read_photographs", "sample_generators"]
 
 # What a sample draws for, the last part of its key. 0 would be the key without it: SeedSequence pads with zeros.
 TIME, NOISE, SPOIL, CROP, DEGRADE = 1, 2, 3, 4, 1 << 20

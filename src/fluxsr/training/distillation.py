@@ -21,12 +21,14 @@ from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError
 from fluxsr.imaging import tiles
 from fluxsr.imaging.resize import bicubic
+from fluxsr.imaging.sheet import sheet
+from fluxsr.keyed import keyed_generator
 from fluxsr.losses.features import feature_distance
 from fluxsr.pairs.store import PairStore
-from fluxsr.training import loop, pictures
+from fluxsr.training import loop
 from fluxsr.training.batches import prepared
 from fluxsr.training.config import DistillConfig
-from fluxsr.training.dataset import keyed_generator
+from fluxsr.training.pictures import curves
 from fluxsr.training.processes import is_main, refuse_sharding, training_device
 from fluxsr.training.stages import load_feature_network
 from fluxsr.training.steps.distill import DistillStage, check, guidance_missing
@@ -42,7 +44,7 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     distance = _distance(config.perceptual, device) if config.tv_lpips_weight else None
     # The frozen parts are stored in bfloat16: holding them so changes no value and spares a cast per call.
     dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
-    base = load_base(config.base, device, dtype, config.quantize_base, config.prompt)
+    base = load_base(config.base, device, dtype, config.quantize_base, config.prompt_folder)
     base.config = AdapterConfig(
         t_l=config.t_l,
         guidance=config.guidance,
@@ -67,8 +69,8 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     def validate(step: int, _path: Path) -> dict[str, float]:
         made = [_upscaled(base, image, device, config.run.precision) for image in spoilt]
         rows = [[image[0] * 255 for image in images[:6]] for images in (spoilt, made, photos)]
-        pictures.sheet(out / f"validation-{step:06d}.png", rows)
-        pictures.curves(out)
+        sheet(out / f"validation-{step:06d}.png", rows)
+        curves(out)
         return spectral_scores(made, photos)
 
     loop.run(stage, config.run, out, validate if photos else None, recipe=config)

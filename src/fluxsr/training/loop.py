@@ -23,9 +23,9 @@ from fluxsr.training.config import RunConfig
 from fluxsr.training.optimizer import build_optimizer, schedule, trained_parameters
 from fluxsr.training.processes import Processes, gathered, like, whole, whole_tree
 from fluxsr.training.stopping import stop_flag
-from fluxsr.training.tracking import Journal, Meter, environment, progress
+from fluxsr.training.tracking import Journal, Meter, environment
 
-__all__ = ["Diverged", "Stage", "progress", "run"]
+__all__ = ["Diverged", "Stage", "run"]
 
 MEMORY = 100  # losses that the running median looks back on
 SETTLED = 10  # losses it needs before it is believed

@@ -1,4 +1,4 @@
-"""Pictures of a run, since people look rather than read: contact sheets and training curves."""
+"""Pictures of a run, since people look rather than read: training curves."""
 
 from __future__ import annotations
 
@@ -6,17 +6,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
-
-from fluxsr.imaging.sheet import sheet
-
-__all__ = ["curves", "psnr", "sheet"]
-
-
-def psnr(x: Tensor, y: Tensor) -> float:
-    """PSNR in dB over RGB of two images (3,H,W) in 0..255, the first rounded to 8 bits."""
-    return float(10 * torch.log10(255**2 / (x.float().clamp(0, 255).round() - y.float()).square().mean()))
 
 
 def curves(folder: Path) -> dict[str, float]:

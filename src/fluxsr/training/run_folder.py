@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +17,29 @@ from fluxsr.training.config import FREE, KEPT, STAGES
 RECIPE = "recipe.yaml"
 
 
+def differences(folder: Path, recipe: Any, free: Collection[str] = FREE) -> dict[str, str]:
+    """What a recipe has other than the folder's, but for free options: a phrase each, by name."""
+    path = folder / RECIPE
+    if recipe is None or not path.is_file():
+        return {}
+    saved = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    now = recipes.flatten(recipe)
+    before = recipes.flatten(type(recipe)()) | recipes.flatten(saved)  # an option that is new had its default
+    other = [key for key in now if key not in free and before.get(key) != now[key]]
+    return {key: f"{key} {before.get(key)!r} there, {now[key]!r} here" for key in other}
+
+
 def changes(folder: Path, recipe: Any) -> str:
     """One line of what a recipe changes against the folder's, where it matters; empty if nothing.
 
     Raises:
         InputError: an option that a run must keep has another value.
     """
-    path = folder / RECIPE
-    if recipe is None or not path.is_file():
-        return ""
-    saved = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    now = recipes.flatten(recipe)
-    before = recipes.flatten(type(recipe)()) | recipes.flatten(saved)  # an option that is new had its default
-    other = [key for key in now if key not in FREE and before.get(key) != now[key]]
-    if not other:
-        return ""
-    lines = [f"{key} {before.get(key)!r} there, {now[key]!r} here" for key in other]
-    refused = [line for key, line in zip(other, lines, strict=True) if key in KEPT]
+    other = differences(folder, recipe)
+    refused = [phrase for key, phrase in other.items() if key in KEPT]
     if refused:
         raise InputError(f"{folder} was begun by another recipe ({', '.join(refused)}); give another --out")
-    return f"going on with another recipe: {', '.join(lines)}"
+    return f"going on with another recipe: {', '.join(other.values())}" if other else ""
 
 
 def write_recipe(folder: Path, recipe: Any) -> None:

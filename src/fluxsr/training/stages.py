@@ -14,11 +14,13 @@ from fluxsr.backbone import latents
 from fluxsr.backbone.loading import Backbone, load_part, save_base
 from fluxsr.backbone.tiny import build_autoencoder
 from fluxsr.errors import InputError
-from fluxsr.imaging.photographs import whole_tokens
+from fluxsr.imaging.photographs import read_photographs, whole_tokens
+from fluxsr.imaging.sheet import sheet
 from fluxsr.losses.features import FeatureNetwork
-from fluxsr.training import loop, pictures
+from fluxsr.training import loop
 from fluxsr.training.config import AutoencoderConfig, PerceptualConfig, TeacherConfig
-from fluxsr.training.dataset import PhotoCrops, read_photographs
+from fluxsr.training.dataset import PhotoCrops
+from fluxsr.training.pictures import curves
 from fluxsr.training.processes import is_main, refuse_sharding, training_device
 from fluxsr.training.steps.autoencoder import AutoencoderStage, fit_scale
 from fluxsr.training.steps.perceptual import TARGETS, PerceptualStage
@@ -41,8 +43,8 @@ def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
 
     def validate(step: int, _path: Path) -> dict[str, float]:
         made = [_reconstruct(stage.vae, image.to(device)) for image in validation]
-        pictures.sheet(out / "reconstructions.png", [validation[:6], made[:6]])
-        pictures.curves(out)
+        sheet(out / "reconstructions.png", [validation[:6], made[:6]])
+        curves(out)
         return spectral_scores(*([image[None] / 255 for image in images] for images in (made, validation)))
 
     loop.run(stage, config.run, out, validate, recipe=config)
@@ -60,7 +62,7 @@ def train_perceptual(config: PerceptualConfig, out: Path) -> None:
     _, photos = read_photographs(config.data.shards, config.data.limit)
     refuse_sharding("the perceptual network")
     stage = PerceptualStage(config, photos, training_device(config.run.device))
-    loop.run(stage, config.run, out, lambda step, path: pictures.curves(out), recipe=config)
+    loop.run(stage, config.run, out, lambda step, path: curves(out), recipe=config)
     if not is_main():
         return
     save_file({k: v.contiguous() for k, v in stage.network.state_dict().items()}, out / "features.safetensors")
@@ -90,7 +92,7 @@ def train_teacher(config: TeacherConfig, out: Path) -> None:
     _, photos = read_photographs(config.data.shards, config.data.limit)
     vae = load_part(Path(config.autoencoder), "vae", torch.float32).to(device, memory_format=torch.channels_last)
     stage = TeacherStage(config, encode_photos(vae, photos), device)
-    loop.run(stage, config.run, out, lambda step, path: pictures.curves(out), recipe=config)
+    loop.run(stage, config.run, out, lambda step, path: curves(out), recipe=config)
     if not is_main():
         return
     save_base(Backbone(stage.transformer.to(torch.bfloat16), vae.to(torch.bfloat16), stage.prompt), out / "base")

@@ -12,9 +12,9 @@ from typing import Any
 from uuid import uuid4
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fluxsr.errors import InputError
+from fluxsr.progress import progress
 
 Writer = tuple[Callable[[int, Mapping[str, float]], None], Callable[[], None]]  # record, close
 
@@ -132,17 +132,6 @@ def _wandb_id(out: Path, step: int) -> str:
         return path.read_text(encoding="utf-8").strip()
     path.write_text(uuid4().hex[:12], encoding="utf-8")
     return path.read_text(encoding="utf-8")
-
-
-def progress(disable: bool = False) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        disable=disable,
-    )
 
 
 def environment(processes: int, device: torch.device, trained: int) -> str:

@@ -16,13 +16,14 @@ from fluxsr.backbone.features import attention_taps
 from fluxsr.backbone.loading import Backbone
 from fluxsr.backbone.velocity import time_on_grid, velocity
 from fluxsr.errors import InputError
+from fluxsr.keyed import keyed_generator
 from fluxsr.losses.adversarial import Critic, critic_terms
 from fluxsr.losses.attention import adl_loss
 from fluxsr.losses.ftd import ftd_by_time, ftd_loss
 from fluxsr.losses.periodic import periodic_loss
 from fluxsr.losses.tv_lpips import tv_lpips
 from fluxsr.training.config import DistillConfig
-from fluxsr.training.dataset import CROP, NOISE, TIME, keyed_generator, normals, sample_generators
+from fluxsr.training.dataset import CROP, NOISE, TIME, normals, sample_generators
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 

@@ -11,8 +11,9 @@ from fluxsr import flow
 from fluxsr.backbone.prompts import random_prompt
 from fluxsr.backbone.tiny import build_transformer
 from fluxsr.backbone.velocity import time_on_grid, velocity
+from fluxsr.keyed import keyed_generator
 from fluxsr.training.config import TeacherConfig
-from fluxsr.training.dataset import NOISE, TIME, keyed_generator, normals, sample_generators
+from fluxsr.training.dataset import NOISE, TIME, normals, sample_generators
 
 
 class TeacherStage:
