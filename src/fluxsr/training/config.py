@@ -116,7 +116,8 @@ class DistillConfig:
     adl_weight: float = 0.01  # lambda_2, open in the paper
     adl_double: list[int] | None = None  # double-stream blocks that ADL reads, from 0; null all, [] none (open)
     adl_single: list[int] | None = None  # single-stream blocks, likewise
-    periodic_weight: float = 0.0  # what of the latent's error repeats from token to token (losses/periodic.py); ours
+    periodic_weight: float = 0.0  # of what in the pixels' error repeats from token to token (losses/periodic.py); ours
+    texture_weight: float = 0.0  # of local amplitudes of fine detail (losses/texture.py); ours
     adversarial_weight: float = 0.0  # of a critic on pixels; off in the paper's recipe
     latent_adversarial_weight: float = 0.0  # of a critic on latents that sees z_l beside; off in the paper's recipe
     adversarial_start: int = 0  # step at which the adversarial terms set in

@@ -26,6 +26,7 @@ CHANNELS, SIDE = 4, 32
 TERMS = {"ftd": "ftd_weight", "mse": "mse_weight", "tv_lpips": "tv_lpips_weight", "adl": "adl_weight"}
 TERMS |= {
     "periodic": "periodic_weight",
+    "texture": "texture_weight",
     "adversarial": "adversarial_weight",
     "latent_adversarial": "latent_adversarial_weight",
 }
@@ -118,7 +119,7 @@ def test_without_weights_nothing_moves(backbone: Backbone, tmp_path: Path) -> No
 def test_each_term_reaches_all_of_an_awake_adapter(backbone: Backbone, term: str) -> None:
     """Once B is not zero, A gets its gradient too; ADL alone cannot see what comes after the last attention."""
     wake(backbone)
-    value = terms(stage(backbone, periodic_weight=1.0, **CRITICS))[term]
+    value = terms(stage(backbone, periodic_weight=1.0, texture_weight=1.0, **CRITICS))[term]
     parameters = adapter(backbone)
     found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
     still = {n for n, g in zip(parameters, found, strict=True) if g is None or float(g.abs().max()) == 0}
@@ -163,8 +164,8 @@ def test_no_loss_of_a_sample_depends_on_its_neighbour(backbone: Backbone) -> Non
     wake(backbone)
 
     def total(*seeds: int) -> dict[str, Tensor]:
-        found = terms(stage(backbone, batch(*seeds), periodic_weight=1.0))
-        assert found.keys() == {"ftd", "mse", "tv_lpips", "adl", "periodic"}
+        found = terms(stage(backbone, batch(*seeds), periodic_weight=1.0, texture_weight=1.0))
+        assert found.keys() == {"ftd", "mse", "tv_lpips", "adl", "periodic", "texture"}
         return {name: value.detach() for name, value in found.items()}
 
     straight, crossed = (total(0, 1), total(2, 3)), (total(0, 3), total(2, 1))

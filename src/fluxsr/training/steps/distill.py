@@ -21,6 +21,7 @@ from fluxsr.losses.adversarial import Critic, critic_terms
 from fluxsr.losses.attention import adl_loss
 from fluxsr.losses.ftd import ftd_by_time, ftd_loss
 from fluxsr.losses.periodic import periodic_loss
+from fluxsr.losses.texture import texture_loss
 from fluxsr.losses.tv_lpips import tv_lpips
 from fluxsr.training.config import DistillConfig
 from fluxsr.training.dataset import CROP, NOISE, TIME, normals, sample_generators
@@ -95,9 +96,7 @@ class DistillStage:
         by_time = ftd_by_time(z_0[walked], z_l[walked], v_path, t, c.t_l)
 
         terms = {"ftd": c.ftd_weight * ftd, "adl": c.adl_weight * rows * adl_loss(features)}
-        if c.periodic_weight:
-            terms["periodic"] = c.periodic_weight * periodic_loss(z_hat - z_0, latents.PATCH)
-        if c.mse_weight or c.tv_lpips_weight or c.adversarial_weight:
+        if c.mse_weight or c.tv_lpips_weight or c.periodic_weight or c.texture_weight or c.adversarial_weight:
             terms |= self._pixels(step, x_0, z_hat)
         critic, since = self.modules.get("latent_critic"), step - c.adversarial_start
         real, made = (torch.cat([z, z_l], dim=1) for z in (z_0, z_hat))
@@ -114,6 +113,10 @@ class DistillStage:
         terms = {"mse": c.mse_weight * F.mse_loss(x_hat, target)}
         if self.distance is not None and c.tv_lpips_weight:
             terms["tv_lpips"] = c.tv_lpips_weight * tv_lpips(x_hat, target, self.distance, c.tv_gamma)
+        if c.periodic_weight:  # at the pitch of a token
+            terms["periodic"] = c.periodic_weight * periodic_loss(x_hat - target, latents.pixel_multiple(vae))
+        if c.texture_weight:
+            terms["texture"] = c.texture_weight * texture_loss(x_hat, target)
         critic, since = self.modules.get("critic"), step - c.adversarial_start
         return terms | critic_terms(critic, target, x_hat, c.adversarial_weight, since)
 
