@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # bash recipes/tiny/make.sh [key=value ...]
-# The bundled model from nothing: six stages into runs/tiny/, each resumed where it stopped. On a GPU give more:
+# The bundled model from nothing: seven stages into runs/tiny/, each resumed where it stopped. On a GPU give more:
 # bash recipes/tiny/make.sh run.batch=64
 # The overrides go to the trained stages; pairs have no run.* options.
 set -euo pipefail
@@ -12,4 +12,6 @@ stage perceptual "$@"
 stage teacher "$@"
 fluxsr pairs invert --recipe recipes/tiny/pairs.yaml --out runs/tiny/pairs
 stage distill "$@"
-echo "model: runs/tiny/distill/model"
+fluxsr train distill --recipe recipes/tiny/anneal.yaml --out runs/tiny/distill "$@"
+fluxsr train distill --recipe recipes/tiny/detail.yaml --out runs/tiny/detail "$@"
+echo "model: runs/tiny/detail/model"

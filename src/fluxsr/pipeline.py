@@ -19,7 +19,7 @@ from fluxsr import flow
 from fluxsr.backbone import latents, loading
 from fluxsr.backbone.adapter import WEIGHTS_FILE, AdapterConfig
 from fluxsr.backbone.prompts import FixedPrompt
-from fluxsr.backbone.velocity import velocity
+from fluxsr.backbone.velocity import velocity_over_phases
 from fluxsr.errors import InputError, ModelError
 from fluxsr.imaging import color, inputs, io, resize, tiles
 
@@ -172,9 +172,10 @@ class FluxSRPipeline(DiffusionPipeline):
         Raises:
             ModelError: values that are not finite, such as a float16 overflow gives.
         """
-        t_l, guidance = self.adapter_config.t_l, self.adapter_config.guidance
+        config = self.adapter_config
+        t_l = config.t_l
         z_l = latents.encode(self.vae, lr_up.to(self._execution_device))
-        v = velocity(self.transformer, z_l, t_l, self.prompt, guidance)
+        v = velocity_over_phases(self.transformer, z_l, t_l, self.prompt, config.guidance, config.token_phases)
         hr = latents.decode(self.vae, flow.one_step(z_l, v, t_l, strength))
         if not hr.isfinite().all():
             raise ModelError("the model gave values that are not finite; try --dtype fp32")

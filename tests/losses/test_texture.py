@@ -42,6 +42,14 @@ def test_amplitudes_have_their_closed_form() -> None:
     assert float(texture_loss(wave(period, amplitude), torch.zeros(1, 3, 64, 64))) == pytest.approx(expected, rel=0.05)
 
 
+def test_gain_asks_for_more_where_there_is_detail_and_for_none_where_there_is_none() -> None:
+    assert float(texture_loss(wave(4, 0.6), wave(4, 0.3), gain=2.0)) < 0.02 * float(
+        texture_loss(wave(4, 0.6), wave(4, 0.3))
+    )
+    flat = torch.zeros(1, 3, 64, 64)
+    assert float(texture_loss(flat, flat, gain=2.0)) == 0
+
+
 def test_what_an_lr_image_holds_does_not_count() -> None:
     """A slope of brightness is no detail; fine stripes of the same height are."""
     slope = torch.linspace(-0.5, 0.5, 64).expand(1, 3, 64, 64)

@@ -15,17 +15,18 @@ WINDOW = 8  # pixels: side of the window over which energy is averaged
 FLOOR = 0.01  # of an amplitude, in a range of [-1,1]: about one grey level, below which no difference counts
 
 
-def texture_loss(x: Tensor, y: Tensor) -> Tensor:
+def texture_loss(x: Tensor, y: Tensor, gain: float = 1.0) -> Tensor:
     """Mean absolute difference of local amplitudes, sqrt(mean energy), in two bands of the luma.
 
     Args:
         x, y: (B,3,H,W) in [-1,1], sides of 16 pixels or more. The gradient flows through both.
+        gain: times the amplitude of y that x should have; above 1 where inference averages some of it away.
 
     Returns:
         Scalar, float32: 0 for equal images, and for images whose detail differs in phase alone.
     """
     pairs = zip(_amplitudes(x), _amplitudes(y), strict=True)
-    return torch.stack([(a - b).abs().mean() for a, b in pairs]).mean()
+    return torch.stack([(a - FLOOR - gain * (b - FLOOR)).abs().mean() for a, b in pairs]).mean()
 
 
 def _amplitudes(images: Tensor) -> list[Tensor]:

@@ -94,6 +94,7 @@ class DistillConfig:
     name: str = "tiny"  # what the adapter's config calls its base
     base: str = ""  # folder that stage 3 exported, or a Hub id: transformer, vae, fixed prompt
     prompt_folder: str = ""  # folder of the fixed prompt's embeddings; empty: the base's
+    start: str = ""  # folder of a student to go on from: its adapter is fused into the base first
     pairs: str = ""  # folder of teacher pairs (stage 4); may stay empty where eps_source is fresh
     perceptual: str = ""  # folder that stage 2 exported, or "lpips" for the lpips package
     degradation: str = "realesrgan"  # preset of fluxsr.degradation, or a YAML file of your own
@@ -101,6 +102,7 @@ class DistillConfig:
     t_l: float = 0.25  # time at which the LR latent enters (open in the paper)
     guidance: float | None = None  # distilled guidance fed to the student; only for bases that embed one (open)
     tile_size: int = 512  # largest tile at inference, travels in the adapter's config
+    token_phases: int = 1  # 1 or 4, of inference; travels in the adapter's config (backbone/velocity.py)
     rank: int = 64  # the paper's rank; 0 trains the whole transformer but its modulation
     alpha: float = 64.0  # open in the paper; equal to the rank means scale 1
     targets: list[str] = field(default_factory=list)  # ends of the names of adapted linears; empty: adapter.TARGETS
@@ -118,6 +120,7 @@ class DistillConfig:
     adl_single: list[int] | None = None  # single-stream blocks, likewise
     periodic_weight: float = 0.0  # of what in the pixels' error repeats from token to token (losses/periodic.py); ours
     texture_weight: float = 0.0  # of local amplitudes of fine detail (losses/texture.py); ours
+    texture_gain: float = 1.0  # how much of the photograph's amplitude is asked for
     adversarial_weight: float = 0.0  # of a critic on pixels; off in the paper's recipe
     latent_adversarial_weight: float = 0.0  # of a critic on latents that sees z_l beside; off in the paper's recipe
     adversarial_start: int = 0  # step at which the adversarial terms set in
@@ -137,12 +140,12 @@ STAGES: dict[str, type] = {
 # Options that the weights or the optimizer's state hang on: a run keeps them from its first step to its last.
 KEPT = {
     "autoencoder", "alpha", "base", "critic_widths", "guidance", "latent_channels", "layers", "num_attention_heads",
-    "num_layers", "num_single_layers", "prompt_folder", "quantize_base", "rank", "run.optimizer", "t_l", "targets",
-    "text_dim", "text_tokens", "widths",
+    "num_layers", "num_single_layers", "prompt_folder", "quantize_base", "rank", "run.optimizer", "start", "t_l",
+    "targets", "text_dim", "text_tokens", "widths",
 }  # fmt: skip
 # Options that change nothing in what is learnt.
 FREE = {
     "data.validation", "export", "name", "run.accumulate", "run.decoder_checkpointing", "run.device", "run.explode",
     "run.gradient_checkpointing", "run.keep", "run.log_every", "run.resume", "run.save_every", "run.stop",
-    "run.tracker", "tile_size",
+    "run.tracker", "tile_size", "token_phases",
 }  # fmt: skip

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from fluxsr import flow
 from fluxsr.backbone import latents
-from fluxsr.backbone.adapter import TARGETS, AdapterConfig, add_lora, save_lora
+from fluxsr.backbone.adapter import TARGETS, AdapterConfig, add_lora, fuse_lora, save_lora
 from fluxsr.backbone.licence import licence_of, write_notice
 from fluxsr.backbone.loading import Backbone, load_base, part_config, save, save_base
-from fluxsr.backbone.velocity import velocity
+from fluxsr.backbone.velocity import velocity_over_phases
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError
 from fluxsr.imaging import tiles
@@ -45,11 +45,15 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     # The frozen parts are stored in bfloat16: holding them so changes no value and spares a cast per call.
     dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
     base = load_base(config.base, device, dtype, config.quantize_base, config.prompt_folder)
+    if config.start:  # fused in float32: in bfloat16 a small adapter would be rounded away
+        fuse_lora(base.transformer.float(), config.start)
+        base.transformer.to(dtype)
     base.config = AdapterConfig(
         t_l=config.t_l,
         guidance=config.guidance,
         scale=settings.scale,
         tile_size=config.tile_size,
+        token_phases=config.token_phases,
         rank=config.rank,
         alpha=config.alpha,
         base=config.name,
@@ -85,6 +89,8 @@ def _check(config: DistillConfig) -> None:
     """What cannot work is said before a base of 24 GB is read."""
     if config.export == "adapter" and not config.rank:
         raise InputError("export is adapter, but rank is 0: there is none; set export: model")
+    if config.start and config.export == "adapter":
+        raise InputError("start is fused into the base, so the adapter alone would miss it; set export: model")
     if config.quantize_base != "none" and not (config.rank and config.export == "adapter"):
         raise InputError(
             f"a base in {config.quantize_base} is neither trained nor exported; set rank and export: adapter"
@@ -154,5 +160,6 @@ def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
     """The one step on an enlarged image (1,3,H,W) in [0,1], before any adapter is fused, as training computes it."""
     with torch.autocast(lr_up.device.type, torch.bfloat16, enabled=precision == "bf16"):
         z_l = latents.encode(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
-        v = velocity(backbone.transformer, z_l, backbone.config.t_l, backbone.prompt, backbone.config.guidance)
-        return latents.decode(backbone.vae, flow.one_step(z_l, v, backbone.config.t_l)).clamp(0, 1)
+        c = backbone.config
+        v = velocity_over_phases(backbone.transformer, z_l, c.t_l, backbone.prompt, c.guidance, c.token_phases)
+        return latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l)).clamp(0, 1)

@@ -116,7 +116,7 @@ class DistillStage:
         if c.periodic_weight:  # at the pitch of a token
             terms["periodic"] = c.periodic_weight * periodic_loss(x_hat - target, latents.pixel_multiple(vae))
         if c.texture_weight:
-            terms["texture"] = c.texture_weight * texture_loss(x_hat, target)
+            terms["texture"] = c.texture_weight * texture_loss(x_hat, target, c.texture_gain)
         critic, since = self.modules.get("critic"), step - c.adversarial_start
         return terms | critic_terms(critic, target, x_hat, c.adversarial_weight, since)
 
