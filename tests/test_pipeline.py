@@ -192,7 +192,7 @@ def test_values_that_are_not_finite_are_a_model_error(
     def broken(_: Any, z: torch.Tensor, *__: Any) -> torch.Tensor:
         return torch.full_like(z, bad)
 
-    monkeypatch.setattr("fluxsr.pipeline.velocity_over_phases", broken)
+    monkeypatch.setattr("fluxsr.pipeline.velocity", broken)
     with pytest.raises(ModelError, match="values that are not finite; try --dtype fp32"):
         pipeline(photograph())
 

@@ -19,9 +19,10 @@ from fluxsr import flow
 from fluxsr.backbone import latents, loading
 from fluxsr.backbone.adapter import WEIGHTS_FILE, AdapterConfig
 from fluxsr.backbone.prompts import FixedPrompt
-from fluxsr.backbone.velocity import velocity_over_phases
+from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import InputError, ModelError
 from fluxsr.imaging import color, inputs, io, resize, tiles
+from fluxsr.imaging.lattice import lattice
 
 LEAST_SIDE = 16  # one token; smaller images hold nothing to enlarge
 OUTPUT_TYPES = ("pil", "pt", "np")
@@ -95,7 +96,7 @@ class FluxSRPipeline(DiffusionPipeline):
         *,
         strength: float | None = None,
         tile_size: int | None = None,
-        tile_overlap: int = 64,
+        tile_overlap: int = 32,
         batch_size: int | None = None,
         color_fix: str = "wavelet",
         generator: torch.Generator | None = None,
@@ -160,7 +161,7 @@ class FluxSRPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def one_step(self, lr_up: Tensor, strength: float = 1.0) -> Tensor:
-        """Images in one piece: x_hat = VAE.decode(z_l - strength t_l v(z_l, t_l)) (method.md, 4).
+        """Images in one piece: x_hat = VAE.decode(z_l - strength t_l v(z_l, t_l)) (method.md, 4), less its lattice.
 
         Args:
             lr_up: (B,3,H,W), RGB in [0,1], sides multiples of ``latents.pixel_multiple``.
@@ -172,11 +173,12 @@ class FluxSRPipeline(DiffusionPipeline):
         Raises:
             ModelError: values that are not finite, such as a float16 overflow gives.
         """
-        config = self.adapter_config
-        t_l = config.t_l
-        z_l = latents.encode(self.vae, lr_up.to(self._execution_device))
-        v = velocity_over_phases(self.transformer, z_l, t_l, self.prompt, config.guidance, config.token_phases)
-        hr = latents.decode(self.vae, flow.one_step(z_l, v, t_l, strength))
+        config, lr_up = self.adapter_config, lr_up.to(self._execution_device)
+        z_l = latents.encode(self.vae, lr_up)
+        v = velocity(self.transformer, z_l, config.t_l, self.prompt, config.guidance)
+        hr = latents.decode(self.vae, flow.one_step(z_l, v, config.t_l, strength))
+        if config.lattice_reach:
+            hr -= lattice(hr - lr_up, latents.pixel_multiple(self.vae), config.lattice_reach)
         if not hr.isfinite().all():
             raise ModelError("the model gave values that are not finite; try --dtype fp32")
         return hr

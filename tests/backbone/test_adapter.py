@@ -213,7 +213,7 @@ def test_config_survives_its_file(tmp_path: Path) -> None:
         ("\udcff", "cannot be read"),
         ('{"t_1": 0.25}', "unknown keys t_1; known are .*t_l"),
         ('{"t_l": 0}', "t_l = 0; it must lie between 0 and 1"),
-        ('{"token_phases": 2}', "token_phases = 2; it must be 1 or 4"),
+        ('{"lattice_reach": null}', "lattice_reach = None; it must be a number"),
         ('{"t_l": 1.0}', "t_l = 1.0"),
         ('{"t_l": NaN}', "t_l = nan"),
         ('{"t_l": "0.25"}', "cannot be read"),

@@ -9,7 +9,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 
 from fluxsr import flow
 from fluxsr.backbone import latents as space
-from fluxsr.backbone.velocity import time_on_grid, velocity, velocity_over_phases
+from fluxsr.backbone.velocity import time_on_grid, velocity
 
 
 @torch.no_grad()
@@ -86,33 +86,3 @@ def test_the_bfloat16_grid_is_coarse_but_holds_a_quarter() -> None:
     error = (time_on_grid(t, torch.bfloat16) - t).abs().max()
     assert 0.001 < error < 0.005
     assert time_on_grid(torch.tensor(0.25), torch.bfloat16) == 0.25
-
-
-@torch.no_grad()
-def test_over_phases_every_latent_is_the_mean_of_the_grids_that_hold_it(
-    build: Callable[..., Any], prompt: Any, latents: torch.Tensor
-) -> None:
-    transformer = build()
-    averaged = velocity_over_phases(transformer, latents, 0.25, prompt, token_phases=4)
-    whole = velocity(transformer, latents, 0.25, prompt)
-    assert torch.equal(velocity_over_phases(transformer, latents, 0.25, prompt), whole)
-    torch.testing.assert_close(averaged[..., 0, 0], whole[..., 0, 0])  # a corner is in one grid alone
-    below = velocity(transformer, latents[..., 1:-1, :], 0.25, prompt)
-    torch.testing.assert_close(averaged[..., 1, 0], (whole[..., 1, 0] + below[..., 0, 0]) / 2)  # an edge is in two
-    aside = velocity(transformer, latents[..., 1:-1], 0.25, prompt)
-    both = velocity(transformer, latents[..., 1:-1, 1:-1], 0.25, prompt)
-    mean = (whole[..., 2, 2] + below[..., 1, 2] + aside[..., 2, 1] + both[..., 1, 1]) / 4
-    torch.testing.assert_close(averaged[..., 2, 2], mean)
-
-
-def test_a_pattern_of_the_token_cancels_over_phases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that paints the same 2x2 cell in every token: inside, its mean is left and nothing else."""
-    cell = torch.tensor([[3.0, -1.0], [0.5, 7.0]])
-
-    def painted(_transformer: Any, z: torch.Tensor, *_: Any) -> torch.Tensor:
-        return cell.repeat(1, 1, z.shape[-2] // 2, z.shape[-1] // 2)
-
-    monkeypatch.setattr("fluxsr.backbone.velocity.velocity", painted)
-    averaged = velocity_over_phases(None, torch.zeros(1, 1, 8, 6), 0.25, None, token_phases=4)  # type: ignore[arg-type]
-    torch.testing.assert_close(averaged[..., 1:-1, 1:-1], cell.mean().expand(1, 1, 6, 4))
-    assert float(painted(None, torch.zeros(1, 1, 8, 6)).var()) > 1

@@ -27,7 +27,7 @@ class Options:
     scale: float = 4
     strength: float | None = None
     tile_size: int | None = None
-    tile_overlap: int = 64
+    tile_overlap: int = 32
     color_fix: str = "wavelet"
     seed: int = 0
 

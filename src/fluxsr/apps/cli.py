@@ -76,7 +76,7 @@ def upscale(
         int | None,
         typer.Option(min=64, help="Largest tile, output pixels; smaller takes less memory; else the model's."),
     ] = None,
-    tile_overlap: Annotated[int, typer.Option(min=0, help="Least overlap of tiles, output pixels.")] = 64,
+    tile_overlap: Annotated[int, typer.Option(min=0, help="Least overlap of tiles, output pixels.")] = 32,
     color_fix: Annotated[ColorFix, typer.Option(help="How the output gets the input's colours.")] = ColorFix.wavelet,
     seed: Annotated[
         int, typer.Option(help="Of random numbers; the one step draws none today, scripts keep their meaning.")

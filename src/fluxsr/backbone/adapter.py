@@ -42,7 +42,7 @@ class AdapterConfig:
     guidance: float | None = None  # distilled guidance, for bases that embed one
     scale: int = 4  # magnification it was trained for
     tile_size: int = 512  # largest tile, in output pixels, that it is known to work on
-    token_phases: int = 1  # 4 averages the step over the ways to cut tokens: no pattern at their pitch, at more cost
+    lattice_reach: float = 0.0  # tokens over which the lattice is averaged and taken out (imaging/lattice.py); 0 is off
     prompt: str = ""  # text of the fixed prompt, for people; the embeddings are in their own file
     rank: int = 0
     alpha: float = 0.0
@@ -71,9 +71,7 @@ def load_config(folder: str | Path) -> AdapterConfig:
         config = AdapterConfig(**values)
         if not 0 < config.t_l < 1:
             raise ModelError(f"{path} says t_l = {config.t_l}; it must lie between 0 and 1")
-        if config.token_phases not in (1, 4):
-            raise ModelError(f"{path} says token_phases = {config.token_phases}; it must be 1 or 4")
-        for name in ("strength", "guidance"):
+        for name in ("strength", "guidance", "lattice_reach"):
             value = getattr(config, name)
             if not isinstance(value, (int, float)) and not (name == "guidance" and value is None):
                 raise ModelError(f"{path} says {name} = {value!r}; it must be a number")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fluxsr.backbone.latents import PATCH, image_ids, pack, unpack
+from fluxsr.backbone.latents import image_ids, pack, unpack
 from fluxsr.backbone.prompts import FixedPrompt
 
 
@@ -43,36 +43,6 @@ def velocity(
         txt_ids=torch.zeros(prompt.prompt_embeds.shape[1], 3, device=device),
     ).sample
     return unpack(tokens.float(), height, width)
-
-
-def velocity_over_phases(
-    transformer: Any,
-    z_t: Tensor,
-    t: float | Tensor,
-    prompt: FixedPrompt,
-    guidance: float | None = None,
-    token_phases: int = 1,
-) -> Tensor:
-    """The velocity, averaged over the ways to cut latents into tokens: 1 (as ``velocity``), or all 4.
-
-    A token is 2x2 latents, so a grid of tokens can lie in four ways. What the transformer does alike in every token
-    shows as a pattern at the token's pitch (16 px); over the four ways it cancels, whatever it is. The price is
-    three more calls, and some of the detail that they invent differently. Shifted grids leave the outermost
-    latents out, which fewer calls then share.
-
-    Args:
-        z_t: latents (B,C,h,w), h and w even.
-        token_phases: 1 or 4.
-    """
-    total = velocity(transformer, z_t, t, prompt, guidance)
-    if token_phases == 1 or min(z_t.shape[-2:]) < 2 * PATCH:
-        return total
-    calls, (height, width) = torch.ones_like(total[:1, :1]), z_t.shape[-2:]
-    for dy, dx in ((1, 0), (0, 1), (1, 1)):
-        inner = (..., slice(dy, height - dy), slice(dx, width - dx))
-        total[inner] += velocity(transformer, z_t[inner], t, prompt, guidance)
-        calls[inner] += 1
-    return total / calls
 
 
 def time_on_grid(t: Tensor, dtype: torch.dtype) -> Tensor:

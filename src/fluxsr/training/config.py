@@ -102,7 +102,7 @@ class DistillConfig:
     t_l: float = 0.25  # time at which the LR latent enters (open in the paper)
     guidance: float | None = None  # distilled guidance fed to the student; only for bases that embed one (open)
     tile_size: int = 512  # largest tile at inference, travels in the adapter's config
-    token_phases: int = 1  # 1 or 4, of inference; travels in the adapter's config (backbone/velocity.py)
+    lattice_reach: float = 0.0  # of inference, travels in the adapter's config: see imaging/lattice.py
     rank: int = 64  # the paper's rank; 0 trains the whole transformer but its modulation
     alpha: float = 64.0  # open in the paper; equal to the rank means scale 1
     targets: list[str] = field(default_factory=list)  # ends of the names of adapted linears; empty: adapter.TARGETS
@@ -147,5 +147,5 @@ KEPT = {
 FREE = {
     "data.validation", "export", "name", "run.accumulate", "run.decoder_checkpointing", "run.device", "run.explode",
     "run.gradient_checkpointing", "run.keep", "run.log_every", "run.resume", "run.save_every", "run.stop",
-    "run.tracker", "tile_size", "token_phases",
+    "run.tracker", "tile_size", "lattice_reach",
 }  # fmt: skip

@@ -16,10 +16,11 @@ from fluxsr.backbone import latents
 from fluxsr.backbone.adapter import TARGETS, AdapterConfig, add_lora, fuse_lora, save_lora
 from fluxsr.backbone.licence import licence_of, write_notice
 from fluxsr.backbone.loading import Backbone, load_base, part_config, save, save_base
-from fluxsr.backbone.velocity import velocity_over_phases
+from fluxsr.backbone.velocity import velocity
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError
 from fluxsr.imaging import tiles
+from fluxsr.imaging.lattice import lattice
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.sheet import sheet
 from fluxsr.keyed import keyed_generator
@@ -34,7 +35,7 @@ from fluxsr.training.stages import load_feature_network
 from fluxsr.training.steps.distill import DistillStage, check, guidance_missing
 from fluxsr.training.validation import spectral_scores, validation_photographs
 
-TILE_OVERLAP = 64  # pixels, as the pipeline's default
+TILE_OVERLAP = 32  # pixels, as the pipeline's default
 
 
 def train_distill(config: DistillConfig, out: Path) -> None:
@@ -53,7 +54,7 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         guidance=config.guidance,
         scale=settings.scale,
         tile_size=config.tile_size,
-        token_phases=config.token_phases,
+        lattice_reach=config.lattice_reach,
         rank=config.rank,
         alpha=config.alpha,
         base=config.name,
@@ -161,5 +162,8 @@ def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
     with torch.autocast(lr_up.device.type, torch.bfloat16, enabled=precision == "bf16"):
         z_l = latents.encode(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
         c = backbone.config
-        v = velocity_over_phases(backbone.transformer, z_l, c.t_l, backbone.prompt, c.guidance, c.token_phases)
-        return latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l)).clamp(0, 1)
+        v = velocity(backbone.transformer, z_l, c.t_l, backbone.prompt, c.guidance)
+        hr = latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l))
+    if c.lattice_reach:
+        hr -= lattice(hr - lr_up, latents.pixel_multiple(backbone.vae), c.lattice_reach)
+    return hr.clamp(0, 1)
