@@ -3,6 +3,9 @@
 A model that paints in patches errs a little the same way at the same place of every patch. The eye finds half a grey
 level of it, at 2, 4, 8 or 16 pixels. Detail does not repeat so: its mean over many patches, place by place, is
 nothing, so that mean is the lattice, and can be taken away.
+
+An edge is no lattice but a hundred times as strong: the mean would leave ghosts of it, a period apart, in the sky
+beside it. So no more is taken from a patch than half its own amplitude, and from a flat one nothing that shows.
 """
 
 from __future__ import annotations
@@ -17,11 +20,11 @@ def lattice(residual: Tensor, period: int, reach: float) -> Tensor:
     """The part of a residual that repeats every ``period`` pixels around each place.
 
     For every place within the period, the residual's Gaussian mean over the periods around it, less the mean of all
-    places. In the spectrum it is what lies at the harmonics of the period, in lines of about 1 / (8 reach periods) of
-    width: of noise it takes about 1 / (12 reach^2), 1 % for a reach of 3.
+    places; at most half the root mean square of the patch it is in. In the spectrum it is what lies at the harmonics
+    of the period; of even noise it takes about 1 / (12 reach^2), 1 % for a reach of 3.
 
     Args:
-        residual: what a model added, (B,C,H,W), sides multiples of the period.
+        residual: what a model added, (B,C,H,W), in a range of [0,1], sides multiples of the period.
         period: in pixels.
         reach: standard deviation of the mean, in periods.
 
@@ -31,9 +34,12 @@ def lattice(residual: Tensor, period: int, reach: float) -> Tensor:
     if min(residual.shape[-2:]) < 2 * period:
         return torch.zeros_like(residual, dtype=torch.float32)
     places = rearrange(residual.float(), "b c (i y) (j x) -> b (c y x) i j", y=period, x=period)
+    places = places - places.mean(1, keepdim=True)
     around = _gaussian_mean(_gaussian_mean(places, reach).transpose(2, 3), reach).transpose(2, 3)
     around = rearrange(around, "b (c p) i j -> b c p i j", p=period * period)
     around = around - around.mean(2, keepdim=True)
+    amplitude = places.square().mean(1)[:, None, None].sqrt()  # of each patch
+    around = around.clamp(-amplitude / 2, amplitude / 2)
     return rearrange(around, "b c (y x) i j -> b c (i y) (j x)", y=period, x=period)
 
 

@@ -102,6 +102,7 @@ class DistillConfig:
     t_l: float = 0.25  # time at which the LR latent enters (open in the paper)
     guidance: float | None = None  # distilled guidance fed to the student; only for bases that embed one (open)
     tile_size: int = 512  # largest tile at inference, travels in the adapter's config
+    strength: float = 1.0  # of inference, travels in the adapter's config; training always takes the whole step
     lattice_reach: float = 0.0  # of inference, travels in the adapter's config: see imaging/lattice.py
     rank: int = 64  # the paper's rank; 0 trains the whole transformer but its modulation
     alpha: float = 64.0  # open in the paper; equal to the rank means scale 1
@@ -147,5 +148,5 @@ KEPT = {
 FREE = {
     "data.validation", "export", "name", "run.accumulate", "run.decoder_checkpointing", "run.device", "run.explode",
     "run.gradient_checkpointing", "run.keep", "run.log_every", "run.resume", "run.save_every", "run.stop",
-    "run.tracker", "tile_size", "lattice_reach",
+    "run.tracker", "tile_size", "lattice_reach", "strength",
 }  # fmt: skip

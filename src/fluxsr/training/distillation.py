@@ -55,6 +55,7 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         scale=settings.scale,
         tile_size=config.tile_size,
         lattice_reach=config.lattice_reach,
+        strength=config.strength,
         rank=config.rank,
         alpha=config.alpha,
         base=config.name,
