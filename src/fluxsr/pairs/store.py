@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,7 +203,7 @@ class PairStore:
 
     def _partial(self, name: str) -> Path:
         """A name of this process alone: two that make the same shard do not write into one file."""
-        return self.folder / f".{name}.{platform.node()}-{os.getpid()}.partial"
+        return self.folder / f".{name}.{platform.node()}-{os.getpid()}-{threading.get_ident()}.partial"
 
     def _write(self, path: Path, data: bytes) -> None:
         partial = self._partial(path.name)
