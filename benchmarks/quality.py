@@ -5,6 +5,9 @@
 Rows: bicubic; strength 0 (VAE and colour fix alone); the base model without its adapter; the full
 method without colour fix; the full method; and HR itself, in the columns that need no ground truth.
 Images are matched by file stem. Without --hr only those columns are left.
+
+With --strengths the rows between bicubic and HR are the full method at each of them: how a model's own strength is
+chosen, on images kept for that.
 """
 
 from __future__ import annotations
@@ -44,6 +47,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="auto")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--strengths", type=float, nargs="+", metavar="S", help="rows at these strengths alone")
+    parser.add_argument("--tile-size", type=int, help="largest tile in output pixels (default: the model's own)")
     parser.add_argument("--skip-base", action="store_true", help="leave out the row without adapter")
     return parser.parse_args(arguments)
 
@@ -61,11 +66,15 @@ def model_rows(options: argparse.Namespace) -> Iterable[tuple[str, Upscale]]:
     def upscaler(pipe: FluxSRPipeline, **settings: object) -> Upscale:
         def upscale(image: Image.Image) -> Image.Image:
             generator = torch.Generator().manual_seed(options.seed)
-            return pipe(image, scale=SCALE, generator=generator, **settings).images[0]
+            return pipe(image, SCALE, tile_size=options.tile_size, generator=generator, **settings).images[0]
 
         return upscale
 
     pipe = load(options.model, options.adapter)
+    if options.strengths:
+        for strength in options.strengths:
+            yield f"strength {strength:g}", upscaler(pipe, strength=strength)
+        return
     yield "strength 0", upscaler(pipe, strength=0.0)
     yield "colour fix off", upscaler(pipe, color_fix="none")
     yield "full", upscaler(pipe)
@@ -117,7 +126,8 @@ def reports(options: argparse.Namespace, out: Path) -> list[Report]:
         upscale_folder(images, upscale, folder, name)
         table.append(score(folder, options.hr, name))
     order = ("bicubic", "strength 0", "base without adapter", "colour fix off", "full")
-    table.sort(key=lambda report: order.index(report.name))
+    if not options.strengths:
+        table.sort(key=lambda report: order.index(report.name))
     if options.hr is not None:
         table.append(score(options.hr, None, "HR"))
     return table

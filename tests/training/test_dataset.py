@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from fluxsr.errors import InputError
 from fluxsr.keyed import keyed_generator
 from fluxsr.training import dataset
-from fluxsr.training.dataset import Ahead, PairCrops, PhotoCrops
+from fluxsr.training.dataset import Ahead, AheadInProcesses, PairCrops, PhotoCrops
 
 
 def latents_of(photo: Tensor) -> Tensor:
@@ -180,3 +180,30 @@ def test_what_goes_wrong_ahead_is_told_when_its_step_comes() -> None:
     assert ahead(1, [0]) == 1
     with pytest.raises(InputError, match="step 2"):
         ahead(2, [0])
+
+
+def test_processes_make_the_same_batches_in_order() -> None:
+    """Whatever their number, also after a resume and for shares of their own."""
+    crops = pair_crops([torch.randint(256, (3, 96, 96), dtype=torch.uint8)])
+    ahead = AheadInProcesses(crops, workers=2)
+    for step, share in ((0, (0, 1)), (0, (2, 3)), (1, (0, 1)), (1, (2, 3)), (2, (0, 1)), (7, (0, 1)), (8, (0, 1))):
+        for made, wanted in zip(ahead(step, share), crops(step, share), strict=True):
+            assert torch.equal(made, wanted), (step, share)
+
+
+def test_what_goes_wrong_in_a_process_is_told_when_its_step_comes() -> None:
+    def batches(step: int, _samples: object) -> Tensor:
+        if step == 2:
+            raise InputError("step 2 has no batch")
+        return torch.tensor(step)
+
+    ahead = AheadInProcesses(batches, workers=1)
+    assert ahead(1, [0]) == 1
+    with pytest.raises(InputError, match="step 2"):
+        ahead(2, [0])
+
+
+def test_a_system_without_fork_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "get_all_start_methods", lambda: ["spawn"])
+    with pytest.raises(InputError, match=r"run.workers is 3, but this system cannot fork.* set run.workers: 0"):
+        AheadInProcesses(lambda _step, _samples: 0, workers=3)

@@ -201,6 +201,17 @@ def test_an_adapter_alone_is_a_folder_for_any_copy_of_its_base(data: DataConfig,
     assert bool(torch.isfinite(distillation.step_image(loaded, image, "fp32")).all())
 
 
+def test_a_trained_decoder_travels_with_the_model(data: DataConfig, runs: Path, tmp_path: Path) -> None:
+    """The encoder, and so the latents that the teacher knows, stays as it was; processes make the batches."""
+    config = replace(distill_config(data, runs), train_decoder=True, rank=0)
+    config.run = replace(config.run, workers=1)
+    distillation.train_distill(config, tmp_path)
+    name = Path("vae", "diffusion_pytorch_model.safetensors")
+    before, after = (load_file(folder / name) for folder in (runs / "teacher" / "base", tmp_path / "model"))
+    moved = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
+    assert moved == {"decoder"}
+
+
 def test_options_that_cannot_work_are_refused_at_once(
     data: DataConfig, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +221,7 @@ def test_options_that_cannot_work_are_refused_at_once(
             distillation.train_distill(config, tmp_path)
 
     refused("export is adapter, but rank is 0", rank=0, export="adapter")
+    refused("train_decoder is on, so the adapter alone would miss", train_decoder=True, export="adapter")
     refused("a base in nf4 is neither trained nor exported; set rank and export", quantize_base="nf4")
     refused("tv_lpips_weight is 1.0, but perceptual is empty; name the folder of stage 2", perceptual="")
     refused("no features.json in .*pairs; make it with", perceptual=str(runs / "pairs"))

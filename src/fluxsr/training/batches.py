@@ -14,28 +14,34 @@ from fluxsr.errors import InputError
 from fluxsr.imaging.photographs import read_photographs
 from fluxsr.pairs.store import PairStore, TeacherPair
 from fluxsr.training.config import DistillConfig
-from fluxsr.training.dataset import Ahead, PairCrops
+from fluxsr.training.dataset import Ahead, AheadInProcesses, PairCrops
 from fluxsr.training.stages import encode_photos
 from fluxsr.training.steps.distill import Batch
 
 
 def prepared(config: DistillConfig, vae: Any, settings: DegradationSettings) -> Callable[[int, Sequence[int]], Batch]:
-    """(x_0, z_l, z_0, eps) of a step and its samples; the next step's are made while this one is trained on."""
-    crops = pair_crops(config, vae, settings)
+    """(x_0, z_l, z_0, eps) of a step and its samples; the next steps' are made while this one is trained on."""
+    workers, device = config.run.workers, next(vae.parameters()).device
+    crops: Callable[[int, Sequence[int]], Batch] = pair_crops(config, vae, settings)
+    if workers:
+        crops = AheadInProcesses(crops, workers, pin_memory=device.type == "cuda")
 
     @torch.no_grad()
     def encoded(step: int, samples: Sequence[int]) -> Batch:
         x_0, lr_up, z_0, eps = crops(step, samples)
-        with torch.autocast(lr_up.device.type, enabled=False):  # which thread encodes must not matter
-            z_l = latents.encode(vae, lr_up.contiguous(memory_format=torch.channels_last))
+        lr_up = lr_up.to(device, memory_format=torch.channels_last)
+        # Not the loop's autocast, which is its own thread's alone: who encodes must not matter.
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.run.precision == "bf16"):
+            z_l = latents.encode(vae, lr_up)
         return x_0, z_l, z_0, eps
 
-    return Ahead(encoded)
+    return encoded if workers else Ahead(encoded)
 
 
 def pair_crops(config: DistillConfig, vae: Any, settings: DegradationSettings) -> PairCrops:
     """Photographs (or decoded samples) with z_0 and eps; the degradation is drawn afresh at every step."""
     shards, device = config.data.shards, next(vae.parameters()).device  # sampled pairs need no photographs
+    spoilt_on = torch.device("cpu") if config.run.workers else device
     by_name = dict(zip(*read_photographs(shards, config.data.limit), strict=True)) if shards else {}
     photos, pairs = [], []
     for pair in _pairs(config, vae, by_name):
@@ -53,7 +59,7 @@ def pair_crops(config: DistillConfig, vae: Any, settings: DegradationSettings) -
         return degrade_samples(hr, settings, generators)
 
     run = config.run
-    return PairCrops(photos, pairs, run.crop, run.seed, degradation, config.degradation_group, device)
+    return PairCrops(photos, pairs, run.crop, run.seed, degradation, config.degradation_group, spoilt_on)
 
 
 def _pairs(config: DistillConfig, vae: Any, photos: dict[str, Tensor]) -> Iterator[TeacherPair]:

@@ -34,6 +34,7 @@ class RunConfig:
     gradient_checkpointing: bool = False  # compute the transformer's blocks again going back, instead of keeping them
     decoder_checkpointing: bool = False  # the same for the decoder
     device: str = "auto"
+    workers: int = 0  # processes that spoil the photographs of stage 5, for a fast GPU; 0: one thread, on the device
     save_every: int = 500  # steps between checkpoints (and validations)
     keep: int = 2  # checkpoints kept
     resume: str = "latest"  # checkpoint to go on from: latest in the run's folder, none, or a file
@@ -105,6 +106,7 @@ class DistillConfig:
     strength: float = 1.0  # of inference, travels in the adapter's config; training always takes the whole step
     lattice_reach: float = 0.0  # of inference, travels in the adapter's config: see imaging/lattice.py
     rank: int = 64  # the paper's rank; 0 trains the whole transformer but its modulation
+    train_decoder: bool = False  # the decoder learns with the transformer, from the losses on pixels; ours
     alpha: float = 64.0  # open in the paper; equal to the rank means scale 1
     targets: list[str] = field(default_factory=list)  # ends of the names of adapted linears; empty: adapter.TARGETS
     quantize_base: Literal["none", "nf4"] = "none"  # nf4: the frozen transformer in 4 bits (bitsandbytes, GPU)
@@ -142,11 +144,11 @@ STAGES: dict[str, type] = {
 KEPT = {
     "autoencoder", "alpha", "base", "critic_widths", "guidance", "latent_channels", "layers", "num_attention_heads",
     "num_layers", "num_single_layers", "prompt_folder", "quantize_base", "rank", "run.optimizer", "start", "t_l",
-    "targets", "text_dim", "text_tokens", "widths",
+    "targets", "text_dim", "text_tokens", "train_decoder", "widths",
 }  # fmt: skip
 # Options that change nothing in what is learnt.
 FREE = {
     "data.validation", "export", "name", "run.accumulate", "run.decoder_checkpointing", "run.device", "run.explode",
     "run.gradient_checkpointing", "run.keep", "run.log_every", "run.resume", "run.save_every", "run.stop",
-    "run.tracker", "tile_size", "lattice_reach", "strength",
+    "run.tracker", "run.workers", "tile_size", "lattice_reach", "strength",
 }  # fmt: skip

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing import get_all_start_methods
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from fluxsr.errors import InputError
 from fluxsr.imaging.resize import bicubic
@@ -129,4 +132,47 @@ class Ahead(Generic[T]):
         self.coming = {key: made for key, made in self.coming.items() if key[0] >= step}
         batch = self.batches(step, share) if this is None else this.result()
         self.coming[step + 1, share] = self.pool.submit(self.batches, step + 1, share)
+        return batch
+
+
+class _Steps(Dataset[T]):
+    """The batches of one share of every step, from a step on."""
+
+    def __init__(self, batches: Callable[[int, Sequence[int]], T], share: tuple[int, ...], first: int):
+        self.batches, self.share, self.first = batches, share, first
+
+    def __len__(self) -> int:
+        return sys.maxsize  # it never ends; the sampler wants a number
+
+    def __getitem__(self, index: int) -> T:
+        return self.batches(self.first + index, self.share)
+
+
+class AheadInProcesses(Generic[T]):
+    """The same, made by ``workers`` processes of one thread each, for a device that is faster than its host.
+
+    The processes are forked: they see what ``batches`` holds without a copy of it, and may use the CPU alone. Every
+    share of a step has processes of its own, so with micro-batches there are more of them.
+
+    Raises:
+        InputError: this system cannot fork.
+    """
+
+    def __init__(self, batches: Callable[[int, Sequence[int]], T], workers: int, pin_memory: bool = False):
+        if "fork" not in get_all_start_methods():
+            raise InputError(f"run.workers is {workers}, but this system cannot fork processes; set run.workers: 0")
+        self.batches, self.workers, self.pin_memory = batches, workers, pin_memory
+        self.coming: dict[tuple[int, ...], tuple[int, Iterator[T]]] = {}
+
+    def __call__(self, step: int, samples: Sequence[int]) -> T:
+        share = tuple(samples)
+        following, coming = self.coming.get(share, (None, None))
+        if coming is None or following != step:
+            steps = _Steps(self.batches, share, step)
+            loader = DataLoader(
+                steps, None, num_workers=self.workers, multiprocessing_context="fork", pin_memory=self.pin_memory
+            )
+            coming = iter(loader)
+        batch = next(coming)
+        self.coming[share] = (step + 1, coming)
         return batch

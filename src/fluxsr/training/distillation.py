@@ -65,6 +65,8 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         add_lora(base.transformer, config.rank, config.alpha, config.targets or TARGETS)
     else:
         train_all(base.transformer)
+    if config.train_decoder:  # in float32 as all that is trained, and the encoder with it: a module has one dtype
+        base.vae.float().decoder.requires_grad_(True)
     if config.run.gradient_checkpointing:
         base.transformer.enable_gradient_checkpointing()
     check(config, base)  # before the pairs are read and decoded
@@ -91,6 +93,8 @@ def _check(config: DistillConfig) -> None:
     """What cannot work is said before a base of 24 GB is read."""
     if config.export == "adapter" and not config.rank:
         raise InputError("export is adapter, but rank is 0: there is none; set export: model")
+    if config.train_decoder and config.export == "adapter":
+        raise InputError("train_decoder is on, so the adapter alone would miss the decoder; set export: model")
     if config.start and config.export == "adapter":
         raise InputError("start is fused into the base, so the adapter alone would miss it; set export: model")
     if config.quantize_base != "none" and not (config.rank and config.export == "adapter"):

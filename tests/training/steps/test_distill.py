@@ -140,6 +140,19 @@ def test_frozen_parts_get_no_gradient(backbone: Backbone) -> None:
     assert all(p.grad is not None for p in one.modules["critic"].parameters())
 
 
+@pytest.mark.parametrize("term", ["mse", "tv_lpips", "periodic", "texture", "adversarial"])
+def test_a_decoder_that_learns_hears_every_term_on_pixels(backbone: Backbone, term: str) -> None:
+    for name, parameter in backbone.vae.decoder.named_parameters():
+        if name.endswith("norm.weight"):  # a fresh residual block adds nothing, and what is inside it learns nothing
+            parameter.data.fill_(1.0)
+    backbone.vae.decoder.requires_grad_(True)
+    one = stage(backbone, train_decoder=True, **dict.fromkeys(TERMS.values(), 0.0) | {TERMS[term]: 1.0})
+    terms(one)[term].backward()
+    assert one.modules["decoder"] is backbone.vae.decoder
+    assert all(p.grad is not None and bool(p.grad.any()) for p in one.modules["decoder"].parameters())
+    assert all(p.grad is None for p in backbone.vae.encoder.parameters())
+
+
 @pytest.mark.parametrize("kind", ["", "latent_"])
 def test_critics_loss_stays_off_the_adapter(backbone: Backbone, kind: str) -> None:
     one = stage(backbone, **CRITICS)
@@ -231,6 +244,8 @@ def test_options_that_do_not_fit_are_a_line(backbone: Backbone) -> None:
     refused("multiple of ftd_every, which is 0", ftd_every=0)
     refused("pixel_crop is 12; it must be a multiple of a latent's 8 pixels, or 0", pixel_crop=12)
     refused("pixel_crop is -8", pixel_crop=-8)
+    no_pixels = dict.fromkeys(TERMS.values(), 0.0)
+    refused("train_decoder is on, but no loss on pixels has a weight", train_decoder=True, **no_pixels)
     refused("adl_double is \\[1\\], adl_single is None: double-stream block 1 is not there", adl_double=[1])
     refused("no block is chosen for attention taps", adl_double=[], adl_single=[])
     assert not any(module._forward_hooks for module in backbone.transformer.modules())

@@ -37,7 +37,7 @@ TIME_LAWS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class DistillStage:
-    """FTD + MSE + TV-LPIPS + ADL (+ ours) on the student's transformer; the autoencoder is frozen."""
+    """FTD + MSE + TV-LPIPS + ADL (+ ours) on the student's transformer; the autoencoder is frozen, or its encoder."""
 
     def __init__(
         self,
@@ -58,6 +58,8 @@ class DistillStage:
         self.config, self.backbone, self.batches, self.device = config, backbone, batches, device
         self.distance = distance
         self.modules: dict[str, nn.Module] = {"adapter": backbone.transformer}
+        if config.train_decoder:
+            self.modules["decoder"] = backbone.vae.decoder
         torch.manual_seed(config.run.seed)  # initial weights only; torch's layers take no generator
         if config.adversarial_weight:
             self._add_critic("critic", Critic(config.critic_widths))
@@ -96,7 +98,7 @@ class DistillStage:
         by_time = ftd_by_time(z_0[walked], z_l[walked], v_path, t, c.t_l)
 
         terms = {"ftd": c.ftd_weight * ftd, "adl": c.adl_weight * rows * adl_loss(features)}
-        if c.mse_weight or c.tv_lpips_weight or c.periodic_weight or c.texture_weight or c.adversarial_weight:
+        if _on_pixels(c):
             terms |= self._pixels(step, x_0, z_hat)
         critic, since = self.modules.get("latent_critic"), step - c.adversarial_start
         real, made = (torch.cat([z, z_l], dim=1) for z in (z_0, z_hat))
@@ -121,6 +123,13 @@ class DistillStage:
         return terms | critic_terms(critic, target, x_hat, c.adversarial_weight, since)
 
 
+def _on_pixels(config: DistillConfig) -> bool:
+    """Whether any loss looks at pixels."""
+    c = config
+    weights = (c.mse_weight, c.tv_lpips_weight, c.periodic_weight, c.texture_weight, c.adversarial_weight)
+    return any(weights)
+
+
 def check(config: DistillConfig, backbone: Backbone) -> None:
     """
     Raises:
@@ -131,6 +140,8 @@ def check(config: DistillConfig, backbone: Backbone) -> None:
         raise InputError(f"ftd_times is {c.ftd_times!r}; choose from {', '.join(TIME_LAWS)}")
     if c.ftd_every < 1 or c.run.batch % c.ftd_every:
         raise InputError(f"run.batch is {c.run.batch}; it must be a multiple of ftd_every, which is {c.ftd_every}")
+    if c.train_decoder and not _on_pixels(c):
+        raise InputError("train_decoder is on, but no loss on pixels has a weight; set one, as mse_weight")
     if c.pixel_crop < 0 or c.pixel_crop % pixels:
         raise InputError(
             f"pixel_crop is {c.pixel_crop}; it must be a multiple of a latent's {pixels} pixels, or 0 for all"
