@@ -29,8 +29,9 @@ import torch
 from diffusers import AutoencoderKL, FluxTransformer2DModel
 
 from fluxsr.backbone.adapter import add_lora
+from fluxsr.backbone.device import best_device
 from fluxsr.backbone.latents import encode
-from fluxsr.backbone.loading import Backbone, best_device
+from fluxsr.backbone.loading import Backbone
 from fluxsr.backbone.prompts import random_prompt
 from fluxsr.backbone.quantize import nf4_in_place
 from fluxsr.losses.features import FeatureNetwork, feature_distance

@@ -18,6 +18,7 @@ from torch import Tensor
 from fluxsr import flow
 from fluxsr.backbone import latents, loading
 from fluxsr.backbone.adapter import WEIGHTS_FILE, AdapterConfig
+from fluxsr.backbone.device import best_device, best_dtype
 from fluxsr.backbone.prompts import FixedPrompt
 from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import InputError, ModelError
@@ -83,8 +84,8 @@ class FluxSRPipeline(DiffusionPipeline):
             InputError: a device or dtype that there is not.
             ModelError: a model or adapter that cannot be used.
         """
-        target = loading.best_device(device)
-        kind = loading.best_dtype(target, dtype if torch_dtype is None else torch_dtype)
+        target = best_device(device)
+        kind = best_dtype(target, dtype if torch_dtype is None else torch_dtype)
         backbone = loading.load(model, adapter=adapter, device=target, dtype=kind)
         return cls(backbone.transformer, backbone.vae, backbone.prompt, backbone.config, backbone.name)
 

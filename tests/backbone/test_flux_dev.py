@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from fluxsr.backbone import latents, loading
+from fluxsr.backbone import latents
 from fluxsr.backbone.adapter import TARGETS, add_lora, check_lora
 from fluxsr.backbone.attention import ChunkedFluxAttnProcessor
 from fluxsr.backbone.fold import FoldedFluxTransformer2DModel, fold
+from fluxsr.backbone.parts import CLASSES, part_config
 from fluxsr.backbone.prompts import FixedPrompt
 from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import ModelError
@@ -91,9 +92,9 @@ def from_config(part: str, folder: Path, config: dict[str, Any]) -> Any:
     """As load_part goes: config.json -> class by its name -> model; only memory is left out."""
     (folder / part).mkdir()
     (folder / part / "config.json").write_text(json.dumps(config))
-    read = loading._part_config(folder, part)
+    read = part_config(folder, part)
     with torch.device("meta"):
-        return loading._CLASSES[part][read["_class_name"]].from_config(read)
+        return CLASSES[part][read["_class_name"]].from_config(read)
 
 
 def size(model: Any) -> int:

@@ -9,7 +9,7 @@ import torch
 
 from fluxsr.backbone.adapter import TARGETS, add_lora
 from fluxsr.backbone.fold import FoldedFluxTransformer2DModel, fold
-from fluxsr.backbone.loading import load_part
+from fluxsr.backbone.parts import load_part
 from fluxsr.backbone.velocity import velocity
 
 T, GUIDANCE = 0.25, 3.5

@@ -12,12 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fluxsr.backbone import adapter, loading
+from fluxsr.backbone import adapter, loading, places
 from fluxsr.backbone.attention import ChunkedFluxAttnProcessor
 from fluxsr.backbone.fold import FoldedFluxTransformer2DModel
+from fluxsr.backbone.parts import load_part
 from fluxsr.backbone.prompts import FILE, random_prompt
 from fluxsr.backbone.velocity import velocity
-from fluxsr.errors import InputError, ModelError
+from fluxsr.errors import ModelError
 from fluxsr.pipeline import FluxSRPipeline
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
@@ -131,7 +132,7 @@ def test_base_models_are_saved_unfolded_and_loaded_to_the_bit(
 
 def test_a_sharded_transformer_is_loaded_to_the_bit(folder: Path, transformer: Any) -> None:
     _shard(folder, transformer)
-    loaded = loading.load_part(folder, "transformer", torch.float32)
+    loaded = load_part(folder, "transformer", torch.float32)
     assert loaded.state_dict().keys() == transformer.state_dict().keys()
     for name, tensor in transformer.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
@@ -294,7 +295,7 @@ def test_an_adapter_for_another_time_does_not_fit_a_folded_model(
 
 
 def test_missing_bundled_weights_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(loading.resources, "files", lambda _package: tmp_path)
+    monkeypatch.setattr(places.resources, "files", lambda _package: tmp_path)
     assert "bundled weights are missing" in error_of("bundled")
 
 
@@ -323,7 +324,7 @@ def test_a_repository_that_does_not_open(
         raise _hub_error(kind)
 
     monkeypatch.setattr("diffusers.configuration_utils.hf_hub_download", refuse)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    monkeypatch.setattr("fluxsr.backbone.places.snapshot_download", refuse)
     if which == "model":
         assert message in error_of("owner/name", adapter=model_folder)
     else:
@@ -346,48 +347,10 @@ def test_an_adapter_s_repository_is_not_downloaded_whole(
         fetched.extend(filter_repo_objects(repository, allow_patterns=allow_patterns))
         return str(adapter_folder)
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    monkeypatch.setattr("fluxsr.backbone.places.snapshot_download", snapshot)
     assert load(model_folder, adapter="owner/name").config.t_l == 0.5
     wanted = {adapter.CONFIG_FILE, adapter.WEIGHTS_FILE, FILE, "t5_embedding.pth", "clip_embedding.pth"}
     assert set(fetched) == wanted
-
-
-# Device and number format
-
-
-def test_the_named_device_or_the_best_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert loading.best_device("cpu") == CPU
-    for backend in (torch.cuda, torch.xpu, torch.backends.mps):
-        monkeypatch.setattr(backend, "is_available", lambda: False)
-    assert loading.best_device("auto") == CPU
-    with pytest.raises(InputError, match=r"device 'cuda' is not available; this machine has cpu$"):
-        loading.best_device("cuda")
-    with pytest.raises(InputError, match="no device is called 'gpu'; choose from auto, cpu$"):
-        loading.best_device("gpu")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert loading.best_device("auto") == torch.device("cuda")
-    assert loading.best_device("cuda:0") == torch.device("cuda:0")
-    with pytest.raises(InputError, match="device 'cuda:7' is not available"):
-        loading.best_device("cuda:7")
-    assert loading.best_device(torch.device("cuda", 0)) == torch.device("cuda:0")
-    with pytest.raises(InputError, match="device 'cuda:7' is not available"):
-        loading.best_device(torch.device("cuda", 7))
-
-
-def test_the_named_number_format_or_the_one_the_device_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert loading.best_dtype(CPU, "fp32") == torch.float32
-    assert loading.best_dtype(CPU, "bf16") == torch.bfloat16
-    assert loading.best_dtype(CPU, "fp16") == torch.float16
-    for supported, dtype in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(loading, "_cpu_has_bf16", lambda supported=supported: supported)
-        assert loading.best_dtype(CPU) == dtype
-    assert loading.best_dtype(torch.device("mps")) == torch.float32
-    assert loading.best_dtype(CPU, torch.float16) == torch.float16
-    with pytest.raises(InputError, match="dtype 'torch.int8' is not known"):
-        loading.best_dtype(CPU, torch.int8)
-    with pytest.raises(InputError, match="dtype 'float8' is not known; choose from auto, bf16, fp16, fp32"):
-        loading.best_dtype(CPU, "float8")
 
 
 def _shard(folder: Path, transformer: Any) -> list[Path]:

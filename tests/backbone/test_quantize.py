@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from fluxsr.backbone import loading
 from fluxsr.backbone.adapter import add_lora
+from fluxsr.backbone.parts import load_part
 from fluxsr.backbone.prompts import random_prompt
 from fluxsr.backbone.quantize import nf4, nf4_in_place
 from fluxsr.backbone.tiny import build_transformer
@@ -42,7 +42,7 @@ def test_a_lora_trains_on_a_base_in_four_bits(tmp_path: Path, monkeypatch: pytes
     plain.save_pretrained(tmp_path / "transformer")
     prompt, z = random_prompt(3, 64, torch.Generator().manual_seed(0)), torch.randn(2, 16, 8, 8)
     v = velocity(plain, z, 0.25, prompt)
-    read = loading.load_part(tmp_path, "transformer", torch.bfloat16, nf4(GPU, torch.bfloat16)).train()
+    read = load_part(tmp_path, "transformer", torch.bfloat16, nf4(GPU, torch.bfloat16)).train()
     add_lora(read, 2, 2.0)
     nf4_in_place(plain, torch.bfloat16)
     add_lora(plain, 2, 2.0)

@@ -81,7 +81,8 @@ def show(
     device: DeviceOption = "auto",
 ) -> None:
     """Save a contact sheet: clean latents decoded, each over its noise."""
-    from fluxsr.backbone.loading import best_device, load_autoencoder
+    from fluxsr.backbone.device import best_device
+    from fluxsr.backbone.loading import load_autoencoder
     from fluxsr.pairs.show import contact_sheet
     from fluxsr.pairs.store import PairStore
 

@@ -21,7 +21,7 @@ def prompt(
     import torch
     from safetensors import SafetensorError
 
-    from fluxsr.backbone.loading import best_device
+    from fluxsr.backbone.device import best_device
     from fluxsr.backbone.text import encode_prompts
 
     # In bfloat16, as the pairs' prompts are: float16 overflows in T5.

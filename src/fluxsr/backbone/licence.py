@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from huggingface_hub import hf_hub_download
 
-from fluxsr.backbone.loading import folder_of
+from fluxsr.backbone.places import folder_of
 
 NOTICE_FILE = "NOTICE"
 

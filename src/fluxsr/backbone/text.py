@@ -14,7 +14,7 @@ import torch
 from diffusers import FluxPipeline
 from torch import Tensor
 
-from fluxsr.backbone.loading import explain, folder_of
+from fluxsr.backbone.places import explain, folder_of
 from fluxsr.backbone.prompts import FixedPrompt
 from fluxsr.errors import ModelError
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
+from fluxsr.backbone.device import best_device
 from fluxsr.backbone.licence import licence_of
-from fluxsr.backbone.loading import best_device, load_autoencoder
+from fluxsr.backbone.loading import load_autoencoder
 from fluxsr.errors import InputError
 from fluxsr.pairs import manifest as manifests
 from fluxsr.pairs.config import PairsConfig

@@ -12,7 +12,8 @@ from einops import rearrange
 from torch import Tensor
 
 from fluxsr import flow
-from fluxsr.backbone.loading import folder_of, load_transformer
+from fluxsr.backbone.loading import load_transformer
+from fluxsr.backbone.places import folder_of
 from fluxsr.backbone.prompts import FixedPrompt, load_prompt
 from fluxsr.backbone.text import encode_prompts
 from fluxsr.backbone.velocity import velocity

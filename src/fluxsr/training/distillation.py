@@ -15,7 +15,8 @@ from fluxsr import flow
 from fluxsr.backbone import latents
 from fluxsr.backbone.adapter import TARGETS, AdapterConfig, add_lora, fuse_lora, save_lora
 from fluxsr.backbone.licence import licence_of, write_notice
-from fluxsr.backbone.loading import Backbone, load_base, part_config, save, save_base
+from fluxsr.backbone.loading import Backbone, load_base, save, save_base
+from fluxsr.backbone.parts import part_config
 from fluxsr.backbone.velocity import velocity
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fluxsr.backbone import latents
-from fluxsr.backbone.loading import Backbone, load_part, save_base
+from fluxsr.backbone.loading import Backbone, save_base
+from fluxsr.backbone.parts import load_part
 from fluxsr.backbone.tiny import build_autoencoder
 from fluxsr.errors import InputError
 from fluxsr.imaging.photographs import read_photographs, whole_tokens
