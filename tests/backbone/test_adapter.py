@@ -188,7 +188,7 @@ def test_an_adapter_of_the_modulation_does_not_fit_a_folded_model(
     def folded() -> Any:
         return fold(build(), 0.25, None, prompt.pooled_prompt_embeds)
 
-    assert "the transformer is folded: load the adapter first" in error_of(folded, tmp_path, pair(name))
+    assert "the transformer is folded: give it unfolded" in error_of(folded, tmp_path, pair(name))
 
 
 @pytest.mark.parametrize("content", [b"", b"no safetensors", b"\xff" * 100], ids=["empty", "text", "bytes"])

@@ -318,7 +318,12 @@ def _hub_error(kind: str) -> Exception:
 )
 @pytest.mark.parametrize("which", ["model", "adapter"])
 def test_a_repository_that_does_not_open(
-    which: str, kind: str, message: str, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+    which: str,
+    kind: str,
+    message: str,
+    model_folder: Path,
+    adapter_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise _hub_error(kind)
@@ -326,7 +331,7 @@ def test_a_repository_that_does_not_open(
     monkeypatch.setattr("diffusers.configuration_utils.hf_hub_download", refuse)
     monkeypatch.setattr("fluxsr.backbone.places.snapshot_download", refuse)
     if which == "model":
-        assert message in error_of("owner/name", adapter=model_folder)
+        assert message in error_of("owner/name", adapter=adapter_folder)
     else:
         assert message in error_of(model_folder, adapter="owner/name")
 

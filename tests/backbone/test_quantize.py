@@ -23,7 +23,7 @@ GPU: Any = SimpleNamespace(type="cuda")
 
 def test_what_it_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("bitsandbytes")
-    with pytest.raises(InputError, match="nf4 needs a GPU, this is 'cpu'; take quantize_base: none"):
+    with pytest.raises(InputError, match="nf4 needs a GPU, this is 'cpu'; take none"):
         nf4(torch.device("cpu"), torch.bfloat16)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="needs bitsandbytes; install it"):

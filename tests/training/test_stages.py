@@ -227,7 +227,7 @@ def test_options_that_cannot_work_are_refused_at_once(
     refused("no features.json in .*pairs; make it with", perceptual=str(runs / "pairs"))
     refused("cannot adapt attn.to_x", targets=["attn.to_x"], export="adapter")
     if importlib.util.find_spec("bitsandbytes"):
-        refused("a base in nf4 needs a GPU, this is 'cpu'", quantize_base="nf4", export="adapter")
+        refused("nf4 needs a GPU, this is 'cpu'", quantize_base="nf4", export="adapter")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     refused("export: model needs whole weights, but FSDP shards them")

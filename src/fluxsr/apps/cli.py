@@ -6,6 +6,7 @@ Exit codes: 0 all done, 1 something failed (each failure is one line), 2 wrong u
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from enum import Enum
@@ -16,8 +17,20 @@ import typer
 from fluxsr import __version__
 from fluxsr.apps import pairs_cli, train_cli
 from fluxsr.apps.about import lines, reported
-from fluxsr.apps.arguments import Debug, FormatOption, Inputs, Output, Overwrite, Suffix, planned
+from fluxsr.apps.arguments import (
+    Adapter,
+    Debug,
+    Device,
+    FormatOption,
+    Inputs,
+    Model,
+    Output,
+    Overwrite,
+    Suffix,
+    planned,
+)
 from fluxsr.apps.degrade import degrade
+from fluxsr.apps.export import export
 from fluxsr.apps.prompt import prompt
 
 app = typer.Typer(
@@ -43,12 +56,6 @@ class Dtype(str, Enum):
     fp32 = "fp32"
 
 
-Model = Annotated[str, typer.Option(help="'bundled', a folder in diffusers layout, or a Hub id.")]
-Adapter = Annotated[
-    str | None,
-    typer.Option(help="Adapter folder or Hub id; by default what the model has."),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps or xpu.")]
 DtypeOption = Annotated[Dtype, typer.Option(help="Number format of the model.")]
 
 
@@ -115,6 +122,7 @@ def upscale(
 
 
 app.command()(degrade)
+app.command()(export)
 app.command()(prompt)
 
 
@@ -134,7 +142,10 @@ def info(
 
 def main() -> None:
     """The console script; whatever command it is, errors of ours are one line."""
-    # transformers warns of image processors that nothing here uses; set before anything imports it
+    # transformers warns of image processors that nothing here uses, diffusers of parts of torchao, and torch of how
+    # torchao registers itself; set before anything imports them
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     with reported("--debug" in sys.argv):
         app(prog_name="fluxsr")

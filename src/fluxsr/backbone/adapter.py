@@ -109,31 +109,54 @@ def save_lora(transformer: Any, folder: str | Path, dtype: torch.dtype = torch.b
 
 
 def fuse_lora(transformer: Any, folder: str | Path) -> None:
-    """Merge an adapter's LoRA into the transformer, in place.
+    """Merge an adapter's LoRA into the transformer, in place; ``attach_lora`` says what is read and raised."""
+    attach_lora(transformer, folder)
+    transformer.fuse_lora()
+    transformer.unload_lora()
+
+
+def attach_lora(transformer: Any, folder: str | Path) -> None:
+    """Put an adapter's LoRA beside the transformer's weights, where it computes but nothing is merged.
 
     Any key style that diffusers converts is read: its own (with or without prefix, with alpha in the header or in
     tensors), Kohya, X-Labs, BFL; the last three at FLUX's size only, which their converters expect.
+
+    Args:
+        transformer: FluxTransformer2DModel; where its weights are quantized this is the only way, and where they are
+            on the meta device the LoRA is held in memory until they come.
+        folder: of the adapter.
 
     Raises:
         ModelError: unreadable file, or weights that do not fit this transformer.
     """
     path = Path(folder, WEIGHTS_FILE)
+    state, alphas, metadata = read_lora(path)
+    check_lora(transformer, state, path)
+    try:
+        transformer.load_lora_adapter(
+            state,
+            network_alphas=alphas or None,
+            prefix="transformer",
+            metadata=None if alphas else metadata or None,
+            low_cpu_mem_usage=True,  # the file's own tensors, not copies of them
+        )
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"adapter {path} does not fit the transformer: {_first_line(error)}") from error
+
+
+def read_lora(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Matrices, alphas and header of a LoRA file, in diffusers' names; its text encoders' part is left out.
+
+    Raises:
+        ModelError: unreadable file.
+    """
     try:
         state, alphas, metadata = FluxPipeline.lora_state_dict(
             path.parent, weight_name=path.name, return_alphas=True, return_lora_metadata=True, local_files_only=True
         )
     except Exception as error:  # diffusers and safetensors raise many kinds; all mean an unreadable file
         raise ModelError(f"adapter weights {path} cannot be read: {_first_line(error)}") from error
-    state, alphas, metadata = (_for_transformer(entries or {}) for entries in (state, alphas, metadata))
-    check_lora(transformer, state, path)
-    try:
-        transformer.load_lora_adapter(
-            state, network_alphas=alphas or None, prefix="transformer", metadata=None if alphas else metadata or None
-        )
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"adapter {path} does not fit the transformer: {_first_line(error)}") from error
-    transformer.fuse_lora()
-    transformer.unload_lora()
+    return _for_transformer(state or {}), _for_transformer(alphas or {}), _for_transformer(metadata or {})
 
 
 def _for_transformer(entries: dict[str, Any]) -> dict[str, Any]:
@@ -159,7 +182,7 @@ def check_lora(transformer: Any, state: dict[str, Any], path: Path) -> None:
         module = modules.get(name)
         if module is None or not hasattr(module, "in_features"):
             folded = "norm" in name or "time_text_embed" in name
-            hint = "; the transformer is folded: load the adapter first" if folded else ""
+            hint = "; the transformer is folded: give it unfolded" if folded else ""
             raise ModelError(f"adapter {path} adapts '{name}', which this transformer does not have{hint}")
         other = state.get(key.replace(".lora_A", ".lora_B"))
         if other is None:

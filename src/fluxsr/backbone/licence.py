@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -79,22 +80,39 @@ def licence_of(model: str | Path, config: Mapping[str, Any], given: str = "") ->
 
 
 def write_notice(folder: str | Path, *licences: Licence | Mapping[str, str] | None) -> None:
-    """Write ``NOTICE`` beside an adapter: what it was made from, under which terms. Nothing where none is stated.
+    """Write ``NOTICE`` beside weights: what they were made from, under which terms. Nothing where none is stated.
 
     Args:
-        folder: of the adapter.
+        folder: of the adapter or model.
         licences: of its base and of the teacher of its pairs (a manifest's ``licence``); repetitions are dropped.
     """
     found = [entry if isinstance(entry, Licence) else Licence(**entry) for entry in licences if entry]
     stated = list({(entry.model, entry.name): entry for entry in found if entry.name}.values())
     if not stated:
         return
-    parts = ["The weights in this folder were trained with fluxsr. They are a modified work, made from:"]
+    parts = ["The weights in this folder were made with fluxsr. They are a modified work, made from:"]
     for entry in stated:
         lines = [f"{entry.model}, under: {entry.name}", entry.url, entry.terms, entry.attribution]
         parts.append("\n".join(line for line in lines if line))
     parts.append("Whoever passes these weights on passes these terms on with them.")
     Path(folder, NOTICE_FILE).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def pass_on(folder: str | Path, *sources: str | Path) -> None:
+    """Copy licence texts of what a model was made from into its folder, and add their notices to its own.
+
+    Args:
+        folder: of the model; ``write_notice`` comes first.
+        sources: folders (others, such as Hub ids, are passed over; ``licence_of`` knows where their texts are).
+    """
+    notice = Path(folder, NOTICE_FILE)
+    for source in filter(Path.is_dir, map(Path, sources)):
+        for text in sorted(source.glob("LICENSE*")):
+            shutil.copy(text, folder)
+        told = notice.read_text(encoding="utf-8") if notice.is_file() else ""
+        theirs = Path(source, NOTICE_FILE)
+        if theirs.is_file() and (more := theirs.read_text(encoding="utf-8")) not in told:
+            notice.write_text(f"{told}\n{more}" if told else more, encoding="utf-8")
 
 
 def _readme(model: str | Path) -> Path | None:

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from fluxsr.backbone.adapter import CONFIG_FILE, WEIGHTS_FILE, AdapterConfig, fuse_lora, load_config
+from fluxsr.backbone.adapter import CONFIG_FILE, WEIGHTS_FILE, AdapterConfig, attach_lora, fuse_lora, load_config
 from fluxsr.backbone.attention import ChunkedFluxAttnProcessor
 from fluxsr.backbone.device import best_device, best_dtype
 from fluxsr.backbone.fold import FoldedFluxTransformer2DModel, fold
 from fluxsr.backbone.parts import load_part
 from fluxsr.backbone.places import BUNDLED, download, folder_of
 from fluxsr.backbone.prompts import FILE, FixedPrompt, load_prompt
-from fluxsr.backbone.quantize import nf4
+from fluxsr.backbone.quantize import declare, is_quantized, nf4, quantize_, scheme_of
 from fluxsr.errors import ModelError
 
 _ADAPTER_FILES = [CONFIG_FILE, WEIGHTS_FILE, FILE, "t5_embedding.pth", "clip_embedding.pth"]
@@ -38,36 +38,47 @@ def load(
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     folded: bool = True,
+    fused: bool = True,
+    quantize: str = "none",
 ) -> Backbone:
-    """Everything inference needs: adapter fused, modulation folded, on its device.
+    """Everything inference needs: adapter fused, modulation folded, weights quantized, on its device.
+
+    In that order: a merge into small weights would lose what it adds. Where they are small already, the adapter's LoRA
+    stays beside them.
 
     Args:
         model: "bundled", a folder in diffusers layout, or a Hub id.
         adapter: folder or Hub id; None takes the adapter in the model's own folder; False leaves it out
             (prompt and config are still read there).
         folded: replace the modulation by its constants; needed off only to look inside.
+        fused: False leaves the adapter's LoRA out, for ``fluxsr export --no-fuse``.
+        quantize: "none", "int8", "fp8" or "nf4" (quantize.py).
 
     Raises:
         ModelError: anything missing or unfit, in one line.
-        InputError: unknown device or dtype.
+        InputError: unknown device, dtype or quantization, or one that cannot be had here.
     """
     device = best_device(device) if isinstance(device, str) else device
     dtype = best_dtype(device, dtype) if isinstance(dtype, str) else dtype
-    folder = folder_of(model)
+    folder, scheme = folder_of(model), scheme_of(quantize, device, dtype)
     adapted = folder if adapter is None or isinstance(adapter, bool) else folder_of(adapter)
     if isinstance(adapted, str):
         adapted = download(adapted, _ADAPTER_FILES, "adapter")
     config, prompt = load_config(adapted), load_prompt(adapted)
+    if adapter not in (None, False) and not (adapted / WEIGHTS_FILE).is_file():
+        raise ModelError(f"no {WEIGHTS_FILE} in {adapted}; give the folder of an adapter")
     transformer = load_part(folder, "transformer", dtype)
     vae = load_part(folder, "vae", dtype)
-    if adapter is not False and (adapted / WEIGHTS_FILE).is_file():
-        fuse_lora(transformer, adapted)
-    elif adapter not in (None, False):
-        raise ModelError(f"no {WEIGHTS_FILE} in {adapted}; give the folder of an adapter")
+    if fused and adapter is not False and (adapted / WEIGHTS_FILE).is_file():
+        (attach_lora if is_quantized(transformer) else fuse_lora)(transformer, adapted)
     _check_fit(transformer, prompt, config, adapted)
     transformer, prompt = transformer.to(device), prompt.to(device)
     if folded:
         transformer = fold(transformer, config.t_l, config.guidance, prompt.pooled_prompt_embeds)
+    if scheme and is_quantized(transformer):
+        raise ModelError(f"the transformer of {model} is quantized already; take quantize none")
+    quantize_(transformer, scheme)
+    declare(transformer, scheme)
     if device.type == "cpu" and dtype == torch.bfloat16:
         transformer.set_attn_processor(ChunkedFluxAttnProcessor())
     vae = vae.to(device, memory_format=torch.channels_last).eval()

@@ -6,6 +6,7 @@ Weights are read from safetensors, or from pickles with weights_only=True; no co
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,14 @@ def part_config(model: str | Path, part: str) -> dict[str, Any]:
         raise
     except Exception as error:
         raise ModelError(explain(folder, part, error)) from error
+
+
+def parameter_count(config: Mapping[str, Any]) -> int:
+    """Parameters and constants of a transformer of this configuration, whatever its weights are kept in."""
+    plain = {key: value for key, value in config.items() if key != "quantization_config"}
+    with torch.device("meta"):
+        transformer = CLASSES["transformer"][config["_class_name"]].from_config(plain)
+    return sum(tensor.numel() for tensor in transformer.state_dict().values())
 
 
 def _read_config(model: Path | str, part: str) -> dict[str, Any]:

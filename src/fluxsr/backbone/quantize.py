@@ -1,4 +1,4 @@
-"""Weights in fewer bits."""
+"""Weights in fewer bits, by torchao (int8, fp8) and bitsandbytes (nf4): the linears alone, computed as before."""
 
 from __future__ import annotations
 
@@ -7,8 +7,35 @@ from typing import Any
 
 import diffusers
 import torch
+from diffusers.quantizers import DiffusersAutoQuantizer
 
 from fluxsr.errors import InputError
+
+KINDS = ("none", "int8", "fp8", "nf4")
+
+
+def scheme_of(kind: str, device: torch.device, dtype: torch.dtype) -> Any:
+    """diffusers' configuration of a kind of quantization; None for "none".
+
+    Args:
+        kind: "int8" (about 8 bits a weight, a scale per row), "fp8" (float8_e4m3, likewise), "nf4" or "none".
+        device: on which the weights become small.
+        dtype: that the products are computed in.
+
+    Raises:
+        InputError: an unknown kind, a package that is not installed, or a device that cannot.
+    """
+    if kind not in KINDS:
+        raise InputError(f"quantize is '{kind}'; choose one of {', '.join(KINDS)}")
+    if kind == "none":
+        return None
+    if kind == "nf4":
+        return nf4(device, dtype)
+    if importlib.util.find_spec("torchao") is None:
+        raise InputError(f"{kind} needs torchao; install it with `pip install 'fluxsr[torchao]'`")
+    from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig
+
+    return diffusers.TorchAoConfig({"int8": Int8WeightOnlyConfig, "fp8": Float8WeightOnlyConfig}[kind]())
 
 
 def nf4(device: torch.device, dtype: torch.dtype) -> Any:
@@ -18,9 +45,9 @@ def nf4(device: torch.device, dtype: torch.dtype) -> Any:
         InputError: bitsandbytes is not installed, or the device is no GPU.
     """
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise InputError("a base in nf4 needs bitsandbytes; install it with `pip install 'fluxsr[nf4]'`")
+        raise InputError("nf4 needs bitsandbytes; install it with `pip install 'fluxsr[nf4]'`")
     if device.type not in ("cuda", "xpu"):
-        raise InputError(f"a base in nf4 needs a GPU, this is '{device.type}'; take quantize_base: none")
+        raise InputError(f"nf4 needs a GPU, this is '{device.type}'; take none (quantize_base, --quantize)")
     return diffusers.BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -29,10 +56,45 @@ def nf4(device: torch.device, dtype: torch.dtype) -> Any:
     )
 
 
+def quantize_(module: torch.nn.Module, scheme: Any) -> None:
+    """Make the linears of a transformer, or of one of its blocks, small where they stand; None leaves them.
+
+    Whoever has done so block by block calls ``declare`` at the end.
+
+    Args:
+        scheme: of ``scheme_of``.
+    """
+    if scheme is None:
+        return
+    if isinstance(scheme, diffusers.BitsAndBytesConfig):
+        nf4_in_place(module, scheme.bnb_4bit_compute_dtype)
+        return
+    from torchao.quantization import quantize_ as by_torchao
+
+    by_torchao(module, scheme.quant_type)
+
+
+def declare(transformer: Any, scheme: Any) -> None:
+    """Mark a transformer that ``quantize_`` made small, so that diffusers saves and loads it so; None leaves it."""
+    if scheme is None:
+        return
+    transformer.register_to_config(quantization_config=scheme)
+    transformer.hf_quantizer = DiffusersAutoQuantizer.from_config(scheme, pre_quantized=True)
+    transformer.hf_quantizer.validate_environment()  # sets what saving asks for, too
+    transformer.is_quantized, transformer.quantization_method = True, scheme.quant_method
+    if isinstance(scheme, diffusers.BitsAndBytesConfig):
+        transformer.is_loaded_in_4bit = True
+
+
+def is_quantized(transformer: Any) -> bool:
+    """Whether the weights are small already: nothing can be merged into them."""
+    return getattr(transformer, "hf_quantizer", None) is not None
+
+
 def nf4_in_place(model: Any, dtype: torch.dtype) -> None:
     """Put every linear of a model on a GPU into nf4 where it stands, one at a time: no second copy is held.
 
-    For weights that come from no file (benchmarks); ``load_base`` quantizes while it reads.
+    For weights that come from no file (benchmarks) or are changed before; ``load_base`` quantizes while it reads.
     """
     import bitsandbytes as bnb
 

@@ -1,0 +1,130 @@
+"""``fluxsr export``: a model made once what every run would make of it, smaller and without its adapter's file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fluxsr.apps.about import reported
+from fluxsr.apps.arguments import Adapter, Debug, Device, Model
+from fluxsr.errors import ModelError, OutputError
+
+
+class Dtype(str, Enum):
+    bf16 = "bf16"
+    fp16 = "fp16"
+    fp32 = "fp32"
+
+
+class Quantize(str, Enum):
+    none = "none"
+    int8 = "int8"
+    fp8 = "fp8"
+    nf4 = "nf4"
+
+
+def export(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make; --model takes it afterwards.")],
+    model: Model = "bundled",
+    adapter: Adapter = None,
+    fuse: Annotated[bool, typer.Option(help="Merge the adapter's LoRA, or copy its file beside the weights.")] = True,
+    fold: Annotated[bool, typer.Option(help="Replace the modulation by its constants.")] = True,
+    dtype: Annotated[Dtype, typer.Option(help="Number format of what is not quantized.")] = Dtype.bf16,
+    quantize: Annotated[
+        Quantize, typer.Option(help="Weights of the transformer in 8 bits (torchao) or 4 (bitsandbytes, GPU).")
+    ] = Quantize.none,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Load, fuse, fold, quantize and save a model, in that order: smaller, and ready sooner."""
+    if not debug:  # their advice is for programmers
+        logging.getLogger("diffusers").setLevel(logging.ERROR)
+    with reported(debug):
+        for line in exported(output, model, adapter, fuse, fold, dtype.value, quantize.value, device, overwrite):
+            typer.echo(line)
+
+
+def exported(
+    output: Path,
+    model: str,
+    adapter: str | None,
+    fuse: bool,
+    fold: bool,
+    dtype: str,
+    quantize: str,
+    device: str,
+    overwrite: bool,
+) -> Iterator[str]:
+    """Do it; gives lines on the transformer before and after.
+
+    Raises:
+        ModelError: a model or adapter that cannot be used, or cannot be exported so.
+        InputError: a device or quantization that cannot be had here.
+        OutputError: a folder that is there, or cannot be written.
+    """
+    _check_free(output, overwrite)
+    from fluxsr.backbone.adapter import WEIGHTS_FILE, check_lora, read_lora
+    from fluxsr.backbone.device import best_device, best_dtype
+    from fluxsr.backbone.licence import licence_of, pass_on, write_notice
+    from fluxsr.backbone.loading import load
+    from fluxsr.backbone.parts import parameter_count, part_config
+    from fluxsr.backbone.places import folder_of
+    from fluxsr.pipeline import FluxSRPipeline
+
+    source = part_config(model, "transformer")
+    if source.get("quantization_config"):
+        raise ModelError(f"the transformer of {model} is quantized already; export what it was made from")
+    target = best_device(device)
+    number, count = best_dtype(target, dtype), parameter_count(source)
+    yield f"before: {count:,} parameters, {count * number.itemsize / 1e9:.3f} GB in {dtype}"
+
+    parts = load(model, adapter, target, number, folded=fold, fused=fuse, quantize=quantize)
+    lora = Path(folder_of(adapter or model)) / WEIGHTS_FILE
+    beside = not fuse and lora.is_file()
+    if beside:
+        check_lora(parts.transformer, read_lora(lora)[0], lora)
+    with _replaced(output) as folder:
+        FluxSRPipeline(*(parts.transformer, parts.vae, parts.prompt, parts.config, parts.name)).save_pretrained(folder)
+        if beside:
+            shutil.copy(lora, folder)
+        write_notice(folder, licence_of(model, parts.transformer.config))
+        pass_on(folder, *(str(folder_of(name)) for name in (model, adapter) if name))
+    size = sum(file.stat().st_size for file in (output / "transformer").glob("*.safetensors"))
+    count = parameter_count(part_config(str(output), "transformer"))
+    yield f"after: {count:,} parameters, {size / 1e9:.3f} GB of weights in {output}"
+
+
+def _check_free(output: Path, overwrite: bool) -> None:
+    """Before any work is done: nothing is at the place, or an earlier export that may go."""
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not overwrite:
+        raise OutputError(f"{output} is there already; choose another -o, or --overwrite")
+    if not (output / "model_index.json").is_file():  # a folder of other things, named by mistake
+        raise OutputError(f"{output} is no exported model, so --overwrite leaves it; choose another -o")
+
+
+@contextmanager
+def _replaced(output: Path) -> Iterator[Path]:
+    """A folder beside the output that takes its place once all is written, and goes if anything fails."""
+    partial, old = (output.with_name(f".{output.name}.{word}-{os.getpid()}") for word in ("partial", "old"))
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if output.exists():
+            os.replace(output, old)
+        os.replace(partial, output)
+    except OSError as error:
+        raise OutputError(f"cannot write {output}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
