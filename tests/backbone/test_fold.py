@@ -98,6 +98,13 @@ def test_folding_twice_is_folding_once(build: Callable[..., Any], prompt: Any) -
     assert fold(folded, T, None, prompt.pooled_prompt_embeds) is folded
 
 
+def test_the_config_of_a_folded_transformer_builds_its_like(build: Callable[..., Any], prompt: Any) -> None:
+    folded = fold(build(), T, None, prompt.pooled_prompt_embeds)
+    again = FoldedFluxTransformer2DModel.from_config(folded.config)
+    assert again.state_dict().keys() == folded.state_dict().keys()
+    assert again.transformer_blocks[0].attn.to_q.weight.shape == (32, 32)
+
+
 def test_folding_asks_for_the_guidance_that_the_model_embeds(build: Callable[..., Any], prompt: Any) -> None:
     with pytest.raises(ValueError, match=r"guidance is None.*pass one"):
         fold(build(guidance_embeds=True), T, None, prompt.pooled_prompt_embeds)

@@ -76,7 +76,7 @@ def exported(
     from fluxsr.backbone.device import best_device, best_dtype
     from fluxsr.backbone.licence import licence_of, pass_on, write_notice
     from fluxsr.backbone.loading import load
-    from fluxsr.backbone.parts import parameter_count, part_config
+    from fluxsr.backbone.parts import parameter_count, part_config, skeleton
     from fluxsr.backbone.places import folder_of
     from fluxsr.pipeline import FluxSRPipeline
 
@@ -84,7 +84,7 @@ def exported(
     if source.get("quantization_config"):
         raise ModelError(f"the transformer of {model} is quantized already; export what it was made from")
     target = best_device(device)
-    number, count = best_dtype(target, dtype), parameter_count(source)
+    number, count = best_dtype(target, dtype), parameter_count(skeleton(source))
     yield f"before: {count:,} parameters, {count * number.itemsize / 1e9:.3f} GB in {dtype}"
 
     parts = load(model, adapter, target, number, folded=fold, fused=fuse, quantize=quantize)
@@ -99,7 +99,7 @@ def exported(
         write_notice(folder, licence_of(model, parts.transformer.config))
         pass_on(folder, *(str(folder_of(name)) for name in (model, adapter) if name))
     size = sum(file.stat().st_size for file in (output / "transformer").glob("*.safetensors"))
-    count = parameter_count(part_config(str(output), "transformer"))
+    count = parameter_count(skeleton(part_config(str(output), "transformer")))
     yield f"after: {count:,} parameters, {size / 1e9:.3f} GB of weights in {output}"
 
 

@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from diffusers import FluxPipeline
 from diffusers.training_utils import _collate_lora_metadata
+from diffusers.utils import recurse_remove_peft_layers
 from peft import LoraConfig, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from fluxsr.errors import ModelError
 
 CONFIG_FILE = "fluxsr_config.json"
 WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
+ADAPTER = "fluxsr"  # what peft calls it while it is attached
 
 # diffusers' own list for FLUX plus the linears of single-stream blocks, the embedder of the latents and the last
 # layer (it is called proj_out too); no modulation, which folding needs.
@@ -115,16 +118,19 @@ def fuse_lora(transformer: Any, folder: str | Path) -> None:
     transformer.unload_lora()
 
 
-def attach_lora(transformer: Any, folder: str | Path) -> None:
+def attach_lora(transformer: Any, folder: str | Path) -> dict[str, Any]:
     """Put an adapter's LoRA beside the transformer's weights, where it computes but nothing is merged.
 
     Any key style that diffusers converts is read: its own (with or without prefix, with alpha in the header or in
     tensors), Kohya, X-Labs, BFL; the last three at FLUX's size only, which their converters expect.
 
     Args:
-        transformer: FluxTransformer2DModel; where its weights are quantized this is the only way, and where they are
-            on the meta device the LoRA is held in memory until they come.
+        transformer: FluxTransformer2DModel; where its weights are quantized this is the only way.
         folder: of the adapter.
+
+    Returns:
+        The LoRA's matrices by the names that they have in the transformer now. Where that is on the meta device, so
+        are its own, and they are to be put there.
 
     Raises:
         ModelError: unreadable file, or weights that do not fit this transformer.
@@ -138,10 +144,22 @@ def attach_lora(transformer: Any, folder: str | Path) -> None:
             network_alphas=alphas or None,
             prefix="transformer",
             metadata=None if alphas else metadata or None,
+            adapter_name=ADAPTER,
             low_cpu_mem_usage=True,  # the file's own tensors, not copies of them
         )
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"adapter {path} does not fit the transformer: {_first_line(error)}") from error
+    return {
+        key.removeprefix("transformer.").replace(".weight", f".{ADAPTER}.weight"): value for key, value in state.items()
+    }
+
+
+def merge_lora(module: Any) -> None:
+    """Merge what ``attach_lora`` put beside the weights of a part of a transformer, and take it away."""
+    for layer in module.modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+    recurse_remove_peft_layers(module)
 
 
 def read_lora(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from diffusers import FluxTransformer2DModel
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.normalization import AdaLayerNormContinuous, AdaLayerNormZero, AdaLayerNormZeroSingle
 from torch import Tensor, nn
 
 
@@ -58,11 +59,21 @@ class FoldedFluxTransformer2DModel(FluxTransformer2DModel):
         folded_t: float = 0.0,
         folded_guidance: float | None = None,
     ):
-        super().__init__(
-            patch_size, in_channels, out_channels, num_layers, num_single_layers, attention_head_dim,
-            num_attention_heads, joint_attention_dim, pooled_projection_dim, guidance_embeds, axes_dims_rope,
-        )  # fmt: skip
-        _replace(self, {})
+        super().__init__(  # by keyword: diffusers would note others as defaults, and from_config replace them
+            patch_size=patch_size,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            num_layers=num_layers,
+            num_single_layers=num_single_layers,
+            attention_head_dim=attention_head_dim,
+            num_attention_heads=num_attention_heads,
+            joint_attention_dim=joint_attention_dim,
+            pooled_projection_dim=pooled_projection_dim,
+            guidance_embeds=guidance_embeds,
+            axes_dims_rope=axes_dims_rope,
+        )
+        fold_norms(self, None)
+        self.time_text_embed = NoCondition()
 
 
 def fold(transformer: Any, t: float, guidance: float | None, pooled: Tensor) -> FoldedFluxTransformer2DModel:
@@ -84,42 +95,49 @@ def fold(transformer: Any, t: float, guidance: float | None, pooled: Tensor) -> 
     """
     if isinstance(transformer, FoldedFluxTransformer2DModel):
         return transformer
-    if transformer.config.guidance_embeds and guidance is None:
+    fold_norms(transformer, condition_of(transformer, t, guidance, pooled, transformer.dtype))
+    return as_folded(transformer, t, guidance)
+
+
+@torch.no_grad()
+def condition_of(transformer: Any, t: float, guidance: float | None, pooled: Tensor, dtype: torch.dtype) -> Tensor:
+    """The embedding (1,width) of time, guidance and pooled text that every modulation is computed from.
+
+    Only the transformer's ``time_text_embed`` needs to be in memory; arguments and errors are those of ``fold``.
+    """
+    embeds = transformer.config.guidance_embeds
+    if embeds and guidance is None:
         raise ValueError("guidance is None, but this transformer embeds a guidance scale; pass one (FLUX.1-dev: 3.5)")
-    dtype, device = transformer.dtype, pooled.device
-    with torch.no_grad():
-        time = torch.tensor([t], device=device).to(dtype) * 1000
-        arguments = [pooled.to(dtype)]
-        if transformer.config.guidance_embeds:
-            arguments.insert(0, torch.tensor([guidance], device=device).to(dtype) * 1000)
-        condition = transformer.time_text_embed(time, *arguments)
-        constants = {
-            name: module.linear(module.silu(condition))
-            for name, module in transformer.named_modules()
-            if name.endswith(("norm1", "norm1_context", ".norm", "norm_out")) and hasattr(module, "linear")
-        }
+    scales = [t, guidance] if embeds else [t]  # in the order of the embedder's arguments
+    return transformer.time_text_embed(
+        *(torch.tensor([scale], device=pooled.device).to(dtype) * 1000 for scale in scales), pooled.to(dtype)
+    )
+
+
+@torch.no_grad()
+def fold_norms(module: nn.Module, condition: Tensor | None) -> None:
+    """Replace all adaptive norms below a module by constant ones, in place.
+
+    Args:
+        module: a transformer, or a part of it, whose weights are in memory.
+        condition: of ``condition_of``; None leaves the constants at zero, to be loaded.
+    """
+    for parent in list(module.modules()):
+        for name, norm in list(parent.named_children()):
+            if isinstance(norm, (AdaLayerNormZero, AdaLayerNormZeroSingle, AdaLayerNormContinuous)):
+                width = norm.norm.normalized_shape[0]
+                modulation = None if condition is None else norm.linear(norm.silu(condition))
+                setattr(parent, name, ConstantAdaLN(width, norm.linear.out_features // width, modulation))
+
+
+def as_folded(transformer: Any, t: float, guidance: float | None) -> FoldedFluxTransformer2DModel:
+    """The folded class around the parts of a transformer whose norms are constant already."""
     known = signature(FoldedFluxTransformer2DModel.__init__).parameters  # config.json may hold more than a class takes
     config = {key: value for key, value in transformer.config.items() if key in known}
     with torch.device("meta"):
         folded = FoldedFluxTransformer2DModel(**config | {"folded_t": t, "folded_guidance": guidance})
     for name, child in transformer.named_children():
-        setattr(folded, name, child)
-    _replace(folded, constants)
+        setattr(folded, name, child if name != "time_text_embed" else NoCondition())
     if getattr(transformer, "peft_config", None):  # an unfused adapter can still be scaled, switched and fused
         folded.peft_config, folded._hf_peft_config_loaded = transformer.peft_config, True
     return folded.train(transformer.training)
-
-
-def _replace(transformer: Any, constants: dict[str, Tensor]) -> None:
-    width = transformer.inner_dim
-
-    def constant(name: str, chunks: int) -> ConstantAdaLN:
-        return ConstantAdaLN(width, chunks, constants.get(name))
-
-    for i, block in enumerate(transformer.transformer_blocks):
-        block.norm1 = constant(f"transformer_blocks.{i}.norm1", 6)
-        block.norm1_context = constant(f"transformer_blocks.{i}.norm1_context", 6)
-    for i, block in enumerate(transformer.single_transformer_blocks):
-        block.norm = constant(f"single_transformer_blocks.{i}.norm", 3)
-    transformer.norm_out = constant("norm_out", 2)
-    transformer.time_text_embed = NoCondition()

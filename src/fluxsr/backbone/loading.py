@@ -12,10 +12,11 @@ from fluxsr.backbone.adapter import CONFIG_FILE, WEIGHTS_FILE, AdapterConfig, at
 from fluxsr.backbone.attention import ChunkedFluxAttnProcessor
 from fluxsr.backbone.device import best_device, best_dtype
 from fluxsr.backbone.fold import FoldedFluxTransformer2DModel, fold
-from fluxsr.backbone.parts import load_part
-from fluxsr.backbone.places import BUNDLED, download, folder_of
+from fluxsr.backbone.parts import load_part, part_config, skeleton
+from fluxsr.backbone.places import BUNDLED, download, explain, folder_of
 from fluxsr.backbone.prompts import FILE, FixedPrompt, load_prompt
 from fluxsr.backbone.quantize import declare, is_quantized, nf4, quantize_, scheme_of
+from fluxsr.backbone.stream import FILES, has_safetensors, stream
 from fluxsr.errors import ModelError
 
 _ADAPTER_FILES = [CONFIG_FILE, WEIGHTS_FILE, FILE, "t5_embedding.pth", "clip_embedding.pth"]
@@ -67,23 +68,52 @@ def load(
     config, prompt = load_config(adapted), load_prompt(adapted)
     if adapter not in (None, False) and not (adapted / WEIGHTS_FILE).is_file():
         raise ModelError(f"no {WEIGHTS_FILE} in {adapted}; give the folder of an adapter")
-    transformer = load_part(folder, "transformer", dtype)
-    vae = load_part(folder, "vae", dtype)
-    if fused and adapter is not False and (adapted / WEIGHTS_FILE).is_file():
-        (attach_lora if is_quantized(transformer) else fuse_lora)(transformer, adapted)
-    _check_fit(transformer, prompt, config, adapted)
-    transformer, prompt = transformer.to(device), prompt.to(device)
-    if folded:
-        transformer = fold(transformer, config.t_l, config.guidance, prompt.pooled_prompt_embeds)
-    if scheme and is_quantized(transformer):
-        raise ModelError(f"the transformer of {model} is quantized already; take quantize none")
-    quantize_(transformer, scheme)
-    declare(transformer, scheme)
+    source = part_config(folder, "transformer")
+    empty = skeleton(source)
+    _check_fit(empty, prompt, config, adapted)
+    vae, prompt = load_part(folder, "vae", dtype), prompt.to(device)
+    lora = adapted if fused and adapter is not False and (adapted / WEIGHTS_FILE).is_file() else None
+    at = (config.t_l, config.guidance, prompt.pooled_prompt_embeds) if folded else None
+    transformer = _transformer(folder, source, empty, dtype, device, lora, at, scheme)
     if device.type == "cpu" and dtype == torch.bfloat16:
         transformer.set_attn_processor(ChunkedFluxAttnProcessor())
     vae = vae.to(device, memory_format=torch.channels_last).eval()
     name = str(model) if adapter is None else f"{model} ({'no adapter' if adapter is False else adapter})"
     return Backbone(transformer.eval(), vae, prompt, config, name)
+
+
+def _transformer(
+    folder: Path | str,
+    source: dict[str, Any],
+    empty: Any,
+    dtype: Any,
+    device: Any,
+    lora: Path | None,
+    at: Any,
+    scheme: Any,
+) -> Any:
+    """Streamed from the original's safetensors; as a whole where it is folded, quantized or pickled already."""
+    plain = not isinstance(empty, FoldedFluxTransformer2DModel) and not source.get("quantization_config")
+    if plain and isinstance(folder, str):
+        folder = download(folder, FILES, "transformer")
+    if plain and has_safetensors(Path(folder, "transformer")):
+        try:
+            return stream(empty, Path(folder, "transformer"), dtype, device, adapter=lora, at=at, scheme=scheme)
+        except ModelError:
+            raise
+        except Exception as error:  # safetensors and torch raise many kinds; all end in one line
+            raise ModelError(explain(folder, "transformer", error)) from error
+    transformer = load_part(folder, "transformer", dtype)
+    if scheme and is_quantized(transformer):
+        raise ModelError(f"the transformer of {folder} is quantized already; take quantize none")
+    if lora:
+        (attach_lora if is_quantized(transformer) else fuse_lora)(transformer, lora)
+    transformer = transformer.to(device)
+    if at:
+        transformer = fold(transformer, *at)
+    quantize_(transformer, scheme)
+    declare(transformer, scheme)
+    return transformer
 
 
 def load_base(

@@ -6,7 +6,7 @@ Weights are read from safetensors, or from pickles with weights_only=True; no co
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +33,25 @@ def load_part(model: Path | str, part: str, dtype: torch.dtype, quantization: An
         ModelError: unknown class, or weights that are missing, mis-shaped or unreadable.
     """
     try:
-        config = _read_config(model, part)
-        name = config.get("_class_name", "none")
-        if name not in CLASSES[part]:
-            raise ModelError(f"{model}/{part} is of class {name}; known are {', '.join(CLASSES[part])}")
+        wanted = known_class(part, _read_config(model, part))
         scheme = {"quantization_config": quantization} if quantization else {}
-        loaded, report = CLASSES[part][name].from_pretrained(
+        loaded, report = wanted.from_pretrained(
             model, subfolder=part, torch_dtype=dtype, output_loading_info=True, **scheme
         )
     except ModelError:
         raise
     except Exception as error:  # diffusers, hub and safetensors raise many kinds; all end in one line
         raise ModelError(explain(model, part, error)) from error
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise ModelError(f"{model}/{part} lacks {len(missing)} weights, the first is '{missing[0]}'; download it again")
+    check_whole(model, part, report["missing_keys"])
     # diffusers believes the index of a sharded model; a weight that its shard lacks stays without memory
-    empty = [name for name, tensor in loaded.state_dict().items() if tensor.is_meta]
-    if empty:
-        raise ModelError(f"{model}/{part} lacks {len(empty)} weights, the first is '{empty[0]}'; download it again")
+    check_whole(model, part, [name for name, tensor in loaded.state_dict().items() if tensor.is_meta])
     return loaded
+
+
+def check_whole(model: Path | str, part: str, missing: Iterable[str]) -> None:
+    """Raise a ModelError that counts missing weights and names the first, where there are any."""
+    if names := sorted(missing):
+        raise ModelError(f"{model}/{part} lacks {len(names)} weights, the first is '{names[0]}'; download it again")
 
 
 def part_config(model: str | Path, part: str) -> dict[str, Any]:
@@ -70,12 +69,32 @@ def part_config(model: str | Path, part: str) -> dict[str, Any]:
         raise ModelError(explain(folder, part, error)) from error
 
 
-def parameter_count(config: Mapping[str, Any]) -> int:
-    """Parameters and constants of a transformer of this configuration, whatever its weights are kept in."""
+def skeleton(config: Mapping[str, Any]) -> Any:
+    """A transformer of this configuration without memory (on the meta device), whatever its weights are kept in.
+
+    Raises:
+        ModelError: unknown class.
+    """
     plain = {key: value for key, value in config.items() if key != "quantization_config"}
     with torch.device("meta"):
-        transformer = CLASSES["transformer"][config["_class_name"]].from_config(plain)
+        return known_class("transformer", config).from_config(plain)
+
+
+def parameter_count(transformer: Any) -> int:
+    """Parameters and constants of a ``skeleton``."""
     return sum(tensor.numel() for tensor in transformer.state_dict().values())
+
+
+def known_class(part: str, config: Mapping[str, Any]) -> Any:
+    """The class that a configuration names.
+
+    Raises:
+        ModelError: none that we know.
+    """
+    name = config.get("_class_name", "none")
+    if name not in CLASSES[part]:
+        raise ModelError(f"the {part} is of class {name}; known are {', '.join(CLASSES[part])}")
+    return CLASSES[part][name]
 
 
 def _read_config(model: Path | str, part: str) -> dict[str, Any]:
@@ -83,5 +102,8 @@ def _read_config(model: Path | str, part: str) -> dict[str, Any]:
         path = model / part / "config.json"
         if not path.is_file():
             raise ModelError(f"no {part}/config.json in {model}; expected a model folder in diffusers layout")
-        return json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ModelError(f"cannot load {part} of {model}: {path.name} holds a {type(config).__name__}, no mapping")
+        return config
     return CLASSES[part][next(iter(CLASSES[part]))].load_config(model, subfolder=part)
