@@ -14,11 +14,14 @@ from PIL import Image
 
 import fluxsr
 from fluxsr import flow
-from fluxsr.backbone import latents
+from fluxsr.backbone import latents, loading
 from fluxsr.backbone.adapter import WEIGHTS_FILE
+from fluxsr.backbone.memory import Plan
+from fluxsr.backbone.quantize import is_quantized
 from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import InputError, ModelError
 from fluxsr.imaging.resize import bicubic
+from fluxsr.pipeline import FluxSRPipeline
 
 
 def photograph(width: int = 20, height: int = 16, seed: int = 0) -> torch.Tensor:
@@ -291,3 +294,35 @@ def test_tile_size_is_the_models_own_unless_asked(pipeline: Any, monkeypatch: py
     sides.clear()
     pipeline(photograph(40, 50), tile_size=96, tile_overlap=16)
     assert max(max(side) for side in sides) > 64
+
+
+def test_memory_that_runs_out_makes_the_tile_smaller_for_good(
+    pipeline: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The image is whole, one line tells of it, and the next image starts with what fitted."""
+    monkeypatch.setattr(pipeline, "plan", Plan(torch.float32, "cpu", 512, batch_size=2))
+    encode, sides = pipeline.vae.encode, []
+
+    def small(images: torch.Tensor) -> Any:
+        sides.append(max(images.shape[-2:]))
+        if sides[-1] > 200:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(images)
+
+    monkeypatch.setattr(pipeline.vae, "encode", small)
+    first = pipeline(photograph(64, 80), output_type="pt").images
+    assert first.shape[-2:] == (320, 256) and first.isfinite().all()
+    assert [r.getMessage() for r in caplog.records if r.name.startswith("fluxsr")] == [
+        "out of memory; going on with one tile of 160 pixels at a time"
+    ]
+    assert (pipeline.plan.tile_size, pipeline.plan.batch_size) == (160, 1)
+    sides.clear()
+    assert torch.equal(pipeline(photograph(64, 80), output_type="pt").images, first) and max(sides) <= 160
+
+
+def test_the_plan_is_carried_out(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torchao")
+    plan = Plan(torch.float32, "cpu", 64, quantize="int8", batch_size=3)
+    monkeypatch.setattr(loading, "plan", lambda *_: plan)
+    pipe = FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="fp32", memory="8gb")
+    assert pipe.plan is plan and is_quantized(pipe.transformer)

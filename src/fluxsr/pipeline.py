@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput
 from PIL import Image
@@ -19,14 +19,14 @@ from fluxsr import flow
 from fluxsr.backbone import latents, loading
 from fluxsr.backbone.adapter import WEIGHTS_FILE, AdapterConfig
 from fluxsr.backbone.device import best_device, best_dtype
+from fluxsr.backbone.memory import Plan
 from fluxsr.backbone.prompts import FixedPrompt
 from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import InputError, ModelError
-from fluxsr.imaging import color, inputs, io, resize, tiles
+from fluxsr.imaging import color, fitting, inputs, io, outputs, resize
 from fluxsr.imaging.lattice import lattice
 
 LEAST_SIDE = 16  # one token; smaller images hold nothing to enlarge
-OUTPUT_TYPES = ("pil", "pt", "np")
 
 
 class FluxSRPipeline(DiffusionPipeline):
@@ -39,6 +39,7 @@ class FluxSRPipeline(DiffusionPipeline):
         config: t_l, strength and guidance of the model; kept as ``adapter_config``, because
             diffusers has a ``config`` of its own.
         name: what the model is called in messages.
+        plan: tile and batch where none are asked for; None takes the model's own. Lowered where memory runs out.
     """
 
     model_cpu_offload_seq = "vae->transformer"  # each once: diffusers hooks a module per mention
@@ -51,6 +52,7 @@ class FluxSRPipeline(DiffusionPipeline):
         prompt: FixedPrompt | None = None,
         config: AdapterConfig | None = None,
         name: str = "",
+        plan: Plan | None = None,
     ) -> None:
         super().__init__()
         if prompt is None or config is None:
@@ -59,6 +61,7 @@ class FluxSRPipeline(DiffusionPipeline):
         self.prompt = prompt
         self.adapter_config = config
         self.name = name
+        self.plan = plan or Plan(transformer.dtype, transformer.device.type, config.tile_size)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -69,6 +72,7 @@ class FluxSRPipeline(DiffusionPipeline):
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
         torch_dtype: torch.dtype | None = None,
+        memory: str = "auto",
     ) -> FluxSRPipeline:
         """Load a model, its adapter fused, ready to run.
 
@@ -79,15 +83,20 @@ class FluxSRPipeline(DiffusionPipeline):
             adapter: folder or Hub id; None takes what comes with the model.
             device: "auto" takes the first there is of cuda, xpu, mps, cpu.
             dtype: "auto", "bf16", "fp16", "fp32" or a torch.dtype; torch_dtype is diffusers' name of it.
+            memory: what a GPU may be filled with: "auto" (what is free), "8gb", "12gb", "16gb", "24gb" or "max". A
+                model that does not fit whole is quantized, gets smaller tiles, or is offloaded; ``plan`` says how.
 
         Raises:
-            InputError: a device or dtype that there is not.
+            InputError: a device or dtype that there is not, or too little memory.
             ModelError: a model or adapter that cannot be used.
         """
         target = best_device(device)
         kind = best_dtype(target, dtype if torch_dtype is None else torch_dtype)
-        backbone = loading.load(model, adapter=adapter, device=target, dtype=kind)
-        return cls(backbone.transformer, backbone.vae, backbone.prompt, backbone.config, backbone.name)
+        plan = loading.plan_for(model, adapter, target, kind, memory)
+        parts = loading.load(
+            model, adapter=adapter, device=target, dtype=plan.dtype, quantize=plan.quantize, offload=plan.offload
+        )
+        return cls(parts.transformer, parts.vae, parts.prompt, parts.config, parts.name, plan)
 
     @torch.no_grad()  # not inference_mode: its tensors could not be worked on by the caller
     def __call__(
@@ -115,10 +124,11 @@ class FluxSRPipeline(DiffusionPipeline):
                 of these, see imaging/inputs.py. Sides of 16 pixels or more.
             scale: 1 to 8; the target's sides are rounded to whole pixels.
             strength: share of the step, 0 to 1 (more exaggerates); None takes the model's own.
-            tile_size: largest tile that autoencoder and transformer see, in output pixels; None takes the
-                model's own, the size up to which it is known to work.
+            tile_size: largest tile that autoencoder and transformer see, in output pixels; None takes the plan's,
+                which is at most the size up to which the model is known to work.
             tile_overlap: least overlap of tiles, in output pixels.
-            batch_size: tiles per forward pass; None takes 1 on a CPU and 4 elsewhere.
+            batch_size: tiles per forward pass; None takes the plan's, or 1 on a CPU and 4 elsewhere. Where memory
+                runs out, it becomes 1, and then tiles half as large, with a warning.
             color_fix: "wavelet", "adain" or "none"; see imaging/color.py.
             generator: for the convention; the one step draws no random number.
             output_type: "pil", "pt" (B,3,H,W) or "np" (B,H,W,3), both float32 in [0,1]. Images of
@@ -129,36 +139,34 @@ class FluxSRPipeline(DiffusionPipeline):
         Raises:
             InputError: an image or an argument that cannot be used.
             ModelError: the model gives values that are not finite.
+            torch.OutOfMemoryError: not even a small tile fits.
 
         Returns:
             diffusers' ImagePipelineOutput, whose ``images`` has one entry per image.
         """
-        if output_type not in OUTPUT_TYPES:
-            raise InputError(f"output_type is '{output_type}'; choose one of {', '.join(OUTPUT_TYPES)}")
+        if output_type not in outputs.TYPES:
+            raise InputError(f"output_type is '{output_type}'; choose one of {', '.join(outputs.TYPES)}")
         if color_fix not in color.METHODS:
             raise InputError(f"color_fix is '{color_fix}'; choose one of {', '.join(color.METHODS)}")
         strength = _checked_strength(self.adapter_config.strength if strength is None else strength)
-        if batch_size is None:
-            batch_size = 1 if self._execution_device.type == "cpu" else 4
 
-        outputs: list[Any] = []
+        on_cpu = self._execution_device.type == "cpu"
+        images: list[Any] = []
         for lr in inputs.tensors(image):  # (1,3,h,w)
             size = resize.scaled_size(*_checked_size(lr), scale)
             lr_up = resize.bicubic(lr, size)  # (1,3,H,W)
-            tiling = tiles.grid(
-                *size, tile_size or self.adapter_config.tile_size, tile_overlap, latents.pixel_multiple(self.vae)
+            wanted = (
+                tile_size or min(self.plan.tile_size, self.adapter_config.tile_size),
+                batch_size or self.plan.batch_size or (1 if on_cpu else 4),
             )
-            hr = tiles.stream(
-                lr_up,
-                lambda batch: self.one_step(batch, strength),
-                tiling,
-                batch_size=batch_size,
-                progress=progress,
-            )
-            outputs.append(_as(output_type, color.fix_(hr, lr_up, color_fix)))
+            step, multiple = partial(self.one_step, strength=strength), latents.pixel_multiple(self.vae)
+            hr, *fitted = fitting.stream(lr_up, step, *wanted, tile_overlap, multiple, progress)
+            if tuple(fitted) != wanted:  # the next image need not find out again
+                self.plan = replace(self.plan, tile_size=fitted[0], batch_size=fitted[1])
+            images.append(outputs.converted(color.fix_(hr, lr_up, color_fix), output_type))
         self.maybe_free_model_hooks()
-        images = outputs if output_type == "pil" else _stacked(outputs)
-        return ImagePipelineOutput(images=images) if return_dict else (images,)
+        result = outputs.stacked(images)
+        return ImagePipelineOutput(images=result) if return_dict else (result,)
 
     @torch.no_grad()
     def one_step(self, lr_up: Tensor, strength: float = 1.0) -> Tensor:
@@ -241,16 +249,3 @@ def _checked_size(lr: Tensor) -> tuple[int, int]:
     if min(height, width) < LEAST_SIDE:
         raise InputError(f"image is {width}x{height} pixels; sides of {LEAST_SIDE} or more are needed")
     return height, width
-
-
-def _as(output_type: str, image: Tensor) -> Any:
-    if output_type == "pil":
-        return io.to_pil(image)
-    image = image.clamp_(0, 1)
-    return image if output_type == "pt" else image.permute(0, 2, 3, 1).numpy()
-
-
-def _stacked(images: list[Any]) -> Any:
-    if len({image.shape for image in images}) != 1:
-        return images
-    return torch.cat(images) if isinstance(images[0], Tensor) else np.concatenate(images)

@@ -52,7 +52,11 @@ def test_one_file_into_a_folder(tmp_path: Path, loads: list[Any]) -> None:
     with Image.open(tmp_path / "out" / "a.png") as image:
         assert image.size == (80, 64)
     assert loads[0][0] == "bundled"
-    assert "model: tiny" in result.stderr and "1 upscaled" in result.stderr
+    assert (
+        "model: tiny" in result.stderr
+        and "plan: float32 on cpu, tiles of 512 px\n" in result.stderr
+        and "1 upscaled" in result.stderr
+    )
 
 
 def test_one_file_to_a_file_name(tmp_path: Path, loads: list[Any]) -> None:
@@ -183,6 +187,7 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
         ["--no-such-option"],
         ["--suffix", "a/b"],
         ["--dtype", "int8"],
+        ["--memory", "6gb"],
         ["-o", "one.png", "--format", "jpg"],
     ],
 )

@@ -15,10 +15,11 @@ from safetensors.torch import load_file, save_file
 from fluxsr.backbone import adapter, loading, places
 from fluxsr.backbone.attention import ChunkedFluxAttnProcessor
 from fluxsr.backbone.fold import FoldedFluxTransformer2DModel
+from fluxsr.backbone.memory import Plan
 from fluxsr.backbone.parts import load_part
 from fluxsr.backbone.prompts import FILE, random_prompt
 from fluxsr.backbone.velocity import velocity
-from fluxsr.errors import ModelError
+from fluxsr.errors import InputError, ModelError
 from fluxsr.pipeline import FluxSRPipeline
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
@@ -109,6 +110,26 @@ def test_the_model_s_own_adapter_is_taken_unless_it_is_refused(folder: Path, ada
     base = load(folder, adapter=False)
     assert base.config.t_l == 0.5, "prompt and config are still the adapter's"
     assert not torch.allclose(step(base), step(load(folder)), atol=1e-2)
+
+
+def test_an_offloaded_transformer_computes_the_same(model_folder: Path, adapter_folder: Path) -> None:
+    offloaded = load(model_folder, adapter=adapter_folder, offload=True)
+    assert torch.equal(step(offloaded), step(load(model_folder, adapter=adapter_folder)))
+    hooks = [m for m in offloaded.transformer.modules() if getattr(m, "_diffusers_hook", None)]
+    assert len(hooks) > 2, "block by block"
+
+
+def test_the_plan_is_made_from_configurations_alone(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in ("load_part", "stream"):
+        monkeypatch.setattr(loading, part, None)
+    made = loading.plan_for(model_folder, None, CPU, torch.float32, "auto")
+    assert made == Plan(torch.float32, "cpu", 512), "nothing is saved on a CPU"
+    monkeypatch.setattr(loading, "free_bytes", lambda _device: 4 * 2**30)
+    made = loading.plan_for(model_folder, None, CPU, torch.float32, "auto")
+    assert (made.quantize, made.offload, made.tile_size, made.batch_size) == ("none", False, 512, 4)
+    with pytest.raises(InputError, match="0.1 GiB are free on cpu"):
+        monkeypatch.setattr(loading, "free_bytes", lambda _device: 10**8)
+        loading.plan_for(model_folder, None, CPU, torch.float32, "auto")
 
 
 def test_bfloat16_on_a_cpu_takes_chunked_attention(model_folder: Path) -> None:

@@ -24,6 +24,7 @@ class Options:
     adapter: str | None = None
     device: str = "auto"
     dtype: str = "auto"
+    memory: str = "auto"
     scale: float = 4
     strength: float | None = None
     tile_size: int | None = None
@@ -49,9 +50,14 @@ def run(work: Plan, options: Options, *, overwrite: bool = False, debug: bool = 
 
     def start(console: Console) -> Step:
         pipeline = FluxSRPipeline.from_pretrained(
-            options.model, adapter=options.adapter, device=options.device, dtype=options.dtype
+            options.model,
+            adapter=options.adapter,
+            device=options.device,
+            dtype=options.dtype,
+            memory=options.memory,
         )
         console.print(f"model: {describe(pipeline)}")
+        console.print(f"plan: {pipeline.plan.line()}")
         return lambda job, share: upscale(pipeline, job, options, share)
 
     return run_jobs(work, start, WORDS, overwrite=overwrite, debug=debug)

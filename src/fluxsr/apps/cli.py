@@ -49,6 +49,15 @@ class ColorFix(str, Enum):
     none = "none"
 
 
+class Memory(str, Enum):
+    auto = "auto"
+    gb8 = "8gb"
+    gb12 = "12gb"
+    gb16 = "16gb"
+    gb24 = "24gb"
+    max = "max"
+
+
 class Dtype(str, Enum):
     auto = "auto"
     bf16 = "bf16"
@@ -90,6 +99,9 @@ def upscale(
     ] = 0,
     dtype: DtypeOption = Dtype.auto,
     device: Device = "auto",
+    memory: Annotated[
+        Memory, typer.Option(help="What a GPU may be filled with: what is free, a card's size, or all that it takes.")
+    ] = Memory.auto,
     format: FormatOption = None,
     suffix: Suffix = "",
     overwrite: Overwrite = False,
@@ -110,6 +122,7 @@ def upscale(
             adapter=adapter,
             device=device,
             dtype=dtype.value,
+            memory=memory.value,
             scale=scale,
             strength=strength,
             tile_size=tile_size,

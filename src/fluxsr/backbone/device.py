@@ -44,6 +44,15 @@ def best_dtype(device: torch.device, name: str | torch.dtype = "auto") -> torch.
     return torch.bfloat16 if device.type == "xpu" else torch.float32
 
 
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that is free on a device, in bytes; None on a CPU, where the system swaps, and where nobody tells."""
+    if device.type in ("cuda", "xpu") and hasattr(getattr(torch, device.type), "mem_get_info"):
+        return getattr(torch, device.type).mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return None
+
+
 def _cpu_has_bf16() -> bool:
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, check, lambda: False)() for check in checks)

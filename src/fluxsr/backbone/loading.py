@@ -10,12 +10,13 @@ import torch
 
 from fluxsr.backbone.adapter import CONFIG_FILE, WEIGHTS_FILE, AdapterConfig, attach_lora, fuse_lora, load_config
 from fluxsr.backbone.attention import ChunkedFluxAttnProcessor
-from fluxsr.backbone.device import best_device, best_dtype
+from fluxsr.backbone.device import best_device, best_dtype, free_bytes
 from fluxsr.backbone.fold import FoldedFluxTransformer2DModel, fold
-from fluxsr.backbone.parts import load_part, part_config, skeleton
+from fluxsr.backbone.memory import BITS, Needs, Plan, plan
+from fluxsr.backbone.parts import load_part, parameter_count, part_config, skeleton
 from fluxsr.backbone.places import BUNDLED, download, explain, folder_of
 from fluxsr.backbone.prompts import FILE, FixedPrompt, load_prompt
-from fluxsr.backbone.quantize import declare, is_quantized, nf4, quantize_, scheme_of
+from fluxsr.backbone.quantize import declare, is_quantized, kinds_here, nf4, quantize_, scheme_of
 from fluxsr.backbone.stream import FILES, has_safetensors, stream
 from fluxsr.errors import ModelError
 
@@ -41,6 +42,7 @@ def load(
     folded: bool = True,
     fused: bool = True,
     quantize: str = "none",
+    offload: bool = False,
 ) -> Backbone:
     """Everything inference needs: adapter fused, modulation folded, weights quantized, on its device.
 
@@ -54,6 +56,8 @@ def load(
         folded: replace the modulation by its constants; needed off only to look inside.
         fused: False leaves the adapter's LoRA out, for ``fluxsr export --no-fuse``.
         quantize: "none", "int8", "fp8" or "nf4" (quantize.py).
+        offload: the transformer stays in the host's memory, and its blocks come to the device one by one as they are
+            needed: slower, and for cards that hold no more.
 
     Raises:
         ModelError: anything missing or unfit, in one line.
@@ -62,24 +66,52 @@ def load(
     device = best_device(device) if isinstance(device, str) else device
     dtype = best_dtype(device, dtype) if isinstance(dtype, str) else dtype
     folder, scheme = folder_of(model), scheme_of(quantize, device, dtype)
-    adapted = folder if adapter is None or isinstance(adapter, bool) else folder_of(adapter)
-    if isinstance(adapted, str):
-        adapted = download(adapted, _ADAPTER_FILES, "adapter")
+    adapted = _adapter_folder(folder, adapter)
     config, prompt = load_config(adapted), load_prompt(adapted)
     if adapter not in (None, False) and not (adapted / WEIGHTS_FILE).is_file():
         raise ModelError(f"no {WEIGHTS_FILE} in {adapted}; give the folder of an adapter")
     source = part_config(folder, "transformer")
     empty = skeleton(source)
     _check_fit(empty, prompt, config, adapted)
-    vae, prompt = load_part(folder, "vae", dtype), prompt.to(device)
+    home = torch.device("cpu") if offload else device  # where the transformer's weights live
+    vae, prompt = load_part(folder, "vae", dtype), prompt.to(home)
     lora = adapted if fused and adapter is not False and (adapted / WEIGHTS_FILE).is_file() else None
     at = (config.t_l, config.guidance, prompt.pooled_prompt_embeds) if folded else None
-    transformer = _transformer(folder, source, empty, dtype, device, lora, at, scheme)
+    transformer = _transformer(folder, source, empty, dtype, home, lora, at, scheme)
     if device.type == "cpu" and dtype == torch.bfloat16:
         transformer.set_attn_processor(ChunkedFluxAttnProcessor())
+    if offload:
+        # prefetching the next block needs a stream of its own, which only CUDA has here
+        transformer.enable_group_offload(
+            device, home, offload_type="block_level", num_blocks_per_group=1, use_stream=device.type == "cuda"
+        )
     vae = vae.to(device, memory_format=torch.channels_last).eval()
     name = str(model) if adapter is None else f"{model} ({'no adapter' if adapter is False else adapter})"
-    return Backbone(transformer.eval(), vae, prompt, config, name)
+    return Backbone(transformer.eval(), vae, prompt.to(device), config, name)
+
+
+def plan_for(
+    model: str | Path, adapter: str | Path | bool | None, device: torch.device, dtype: torch.dtype, memory: str
+) -> Plan:
+    """How to load a model here (memory.py), from its configurations alone.
+
+    Raises:
+        ModelError: they cannot be read.
+        InputError: an unknown memory, or one that is too small.
+    """
+    folder = folder_of(model)
+    source, vae = part_config(folder, "transformer"), skeleton(part_config(folder, "vae"), "vae")
+    count = parameter_count(skeleton(dict(source) | {"_class_name": "FoldedFluxTransformer2DModel"}))
+    method = (source.get("quantization_config") or {}).get("quant_method")
+    stored = None if method is None else int(count * BITS["nf4" if method == "bitsandbytes" else "int8"] / 8)
+    needs = Needs(count, parameter_count(vae), load_config(_adapter_folder(folder, adapter)).tile_size, stored)
+    return plan(memory, free_bytes(device), needs, dtype, device.type, kinds_here(device))
+
+
+def _adapter_folder(folder: Path | str, adapter: str | Path | bool | None) -> Path:
+    """Where config, prompt and LoRA are: in the adapter's folder, or else in the model's."""
+    adapted = folder if adapter is None or isinstance(adapter, bool) else folder_of(adapter)
+    return download(adapted, _ADAPTER_FILES, "adapter") if isinstance(adapted, str) else adapted
 
 
 def _transformer(

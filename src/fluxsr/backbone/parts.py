@@ -69,20 +69,20 @@ def part_config(model: str | Path, part: str) -> dict[str, Any]:
         raise ModelError(explain(folder, part, error)) from error
 
 
-def skeleton(config: Mapping[str, Any]) -> Any:
-    """A transformer of this configuration without memory (on the meta device), whatever its weights are kept in.
+def skeleton(config: Mapping[str, Any], part: str = "transformer") -> Any:
+    """A part of this configuration without memory (on the meta device), whatever its weights are kept in.
 
     Raises:
         ModelError: unknown class.
     """
     plain = {key: value for key, value in config.items() if key != "quantization_config"}
     with torch.device("meta"):
-        return known_class("transformer", config).from_config(plain)
+        return known_class(part, config).from_config(plain)
 
 
-def parameter_count(transformer: Any) -> int:
+def parameter_count(part: Any) -> int:
     """Parameters and constants of a ``skeleton``."""
-    return sum(tensor.numel() for tensor in transformer.state_dict().values())
+    return sum(tensor.numel() for tensor in part.state_dict().values())
 
 
 def known_class(part: str, config: Mapping[str, Any]) -> Any:

@@ -38,6 +38,13 @@ def scheme_of(kind: str, device: torch.device, dtype: torch.dtype) -> Any:
     return diffusers.TorchAoConfig({"int8": Int8WeightOnlyConfig, "fp8": Float8WeightOnlyConfig}[kind]())
 
 
+def kinds_here(device: torch.device) -> tuple[str, ...]:
+    """The kinds of quantization whose packages are installed and that work on a device."""
+    torchao = ("int8", "fp8") if importlib.util.find_spec("torchao") is not None else ()
+    gpu = device.type in ("cuda", "xpu") and importlib.util.find_spec("bitsandbytes") is not None
+    return (*torchao, "nf4") if gpu else torchao
+
+
 def nf4(device: torch.device, dtype: torch.dtype) -> Any:
     """4-bit normal float with double quantization, about 4.1 bits a weight, as QLoRA has it; computes in ``dtype``.
 

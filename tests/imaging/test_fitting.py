@@ -1,0 +1,69 @@
+"""A device that runs out of memory gets smaller pieces, and the image is whole all the same."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+from fluxsr.imaging import fitting
+
+IMAGE = torch.rand(1, 3, 500, 700, generator=torch.Generator().manual_seed(0))
+
+
+def holding(pixels: int, seen: list[tuple[int, ...]]):  # type: ignore[no-untyped-def]
+    """A model that doubles what it gets, and runs out of memory above so many pixels at a time."""
+
+    def double(tiles: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(tiles.shape))
+        if tiles.shape[0] * tiles.shape[2] * tiles.shape[3] > pixels:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
+        return 2 * tiles
+
+    return double
+
+
+def test_what_fits_is_not_changed(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[tuple[int, ...]] = []
+    result, side, batch = fitting.stream(IMAGE, holding(10**9, seen), 256, 4, 32, 16)
+    torch.testing.assert_close(result, 2 * IMAGE)
+    assert (side, batch) == (256, 4) and seen[0][0] == 4 and not caplog.records
+
+
+def test_first_the_batch_shrinks_and_then_the_tile(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[tuple[int, ...]] = []
+    with caplog.at_level(logging.WARNING):
+        result, side, batch = fitting.stream(IMAGE, holding(260 * 260, seen), 512, 4, 32, 16)
+    torch.testing.assert_close(result, 2 * IMAGE)
+    assert batch == 1 and side <= 256 and max(max(shape[2:]) for shape in seen[-3:]) <= 256
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0] == "out of memory; going on with one tile of 512 pixels at a time" and len(lines) == 2
+    assert [shape[0] for shape in seen[:2]] == [2, 1]  # two tiles cover it, as a batch and then one by one
+
+
+def test_an_image_smaller_than_a_tile_is_cut_below_its_own_size() -> None:
+    result, side, _ = fitting.stream(IMAGE[..., :300, :300], holding(200 * 200, []), 1024, 1, 64, 16)
+    torch.testing.assert_close(result, 2 * IMAGE[..., :300, :300])
+    assert side == 144  # half of 304, on the lattice
+
+
+def test_the_overlap_follows_a_tile_that_gets_too_small_for_it() -> None:
+    result, side, _ = fitting.stream(IMAGE, holding(200 * 200, []), 512, 1, 250, 16)
+    torch.testing.assert_close(result, 2 * IMAGE)
+    assert side < 250
+
+
+def test_there_is_an_end() -> None:
+    seen: list[tuple[int, ...]] = []
+    with pytest.raises(torch.OutOfMemoryError):
+        fitting.stream(IMAGE, holding(0, seen), 512, 2, 32, 16)
+    assert min(seen[-1][2:]) >= fitting.LEAST_TILE
+
+
+def test_other_errors_pass() -> None:
+    def broken(_tiles: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        fitting.stream(IMAGE, broken, 512, 2, 32, 16)
