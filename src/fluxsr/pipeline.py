@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fluxsr import flow
 from fluxsr.backbone import latents, loading
-from fluxsr.backbone.adapter import WEIGHTS_FILE, AdapterConfig
+from fluxsr.backbone.adapter import AdapterConfig, lora_file
 from fluxsr.backbone.device import best_device, best_dtype
 from fluxsr.backbone.memory import Plan
 from fluxsr.backbone.prompts import FixedPrompt
@@ -73,18 +73,20 @@ class FluxSRPipeline(DiffusionPipeline):
         dtype: str | torch.dtype = "auto",
         torch_dtype: torch.dtype | None = None,
         memory: str = "auto",
+        config_folder: str | Path | None = None,
     ) -> FluxSRPipeline:
         """Load a model, its adapter fused, ready to run.
 
         Only this class loads what it saves: ``DiffusionPipeline`` knows neither prompt nor adapter config.
 
         Args:
-            model: "bundled", a folder in diffusers layout, or a Hub id.
+            model: "bundled", a folder in diffusers layout, a Hub id, or a transformer's file (GGUF, safetensors).
             adapter: folder or Hub id; None takes what comes with the model.
             device: "auto" takes the first there is of cuda, xpu, mps, cpu.
             dtype: "auto", "bf16", "fp16", "fp32" or a torch.dtype; torch_dtype is diffusers' name of it.
             memory: what a GPU may be filled with: "auto" (what is free), "8gb", "12gb", "16gb", "24gb" or "max". A
                 model that does not fit whole is quantized, gets smaller tiles, or is offloaded; ``plan`` says how.
+            config_folder: of a transformer's file: configuration and autoencoder; else FLUX.1-dev's.
 
         Raises:
             InputError: a device or dtype that there is not, or too little memory.
@@ -92,9 +94,12 @@ class FluxSRPipeline(DiffusionPipeline):
         """
         target = best_device(device)
         kind = best_dtype(target, dtype if torch_dtype is None else torch_dtype)
-        plan = loading.plan_for(model, adapter, target, kind, memory)
+        plan = loading.plan_for(model, adapter, target, kind, memory, config_folder)
         parts = loading.load(
-            model, adapter=adapter, device=target, dtype=plan.dtype, quantize=plan.quantize, offload=plan.offload
+            *(model, adapter, target, plan.dtype),
+            quantize=plan.quantize,
+            offload=plan.offload,
+            config_folder=config_folder,
         )
         return cls(parts.transformer, parts.vae, parts.prompt, parts.config, parts.name, plan)
 
@@ -203,7 +208,8 @@ class FluxSRPipeline(DiffusionPipeline):
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         # The adapter is in these weights already: one left there would be fused a second time on loading.
-        Path(folder, WEIGHTS_FILE).unlink(missing_ok=True)
+        while lora := lora_file(folder):
+            lora.unlink()
         # Before diffusers' own files: with push_to_hub it uploads the folder at their end.
         parts = loading.Backbone(self.transformer, self.vae, self.prompt, self.adapter_config, self.name)
         loading.save(parts, folder)

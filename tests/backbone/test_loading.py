@@ -120,7 +120,7 @@ def test_an_offloaded_transformer_computes_the_same(model_folder: Path, adapter_
 
 
 def test_the_plan_is_made_from_configurations_alone(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for part in ("load_part", "stream"):
+    for part in ("load_part", "assemble"):
         monkeypatch.setattr(loading, part, None)
     made = loading.plan_for(model_folder, None, CPU, torch.float32, "auto")
     assert made == Plan(torch.float32, "cpu", 512), "nothing is saved on a CPU"
@@ -183,7 +183,7 @@ def test_a_loaded_pipeline_is_saved_to_the_same_bytes(model_folder: Path, tmp_pa
 
 
 def test_no_such_folder() -> None:
-    assert "no model folder ./nowhere; give an existing folder, a Hub id" in error_of("./nowhere")
+    assert "no model folder ./nowhere; give a folder or file that exists, a Hub id" in error_of("./nowhere")
     assert "no model folder" in error_of(Path("owner/name"))
 
 

@@ -42,7 +42,7 @@ def reported(debug: bool = False) -> Iterator[None]:
         raise SystemExit(130) from error
 
 
-def lines(model: str, adapter: str | None, device: str, dtype: str) -> Iterator[str]:
+def lines(model: str, adapter: str | None, device: str, dtype: str, config: str | None = None) -> Iterator[str]:
     """Model, its card's first sentence, its settings, and versions.
 
     Raises:
@@ -57,14 +57,14 @@ def lines(model: str, adapter: str | None, device: str, dtype: str) -> Iterator[
     yield f"fluxsr {fluxsr.__version__}, Python {platform.python_version()}, {platform.platform()}"
     yield ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     yield f"threads: {torch.get_num_threads()}, cuda: {torch.version.cuda or 'not built in'}"
-    pipeline = FluxSRPipeline.from_pretrained(model, adapter=adapter, device=device, dtype=dtype)
+    pipeline = FluxSRPipeline.from_pretrained(model, adapter=adapter, device=device, dtype=dtype, config_folder=config)
     yield f"model: {describe(pipeline)}"
     folder = Path(fluxsr.__file__).parent / "pretrained" if model == "bundled" else Path(model)
     card = card_line(folder / "README.md")
     if card:
         yield f"card: {card}"
-    config = pipeline.adapter_config
-    yield f"settings: t_l {config.t_l:g}, strength {config.strength:g}, guidance {config.guidance}"
+    settings = pipeline.adapter_config
+    yield f"settings: t_l {settings.t_l:g}, strength {settings.strength:g}, guidance {settings.guidance}"
 
 
 def card_line(card: Path) -> str:

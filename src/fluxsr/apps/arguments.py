@@ -26,7 +26,15 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="Folder; for one in
 FormatOption = Annotated[Format | None, typer.Option(help="Of the outputs in a folder; png if not given.")]
 Suffix = Annotated[str, typer.Option(help="Added to output names, such as _x4.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite/--skip-existing", help="Redo outputs that exist, or not.")]
-Model = Annotated[str, typer.Option(help="'bundled', a folder in diffusers layout, or a Hub id.")]
+Model = Annotated[
+    str, typer.Option(help="'bundled', a folder in diffusers layout, a Hub id, or a .gguf or .safetensors file.")
+]
+Config = Annotated[
+    str | None,
+    typer.Option(
+        help="For a file: folder with transformer/config.json and vae/; else FLUX.1-dev's, ae.safetensors beside."
+    ),
+]
 Adapter = Annotated[str | None, typer.Option(help="Adapter folder or Hub id; by default what the model has.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps or xpu.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Stop at the first error, with its trace.")]

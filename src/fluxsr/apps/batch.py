@@ -21,6 +21,7 @@ class Options:
     """What to upscale with; the meanings are those of ``FluxSRPipeline``."""
 
     model: str = "bundled"
+    config: str | None = None
     adapter: str | None = None
     device: str = "auto"
     dtype: str = "auto"
@@ -55,6 +56,7 @@ def run(work: Plan, options: Options, *, overwrite: bool = False, debug: bool = 
             device=options.device,
             dtype=options.dtype,
             memory=options.memory,
+            config_folder=options.config,
         )
         console.print(f"model: {describe(pipeline)}")
         console.print(f"plan: {pipeline.plan.line()}")

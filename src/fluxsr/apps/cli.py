@@ -19,6 +19,7 @@ from fluxsr.apps import pairs_cli, train_cli
 from fluxsr.apps.about import lines, reported
 from fluxsr.apps.arguments import (
     Adapter,
+    Config,
     Debug,
     Device,
     FormatOption,
@@ -82,6 +83,7 @@ def upscale(
     inputs: Inputs,
     output: Output,
     model: Model = "bundled",
+    config: Config = None,
     adapter: Adapter = None,
     scale: Annotated[float, typer.Option(min=1, max=8, help="Enlargement; trained at 4.")] = 4,
     strength: Annotated[
@@ -119,6 +121,7 @@ def upscale(
 
         options = Options(
             model=model,
+            config=config,
             adapter=adapter,
             device=device,
             dtype=dtype.value,
@@ -142,6 +145,7 @@ app.command()(prompt)
 @app.command()
 def info(
     model: Model = "bundled",
+    config: Config = None,
     adapter: Adapter = None,
     device: Device = "auto",
     dtype: DtypeOption = Dtype.auto,
@@ -149,7 +153,7 @@ def info(
 ) -> None:
     """Print model, device and versions; paste it into a bug report."""
     with reported(debug):
-        for line in lines(model, adapter, device, dtype.value):
+        for line in lines(model, adapter, device, dtype.value, config):
             typer.echo(line)
 
 

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from fluxsr.apps.about import reported
-from fluxsr.apps.arguments import Adapter, Debug, Device, Model
+from fluxsr.apps.arguments import Adapter, Config, Debug, Device, Model
 from fluxsr.errors import ModelError, OutputError
 
 
@@ -34,6 +34,7 @@ class Quantize(str, Enum):
 def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make; --model takes it afterwards.")],
     model: Model = "bundled",
+    config: Config = None,
     adapter: Adapter = None,
     fuse: Annotated[bool, typer.Option(help="Merge the adapter's LoRA, or copy its file beside the weights.")] = True,
     fold: Annotated[bool, typer.Option(help="Replace the modulation by its constants.")] = True,
@@ -49,13 +50,16 @@ def export(
     if not debug:  # their advice is for programmers
         logging.getLogger("diffusers").setLevel(logging.ERROR)
     with reported(debug):
-        for line in exported(output, model, adapter, fuse, fold, dtype.value, quantize.value, device, overwrite):
+        for line in exported(
+            output, model, config, adapter, fuse, fold, dtype.value, quantize.value, device, overwrite
+        ):
             typer.echo(line)
 
 
 def exported(
     output: Path,
     model: str,
+    config: str | None,
     adapter: str | None,
     fuse: bool,
     fold: bool,
@@ -72,32 +76,35 @@ def exported(
         OutputError: a folder that is there, or cannot be written.
     """
     _check_free(output, overwrite)
-    from fluxsr.backbone.adapter import WEIGHTS_FILE, check_lora, read_lora
+    from fluxsr.backbone.adapter import PEFT_FILES, check_lora, lora_file, read_lora
     from fluxsr.backbone.device import best_device, best_dtype
     from fluxsr.backbone.licence import licence_of, pass_on, write_notice
-    from fluxsr.backbone.loading import load
+    from fluxsr.backbone.loading import adapter_folder, load, source_of
     from fluxsr.backbone.parts import parameter_count, part_config, skeleton
-    from fluxsr.backbone.places import folder_of
+    from fluxsr.backbone.single_file import is_gguf
     from fluxsr.pipeline import FluxSRPipeline
 
-    source = part_config(model, "transformer")
-    if source.get("quantization_config"):
+    place, file = source_of(model, config)
+    source = part_config(place, "transformer")
+    if source.get("quantization_config") or (file and is_gguf(file)):
         raise ModelError(f"the transformer of {model} is quantized already; export what it was made from")
     target = best_device(device)
     number, count = best_dtype(target, dtype), parameter_count(skeleton(source))
     yield f"before: {count:,} parameters, {count * number.itemsize / 1e9:.3f} GB in {dtype}"
 
-    parts = load(model, adapter, target, number, folded=fold, fused=fuse, quantize=quantize)
-    lora = Path(folder_of(adapter or model)) / WEIGHTS_FILE
-    beside = not fuse and lora.is_file()
-    if beside:
+    parts = load(model, adapter, target, number, folded=fold, fused=fuse, quantize=quantize, config_folder=config)
+    adapted = adapter_folder(place, file, adapter)
+    lora = None if fuse else lora_file(adapted)
+    if lora:
         check_lora(parts.transformer, read_lora(lora)[0], lora)
     with _replaced(output) as folder:
         FluxSRPipeline(*(parts.transformer, parts.vae, parts.prompt, parts.config, parts.name)).save_pretrained(folder)
-        if beside:
-            shutil.copy(lora, folder)
-        write_notice(folder, licence_of(model, parts.transformer.config))
-        pass_on(folder, *(str(folder_of(name)) for name in (model, adapter) if name))
+        if lora:
+            for name in (lora.name, PEFT_FILES[1]):
+                if (adapted / name).is_file():
+                    shutil.copy(adapted / name, folder)
+        write_notice(folder, licence_of(place, parts.transformer.config))
+        pass_on(folder, str(place), adapted)
     size = sum(file.stat().st_size for file in (output / "transformer").glob("*.safetensors"))
     count = parameter_count(skeleton(part_config(str(output), "transformer")))
     yield f"after: {count:,} parameters, {size / 1e9:.3f} GB of weights in {output}"

@@ -14,11 +14,13 @@ from diffusers.training_utils import _collate_lora_metadata
 from diffusers.utils import recurse_remove_peft_layers
 from peft import LoraConfig, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import safe_open
 
 from fluxsr.errors import ModelError
 
 CONFIG_FILE = "fluxsr_config.json"
 WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
+PEFT_FILES = ("adapter_model.safetensors", "adapter_config.json")  # a folder that PEFT itself saved
 ADAPTER = "fluxsr"  # what peft calls it while it is attached
 
 # diffusers' own list for FLUX plus the linears of single-stream blocks, the embedder of the latents and the last
@@ -122,7 +124,7 @@ def attach_lora(transformer: Any, folder: str | Path) -> dict[str, Any]:
     """Put an adapter's LoRA beside the transformer's weights, where it computes but nothing is merged.
 
     Any key style that diffusers converts is read: its own (with or without prefix, with alpha in the header or in
-    tensors), Kohya, X-Labs, BFL; the last three at FLUX's size only, which their converters expect.
+    tensors), Kohya, X-Labs, BFL; the last three at FLUX's size only, which their converters expect. And PEFT's own.
 
     Args:
         transformer: FluxTransformer2DModel; where its weights are quantized this is the only way.
@@ -135,7 +137,7 @@ def attach_lora(transformer: Any, folder: str | Path) -> dict[str, Any]:
     Raises:
         ModelError: unreadable file, or weights that do not fit this transformer.
     """
-    path = Path(folder, WEIGHTS_FILE)
+    path = lora_file(folder) or Path(folder, WEIGHTS_FILE)
     state, alphas, metadata = read_lora(path)
     check_lora(transformer, state, path)
     try:
@@ -169,12 +171,36 @@ def read_lora(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any
         ModelError: unreadable file.
     """
     try:
-        state, alphas, metadata = FluxPipeline.lora_state_dict(
+        state, alphas, metadata = _peft_s_own(path) or FluxPipeline.lora_state_dict(
             path.parent, weight_name=path.name, return_alphas=True, return_lora_metadata=True, local_files_only=True
         )
     except Exception as error:  # diffusers and safetensors raise many kinds; all mean an unreadable file
         raise ModelError(f"adapter weights {path} cannot be read: {_first_line(error)}") from error
     return _for_transformer(state or {}), _for_transformer(alphas or {}), _for_transformer(metadata or {})
+
+
+def _peft_s_own(path: Path) -> tuple[dict[str, Any], None, dict[str, Any] | None] | None:
+    """A file in diffusers' names under PEFT's prefix, with rank and alpha from PEFT's config; None for others.
+
+    diffusers takes that prefix for BFL's names, which trainers on BFL's own code put there.
+    """
+    prefix = "base_model.model."
+    with safe_open(path, "pt") as file:
+        if not any(key.startswith(prefix) and "transformer_blocks." in key for key in file.keys()):  # noqa: SIM118
+            return None
+        state = {key.removeprefix(prefix): file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    config = path.with_name(PEFT_FILES[1])
+    if not config.is_file():
+        return state, None, None  # alpha is the rank then, as for all of them
+    told = json.loads(config.read_text(encoding="utf-8"))
+    wanted = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "use_rslora")
+    return state, None, {key: told[key] for key in wanted if key in told}
+
+
+def lora_file(folder: str | Path) -> Path | None:
+    """The file with an adapter's LoRA in a folder, under diffusers' or PEFT's name; None where there is none."""
+    files = (Path(folder, name) for name in (WEIGHTS_FILE, PEFT_FILES[0]))
+    return next((file for file in files if file.is_file()), None)
 
 
 def _for_transformer(entries: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.normalization import AdaLayerNormContinuous, AdaLayerNormZero, AdaLayerNormZeroSingle
 from torch import Tensor, nn
 
+QUANTIZED = ("hf_quantizer", "is_quantized", "quantization_method", "is_loaded_in_4bit")  # what marks small weights
+
 
 class ConstantAdaLN(nn.Module):
     """Stands in for AdaLayerNormZero (6 chunks), AdaLayerNormZeroSingle (3) and AdaLayerNormContinuous (2)."""
@@ -138,6 +140,11 @@ def as_folded(transformer: Any, t: float, guidance: float | None) -> FoldedFluxT
         folded = FoldedFluxTransformer2DModel(**config | {"folded_t": t, "folded_guidance": guidance})
     for name, child in transformer.named_children():
         setattr(folded, name, child if name != "time_text_embed" else NoCondition())
+    for name in QUANTIZED:  # diffusers saves and moves by these
+        if hasattr(transformer, name):
+            setattr(folded, name, getattr(transformer, name))
+    if "quantization_config" in transformer.config:
+        folded.register_to_config(quantization_config=transformer.config.quantization_config)
     if getattr(transformer, "peft_config", None):  # an unfused adapter can still be scaled, switched and fused
         folded.peft_config, folded._hf_peft_config_loaded = transformer.peft_config, True
     return folded.train(transformer.training)

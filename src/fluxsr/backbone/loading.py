@@ -8,19 +8,23 @@ from typing import Any
 
 import torch
 
-from fluxsr.backbone.adapter import CONFIG_FILE, WEIGHTS_FILE, AdapterConfig, attach_lora, fuse_lora, load_config
+from fluxsr.backbone.adapter import CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE, AdapterConfig, load_config, lora_file
+from fluxsr.backbone.assemble import assemble
 from fluxsr.backbone.attention import ChunkedFluxAttnProcessor
 from fluxsr.backbone.device import best_device, best_dtype, free_bytes
-from fluxsr.backbone.fold import FoldedFluxTransformer2DModel, fold
+from fluxsr.backbone.fold import FoldedFluxTransformer2DModel
 from fluxsr.backbone.memory import BITS, Needs, Plan, plan
 from fluxsr.backbone.parts import load_part, parameter_count, part_config, skeleton
-from fluxsr.backbone.places import BUNDLED, download, explain, folder_of
+from fluxsr.backbone.places import BUNDLED, download, folder_of
 from fluxsr.backbone.prompts import FILE, FixedPrompt, load_prompt
-from fluxsr.backbone.quantize import declare, is_quantized, kinds_here, nf4, quantize_, scheme_of
-from fluxsr.backbone.stream import FILES, has_safetensors, stream
-from fluxsr.errors import ModelError
+from fluxsr.backbone.quantize import kinds_here, nf4, scheme_of
+from fluxsr.backbone.single_file import flux_dev, is_gguf, load_autoencoder_for, single_file
+from fluxsr.errors import InputError, ModelError
 
-_ADAPTER_FILES = [CONFIG_FILE, WEIGHTS_FILE, FILE, "t5_embedding.pth", "clip_embedding.pth"]
+_ADAPTER_FILES = [
+    *(CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, FILE, "t5_embedding.pth", "clip_embedding.pth"),
+    *("NOTICE", "LICENSE", "LICENSE.md", "LICENSE.txt"),  # fluxsr export passes them on
+]
 
 
 @dataclass
@@ -43,6 +47,7 @@ def load(
     fused: bool = True,
     quantize: str = "none",
     offload: bool = False,
+    config_folder: str | Path | None = None,
 ) -> Backbone:
     """Everything inference needs: adapter fused, modulation folded, weights quantized, on its device.
 
@@ -50,7 +55,7 @@ def load(
     stays beside them.
 
     Args:
-        model: "bundled", a folder in diffusers layout, or a Hub id.
+        model: "bundled", a folder in diffusers layout, a Hub id, or a transformer's file (single_file.py).
         adapter: folder or Hub id; None takes the adapter in the model's own folder; False leaves it out
             (prompt and config are still read there).
         folded: replace the modulation by its constants; needed off only to look inside.
@@ -58,6 +63,8 @@ def load(
         quantize: "none", "int8", "fp8" or "nf4" (quantize.py).
         offload: the transformer stays in the host's memory, and its blocks come to the device one by one as they are
             needed: slower, and for cards that hold no more.
+        config_folder: for a transformer's file, the folder with its configuration and autoencoder; None takes
+            FLUX.1-dev's, and ``ae.safetensors`` beside the file.
 
     Raises:
         ModelError: anything missing or unfit, in one line.
@@ -65,19 +72,19 @@ def load(
     """
     device = best_device(device) if isinstance(device, str) else device
     dtype = best_dtype(device, dtype) if isinstance(dtype, str) else dtype
-    folder, scheme = folder_of(model), scheme_of(quantize, device, dtype)
-    adapted = _adapter_folder(folder, adapter)
+    scheme = scheme_of(quantize, device, dtype)
+    folder, file = source_of(model, config_folder)
+    adapted = adapter_folder(folder, file, adapter)
     config, prompt = load_config(adapted), load_prompt(adapted)
-    if adapter not in (None, False) and not (adapted / WEIGHTS_FILE).is_file():
+    lora = None if adapter is False else lora_file(adapted)
+    if adapter not in (None, False) and lora is None:
         raise ModelError(f"no {WEIGHTS_FILE} in {adapted}; give the folder of an adapter")
-    source = part_config(folder, "transformer")
-    empty = skeleton(source)
+    empty = skeleton(part_config(folder, "transformer"))
     _check_fit(empty, prompt, config, adapted)
     home = torch.device("cpu") if offload else device  # where the transformer's weights live
-    vae, prompt = load_part(folder, "vae", dtype), prompt.to(home)
-    lora = adapted if fused and adapter is not False and (adapted / WEIGHTS_FILE).is_file() else None
-    at = (config.t_l, config.guidance, prompt.pooled_prompt_embeds) if folded else None
-    transformer = _transformer(folder, source, empty, dtype, home, lora, at, scheme)
+    vae = load_autoencoder_for(file, Path(folder), dtype) if file else load_part(folder, "vae", dtype)
+    at = (config.t_l, config.guidance, prompt.pooled_prompt_embeds.to(home)) if folded else None
+    transformer = assemble(empty, folder, file, dtype, home, adapted if lora and fused else None, at, scheme)
     if device.type == "cpu" and dtype == torch.bfloat16:
         transformer.set_attn_processor(ChunkedFluxAttnProcessor())
     if offload:
@@ -91,61 +98,45 @@ def load(
 
 
 def plan_for(
-    model: str | Path, adapter: str | Path | bool | None, device: torch.device, dtype: torch.dtype, memory: str
+    model: str | Path,
+    adapter: str | Path | bool | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    memory: str,
+    config_folder: str | Path | None = None,
 ) -> Plan:
-    """How to load a model here (memory.py), from its configurations alone.
+    """How to load a model here (memory.py), from its configurations alone; arguments as ``load``'s.
 
     Raises:
         ModelError: they cannot be read.
         InputError: an unknown memory, or one that is too small.
     """
-    folder = folder_of(model)
+    folder, file = source_of(model, config_folder)
     source, vae = part_config(folder, "transformer"), skeleton(part_config(folder, "vae"), "vae")
     count = parameter_count(skeleton(dict(source) | {"_class_name": "FoldedFluxTransformer2DModel"}))
-    method = (source.get("quantization_config") or {}).get("quant_method")
-    stored = None if method is None else int(count * BITS["nf4" if method == "bitsandbytes" else "int8"] / 8)
-    needs = Needs(count, parameter_count(vae), load_config(_adapter_folder(folder, adapter)).tile_size, stored)
+    method, stored = (source.get("quantization_config") or {}).get("quant_method"), None
+    if method is not None:
+        stored = int(count * BITS["nf4" if method == "bitsandbytes" else "int8"] / 8)
+    if file and is_gguf(file):
+        stored = file.stat().st_size * count // parameter_count(skeleton(source))
+    needs = Needs(count, parameter_count(vae), load_config(adapter_folder(folder, file, adapter)).tile_size, stored)
     return plan(memory, free_bytes(device), needs, dtype, device.type, kinds_here(device))
 
 
-def _adapter_folder(folder: Path | str, adapter: str | Path | bool | None) -> Path:
+def source_of(model: str | Path, config_folder: str | Path | None) -> tuple[Path | str, Path | None]:
+    """A model's folder or Hub id; and its transformer's file, where that is apart."""
+    file = single_file(model)
+    if file is None and config_folder is not None:
+        raise InputError(f"a config folder goes with a transformer's file, and {model} is none; leave one of them out")
+    return (folder_of(config_folder or flux_dev()), file) if file else (folder_of(model), None)
+
+
+def adapter_folder(folder: Path | str, file: Path | None, adapter: str | Path | bool | None) -> Path:
     """Where config, prompt and LoRA are: in the adapter's folder, or else in the model's."""
+    if file and (adapter is None or isinstance(adapter, bool)):
+        adapter = file.parent
     adapted = folder if adapter is None or isinstance(adapter, bool) else folder_of(adapter)
     return download(adapted, _ADAPTER_FILES, "adapter") if isinstance(adapted, str) else adapted
-
-
-def _transformer(
-    folder: Path | str,
-    source: dict[str, Any],
-    empty: Any,
-    dtype: Any,
-    device: Any,
-    lora: Path | None,
-    at: Any,
-    scheme: Any,
-) -> Any:
-    """Streamed from the original's safetensors; as a whole where it is folded, quantized or pickled already."""
-    plain = not isinstance(empty, FoldedFluxTransformer2DModel) and not source.get("quantization_config")
-    if plain and isinstance(folder, str):
-        folder = download(folder, FILES, "transformer")
-    if plain and has_safetensors(Path(folder, "transformer")):
-        try:
-            return stream(empty, Path(folder, "transformer"), dtype, device, adapter=lora, at=at, scheme=scheme)
-        except ModelError:
-            raise
-        except Exception as error:  # safetensors and torch raise many kinds; all end in one line
-            raise ModelError(explain(folder, "transformer", error)) from error
-    transformer = load_part(folder, "transformer", dtype)
-    if scheme and is_quantized(transformer):
-        raise ModelError(f"the transformer of {folder} is quantized already; take quantize none")
-    if lora:
-        (attach_lora if is_quantized(transformer) else fuse_lora)(transformer, lora)
-    transformer = transformer.to(device)
-    if at:
-        transformer = fold(transformer, *at)
-    quantize_(transformer, scheme)
-    declare(transformer, scheme)
-    return transformer
 
 
 def load_base(

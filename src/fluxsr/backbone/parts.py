@@ -42,16 +42,16 @@ def load_part(model: Path | str, part: str, dtype: torch.dtype, quantization: An
         raise
     except Exception as error:  # diffusers, hub and safetensors raise many kinds; all end in one line
         raise ModelError(explain(model, part, error)) from error
-    check_whole(model, part, report["missing_keys"])
+    check_whole(f"{model}/{part}", report["missing_keys"])
     # diffusers believes the index of a sharded model; a weight that its shard lacks stays without memory
-    check_whole(model, part, [name for name, tensor in loaded.state_dict().items() if tensor.is_meta])
+    check_whole(f"{model}/{part}", [name for name, tensor in loaded.state_dict().items() if tensor.is_meta])
     return loaded
 
 
-def check_whole(model: Path | str, part: str, missing: Iterable[str]) -> None:
-    """Raise a ModelError that counts missing weights and names the first, where there are any."""
+def check_whole(place: Path | str, missing: Iterable[str]) -> None:
+    """Raise a ModelError that counts a place's missing weights and names the first, where there are any."""
     if names := sorted(missing):
-        raise ModelError(f"{model}/{part} lacks {len(names)} weights, the first is '{names[0]}'; download it again")
+        raise ModelError(f"{place} lacks {len(names)} weights, the first is '{names[0]}'; download it again")
 
 
 def part_config(model: str | Path, part: str) -> dict[str, Any]:

@@ -40,7 +40,9 @@ def folder_of(model: str | Path) -> Path | str:
         return Path(model)
     if isinstance(model, str) and model.count("/") == 1 and not model.startswith((".", "/", "~")):
         return model
-    raise ModelError(f"no model folder {model}; give an existing folder, a Hub id (owner/name), or '{BUNDLED}'")
+    raise ModelError(
+        f"no model folder {model}; give a folder or file that exists, a Hub id (owner/name), or '{BUNDLED}'"
+    )
 
 
 def download(repository: str, files: list[str], part: str) -> Path:

@@ -7,7 +7,7 @@ quarter of its weights, is so never in memory together, nor is more than one blo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from fluxsr.backbone.adapter import attach_lora, merge_lora
 from fluxsr.backbone.fold import as_folded, condition_of, fold_norms
-from fluxsr.backbone.parts import check_whole
 from fluxsr.backbone.quantize import declare, quantize_
 from fluxsr.errors import ModelError
 
@@ -31,15 +30,11 @@ FILES = [
 
 
 class Weights(Mapping[str, Tensor]):
-    """The tensors of a folder's safetensors by name, in whichever file each lies; read when asked for, not before."""
+    """The tensors of safetensors files by name, in whichever file each lies; read when asked for, not before."""
 
-    def __init__(self, folder: Path):
-        index = folder / SAFE_WEIGHTS_INDEX_NAME
-        names = {SAFETENSORS_WEIGHTS_NAME}
-        if index.is_file():
-            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        files = [safe_open(folder / name, "pt") for name in sorted(names)]
-        self._files = {key: file for file in files for key in file.keys()}  # noqa: SIM118, it has no __iter__
+    def __init__(self, files: Iterable[Path]):
+        opened = [safe_open(file, "pt") for file in files]
+        self._files = {key: file for file in opened for key in file.keys()}  # noqa: SIM118, it has no __iter__
 
     def __getitem__(self, name: str) -> Tensor:
         return self._files[name].get_tensor(name)
@@ -52,13 +47,22 @@ class Weights(Mapping[str, Tensor]):
 
 
 def has_safetensors(folder: Path) -> bool:
-    """Whether a transformer's folder holds what ``Weights`` reads (and not pickles)."""
+    """Whether a part's folder holds what ``weights_in`` reads (and not pickles)."""
     return any((folder / name).is_file() for name in (SAFE_WEIGHTS_INDEX_NAME, SAFETENSORS_WEIGHTS_NAME))
+
+
+def weights_in(folder: Path) -> Weights:
+    """The weights of a part's folder, in one file or, with an index, in several."""
+    index = folder / SAFE_WEIGHTS_INDEX_NAME
+    names = {SAFETENSORS_WEIGHTS_NAME}
+    if index.is_file():
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return Weights(folder / name for name in sorted(names))
 
 
 def stream(
     transformer: Any,
-    folder: Path,
+    weights: Mapping[str, Tensor],
     dtype: torch.dtype,
     device: torch.device,
     *,
@@ -72,17 +76,14 @@ def stream(
 
     Args:
         transformer: a ``parts.skeleton``, unfolded.
-        folder: of its safetensors.
+        weights: in diffusers' names.
         adapter: folder of an adapter, whose LoRA is fused.
         at: (t, guidance, pooled prompt) to fold at; None leaves the modulation.
         scheme: of ``quantize.scheme_of``.
 
     Raises:
-        ModelError: weights that are missing; an adapter that does not fit.
-        Exception: safetensors' and torch's own, for files that cannot be read and shapes that do not fit.
+        ModelError: a weight that has another shape, or an adapter that does not fit.
     """
-    weights = Weights(folder)
-    check_whole(folder.parent, folder.name, set(transformer.state_dict()) - set(weights))
     lora = attach_lora(transformer, adapter) if adapter is not None else {}
     condition = None
     for parent, name, path in _parts(transformer):
