@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from fluxsr.backbone.adapter import add_lora
-from fluxsr.backbone.parts import load_part
+from fluxsr.backbone.parts import load_part, part_config, skeleton
 from fluxsr.backbone.prompts import random_prompt
-from fluxsr.backbone.quantize import nf4, nf4_in_place
+from fluxsr.backbone.quantize import is_quantized, nf4, nf4_in_place
+from fluxsr.backbone.stream import stream, weights_in
 from fluxsr.backbone.tiny import build_transformer
 from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import InputError
@@ -30,13 +31,39 @@ def test_what_it_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         nf4(GPU, torch.bfloat16)
 
 
-@pytest.mark.slow
-def test_a_lora_trains_on_a_base_in_four_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read from a file or quantized in place, the base computes the same, near the original, and the LoRA learns."""
+@pytest.fixture
+def nf4_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("bitsandbytes")
     quantizer: Any = pytest.importorskip("diffusers.quantizers.bitsandbytes.bnb_quantizer").BnB4BitDiffusersQuantizer
     monkeypatch.setattr(quantizer, "validate_environment", lambda *_, **__: None)
     monkeypatch.setattr(quantizer, "update_device_map", lambda _, device_map: device_map or {"": "cpu"})
+
+
+@pytest.mark.slow
+def test_a_streamed_transformer_in_four_bits_is_saved_and_loaded(tmp_path: Path, nf4_on_a_cpu: None) -> None:
+    torch.manual_seed(0)
+    plain = build_transformer(16, 1, 1, 1, 64).to(torch.bfloat16).eval()
+    plain.save_pretrained(tmp_path / "transformer")
+    prompt, z = random_prompt(3, 64, torch.Generator().manual_seed(0)), torch.randn(2, 16, 8, 8)
+    at = (0.25, None, prompt.pooled_prompt_embeds)
+    empty, cpu = skeleton(part_config(tmp_path, "transformer")), torch.device("cpu")
+    scheme = nf4(GPU, torch.bfloat16)
+    small = stream(empty, weights_in(tmp_path / "transformer"), torch.bfloat16, cpu, at=at, scheme=scheme).eval()
+    assert is_quantized(small) and small.dtype == torch.bfloat16
+    with torch.no_grad():
+        v, exact = velocity(small, z, 0.25, prompt), velocity(plain, z, 0.25, prompt)
+    assert 0.001 < float((v - exact).norm() / exact.norm()) < 0.3
+    small.save_pretrained(tmp_path / "small" / "transformer")
+    (file,) = (tmp_path / "small" / "transformer").glob("*.safetensors")
+    assert file.stat().st_size < 0.35 * (tmp_path / "transformer" / file.name).stat().st_size
+    read = load_part(tmp_path / "small", "transformer", torch.bfloat16).eval()
+    with torch.no_grad():
+        assert torch.equal(velocity(read, z, 0.25, prompt), v)
+
+
+@pytest.mark.slow
+def test_a_lora_trains_on_a_base_in_four_bits(tmp_path: Path, nf4_on_a_cpu: None) -> None:
+    """Read from a file or quantized in place, the base computes the same, near the original, and the LoRA learns."""
     torch.manual_seed(0)
     plain = build_transformer(16, 1, 1, 1, 64).to(torch.bfloat16).requires_grad_(False)
     plain.save_pretrained(tmp_path / "transformer")

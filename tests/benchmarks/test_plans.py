@@ -1,0 +1,45 @@
+"""The benchmark of plans: what is equal is called equal, and every plan that can be had here has its row."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "plans.py"
+
+
+@pytest.fixture(scope="module")
+def plans() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("plans", SCRIPT)
+    assert spec and spec.loader
+    sys.modules["plans"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_difference(plans: ModuleType) -> None:
+    one = torch.full((3, 4, 4), 0.5)
+    assert plans.difference(one, one.clone()) == (None, 0.0)
+    psnr, worst = plans.difference(one, one + 0.1)
+    assert psnr == pytest.approx(20) and worst == pytest.approx(25.5)
+    assert plans.difference(one + 1, one + 2) == (None, 0.0), "beyond white is white"
+
+
+@pytest.mark.slow
+def test_every_plan_of_a_cpu(plans: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert plans.main(["--side", "16", "--json", str(tmp_path / "plans.json")]) == 0
+    rows = {(row["model"], row["plan"]): row for row in json.loads((tmp_path / "plans.json").read_text())}
+    printed = capsys.readouterr()
+    assert "left out: nf4 weights, bf16" in printed.err and "| bundled | fp32 |" in printed.out
+    for model in ("bundled", "random"):
+        assert rows[model, "fp32, unfolded"]["psnr"] is None
+        assert rows[model, "fp32"]["worst"] < 0.01, "folding is exact"
+        assert rows[model, "bf16, offloaded"]["psnr_bf16"] is None, "so is offload"
+        assert rows[model, "bf16"]["psnr"] > 35
+        assert rows[model, "fp32"]["megabytes"] < 0.8 * rows[model, "fp32, unfolded"]["megabytes"]
