@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fluxsr.backbone import device
-from fluxsr.backbone.device import best_device, best_dtype
+from fluxsr.backbone.device import best_device, best_dtype, free_bytes
 from fluxsr.errors import InputError
 
 CPU = torch.device("cpu")
@@ -28,6 +28,12 @@ def test_the_named_device_or_the_best_there_is(monkeypatch: pytest.MonkeyPatch) 
     assert best_device(torch.device("cuda", 0)) == torch.device("cuda:0")
     with pytest.raises(InputError, match="device 'cuda:7' is not available"):
         best_device(torch.device("cuda", 7))
+
+
+def test_memory_is_counted_on_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert free_bytes(CPU) is None
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5, 8))
+    assert free_bytes(torch.device("cuda", 0)) == 5
 
 
 def test_the_named_number_format_or_the_one_the_device_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:

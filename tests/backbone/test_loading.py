@@ -315,6 +315,16 @@ def test_an_adapter_for_another_time_does_not_fit_a_folded_model(
     assert "folded at t, guidance = (0.25, None)" in message and "give the model unfolded" in message
 
 
+def test_a_prompt_of_the_same_width_does_not_fit_a_model_folded_for_another(model_folder: Path, tmp_path: Path) -> None:
+    """The pooled prompt is in the constants, so another one would change nothing, silently."""
+    FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="fp32").save_pretrained(tmp_path)
+    load(tmp_path)
+    random_prompt(3, 16, torch.Generator().manual_seed(7)).save(tmp_path)
+    assert "folded for another prompt than" in error_of(tmp_path)
+    edit_json(tmp_path / "transformer/config.json", folded_prompt="")
+    load(tmp_path)
+
+
 def test_missing_bundled_weights_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(places.resources, "files", lambda _package: tmp_path)
     assert "bundled weights are missing" in error_of("bundled")

@@ -59,6 +59,7 @@ def lines(model: str, adapter: str | None, device: str, dtype: str, config: str 
     yield f"threads: {torch.get_num_threads()}, cuda: {torch.version.cuda or 'not built in'}"
     pipeline = FluxSRPipeline.from_pretrained(model, adapter=adapter, device=device, dtype=dtype, config_folder=config)
     yield f"model: {describe(pipeline)}"
+    yield f"plan: {pipeline.plan.line()}"
     folder = Path(fluxsr.__file__).parent / "pretrained" if model == "bundled" else Path(model)
     card = card_line(folder / "README.md")
     if card:

@@ -13,7 +13,7 @@ from fluxsr.apps.runner import Report, Share, Step, Words, run_jobs
 from fluxsr.imaging import io
 from fluxsr.pipeline import FluxSRPipeline
 
-WORDS = Words("upscale", "upscaled", memory="try a smaller --tile-size")
+WORDS = Words("upscale", "upscaled", memory="free some, or try --memory 8gb")
 
 
 @dataclass(frozen=True)

@@ -45,11 +45,9 @@ def best_dtype(device: torch.device, name: str | torch.dtype = "auto") -> torch.
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that is free on a device, in bytes; None on a CPU, where the system swaps, and where nobody tells."""
+    """Memory that is free on a GPU, in bytes; None where it is the system's own (CPU, Apple)."""
     if device.type in ("cuda", "xpu") and hasattr(getattr(torch, device.type), "mem_get_info"):
         return getattr(torch, device.type).mem_get_info(device)[0]
-    if device.type == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from inspect import signature
 from typing import Any
 
@@ -60,6 +61,7 @@ class FoldedFluxTransformer2DModel(FluxTransformer2DModel):
         axes_dims_rope: tuple[int, ...] = (16, 56, 56),
         folded_t: float = 0.0,
         folded_guidance: float | None = None,
+        folded_prompt: str = "",
     ):
         super().__init__(  # by keyword: diffusers would note others as defaults, and from_config replace them
             patch_size=patch_size,
@@ -98,7 +100,7 @@ def fold(transformer: Any, t: float, guidance: float | None, pooled: Tensor) -> 
     if isinstance(transformer, FoldedFluxTransformer2DModel):
         return transformer
     fold_norms(transformer, condition_of(transformer, t, guidance, pooled, transformer.dtype))
-    return as_folded(transformer, t, guidance)
+    return as_folded(transformer, t, guidance, pooled)
 
 
 @torch.no_grad()
@@ -132,12 +134,22 @@ def fold_norms(module: nn.Module, condition: Tensor | None) -> None:
                 setattr(parent, name, ConstantAdaLN(width, norm.linear.out_features // width, modulation))
 
 
-def as_folded(transformer: Any, t: float, guidance: float | None) -> FoldedFluxTransformer2DModel:
+def fingerprint(pooled: Tensor) -> str:
+    """A mark of a pooled prompt, the same in every number format from bfloat16 on; empty on the meta device."""
+    if pooled.is_meta:
+        return ""
+    return hashlib.sha256(pooled.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes()).hexdigest()[
+        :16
+    ]
+
+
+def as_folded(transformer: Any, t: float, guidance: float | None, pooled: Tensor) -> FoldedFluxTransformer2DModel:
     """The folded class around the parts of a transformer whose norms are constant already."""
     known = signature(FoldedFluxTransformer2DModel.__init__).parameters  # config.json may hold more than a class takes
     config = {key: value for key, value in transformer.config.items() if key in known}
+    config |= {"folded_t": t, "folded_guidance": guidance, "folded_prompt": fingerprint(pooled)}
     with torch.device("meta"):
-        folded = FoldedFluxTransformer2DModel(**config | {"folded_t": t, "folded_guidance": guidance})
+        folded = FoldedFluxTransformer2DModel(**config)
     for name, child in transformer.named_children():
         setattr(folded, name, child if name != "time_text_embed" else NoCondition())
     for name in QUANTIZED:  # diffusers saves and moves by these

@@ -12,7 +12,7 @@ from fluxsr.backbone.adapter import CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE, Adapt
 from fluxsr.backbone.assemble import assemble
 from fluxsr.backbone.attention import ChunkedFluxAttnProcessor
 from fluxsr.backbone.device import best_device, best_dtype, free_bytes
-from fluxsr.backbone.fold import FoldedFluxTransformer2DModel
+from fluxsr.backbone.fold import FoldedFluxTransformer2DModel, fingerprint
 from fluxsr.backbone.memory import BITS, Needs, Plan, plan
 from fluxsr.backbone.parts import load_part, parameter_count, part_config, skeleton
 from fluxsr.backbone.places import BUNDLED, download, folder_of
@@ -195,3 +195,6 @@ def _check_fit(transformer: Any, prompt: FixedPrompt, config: AdapterConfig, fol
                 f"the transformer is folded at t, guidance = {at}, but {folder} wants {(config.t_l, config.guidance)}; "
                 "give the model unfolded"
             )
+        mark = transformer.config.folded_prompt  # absent from models that older versions folded
+        if mark and mark != fingerprint(prompt.pooled_prompt_embeds):
+            raise ModelError(f"the transformer is folded for another prompt than {folder} has; give the model unfolded")

@@ -102,7 +102,7 @@ def stream(
     if adapter is not None:
         transformer.unload_lora()
     if at is not None:
-        transformer = as_folded(transformer, *at[:2])
+        transformer = as_folded(transformer, *at)
     declare(transformer, scheme)
     return transformer
 
