@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from copy import deepcopy
 from pathlib import Path
@@ -162,6 +163,28 @@ def test_an_export_that_fails_leaves_what_was_there(
     assert failed.exit_code == 1 and "No space left" in error_lines(failed)[0]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert json.loads((out / "transformer/config.json").read_text()) == before
+
+
+def test_a_rename_that_fails_puts_the_old_export_back(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command(model_folder, tmp_path / "out")
+    (tmp_path / "out" / "mine").touch()
+    rename = os.replace
+
+    def fails(source: Path, target: Path) -> None:
+        if "partial" in source.name:
+            raise OSError("Device or resource busy")
+        rename(source, target)
+
+    monkeypatch.setattr("fluxsr.apps.export.os.replace", fails)
+    assert "busy" in error_lines(command(model_folder, tmp_path / "out", "--overwrite"))[0]
+    assert (tmp_path / "out" / "mine").exists() and [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_bundled_model_is_called_by_its_name(tmp_path: Path) -> None:
+    command(Path("bundled"), tmp_path / "out")
+    assert "bundled, under: apache-2.0" in (tmp_path / "out" / "NOTICE").read_text()
 
 
 def test_a_package_that_is_missing_is_named(

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -103,7 +104,7 @@ def exported(
             for name in (lora.name, PEFT_FILES[1]):
                 if (adapted / name).is_file():
                     shutil.copy(adapted / name, folder)
-        write_notice(folder, licence_of(place, parts.transformer.config))
+        write_notice(folder, replace(licence_of(place, parts.transformer.config), model=model))
         pass_on(folder, str(place), adapted)
     size = sum(file.stat().st_size for file in (output / "transformer").glob("*.safetensors"))
     count = parameter_count(skeleton(part_config(str(output), "transformer")))
@@ -133,5 +134,7 @@ def _replaced(output: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"cannot write {output}: {error}") from error
     finally:
+        if old.exists() and not output.exists():  # the second rename failed
+            os.replace(old, output)
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
