@@ -8,7 +8,8 @@ merging of tiles included (device events); "whole call" is the pipeline's own ca
 conversion, bicubic enlargement, colour fix and copies on the host (wall clock). Both are the median of up to three
 calls after a warm-up, fewer where calls are long ("runs"). Encoder, transformer and decoder are timed apart where the
 image is one tile. Memory is the peak of torch's allocator, weights included; the CUDA context comes on top. TFLOP/s
-are those of the "device" time; the ceiling is what this device does in a product of two 8192 x 8192 bfloat16 matrices.
+are those of the "device" time; the ceiling is what this device does in a product of two 8192 x 8192 bfloat16 matrices,
+and shares of it are those of the "device" time and of the transformer alone.
 The model is as the pipeline's loader leaves it (folded, autoencoder in channels_last), but for what a row's name says.
 """
 
@@ -38,8 +39,8 @@ from fluxsr.pipeline import FluxSRPipeline
 
 OVERLAP = 128  # of tiles, in output pixels
 SHRUNK = 8  # --tiny: sides, tiles and prompts are so many times smaller
-COLUMNS = ("row", "whole call s", "device s", "encode", "transformer", "decode", "runs", "peak GiB", "TFLOP/s")
-COLUMNS += ("of ceiling", "note")
+COLUMNS = ("row", "whole call s", "device s", "encode", "transformer", "decode", "runs", "peak GiB")
+COLUMNS += ("TFLOP/s", "of ceiling", "transformer's", "note")
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,10 @@ def measure(row: Row, models: Models) -> dict[str, Any]:
     lr_up = resize.bicubic(inputs.tensors(image)[0], (row.side, row.side)).to(device)
     largest, overlap = row.tile or row.side, OVERLAP // (SHRUNK if models.tiny else 1)
     tiling = tiles.grid(row.side, row.side, largest, overlap, latents.pixel_multiple(models.vae))
-    side, found = tiling.rows.tile, {"tiles": len(tiling)}
-    flop = len(tiling) * (transformer_flop(pipe.transformer, side, row.tokens) + vae_flop(side, models.tiny))
+    side = tiling.rows.tile
+    found: dict[str, Any] = {"tiles": len(tiling)}
+    walk = len(tiling) * transformer_flop(pipe.transformer, side, row.tokens) / 1e12
+    tflop = walk + len(tiling) * vae_flop(side, models.tiny) / 1e12
     with changed(pipe, row.changes, models.tiny):
         first = seconds(lambda: pipe.one_step(lr_up[..., :side, :side].expand(row.batch, -1, -1, -1)), device)
         if "compiled" in row.changes:
@@ -107,14 +110,16 @@ def measure(row: Row, models: Models) -> dict[str, Any]:
         if cuda:
             torch.cuda.reset_peak_memory_stats(device)
         times = repeated(lambda: tiles.stream(lr_up, pipe.one_step, tiling, batch_size=row.batch), device)
-        options = {"tile_size": largest, "tile_overlap": overlap, "batch_size": row.batch}
+        options: dict[str, Any] = {"tile_size": largest, "tile_overlap": overlap, "batch_size": row.batch}
         calls = repeated(lambda: pipe(image, 4, **options), torch.device("cpu"))  # it ends on the host: wall clock
         found |= {"device_s": median(times), "whole_s": median(calls), "runs": min(len(times), len(calls))}
         found |= {"peak_gib": torch.cuda.max_memory_allocated(device) / 2**30 if cuda else None}
-        found |= parts(pipe, lr_up) if len(tiling) == 1 else {}
+        if len(tiling) == 1:
+            found |= parts(pipe, lr_up)
+            found["transformer_tflop_per_s"] = walk / found["transformer"]
     if "compiled" in row.changes:
         found["compile_s"] = first - median(times)
-    return found | {"tile_side": side, "tflop": flop / 1e12, "tflop_per_s": flop / 1e12 / median(times)}
+    return found | {"tile_side": side, "tflop": tflop, "tflop_per_s": tflop / median(times)}
 
 
 def best(measured: Sequence[dict[str, Any]]) -> tuple[str, ...]:
@@ -152,6 +157,7 @@ def line(row: dict[str, Any]) -> str:
     notes += [f"with {', '.join(row['changes'])}"] if row["changes"] else []
     numbers = [shown(key, 3) for key in ("whole_s", "device_s", "encode", "transformer", "decode")]
     numbers += [shown("runs", 0), shown("peak_gib", 2), shown("tflop_per_s", 0), shown("of_ceiling", 2)]
+    numbers += [shown("transformer_of_ceiling", 2)]
     return f"| {row['name']} | {' | '.join(numbers)} | {'; '.join(note for note in notes if note)} |"
 
 
@@ -171,8 +177,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     device = torch.device("cpu") if options.tiny else best_device(options.device)
     rows = [row for row in ROWS if not options.rows or row.name in options.rows]
     if options.tiny:
-        small = {key: SHRUNK for key in ("side", "tile", "tokens")}
-        rows = [replace(row, **{key: getattr(row, key) // by for key, by in small.items()}) for row in rows]
+        rows = [
+            replace(row, side=row.side // SHRUNK, tile=row.tile // SHRUNK, tokens=row.tokens // SHRUNK) for row in rows
+        ]
     results: dict[str, Any] = environment(device) | {"rows": []}
     models = Models(device, options.tiny)
     print(f"{results['device']}, ceiling {results['ceiling_tflop_per_s']:.3g} TFLOP/s\n")
@@ -181,19 +188,16 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         changes = [name for change in row.changes for name in (best(results["rows"]) if change == "best" else [change])]
         late = options.budget is not None and time.perf_counter() - started > options.budget
         found = guarded(replace(row, changes=tuple(changes)), models, late)
-        if "tflop_per_s" in found:
-            found["of_ceiling"] = found["tflop_per_s"] / results["ceiling_tflop_per_s"]
+        for name in {"tflop_per_s", "transformer_tflop_per_s"} & set(found):
+            found[name.replace("tflop_per_s", "of_ceiling")] = found[name] / results["ceiling_tflop_per_s"]
         results["rows"].append(found)
         results |= {"folding": models.folding, "elapsed_s": time.perf_counter() - started}
         print(line(found), flush=True)
         if options.json:
             options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    if models.folding:
-        print(
-            "\nfolding changes the velocity by {max_abs:.2g} at most, {relative:.2g} of its norm".format(
-                **models.folding
-            )
-        )
+    if error := models.folding:
+        shown = f"by {error['max_abs']:.2g} at most, by {error['relative']:.2g} of its norm"
+        print(f"\nFolding changes the velocity {shown}.")
     return results
 
 
