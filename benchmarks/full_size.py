@@ -39,8 +39,10 @@ from fluxsr.pipeline import FluxSRPipeline
 
 OVERLAP = 128  # of tiles, in output pixels
 SHRUNK = 8  # --tiny: sides, tiles and prompts are so many times smaller
-COLUMNS = ("row", "whole call s", "device s", "encode", "transformer", "decode", "runs", "peak GiB")
-COLUMNS += ("TFLOP/s", "of ceiling", "transformer's", "note")
+COLUMNS = (
+    "row", "whole call s", "device s", "encode", "transformer", "decode", "runs", "peak GiB", "TFLOP/s", "of ceiling",
+    "transformer's", "note",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
