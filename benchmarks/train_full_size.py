@@ -1,19 +1,20 @@
 """Step time and peak memory of the distillation at FLUX.1-dev's size, with random weights: no download.
 
-    python benchmarks/train_full_size.py [--sizes 512 1024] [--bases bf16 nf4] [--json results.json]
+    python benchmarks/train_full_size.py [--sizes 512 1024] [--bases bf16 nf4] [--budget 90] [--json results.json]
     python benchmarks/train_full_size.py --tiny    # the same code on a small model, on the CPU, in seconds
 
 The real DistillStage runs in the real loop: LoRA of rank 64, AdamW, bf16, gradient checkpointing of transformer and
 decoder, one sample per step (two rows in the transformer: the path and the one step). Seconds are the median of
 --steps steps after two, between device events at their starts. Peak memory is that of torch's allocator over
 these steps; the CUDA context comes on top. Random images stand for the data: reading and degrading is not in the time.
-Every case has a process of its own.
+Every case has a process of its own. What matters most comes first and is written at once, so a run may be cut.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import platform
 import subprocess
@@ -25,14 +26,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import random_flux
 import torch
-from diffusers import AutoencoderKL, FluxTransformer2DModel
 
 from fluxsr.backbone.adapter import add_lora
 from fluxsr.backbone.device import best_device
 from fluxsr.backbone.latents import encode
 from fluxsr.backbone.loading import Backbone
-from fluxsr.backbone.prompts import random_prompt
 from fluxsr.backbone.quantize import nf4_in_place
 from fluxsr.losses.features import FeatureNetwork, feature_distance
 from fluxsr.training import loop
@@ -40,15 +40,6 @@ from fluxsr.training.config import DistillConfig, RunConfig
 from fluxsr.training.steps.distill import Batch, DistillStage
 
 WARM_UP = 2
-FLUX_DEV: dict[str, Any] = {"guidance_embeds": True}  # transformer/config.json; the rest are diffusers' defaults
-TINY: dict[str, Any] = {
-    "guidance_embeds": True,
-    "num_layers": 1,
-    "num_single_layers": 1,
-    "num_attention_heads": 1,
-    "joint_attention_dim": 64,
-    "pooled_projection_dim": 64,
-}
 
 
 class Enough(Exception):
@@ -81,43 +72,22 @@ def seconds(a: Any, b: Any) -> float:
 
 
 def build(case: dict[str, Any], device: torch.device) -> Backbone:
-    """Transformer, autoencoder and prompt with random weights in bfloat16, made on the device itself."""
-    widths = (8, 8, 8, 8) if case["tiny"] else (128, 256, 512, 512)
-    shape = TINY if case["tiny"] else FLUX_DEV
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.bfloat16)  # float32 first would take twice the memory
-    try:
-        with device:
-            transformer = FluxTransformer2DModel(**shape)
-            vae = AutoencoderKL(
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-                block_out_channels=widths,
-                layers_per_block=2,
-                latent_channels=16,
-                norm_num_groups=8 if case["tiny"] else 32,
-                scaling_factor=0.3611,
-                shift_factor=0.1159,
-                use_quant_conv=False,
-                use_post_quant_conv=False,
-            )
-    finally:
-        torch.set_default_dtype(torch.float32)
-    transformer.requires_grad_(False)
+    """Transformer with a LoRA, autoencoder and prompt."""
+    tiny = case["tiny"]
+    transformer = random_flux.transformer(device, tiny).train()
     if case["base"] == "nf4":
         nf4_in_place(transformer, torch.bfloat16)
     add_lora(transformer, case["rank"], case["rank"])
     transformer.enable_gradient_checkpointing()
-    vae.requires_grad_(False).to(memory_format=torch.channels_last)
-    prompt = random_prompt(8 if case["tiny"] else 512, shape.get("joint_attention_dim", 4096), torch.Generator())
-    pooled = torch.zeros(1, shape.get("pooled_projection_dim", 768))
-    return Backbone(transformer, vae, type(prompt)(prompt.prompt_embeds, pooled).to(device))
+    prompt = random_flux.prompt(device, 8 if tiny else 512, tiny)
+    return Backbone(transformer, random_flux.autoencoder(device, tiny), prompt)
 
 
 def perceptual(case: dict[str, Any], device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """LPIPS of VGG with random weights: the cost of the real one."""
-    if case["tiny"]:
-        network = FeatureNetwork((4, 8)).requires_grad_(False).to(device)
+    """LPIPS of VGG with random weights: the cost of the real one. Where it is missing, a network much like it."""
+    if case["tiny"] or case["perceptual"] != "lpips":
+        widths = (4, 8) if case["tiny"] else (64, 128, 256, 512, 512)
+        network = FeatureNetwork(widths).requires_grad_(False).to(device)
         return lambda x, y: feature_distance(network, x, y)
     import lpips
 
@@ -171,14 +141,24 @@ def in_child(case: dict[str, Any]) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| size | base | pixel losses | s per step | peak GiB |", "| --- | --- | --- | --- | --- |"]
-    for row in rows:
-        peak = "-" if row.get("peak_gib") is None else f"{row['peak_gib']:.1f}"
-        took = row.get("error") or f"{row['seconds_per_step']:.3f}"
-        pixels = "yes" if row["pixels"] else "no"
-        lines.append(f"| {row['side']} | {row['base']} | {pixels} | {took} | {peak} |")
-    return "\n".join(lines)
+def row_of(case: dict[str, Any], late: bool) -> dict[str, Any]:
+    """What was measured, or in one line why nothing was."""
+    if case["base"] == "nf4" and not _has("bitsandbytes"):
+        return case | {"error": "bitsandbytes is not installed"}
+    if late:
+        return case | {"error": "the budget is spent"}
+    return measure(case) if case["tiny"] else in_child(case)
+
+
+def _has(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def line(row: dict[str, Any]) -> str:
+    peak = "-" if row.get("peak_gib") is None else f"{row['peak_gib']:.1f}"
+    took = row.get("error") or f"{row['seconds_per_step']:.3f}"
+    pixels = row["perceptual"] if row["pixels"] else "no"
+    return f"| {row['side']} | {row['base']} | {pixels} | {took} | {peak} |"
 
 
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
@@ -188,7 +168,8 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--steps", type=int, default=10, help="timed steps of each case (%(default)s)")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--json", type=Path, help="write the measurements here too")
+    parser.add_argument("--budget", type=float, help="seconds after which no case is begun")
+    parser.add_argument("--json", type=Path, help="write the measurements here too, after every case")
     parser.add_argument("--tiny", action="store_true", help="a small model at 64 px on the CPU")
     parser.add_argument("--case", help=argparse.SUPPRESS)  # a child process: the case as JSON
     options = parser.parse_args(arguments)
@@ -196,18 +177,23 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         print(json.dumps(measure(json.loads(options.case))))
         return []
     common = {"device": options.device, "rank": options.rank, "steps": options.steps, "tiny": options.tiny}
+    common["perceptual"] = "lpips" if _has("lpips") and _has("torchvision") else "features"
     if options.tiny:
-        options.sizes, common = [64], common | {"device": "cpu", "rank": 4}
-    cases = [
+        options.sizes, common = [64], common | {"device": "cpu", "rank": 4, "perceptual": "features"}
+    cases = [  # the whole method in bfloat16 first, then what leaves a part of it out, then nf4
         {"side": side, "base": base, "pixels": pixels, **common}
-        for side in options.sizes
         for base in options.bases
-        for pixels in (False, True)
+        for pixels in (True, False)
+        for side in options.sizes
     ]
-    rows = [measure(case) if options.tiny else in_child(case) for case in cases]
-    print(table(rows))
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    started, rows = time.perf_counter(), []
+    print("| size | base | pixel losses | s per step | peak GiB |\n| --- | --- | --- | --- | --- |", flush=True)
+    for case in cases:
+        late = options.budget is not None and time.perf_counter() - started > options.budget
+        rows.append(row_of(case, late))
+        print(line(rows[-1]), flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return rows
 
 

@@ -1,17 +1,15 @@
 #!/usr/bin/env bash
 # bash recipes/tiny/make.sh [key=value ...]
-# The bundled model from nothing: seven stages into runs/tiny/, each resumed where it stopped. On a GPU give more:
-# bash recipes/tiny/make.sh run.batch=64
+# The bundled model from nothing: six commands into runs/tiny/, each resumed where it stopped. On a small machine:
+# bash recipes/tiny/make.sh run.workers=1
 # The overrides go to the trained stages; pairs have no run.* options.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-stage() { fluxsr train "$1" --recipe "recipes/tiny/$1.yaml" --out "runs/tiny/$1" "${@:2}"; }
-stage autoencoder "$@"
-fluxsr train autoencoder --recipe recipes/tiny/decoder.yaml --out runs/tiny/decoder "$@"
-stage perceptual "$@"
-stage teacher "$@"
+stage() { fluxsr train "$1" --recipe "recipes/tiny/$2.yaml" --out "runs/tiny/$2" "${@:3}"; }
+stage autoencoder autoencoder "$@"
+stage autoencoder decoder "$@"
+stage teacher teacher "$@"
 fluxsr pairs invert --recipe recipes/tiny/pairs.yaml --out runs/tiny/pairs
-stage distill "$@"
-fluxsr train distill --recipe recipes/tiny/anneal.yaml --out runs/tiny/distill "$@"
-fluxsr train distill --recipe recipes/tiny/detail.yaml --out runs/tiny/detail "$@"
-echo "model: runs/tiny/detail/model"
+stage distill distill "$@"
+stage distill finish "$@"
+echo "model: runs/tiny/finish/model"

@@ -24,7 +24,7 @@ from fluxsr.backbone.prompts import FixedPrompt
 from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import InputError, ModelError
 from fluxsr.imaging import color, fitting, inputs, io, outputs, resize
-from fluxsr.imaging.lattice import lattice
+from fluxsr.imaging.lattice import without_lattice
 
 LEAST_SIDE = 16  # one token; smaller images hold nothing to enlarge
 
@@ -191,8 +191,7 @@ class FluxSRPipeline(DiffusionPipeline):
         z_l = latents.encode(self.vae, lr_up)
         v = velocity(self.transformer, z_l, config.t_l, self.prompt, config.guidance)
         hr = latents.decode(self.vae, flow.one_step(z_l, v, config.t_l, strength))
-        if config.lattice_reach:
-            hr -= lattice(hr - lr_up, latents.pixel_multiple(self.vae), config.lattice_reach)
+        hr = without_lattice(hr, lr_up, latents.pixel_multiple(self.vae), config.lattice_reach)
         if not hr.isfinite().all():
             raise ModelError("the model gave values that are not finite; try --dtype fp32")
         return hr

@@ -44,8 +44,15 @@ def test_amplitudes_have_their_closed_form() -> None:
 
 def test_gain_asks_for_more_where_there_is_detail_and_for_none_where_there_is_none() -> None:
     strong, weak, flat = wave(4, 0.6), wave(4, 0.3), torch.zeros(1, 3, 64, 64)
-    assert float(texture_loss(strong, weak, gain=2.0)) <= FLOOR + 1e-6 < float(texture_loss(strong, weak))
-    assert float(texture_loss(flat, flat, gain=2.0)) == 0
+    assert float(texture_loss(strong, weak, gains=(2.0, 2.0))) <= FLOOR + 1e-6 < float(texture_loss(strong, weak))
+    assert float(texture_loss(flat, flat, gains=(2.0, 2.0))) == 0
+
+
+def test_each_band_has_its_own_gain() -> None:
+    """Waves of 3 px stand in the finest band, waves of 12 px in the next."""
+    for period, gains, other in ((3, (0.5, 1.0), (1.0, 0.5)), (12, (1.0, 0.5), (0.5, 1.0))):
+        halved, whole = wave(period, 0.3), wave(period, 0.6)
+        assert float(texture_loss(halved, whole, gains)) < 0.5 * float(texture_loss(halved, whole, other))
 
 
 def test_what_an_lr_image_holds_does_not_count() -> None:

@@ -16,6 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def without_lattice(made: Tensor, given: Tensor, period: int, reach: float) -> Tensor:
+    """What a model made of an image, both (B,C,H,W), without the lattice of what it added; reach 0 takes none."""
+    return made - lattice(made - given, period, reach) if reach else made
+
+
 def lattice(residual: Tensor, period: int, reach: float) -> Tensor:
     """The part of a residual that repeats every ``period`` pixels around each place.
 

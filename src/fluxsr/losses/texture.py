@@ -6,6 +6,8 @@ can still be told from what the input does show; this loss compares energies alo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,18 +17,19 @@ WINDOW = 8  # pixels: side of the window over which energy is averaged
 FLOOR = 0.01  # of an amplitude, in a range of [-1,1]: about one grey level, below which no difference counts
 
 
-def texture_loss(x: Tensor, y: Tensor, gain: float = 1.0) -> Tensor:
+def texture_loss(x: Tensor, y: Tensor, gains: Sequence[float] = (1.0, 1.0)) -> Tensor:
     """Mean absolute difference of local amplitudes, sqrt(mean energy), in two bands of the luma.
 
     Args:
         x, y: (B,3,H,W) in [-1,1], sides of 16 pixels or more. The gradient flows through both.
-        gain: times the amplitude of y that x should have; above 1 where inference averages some of it away.
+        gains: times the amplitude of y that x should have, the finest band first. Detail of a random phase costs
+            fidelity with its power, the finest most and to the least avail: below 1 it is held back.
 
     Returns:
         Scalar, float32: 0 for equal images, and for images whose detail differs in phase alone.
     """
-    pairs = zip(_amplitudes(x), _amplitudes(y), strict=True)
-    return torch.stack([(a - FLOOR - gain * (b - FLOOR)).abs().mean() for a, b in pairs]).mean()
+    bands = zip(_amplitudes(x), _amplitudes(y), gains, strict=True)
+    return torch.stack([(a - FLOOR - gain * (b - FLOOR)).abs().mean() for a, b, gain in bands]).mean()
 
 
 def _amplitudes(images: Tensor) -> list[Tensor]:

@@ -66,7 +66,7 @@ def _pairs(config: DistillConfig, vae: Any, photos: dict[str, Tensor]) -> Iterat
     """The teacher's pairs, or, where fresh noise takes the place of its eps, photographs and their latents alone."""
     if config.eps_source == "fresh" and not config.pairs:
         for name, photo in photos.items():
-            (z_0,) = encode_photos(vae, [photo])
+            (z_0,) = encode_photos(vae, [photo], config.run.precision)
             yield TeacherPair(name, z_0, torch.zeros_like(z_0))
         return
     store = PairStore(config.pairs)

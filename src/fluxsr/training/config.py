@@ -123,7 +123,7 @@ class DistillConfig:
     adl_single: list[int] | None = None  # single-stream blocks, likewise
     periodic_weight: float = 0.0  # of what in the pixels' error repeats from token to token (losses/periodic.py); ours
     texture_weight: float = 0.0  # of local amplitudes of fine detail (losses/texture.py); ours
-    texture_gain: float = 1.0  # how much of the photograph's amplitude is asked for
+    texture_gains: list[float] = field(default_factory=lambda: [1.0, 1.0])  # of the amplitude, the finest band first
     adversarial_weight: float = 0.0  # of a critic on pixels; off in the paper's recipe
     latent_adversarial_weight: float = 0.0  # of a critic on latents that sees z_l beside; off in the paper's recipe
     adversarial_start: int = 0  # step at which the adversarial terms set in

@@ -21,7 +21,7 @@ from fluxsr.backbone.velocity import velocity
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError
 from fluxsr.imaging import tiles
-from fluxsr.imaging.lattice import lattice
+from fluxsr.imaging.lattice import without_lattice
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.sheet import sheet
 from fluxsr.keyed import keyed_generator
@@ -170,6 +170,4 @@ def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
         c = backbone.config
         v = velocity(backbone.transformer, z_l, c.t_l, backbone.prompt, c.guidance)
         hr = latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l))
-    if c.lattice_reach:
-        hr -= lattice(hr - lr_up, latents.pixel_multiple(backbone.vae), c.lattice_reach)
-    return hr.clamp(0, 1)
+    return without_lattice(hr, lr_up, latents.pixel_multiple(backbone.vae), c.lattice_reach).clamp(0, 1)

@@ -108,7 +108,9 @@ def run(
             loss, asked = _step(state, stop)
             journal.moved(state.step, loss)
             if state.step % config.log_every == 0 or state.step == end:
-                journal.record(state.step, {"seconds_per_step": journal.seconds_per_step(state.step), **_means(state)})
+                journal.record(
+                    state.step, {"seconds_per_step": journal.seconds_per_step(state.step), **state.meter.take()}
+                )
             if state.step % config.save_every == 0 or state.step == end or asked:
                 path = _save(state)
                 journal.say(f"saved {path}")
@@ -162,10 +164,6 @@ def _step(state: _Run, stop: Event) -> tuple[float, bool]:
     state.meter.add({f"norm/{name}": (float(whole(norm)), 1.0) for name, norm in norms.items()})
     state.meter.add({"schedule": (rate, 1.0)})
     return loss, asked
-
-
-def _means(state: _Run) -> dict[str, float]:
-    return {name: float(f"{value:.6g}") for name, value in state.meter.take().items()}
 
 
 def _over_processes(

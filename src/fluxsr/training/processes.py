@@ -35,6 +35,8 @@ def _state(device: str) -> PartialState:
 
 def training_device(name: str) -> torch.device:
     """The device of this process: ``run.device``, or its own GPU where there are several processes."""
+    # cuDNN's attention fails in the backward pass (torch 2.11, H100: "mha_graph.execute"); flash attention does not.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     return _state(name).device if several() else best_device(name)
 
 

@@ -92,17 +92,17 @@ def train_teacher(config: TeacherConfig, out: Path) -> None:
     device = training_device(config.run.device)
     _, photos = read_photographs(config.data.shards, config.data.limit)
     vae = load_part(Path(config.autoencoder), "vae", torch.float32).to(device, memory_format=torch.channels_last)
-    stage = TeacherStage(config, encode_photos(vae, photos), device)
+    stage = TeacherStage(config, encode_photos(vae, photos, config.run.precision), device)
     loop.run(stage, config.run, out, lambda step, path: curves(out), recipe=config)
     if not is_main():
         return
     save_base(Backbone(stage.transformer.to(torch.bfloat16), vae.to(torch.bfloat16), stage.prompt), out / "base")
 
 
-def encode_photos(vae: Any, photos: list[Tensor]) -> list[Tensor]:
+def encode_photos(vae: Any, photos: list[Tensor], precision: str) -> list[Tensor]:
     """Normalised latents (C,h,w), float16, of photographs (3,H,W) uint8; sides are cut to whole tokens."""
     device, found = next(vae.parameters()).device, []
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         for photo in photos:
             image = whole_tokens(photo)[None].to(device).float() / 255
             found.append(latents.encode(vae, image.contiguous(memory_format=torch.channels_last))[0].half())

@@ -32,8 +32,8 @@ class Meter:
             held[1] += count
 
     def take(self) -> dict[str, float]:
-        """The means, and begin again."""
-        means = {name: value / count for name, (value, count) in self.sums.items() if count}
+        """The means, to six digits, and begin again."""
+        means = {name: float(f"{value / count:.6g}") for name, (value, count) in self.sums.items() if count}
         self.sums = {}
         return means
 

@@ -21,7 +21,7 @@ from fluxsr.losses.adversarial import Critic, critic_terms
 from fluxsr.losses.attention import adl_loss
 from fluxsr.losses.ftd import ftd_by_time, ftd_loss
 from fluxsr.losses.periodic import periodic_loss
-from fluxsr.losses.texture import texture_loss
+from fluxsr.losses.texture import SIGMAS, texture_loss
 from fluxsr.losses.tv_lpips import tv_lpips
 from fluxsr.training.config import DistillConfig
 from fluxsr.training.dataset import CROP, NOISE, TIME, normals, sample_generators
@@ -118,7 +118,7 @@ class DistillStage:
         if c.periodic_weight:  # at the pitch of a token
             terms["periodic"] = c.periodic_weight * periodic_loss(x_hat - target, latents.pixel_multiple(vae))
         if c.texture_weight:
-            terms["texture"] = c.texture_weight * texture_loss(x_hat, target, c.texture_gain)
+            terms["texture"] = c.texture_weight * texture_loss(x_hat, target, c.texture_gains)
         critic, since = self.modules.get("critic"), step - c.adversarial_start
         return terms | critic_terms(critic, target, x_hat, c.adversarial_weight, since)
 
@@ -142,6 +142,8 @@ def check(config: DistillConfig, backbone: Backbone) -> None:
         raise InputError(f"run.batch is {c.run.batch}; it must be a multiple of ftd_every, which is {c.ftd_every}")
     if c.train_decoder and not _on_pixels(c):
         raise InputError("train_decoder is on, but no loss on pixels has a weight; set one, as mse_weight")
+    if len(c.texture_gains) != len(SIGMAS):
+        raise InputError(f"texture_gains is {c.texture_gains}; give one for each of {len(SIGMAS)} bands, finest first")
     if c.pixel_crop < 0 or c.pixel_crop % pixels:
         raise InputError(
             f"pixel_crop is {c.pixel_crop}; it must be a multiple of a latent's {pixels} pixels, or 0 for all"
