@@ -10,7 +10,7 @@ calls after a warm-up, fewer where calls are long ("runs"). Encoder, transformer
 image is one tile. Memory is the peak of torch's allocator, weights included; the CUDA context comes on top. TFLOP/s
 are those of the "device" time; the ceiling is what this device does in a product of two 8192 x 8192 bfloat16 matrices,
 and shares of it are those of the "device" time and of the transformer alone.
-The model is as the pipeline's loader leaves it (folded, autoencoder in channels_last), but for what a row's name says.
+The model is as the pipeline's loader leaves it (folded), but for what a row's name says.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Row:
     tile: int = 0  # largest tile; 0 is the whole image
     batch: int = 1  # tiles per forward pass
     tokens: int = 512  # of the prompt
-    changes: tuple[str, ...] = ()  # compiled, nchw, best (of nchw and the attentions measured), or an attention
+    changes: tuple[str, ...] = ()  # compiled, channels_last, an attention, or best (of what was measured)
 
 
 ROWS = (  # a run may be cut: what matters most comes first
@@ -67,7 +67,7 @@ ROWS = (  # a run may be cut: what matters most comes first
     Row("folded-2048-batch-4", 2048, tile=1152, batch=4),
     Row("folded-4096-batch-4", 4096, tile=1152, batch=4),
     Row("compiled-1024", 1024, changes=("compiled",)),
-    Row("nchw-vae-1024", 1024, changes=("nchw",)),
+    Row("channels-last-1024", 1024, changes=("channels_last",)),
     Row("cudnn-attention-1024", 1024, changes=("_native_cudnn",)),
     Row("flash-attention-1024", 1024, changes=("_native_flash",)),
     Row("64-tokens-1024", 1024, tokens=64),
@@ -132,8 +132,8 @@ def best(measured: Sequence[dict[str, Any]]) -> tuple[str, ...]:
         for row in measured
         if len(row["changes"]) == 1 and "device_s" in row and row["changes"][0] != "compiled"
     }
-    attention = max((name for name in gains if name != "nchw"), key=lambda name: gains[name], default="")
-    return tuple(name for name in ("nchw", attention) if gains.get(name, 0) > 0)
+    attention = max((name for name in gains if name != "channels_last"), key=lambda name: gains[name], default="")
+    return tuple(name for name in ("channels_last", attention) if gains.get(name, 0) > 0)
 
 
 def guarded(row: Row, models: Models, late: bool) -> dict[str, Any]:

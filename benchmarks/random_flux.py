@@ -43,7 +43,7 @@ def autoencoder(device: torch.device, tiny: bool = False) -> Any:
             use_post_quant_conv=False,
         )
 
-    return _made(vae, device).to(memory_format=torch.channels_last)
+    return _made(vae, device)
 
 
 def prompt(device: torch.device, tokens: int = 512, tiny: bool = False) -> FixedPrompt:

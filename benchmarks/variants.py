@@ -74,13 +74,13 @@ def changed(pipe: FluxSRPipeline, changes: Sequence[str], tiny: bool) -> Iterato
                 torch._dynamo.utils.counters.clear()
                 backend = {"backend": "eager"} if tiny else {}  # traced, no code made: seconds instead of minutes
                 pipe.transformer.compile_repeated_blocks(fullgraph=True, **backend)
-            elif change == "nchw":
-                pipe.vae.to(memory_format=torch.contiguous_format)
+            elif change == "channels_last":
+                pipe.vae.to(memory_format=torch.channels_last)
             else:
                 pipe.transformer.set_attention_backend(change)
         yield
     finally:
-        pipe.vae.to(memory_format=torch.channels_last)
+        pipe.vae.to(memory_format=torch.contiguous_format)
         if any(change.startswith("_native") for change in changes):
             pipe.transformer.set_attention_backend("native")
         for block in blocks:
