@@ -17,7 +17,7 @@ def test_every_series_is_a_line_within_the_frame():
     for line in lines:
         for point in line.attrib["points"].split():
             across, down = map(float, point.split(","))
-            assert 52 <= across <= 548 and 12 <= down <= 256
+            assert 52 <= across <= 548 and 48 <= down <= 256
     texts = [text.text for text in root.findall("text")]
     assert {"a<b", "c", "x", "y", "-5", "10"} <= set(texts)
 

@@ -40,9 +40,28 @@ def test_one_folder_has_spectra_and_no_windows(noise):
     assert list(found.radial) == ["hr"] and found.windows == [] and told == [(1, 1)]
 
 
+def test_windows_are_where_methods_differ_not_where_the_truth_does(noise):
+    with Image.open(noise["hr"] / "a.png") as image:
+        pixels = np.array(image)
+    pixels[:64, :64] = 255 - pixels[:64, :64] // 2  # the truth alone is bright here
+    Image.fromarray(pixels).save(noise["hr"] / "a.png")
+    with Image.open(noise["blur"] / "a.png") as image:
+        pixels = np.array(image)
+    pixels[64:, 80:] = 255  # and one method here
+    Image.fromarray(pixels).save(noise["blur"] / "a.png")
+    (window,) = diagnose(noise, ["a"], truth="hr", side=64).windows
+    assert (window.top, window.left) == (64, 80)
+    pair = {name: noise[name] for name in ("comb", "hr")}
+    (window,) = diagnose(pair, ["a"], truth="hr", side=64).windows
+    assert (window.top, window.left) == (0, 0), "one method is compared with the truth"
+
+
 def test_what_is_missing_or_small_is_said(noise):
     with pytest.raises(InputError, match="not in .*blur: c"):
         diagnose(noise, ["c"])
     Image.new("RGB", (100, 144)).save(noise["blur"] / "a.png")
     with pytest.raises(InputError, match=r"a\.png: .*128"):
+        diagnose(noise, ["a"])
+    Image.new("RGB", (128, 128)).save(noise["blur"] / "a.png")
+    with pytest.raises(InputError, match="a: blur is 128x128, comb is 144x128, hr is 144x128"):
         diagnose(noise, ["a"])

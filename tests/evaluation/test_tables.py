@@ -9,7 +9,7 @@ import json
 import pytest
 
 from fluxsr.evaluation import Report, markdown, table_of, to_json
-from fluxsr.evaluation.tables import latex, to_csv
+from fluxsr.evaluation.tables import latex, to_csv, turned
 
 
 @pytest.fixture
@@ -28,6 +28,12 @@ def test_markdown_has_a_row_a_report_and_the_protocols(reports):
     assert first == "| a_b\\|c | 2 | 30.50 | 0.7295 | - | 0.13 |"
     assert second == "| HR | 1 | - | - | 9.00 | - |"
     assert len(notes) == 4 and "border of 4 px cropped" in notes[0]
+
+
+def test_turned_twice_is_the_same(reports):
+    table = table_of(reports)
+    assert turned(table).head == ["name", "a_b|c", "HR"] and turned(table).rows[1] == ["psnr ↑", "30.50", "-"]
+    assert turned(turned(table)) == table
 
 
 def test_latex_escapes_and_keeps_arrows(reports):

@@ -103,7 +103,8 @@ def evaluate(
 
             similarity = reporting.similarity_of(model, config, adapter, device, list(lr.values())) if model else {}
             tables = showing.tables(reports, truth, ci=ci, seed=seed)
-            showing.write(reporting.html(methods, list(reports[0].per_image), tables, lr, similarity), report)
+            stems, where = list(reports[0].per_image), truth.title if truth else ""
+            showing.write(reporting.html(methods, stems, tables, lr, similarity, where), report)
         if output:
             showing.write(text, output)
         else:

@@ -22,8 +22,15 @@ def html(
     tables: Sequence[Table],
     lr: Mapping[str, Path],
     similarity: Mapping[str, Sequence[float]],
+    where: str = "",
 ) -> str:
     """The page of these methods; ground truth is the last, or what the others were scored against.
+
+    Args:
+        methods: rows of the table.
+        stems: of the images.
+        tables, lr, similarity: as ``page`` takes them.
+        where: name of the benchmark, for the title; else the number of images.
 
     Raises:
         InputError: images that cannot be read or are not of one size.
@@ -35,9 +42,9 @@ def html(
         folders[truth] = methods[0].hr
     with progress(transient=True) as bar:
         task = bar.add_task("look", total=len(stems))
-        diagnosis = diagnose(folders, stems, progress=lambda done, _: bar.update(task, completed=done))
+        diagnosis = diagnose(folders, stems, truth=truth, progress=lambda done, _: bar.update(task, completed=done))
     names = [method.name for method in methods if method.name != truth]
-    title = f"{' and '.join(names)} on {len(stems)} images"
+    title = f"{' and '.join(names)} on {where or f'{len(stems)} images'}"
     return page(title, tables, diagnosis, folders, truth=truth, lr=lr, similarity=similarity)
 
 

@@ -16,7 +16,7 @@ from fluxsr.errors import OutputError
 from fluxsr.evaluation import Report, table_of, to_json
 from fluxsr.evaluation.protocols import Protocol, published, with_published
 from fluxsr.evaluation.statistics import intervals, paired, paired_table, with_intervals
-from fluxsr.evaluation.tables import TEXTS, Table
+from fluxsr.evaluation.tables import TEXTS, Table, turned
 
 
 def tables(reports: Sequence[Report], protocol: Protocol | None, *, ci: bool, seed: int) -> list[Table]:
@@ -53,20 +53,15 @@ def shown(reports: Sequence[Report], kind: str, protocol: Protocol | None, *, ci
         )
     made = tables(reports, protocol, ci=ci, seed=seed)
     if kind == "terminal":
-        return "\n".join(_rich(table, turned=number == 0) for number, table in enumerate(made))
+        return "\n".join(_rich(table) for table in (turned(made[0]), *made[1:]))
     return "\n".join(TEXTS[kind](table) for table in made)
 
 
-def _rich(table: Table, turned: bool) -> str:
-    """For the terminal; scores are turned, a row a metric, since metrics are many and methods few."""
-    head, rows = table.head, table.rows
-    if turned:
-        columns = [list(column) for column in zip(head, *rows, strict=True)]
-        head, rows = columns[0], columns[1:]
+def _rich(table: Table) -> str:
     drawn = RichTable(box=box.SIMPLE_HEAD)
-    for number, text in enumerate(head):
+    for number, text in enumerate(table.head):
         drawn.add_column(text, justify="left" if number == 0 else "right", overflow="fold")
-    for row in rows:
+    for row in table.rows:
         drawn.add_row(*(text.replace("[", "\\[") for text in row))
     console = Console(file=io.StringIO(), width=_width(), highlight=False)
     console.print(drawn)

@@ -8,7 +8,8 @@ from html import escape
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's
 _WIDTH, _HEIGHT = 560, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 44
+_LEFT, _RIGHT, _BOTTOM = 52, 12, 44
+_KEY = 16  # height of a line of the legend, which stands above the frame
 
 Points = Sequence[tuple[float, float]]
 
@@ -23,12 +24,13 @@ def line_chart(series: Mapping[str, Points], x_label: str, y_label: str, marks: 
     """
     points = [point for line in series.values() for point in line]
     x_ticks, y_ticks = (_ticks([point[axis] for point in points]) for axis in (0, 1))
+    frame_top = _KEY * (len(series) + 1)
     spans = [(ticks[0], ticks[-1] - ticks[0]) for ticks in (x_ticks, y_ticks)]
 
     def place(x: float, y: float) -> tuple[float, float]:
         across, up = ((value - low) / span for value, (low, span) in zip((x, y), spans, strict=True))
-        wide, high = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
-        return round(_LEFT + across * wide, 1), round(_TOP + (1 - up) * high, 1)
+        wide, high = _WIDTH - _LEFT - _RIGHT, _HEIGHT - frame_top - _BOTTOM
+        return round(_LEFT + across * wide, 1), round(frame_top + (1 - up) * high, 1)
 
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(y_label)}">']
     for y in y_ticks:
@@ -39,7 +41,7 @@ def line_chart(series: Mapping[str, Points], x_label: str, y_label: str, marks: 
         across, bottom = place(x, y_ticks[0])
         parts.append(f'<text x="{across}" y="{bottom + 16}" text-anchor="middle">{x:g}</text>')
     parts.append(f'<text x="{(_LEFT + _WIDTH) / 2}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
-    middle = (_TOP + _HEIGHT - _BOTTOM) / 2
+    middle = (frame_top + _HEIGHT - _BOTTOM) / 2
     turned = f'transform="rotate(-90 12 {middle})"'
     parts.append(f'<text x="12" y="{middle}" text-anchor="middle" {turned}>{escape(y_label)}</text>')
     for number, (name, line) in enumerate(series.items()):
@@ -49,8 +51,8 @@ def line_chart(series: Mapping[str, Points], x_label: str, y_label: str, marks: 
         parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{path}"/>')
         if marks:
             parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in placed]
-        height = _TOP + 14 + 16 * number
-        label = f'<text class="key" x="{_WIDTH - _RIGHT - 6}" y="{height}" text-anchor="end" fill="{colour}">'
+        height = _KEY * (number + 1)
+        label = f'<text class="key" x="{_LEFT}" y="{height}" fill="{colour}">'
         parts.append(f"{label}{escape(name)}</text>")
     return "".join([*parts, "</svg>"])
 
@@ -61,6 +63,8 @@ def _ticks(values: Sequence[float]) -> list[float]:
     rough = (high - low or abs(high) or 1) / 5
     size = 10 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough)
+    if all(value == int(value) for value in values):
+        step = max(1, step)  # there is nothing between two blocks, or two harmonics
     first, last = math.floor(low / step), math.ceil(high / step)
     last = last if last > first else first + 1
     return [round(step * k, 10) for k in range(first, last + 1)]

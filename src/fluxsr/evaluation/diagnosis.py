@@ -39,6 +39,7 @@ def diagnose(
     folders: Mapping[str, Path],
     stems: Sequence[str],
     *,
+    truth: str | None = None,
     side: int = 128,
     progress: Callable[[int, int], None] | None = None,
 ) -> Diagnosis:
@@ -47,6 +48,7 @@ def diagnose(
     Args:
         folders: name -> folder; methods, and ground truth where there is one.
         stems: of the images, in every folder; sides of 128 pixels or more.
+        truth: which folder is ground truth: windows are where the others differ, from it only if there is but one.
         side: of the windows.
         progress: called with (images done, images in all).
 
@@ -67,8 +69,10 @@ def diagnose(
             except InputError as error:
                 raise InputError(f"{paths[name][stem]}: {error}") from error
             radial[name].append(10 * radial_power(power_spectrum(luma(image)))[0].log10())
-        if len(images) > 1:
-            windows.append(where_methods_differ(stem, list(images.values()), side))
+        methods = [image for name, image in images.items() if name != truth or len(images) == 2]
+        if len(methods) > 1:
+            _check_sizes(stem, images)
+            windows.append(where_methods_differ(stem, methods, side))
         if progress:
             progress(number, len(stems))
     return Diagnosis(
@@ -76,6 +80,13 @@ def diagnose(
         {name: _axes(torch.stack(rows).mean(0)) for name, rows in excess.items()},
         sorted(windows, reverse=True),
     )
+
+
+def _check_sizes(stem: str, images: Mapping[str, Tensor]) -> None:
+    sizes = {name: f"{image.shape[-1]}x{image.shape[-2]}" for name, image in images.items()}
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{name} is {size}" for name, size in sizes.items())
+        raise InputError(f"{stem}: {told}; they must be of one size")
 
 
 def _axes(excess: Tensor) -> list[float]:

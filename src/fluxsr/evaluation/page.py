@@ -18,7 +18,7 @@ from fluxsr.evaluation.charts import line_chart
 from fluxsr.evaluation.diagnosis import FREQUENCIES, Diagnosis
 from fluxsr.evaluation.folders import list_images, load_image
 from fluxsr.evaluation.pictures import Window, difference_map, edge_map
-from fluxsr.evaluation.tables import Table
+from fluxsr.evaluation.tables import Table, turned
 from fluxsr.imaging.io import to_pil
 
 VIEW = 512  # largest side of a picture under the slider, pixels
@@ -63,7 +63,7 @@ def page(
 
     Args:
         title: what was measured, and on what.
-        tables: scores and comparison.
+        tables: scores, and the comparison where there is one.
         diagnosis: of the folders.
         folders: name -> folder, as the diagnosis was made of.
         truth: which of them is ground truth.
@@ -78,7 +78,7 @@ def page(
     paths = {name: list_images(folder) for name, folder in folders.items()}
     looks = [_look(window, paths, truth, lr or {}) for window in diagnosis.windows[:SHOWN]]
     return environment.from_string(text).render(
-        title=title, tables=tables, charts=_charts(diagnosis, truth, similarity), looks=looks
+        title=title, tables=[turned(tables[0]), *tables[1:]], charts=_charts(diagnosis, truth, similarity), looks=looks
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from fluxsr.errors import InputError
 from fluxsr.evaluation.benchmark import Report
 from fluxsr.evaluation.catalogue import METRICS
-from fluxsr.evaluation.tables import Table, cell, protocol_lines
+from fluxsr.evaluation.tables import Table, cell
 
 SAMPLES = 2000
 LEVEL = 0.95
@@ -132,6 +132,5 @@ def paired_table(first: Report, second: Report, *, seed: int = 0) -> Table:
     notes = [
         f"difference: {first.name} - {second.name}, mean over {count} images; low, high: its {LEVEL:.0%} interval, "
         f"{SAMPLES} bootstrap samples, seed {seed}; wins: share of images on which {first.name} is better",
-        *protocol_lines([one.column for one in results], [first]),
     ]
     return Table(head, rows, notes)

@@ -38,6 +38,12 @@ def table_of(reports: Sequence[Report]) -> Table:
     return Table(head, rows, protocol_lines(columns, reports))
 
 
+def turned(table: Table) -> Table:
+    """Rows for columns: metrics are many and methods few, so this is what fits a screen."""
+    head, *rows = ([*column] for column in zip(table.head, *table.rows, strict=True))
+    return Table(head, rows, table.notes)
+
+
 def protocol_lines(columns: Sequence[str], reports: Sequence[Report]) -> list[str]:
     """What each column is, with the crop in pixels."""
     crops = sorted({report.crop for report in reports})
