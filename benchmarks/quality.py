@@ -24,8 +24,8 @@ from PIL import Image
 
 from fluxsr import FluxSRPipeline
 from fluxsr.errors import FluxSRError, InputError
-from fluxsr.evaluation import Report, markdown, score_folders, to_json
-from fluxsr.evaluation.benchmark import list_images
+from fluxsr.evaluation import Report, markdown, score_folders, table_of, to_json
+from fluxsr.evaluation.folders import list_images
 
 SCALE = 4
 DTYPES = ("auto", "bf16", "fp32", "fp16")
@@ -145,9 +145,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     where = f"{options.dtype} on {options.device}"
     print(f"model {options.model}, x{SCALE}, {where}, border {options.crop}")
-    print(markdown(table))
+    text = markdown(table_of(table))
+    print(text, end="")
     if options.out:
-        (options.out / "quality.md").write_text(markdown(table) + "\n", encoding="utf-8")
+        (options.out / "quality.md").write_text(text, encoding="utf-8")
         (options.out / "quality.json").write_text(to_json(table), encoding="utf-8")
     return 0
 

@@ -1,8 +1,10 @@
-"""Folders in, table out."""
+"""Folders in, scores out."""
 
 from __future__ import annotations
 
-import json
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,12 +12,19 @@ import torch
 from PIL import Image
 
 from fluxsr.errors import InputError
-from fluxsr.evaluation import markdown, score_folders, to_json
-from fluxsr.evaluation.benchmark import list_images, load_image
+from fluxsr.evaluation import extras, score_folders
+from fluxsr.evaluation.catalogue import DEFAULT, METRICS
+from fluxsr.evaluation.niqe import PristineModel, save_model
+
+BUILT_IN = [name for name, metric in METRICS.items() if metric.source == "built in"]
+
+
+def score(*folders, metrics=BUILT_IN, **options):
+    return score_folders(*folders, metrics=metrics, **options)
 
 
 def test_scores_are_means_over_images_matched_by_stem(folders):
-    report = score_folders(*folders, optional=False)
+    report = score(*folders)
     assert list(report.per_image) == ["a", "b"]
     assert report.mean["psnr"] == pytest.approx((30.54653 + 30.497017) / 2, abs=1e-5)
     # The mean spectrum's peak, not the mean of peaks.
@@ -24,35 +33,61 @@ def test_scores_are_means_over_images_matched_by_stem(folders):
 
 
 def test_only_some_images(folders):
-    report = score_folders(*folders, only=["b"], optional=False, name="some")
+    report = score(*folders, only=["b"], name="some")
     assert list(report.per_image) == ["b"] and report.name == "some"
     assert report.mean["peak16"] == pytest.approx(12.905133, abs=1e-5)
 
 
 def test_without_ground_truth_only_no_reference_columns_are_left(folders):
-    report = score_folders(folders[0], optional=False)
-    assert set(report.mean) == {"grid4", "grid8", "grid16", "peak16"}
+    assert set(score(folders[0]).mean) == {"piqe", "grid4", "grid8", "grid16", "peak16"}
+
+
+def test_only_what_was_asked_for_is_measured(folders):
+    assert list(score(*folders, metrics=["hf_db", "psnr"]).mean) == ["psnr", "hf_db"]
+    assert list(score(*folders, metrics=["peak16"]).mean) == ["peak16"]
 
 
 def test_the_border_counts_or_not(folders):
-    whole, inner = (score_folders(*folders, optional=False, crop=crop) for crop in (0, 4))
+    whole, inner = (score(*folders, crop=crop) for crop in (0, 4))
     assert whole.mean["psnr"] != inner.mean["psnr"]
     assert whole.mean["grid4"] == inner.mean["grid4"]
 
 
-def test_one_table_of_several_reports(folders):
-    reports = [
-        score_folders(*folders, optional=False, name="full"),
-        score_folders(folders[1], optional=False, name="HR"),
-    ]
-    head, rule, full, hr = markdown(reports).splitlines()
-    assert head.startswith("| name | n | psnr | ssim | psnr_rgb | mid_db")
-    assert head.count("|") == rule.count("|") == full.count("|") == hr.count("|")
-    assert full.startswith("| full | 2 | 30.52 | 0.7295 |")
-    assert hr.startswith("| HR | 2 | - | - |")
-    rows = json.loads(to_json(reports))
-    assert [row["name"] for row in rows] == ["full", "HR"]
-    assert rows[0]["per_image"]["a"]["psnr"] == pytest.approx(30.5465)
+def test_ground_truth_against_itself_is_ideal(folders):
+    pytest.importorskip("piq")
+    report = score_folders(folders[1], folders[1])
+    ideals = {name: metric.ideal for name, metric in METRICS.items() if name in DEFAULT and metric.needs_hr}
+    assert len(ideals) == 12
+    assert {name: report.mean[name] for name in ideals} == pytest.approx(ideals, abs=1e-5)
+
+
+def test_processes_change_nothing(folders):
+    told = []
+    alone = score(*folders)
+    together = score(*folders, workers=2, progress=lambda *counts: told.append(counts))
+    assert together == alone
+    assert told == [(1, 2), (2, 2)]
+
+
+def test_an_error_of_a_process_is_the_same_line(folders):
+    sr, hr = folders
+    (sr / "a.png").write_bytes((sr / "b.png").read_bytes())
+    with pytest.raises(InputError, match="a: SR is 203x181, HR is 192x176"):
+        score(sr, hr, workers=2)
+
+
+def test_niqe_needs_its_model(folders, tmp_path, caplog):
+    path = tmp_path / "own.npz"
+    save_model(PristineModel(torch.ones(36).double(), torch.eye(36).double()), path)
+    for stem in "ab":
+        Image.new("RGB", (16, 16)).save(folders[0] / f"{stem}.png")
+        pixels = np.random.default_rng(0).integers(0, 256, (192, 192, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folders[0] / f"{stem}.png")
+    report = score(folders[0], metrics=["niqe", "piqe"], niqe_params=path)
+    assert set(report.mean) == {"niqe", "piqe"} and report.mean["niqe"] > 0
+    assert not caplog.records
+    assert set(score(folders[0], metrics=["niqe", "piqe"]).mean) == {"piqe"}
+    assert [record.getMessage() for record in caplog.records if "niqe left out" in record.getMessage()]
 
 
 def test_the_optional_metrics_join_the_table(folders):
@@ -61,23 +96,32 @@ def test_the_optional_metrics_join_the_table(folders):
     assert report.mean["fsim"] == pytest.approx(0.870335, abs=1e-4)
 
 
-def test_pixels_are_rgb_in_0_1(folders):
-    image = load_image(folders[0] / "a.png")
-    assert image.shape == (1, 3, 176, 192) and image.dtype == torch.float64
-    assert image.min() >= 0 and image.max() <= 1
+def test_a_learned_metric_that_loads_joins_the_rest_and_one_that_does_not_is_left_out(folders, monkeypatch, caplog):
+    def create_metric(name, device):
+        if name != "lpips":
+            raise OSError("no connection\nsecond line")
+        return lambda sr, hr: (sr - hr).abs().mean()
+
+    monkeypatch.setitem(sys.modules, "pyiqa", SimpleNamespace(create_metric=create_metric))
+    monkeypatch.setattr(extras, "_is_there", lambda package: True)
+    report = score(*folders, metrics=["psnr", "lpips", "musiq"])
+    assert list(report.mean) == ["psnr", "lpips"] and report.mean["lpips"] > 0
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == ["column musiq left out: its model cannot be loaded (no connection)"]
+    with pytest.raises(InputError, match="no column could be computed"):
+        score(*folders, metrics=["musiq"])
 
 
-def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
-    values = np.array([[0, 257, 32768, 65535]] * 2, dtype=np.uint16)
-    Image.fromarray(values).save(tmp_path / "a.png")
-    image = load_image(tmp_path / "a.png") * 255
-    assert image.shape == (1, 3, 2, 4) and image[0, 1, 0].tolist() == pytest.approx([0, 1, 128, 255])
-
-
-def test_pixels_without_a_known_white_are_refused_by_name(tmp_path):
-    Image.fromarray(np.full((4, 4), 300, dtype=np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(InputError, match=r"cannot read .*a\.tif: floating-point pixels"):
-        load_image(tmp_path / "a.tif")
+def test_built_in_metrics_import_no_optional_package(folders):
+    code = (
+        "import sys\nfrom fluxsr.evaluation import score_folders\n"
+        f"report = score_folders({str(folders[0])!r}, {str(folders[1])!r}, metrics={BUILT_IN!r})\n"
+        "assert 'ssim' in report.mean and 'piqe' in report.mean\n"
+        "print([name for name in ('piq', 'pyiqa', 'scipy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
 
 
 def test_what_is_wrong_is_said(folders, tmp_path):
@@ -88,20 +132,19 @@ def test_what_is_wrong_is_said(folders, tmp_path):
         score_folders(sr, hr, only=["a", "c"])
     (hr / "b.bmp").rename(hr / "c.bmp")
     with pytest.raises(InputError, match="not in .*hr: b"):
-        score_folders(sr, hr, optional=False)
+        score_folders(sr, hr, metrics=["psnr"])
     (sr / "b.png").rename(sr / "c.png")
     (sr / "a.png").rename(sr / "b.png")
     (sr / "c.png").rename(sr / "a.png")
     with pytest.raises(InputError, match="a: SR is 203x181, HR is 192x176"):
-        score_folders(sr, hr, only=["a"], optional=False)
-    (sr / "a.jpg").write_bytes(b"no image")
-    with pytest.raises(InputError, match="two images of one stem"):
-        list_images(sr)
-    (sr / "a.png").unlink()
-    with pytest.raises(InputError, match=r"cannot read .*a\.jpg"):
-        score_folders(sr)
+        score_folders(sr, hr, only=["a"], metrics=["psnr"])
+    with pytest.raises(InputError, match="no metric is called 'pnsr'"):
+        score(sr, metrics=["pnsr"])
+    with pytest.raises(InputError, match="nothing can be measured of psnr, ssim without ground truth"):
+        score(sr, metrics=["psnr", "ssim"])
 
 
-def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no images in"):
-        list_images(tmp_path)
+def test_piq_needs_room(folders, tmp_path):
+    pytest.importorskip("piq")
+    with pytest.raises(InputError, match="a: piq needs sides of 161 pixels after cropping, got 176x160"):
+        score(*folders, metrics=["fsim"], crop=8)

@@ -31,7 +31,9 @@ from fluxsr.apps.arguments import (
     planned,
 )
 from fluxsr.apps.degrade import degrade
+from fluxsr.apps.evaluate import evaluate
 from fluxsr.apps.export import export
+from fluxsr.apps.fit_niqe import fit_niqe
 from fluxsr.apps.prompt import prompt
 
 app = typer.Typer(
@@ -138,6 +140,8 @@ def upscale(
 
 
 app.command()(degrade)
+app.command()(evaluate)
+app.command("fit-niqe")(fit_niqe)
 app.command()(export)
 app.command()(prompt)
 

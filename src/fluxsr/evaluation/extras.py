@@ -1,93 +1,67 @@
-"""Metrics of optional packages; one that is missing leaves its columns out, with a clear line."""
+"""Metrics of optional packages. What is missing leaves its column out, with one line that says so."""
 
 from __future__ import annotations
 
+import importlib.util
 import logging
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
-from zipfile import BadZipFile
 
-import numpy as np
 from torch import Tensor
 
-from fluxsr.errors import InputError
+from fluxsr.evaluation.catalogue import PIQ, PYIQA, Metric
 
 log = logging.getLogger(__name__)
 
-FullReference = Callable[[Tensor, Tensor], Tensor]
-NoReference = Callable[[Tensor], Tensor]
+Function = Callable[..., Tensor]
+"""Takes (1, 3, H, W) float32 images in [0, 1]: SR, and HR where the metric compares."""
 
-PIQ_COLUMNS = ("ms_ssim", "fsim", "vsi", "haarpsi", "dss", "gmsd", "mdsi")
 PIQ_SMALLEST_SIDE = 161
 """Pixels, after cropping: ms_ssim halves the image four times under an 11-pixel window."""
 
+_EXTRA = {PIQ: "eval", PYIQA: "iqa"}
 
-def full_reference() -> dict[str, FullReference]:
-    """The metrics of piq on (1, 3, H, W) float32 images in [0, 1]; {} where it is not installed."""
+
+def installed(metrics: Sequence[Metric]) -> list[Metric]:
+    """Those whose package is installed; one line tells which columns are left out. Imports nothing."""
+    kept = list(metrics)
+    for package, extra in _EXTRA.items():
+        missing = [metric.name for metric in kept if metric.source == package and not _is_there(package)]
+        if missing:
+            command = f"pip install 'fluxsr[{extra}]'"
+            log.warning("columns %s left out: %s is not installed (%s)", ", ".join(missing), package, command)
+            kept = [metric for metric in kept if metric.name not in missing]
+    return kept
+
+
+def _is_there(package: str) -> bool:
     try:
-        import piq
-    except ImportError:
-        log.warning(
-            "columns %s left out: piq is not installed (pip install 'fluxsr[eval]')",
-            ", ".join(PIQ_COLUMNS),
-        )
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # a module that was blocked or half imported has no spec
+        return False
+
+
+def piq_functions(metrics: Sequence[Metric]) -> dict[str, Function]:
+    """Functions of the metrics that piq computes; imports it only if there is one."""
+    wanted = [metric.name for metric in metrics if metric.source == PIQ]
+    if not wanted:
         return {}
-    named: dict[str, FullReference] = {name: getattr(piq, name) for name in PIQ_COLUMNS[1:]}
-    return {"ms_ssim": piq.multi_scale_ssim, **named}
+    import piq
+
+    return {name: getattr(piq, {"ms_ssim": "multi_scale_ssim"}.get(name, name)) for name in wanted}
 
 
-def no_reference(niqe_params: Path | None = None) -> dict[str, NoReference]:
-    """PIQE and NIQE of pyiqa, on (1, 3, H, W) float32 images in [0, 1]; {} where it is not
-    installed.
+def learned_model(metric: Metric, device: str = "cpu") -> Function | None:
+    """A learned metric of pyiqa with its weights, fetched where they are not yet on the disk.
 
-    Args:
-        niqe_params: NIQE's pristine model, .npz or .mat (niqe_pris_params.npz of BasicSR, or
-            MATLAB's own); without it there is no NIQE column.
-
-    Raises:
-        InputError: that file cannot be read.
+    None, and one line, where they cannot be had.
     """
+    import pyiqa
+
     try:
-        import pyiqa
-    except ImportError:
-        log.warning("columns niqe, piqe left out: pyiqa is not installed (pip install 'fluxsr[iqa]')")
-        return {}
-    models: dict[str, NoReference] = {"piqe": pyiqa.create_metric("piqe", device="cpu")}
-    if niqe_params is None:
-        log.warning("column niqe left out: name its pristine model with --niqe-params")
-        return models
-    return {"niqe": _niqe(pyiqa, Path(niqe_params)), **models}
-
-
-def _niqe(pyiqa: Any, path: Path) -> NoReference:
-    """NIQE from the named file, as pyiqa would download one. It reads MATLAB's format alone."""
-    import scipy.io
-
-    mean, covariance = read_niqe_params(path)
-    with tempfile.TemporaryDirectory() as folder:
-        matlab = Path(folder) / "niqe.mat"
-        scipy.io.savemat(matlab, {"mu_prisparam": mean, "cov_prisparam": covariance})
-        model: NoReference = pyiqa.create_metric("niqe", device="cpu", pretrained_model_path=str(matlab))
-    return model
-
-
-def read_niqe_params(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (1, 36) and covariance (36, 36) of NIQE's pristine model, from .npz or .mat.
-
-    Raises:
-        InputError: the file is missing or holds neither spelling of the two arrays.
-    """
-    import scipy.io
-
-    if not path.is_file():
-        raise InputError(f"no such NIQE parameter file: {path}")
-    try:
-        arrays = np.load(path) if path.suffix == ".npz" else scipy.io.loadmat(path)
-    except (OSError, ValueError, BadZipFile, scipy.io.matlab.MatReadError) as error:
-        raise InputError(f"{path} is no .npz or .mat file of NIQE parameters: {error}") from error
-    for stem in ("pris_param", "prisparam"):
-        if f"mu_{stem}" in arrays and f"cov_{stem}" in arrays:
-            return np.asarray(arrays[f"mu_{stem}"]), np.asarray(arrays[f"cov_{stem}"])
-    raise InputError(f"{path} lacks mu_pris_param and cov_pris_param (or the _prisparam spelling)")
+        model: Any = pyiqa.create_metric(metric.model, device=device)
+    except Exception as error:  # pyiqa and what it loads with raise anything when offline or out of date
+        text = (str(error).splitlines() or [""])[0][:160] or type(error).__name__
+        log.warning("column %s left out: its model cannot be loaded (%s)", metric.name, text)
+        return None
+    return lambda *images: model(*(image.to(device) for image in images)).cpu()

@@ -1,0 +1,97 @@
+"""A model's images of a benchmark for ``fluxsr evaluate``, and bicubic's beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+from PIL import Image
+
+from fluxsr.apps import batch
+from fluxsr.apps.degrade import degrade_file
+from fluxsr.apps.jobs import Job, Plan
+from fluxsr.apps.runner import Words, run_jobs
+from fluxsr.apps.scoring import Method
+from fluxsr.degradation import load_settings
+from fluxsr.errors import FluxSRError, InputError
+from fluxsr.evaluation.protocols import SCALE, Benchmark, open_benchmark
+from fluxsr.imaging import io
+
+
+def opened(folder: Path, protocol: str | None) -> Benchmark:
+    """The benchmark, with a line on stderr that says what it is."""
+    found = open_benchmark(folder, protocol)
+    typer.echo(found.line(), err=True)
+    return found
+
+
+def model_options(model: str, config: str | None, adapter: str | None, device: str) -> batch.Options:
+    """Of the pipeline, its own settings otherwise."""
+    return batch.Options(model=model, config=config, adapter=adapter, device=device, scale=SCALE)
+
+
+def made(
+    found: Benchmark, options: batch.Options, folder: Path, preset: str, seed: int
+) -> tuple[list[Method], dict[str, Path]]:
+    """Bicubic's and the model's images of a benchmark, in a folder where finished ones are taken as they are.
+
+    Returns:
+        The methods, ground truth last where there is one, and the LR images by stem.
+
+    Raises:
+        FluxSRError: an image could not be made; the reasons stand on stderr.
+    """
+    low = _low(found, folder, preset, seed)
+    truth = _truth(found, folder) if found.paired else None
+
+    def bicubic(job: Job) -> None:
+        image = io.read(job.source).image
+        io.write(image.resize((image.width * SCALE, image.height * SCALE), Image.Resampling.BICUBIC), job.target)
+
+    name = Path(options.model).name
+    plan = _plan(low, folder / "bicubic")
+    _complete(run_jobs(plan, lambda _: lambda job, _share: bicubic(job), Words("enlarge", "enlarged")).bad)
+    _complete(batch.run(_plan(low, folder / name), options).bad)
+    methods = [Method("bicubic", folder / "bicubic", truth), Method(name, folder / name, truth)]
+    return ([*methods, Method("HR", truth, None, truth=True)] if truth else methods), low
+
+
+def _low(found: Benchmark, folder: Path, preset: str, seed: int) -> dict[str, Path]:
+    """Stem -> low-resolution image, made where the benchmark has none."""
+    if all(picture.lr for picture in found.pictures):
+        return {picture.stem: picture.lr for picture in found.pictures if picture.lr}
+    settings = load_settings(preset)
+    if settings.scale != SCALE:
+        raise InputError(f"{preset} reduces by {settings.scale}; the benchmark needs {SCALE}")
+    typer.echo(f"LR images made by {preset}, seed {seed}: not those of any paper", err=True)
+    jobs = [Job(picture.hr, folder / "LR" / f"{picture.stem}.png") for picture in found.pictures if picture.hr]
+    words = Words("degrade", "degraded")
+    _complete(run_jobs(Plan(jobs), lambda _: lambda job, _share: degrade_file(job, settings, seed), words).bad)
+    return {job.target.stem: job.target for job in jobs}
+
+
+def _truth(found: Benchmark, folder: Path) -> Path:
+    """The folder of ground truth by the stems of the pictures, whole pixels of LR only."""
+    if all(picture.hr and picture.lr and picture.hr.stem == picture.stem for picture in found.pictures):
+        parents = {picture.hr.parent for picture in found.pictures if picture.hr}
+        if len(parents) == 1:
+            return parents.pop()
+    jobs = [Job(picture.hr, folder / "HR" / f"{picture.stem}.png") for picture in found.pictures if picture.hr]
+
+    def cut(job: Job) -> None:
+        image = io.read(job.source).image
+        width, height = (side - side % SCALE for side in image.size)
+        io.write(image.crop((0, 0, width, height)), job.target)
+
+    _complete(run_jobs(Plan(jobs), lambda _: lambda job, _share: cut(job), Words("copy", "copied")).bad)
+    return folder / "HR"
+
+
+def _plan(low: dict[str, Path], folder: Path) -> Plan:
+    return Plan([Job(path, folder / f"{stem}.png") for stem, path in low.items()])
+
+
+def _complete(bad: Sequence[str]) -> None:
+    if bad:
+        raise FluxSRError(f"{len(bad)} images could not be made, so nothing was scored; a part would be no benchmark")

@@ -1,0 +1,98 @@
+"""Every metric by name: which way is better, what it needs, and the protocol a table must state."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fluxsr.errors import InputError
+
+BUILT_IN, PIQ, PYIQA = "built in", "piq", "pyiqa"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column.
+
+    Attributes:
+        name: of the column, and of ``--metrics``.
+        better: "higher", "lower", or "zero" (nearest to it).
+        source: "built in", or the package that computes it: "piq" (extra `eval`) or "pyiqa" (extra `iqa`).
+        needs_hr: whether it compares with ground truth.
+        protocol: what exactly is measured, in a few words.
+        ideal: value of ground truth against itself; None without ground truth.
+        digits: after the point, in tables.
+        model: pyiqa's name of it.
+    """
+
+    name: str
+    better: str
+    source: str
+    needs_hr: bool
+    protocol: str
+    ideal: float | None = None
+    digits: int = 4
+    model: str = ""
+
+    @property
+    def arrow(self) -> str:
+        return {"higher": "↑", "lower": "↓", "zero": "→0"}[self.better]
+
+
+_CROP = "border cropped"
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("psnr", "higher", BUILT_IN, True, f"dB, luma BT.601 in 16..235, {_CROP}; 100 if equal", 100, 2),
+        Metric("ssim", "higher", BUILT_IN, True, f"luma as psnr, rounded, Gaussian 11x11, {_CROP}", 1),
+        Metric("psnr_rgb", "higher", BUILT_IN, True, f"dB, RGB, {_CROP}; 100 if equal", 100, 2),
+        Metric("ms_ssim", "higher", PIQ, True, f"RGB, {_CROP}", 1),
+        Metric("fsim", "higher", PIQ, True, f"RGB with colour (FSIMc), {_CROP}", 1),
+        Metric("vsi", "higher", PIQ, True, f"RGB, {_CROP}", 1),
+        Metric("haarpsi", "higher", PIQ, True, f"RGB, {_CROP}", 1),
+        Metric("dss", "higher", PIQ, True, f"RGB, {_CROP}", 1),
+        Metric("gmsd", "lower", PIQ, True, f"RGB, {_CROP}", 0),
+        Metric("mdsi", "lower", PIQ, True, f"RGB, {_CROP}", 0),
+        Metric("niqe", "lower", BUILT_IN, False, "grey, whole image; needs --niqe-params", None, 2),
+        Metric("piqe", "lower", BUILT_IN, False, "grey, whole image", None, 2),
+        Metric("mid_db", "zero", BUILT_IN, True, f"dB, luma power over HR's, 1/8..1/4 cycles/px, {_CROP}", 0, 2),
+        Metric("hf_db", "zero", BUILT_IN, True, f"dB, luma power over HR's, 1/4..1/2 cycles/px, {_CROP}", 0, 2),
+        Metric("grid4", "zero", BUILT_IN, False, "dB, excess at periods of 4 px, whole image", None, 2),
+        Metric("grid8", "zero", BUILT_IN, False, "dB, excess at periods of 8 px, whole image", None, 2),
+        Metric("grid16", "zero", BUILT_IN, False, "dB, excess at periods of 16 px, whole image", None, 2),
+        Metric("peak16", "zero", BUILT_IN, False, "dB, largest 16 px harmonic of the whole set", None, 2),
+        Metric("lpips", "lower", PYIQA, True, f"AlexNet, version 0.1, {_CROP}", 0, 4, "lpips"),
+        Metric("dists", "lower", PYIQA, True, _CROP, 0, 4, "dists"),
+        Metric("musiq", "higher", PYIQA, False, "KonIQ-10k weights", None, 2, "musiq"),
+        Metric("maniqa", "higher", PYIQA, False, "KonIQ-10k weights (pyiqa's maniqa)", None, 4, "maniqa"),
+        Metric(
+            "maniqa-pipal", "higher", PYIQA, False, "PIPAL weights; not comparable with maniqa", None, 4, "maniqa-pipal"
+        ),
+        Metric("topiq", "higher", PYIQA, False, "topiq_nr, KonIQ-10k weights, ResNet-50", None, 4, "topiq_nr"),
+        Metric("clipiqa", "higher", PYIQA, False, "CLIP-IQA without fine-tuning, RN50", None, 4, "clipiqa"),
+        Metric("qalign", "higher", PYIQA, False, "Q-Align, quality; 1..5", None, 3, "qalign"),
+    )
+}
+"""All metrics, in the order of tables."""
+
+DEFAULT = tuple(name for name, metric in METRICS.items() if metric.source != PYIQA)
+"""Those that download nothing."""
+
+
+def chosen(names: Sequence[str] | None) -> list[Metric]:
+    """The named metrics in the order of tables, each once; None gives those that download nothing.
+
+    Raises:
+        InputError: an unknown name, or none at all.
+    """
+    wanted = DEFAULT if names is None else names
+    for name in wanted:
+        if name not in METRICS:
+            near = difflib.get_close_matches(name, METRICS, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(METRICS)}"
+            raise InputError(f"no metric is called '{name}'; {hint}")
+    if not wanted:
+        raise InputError("no metric is chosen; name some, or leave --metrics out")
+    return [metric for name, metric in METRICS.items() if name in wanted]

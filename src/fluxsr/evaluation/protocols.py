@@ -1,0 +1,248 @@
+"""The field's benchmarks: which images they are, what was published on them, and what must not be compared.
+
+RealSR and DRealSR are measured in two ways whose numbers differ by decibels: on full-size images (A,
+FluxSR's tables), and on StableSR's crops of 128 -> 512 (B, OSEDiff's). A folder is one or the other by what
+is in it, or none of them; it never becomes one by its name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from fluxsr.errors import InputError
+from fluxsr.evaluation.catalogue import METRICS
+from fluxsr.evaluation.folders import list_images
+from fluxsr.evaluation.tables import Table, cell
+
+SCALE = 4
+_LR_NAMES = ("LR", "lr", "test_LR", "LQ", "lq")
+_HR_NAMES = ("HR", "hr", "test_HR", "GT", "gt")
+_ENDING = re.compile(r"_(?:HR|GT|LR|LQ|LR4|x1|x4)$")  # RealSR: Canon_001_HR, Canon_001_LR4; DRealSR: _x1, _x4
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A benchmark as tables name it.
+
+    Attributes:
+        name: of ``--protocol``.
+        title: of tables.
+        count: how many images it has.
+        paired: whether it has ground truth.
+        lr: size of every low-resolution image, width x height; None where sizes differ.
+        names: what every file stem begins with; without it a folder is not recognised unasked.
+        degraded: its low-resolution images are made from ground truth by a seeded degradation.
+    """
+
+    name: str
+    title: str
+    count: int
+    paired: bool
+    lr: Size | None = None
+    names: str = ""
+    degraded: bool = False
+
+
+_DREALSR = r"(Canon_|DSC_|IMG_|P1|panasonic_|sony_)"  # its five cameras
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("realsr", "RealSR, full size (A)", 100, True, None, r"(Canon|Nikon)_"),
+        Protocol("realsr-crops", "RealSR, StableSR's crops 128 -> 512 (B)", 100, True, (128, 128), r"(Canon|Nikon)_"),
+        Protocol("drealsr", "DRealSR, full size (A)", 93, True, None, _DREALSR),
+        Protocol("drealsr-crops", "DRealSR, StableSR's crops 128 -> 512 (B)", 93, True, (128, 128), _DREALSR),
+        Protocol("div2k-val", "DIV2K-val, full size, degraded", 100, True, None, r"0(8\d\d|900)", degraded=True),
+        Protocol("realset65", "RealSet65", 65, False),
+        Protocol("reallr200", "RealLR200", 200, False),
+        Protocol("reallq250", "RealLQ250", 250, False, (256, 256)),
+    )
+}
+_NOT_B = {"realsr", "drealsr"}  # of any size but that of the crops
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of a benchmark; hr is None without ground truth, lr where it is still to be made."""
+
+    stem: str
+    lr: Path | None
+    hr: Path | None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A folder that was looked through.
+
+    Attributes:
+        pictures: by file stem.
+        lr_sizes: width x height -> how many.
+        protocol: the one that it is; None if none.
+    """
+
+    folder: Path
+    pictures: list[Picture]
+    lr_sizes: Counter[Size]
+    protocol: Protocol | None
+
+    @property
+    def paired(self) -> bool:
+        return self.pictures[0].hr is not None
+
+    def line(self) -> str:
+        """What it is, in one line."""
+        if self.protocol:
+            return f"{self.protocol.title}: {len(self.pictures)} images"
+        sizes = ", ".join(f"{n} of {w}x{h}" for (w, h), n in self.lr_sizes.most_common(3))
+        more = " and others" if len(self.lr_sizes) > 3 else ""
+        truth = "with" if self.paired else "without"
+        near = [one.name for one in PROTOCOLS.values() if not _misfit(one, self)]
+        hint = f"; if it is {' or '.join(near)}, say so with --protocol" if near else ""
+        return f"no known protocol: {len(self.pictures)} images {truth} ground truth ({sizes}{more}){hint}"
+
+
+def open_benchmark(folder: Path, protocol: str | None = None) -> Benchmark:
+    """Look a benchmark folder through, by file headers alone.
+
+    Taken are: folders LR and HR inside (or lr, test_LR, LQ; hr, test_HR, GT); files Canon_001_LR4 and
+    Canon_001_HR side by side, as RealSR has them; or images alone, which have no ground truth, except
+    for div2k-val, where they are the ground truth. Ground truth must be 4 times as large.
+
+    Args:
+        folder: of the benchmark.
+        protocol: what it must be; None finds out.
+
+    Raises:
+        InputError: no such folder or protocol, images without a partner, sizes that do not fit, or a folder that
+            is not what `protocol` says.
+    """
+    folder = Path(folder)
+    wanted = _named(protocol)
+    if not folder.is_dir():
+        raise InputError(f"no such folder: {folder}")
+    pictures = _pictures(folder, wanted)
+    sizes = [_sizes(picture) for picture in pictures]
+    counted = Counter(sizes)
+    found = Benchmark(folder, pictures, counted, None)
+    if wanted is None:
+        known = [one for one in PROTOCOLS.values() if one.names and not one.degraded and not _misfit(one, found)]
+        return Benchmark(folder, pictures, counted, known[0] if len(known) == 1 else None)
+    if problem := _misfit(wanted, found):
+        raise InputError(f"{folder} is not {wanted.name} ({wanted.title}): {problem}")
+    return Benchmark(folder, pictures, counted, wanted)
+
+
+def _named(name: str | None) -> Protocol | None:
+    if name is not None and name not in PROTOCOLS:
+        raise InputError(f"no protocol is called '{name}'; known are {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name] if name is not None else None
+
+
+def _misfit(protocol: Protocol, found: Benchmark) -> str:
+    """What keeps the folder from being of this protocol; empty if nothing does."""
+    if len(found.pictures) != protocol.count:
+        return f"it has {len(found.pictures)} images, not {protocol.count}"
+    if found.paired != protocol.paired:
+        return f"it is {'with' if found.paired else 'without'} ground truth"
+    wrong = [size for size in found.lr_sizes if protocol.lr and size != protocol.lr]
+    if wrong and protocol.lr:
+        return "an LR image is {}x{}, not {}x{}".format(*wrong[0], *protocol.lr)
+    if protocol.name in _NOT_B and set(found.lr_sizes) == {(128, 128)}:
+        return f"all LR images are 128x128, which is {protocol.name}-crops"
+    for picture in found.pictures:
+        if not re.match(protocol.names, picture.stem):
+            return f"it has a file {picture.stem}, which that benchmark has not"
+    return ""
+
+
+def _pictures(folder: Path, wanted: Protocol | None) -> list[Picture]:
+    lr_folder = next((folder / name for name in _LR_NAMES if (folder / name).is_dir()), None)
+    hr_folder = next((folder / name for name in _HR_NAMES if (folder / name).is_dir()), None)
+    if wanted and wanted.degraded and lr_folder is None:
+        images = list_images(hr_folder or folder)
+        return [Picture(stem, None, path) for stem, path in images.items()]
+    if lr_folder and hr_folder:
+        return _partners(list_images(lr_folder), list_images(hr_folder))
+    if lr_folder or hr_folder:
+        there, missing = ("LR", "HR") if lr_folder else ("HR", "LR")
+        raise InputError(f"{folder} has a folder {there} but none called {missing}")
+    images = list_images(folder)
+    marked = {side: {s: p for s, p in images.items() if re.search(rf"_{side}$", s)} for side in ("HR", "LR4")}
+    if marked["HR"] and marked["LR4"]:
+        return _partners(marked["LR4"], marked["HR"])
+    return [Picture(stem, path, None) for stem, path in images.items()]
+
+
+def _partners(lr: dict[str, Path], hr: dict[str, Path]) -> list[Picture]:
+    if set(lr) != set(hr):  # names tell the side
+        lr, hr = ({_ENDING.sub("", stem): path for stem, path in side.items()} for side in (lr, hr))
+    alone = sorted(set(lr) ^ set(hr))
+    if alone:
+        raise InputError(f"{len(alone)} images have no partner, such as {', '.join(alone[:3])}; LR and HR must match")
+    return [Picture(stem, lr[stem], hr[stem]) for stem in sorted(lr)]
+
+
+def _sizes(picture: Picture) -> Size:
+    """Size of the LR image, checked against its ground truth; of an LR still to be made, what it will be."""
+    hr = _size(picture.hr) if picture.hr else None
+    if picture.lr is None:
+        if hr is None or min(hr) < SCALE:
+            raise InputError(f"{picture.stem}: {hr} pixels cannot be reduced by {SCALE}")
+        return hr[0] // SCALE, hr[1] // SCALE
+    lr = _size(picture.lr)
+    if hr is not None and hr != (lr[0] * SCALE, lr[1] * SCALE):
+        raise InputError(
+            f"{picture.stem}: HR is {hr[0]}x{hr[1]}, LR {lr[0]}x{lr[1]}; HR must be {SCALE} times as large"
+        )
+    return lr
+
+
+def _size(path: Path) -> Size:
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+
+
+def published(protocol: Protocol) -> dict[str, dict[str, float]]:
+    """Method -> metric -> value as published on this protocol; none was measured here.
+
+    A metric with a question mark is one whose variant the source does not tell.
+    """
+    rows = {name: entry["rows"].get(protocol.name) for name, entry in _published().items()}
+    return {name: row for name, row in rows.items() if row}
+
+
+def with_published(table: Table, protocol: Protocol) -> Table:
+    """A table of this protocol with the published rows under ours, and notes of where they are from."""
+    rows = published(protocol)
+    columns = [text.split(" ")[0] for text in table.head[2:]]
+    further = [key for row in rows.values() for key in row if key not in columns]
+    further = list(dict.fromkeys(further))
+    head = [*table.head, *(f"{key} {METRICS[key.rstrip('?')].arrow}" for key in further)]
+    ours = [[*cells, *("-" for _ in further)] for cells in table.rows]
+    notes = [f"protocol: {protocol.title}", *table.notes]
+    theirs = []
+    for name, row in rows.items():
+        values = [cell(key.rstrip("?"), row.get(key)) for key in (*columns, *further)]
+        theirs.append([f"{name} (published)", str(protocol.count), *values])
+        entry = _published()[name]
+        notes.append(f"{name}: not measured here; {entry['source']}. Not known: {entry['unknown']}")
+    if any(key.endswith("?") for key in further):
+        notes.append("a column with ? is of a variant that its source, as we have it, does not tell")
+    return Table(head, [*ours, *theirs], notes)
+
+
+def _published() -> dict[str, dict]:
+    text = resources.files("fluxsr.evaluation").joinpath("published.json").read_text(encoding="utf-8")
+    return json.loads(text)

@@ -1,0 +1,114 @@
+"""Reports as tables: Markdown, LaTeX, CSV, JSON; the terminal's is made of the same cells."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fluxsr.evaluation.benchmark import Report
+from fluxsr.evaluation.catalogue import METRICS
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as they are printed, and lines that belong under them."""
+
+    head: list[str]
+    rows: list[list[str]]
+    notes: list[str] = field(default_factory=list)
+
+
+def cell(column: str, value: float | None) -> str:
+    """A value to the digits of its metric; a dash where there is none."""
+    return "-" if value is None else f"{value:.{METRICS[column].digits}f}"
+
+
+def table_of(reports: Sequence[Report]) -> Table:
+    """A row a report; a column that a report lacks shows a dash."""
+    columns = [key for key in METRICS if any(key in report.mean for report in reports)]
+    head = ["name", "n", *(f"{key} {METRICS[key].arrow}" for key in columns)]
+    rows = [
+        [report.name, str(len(report.per_image)), *(cell(key, report.mean.get(key)) for key in columns)]
+        for report in reports
+    ]
+    return Table(head, rows, protocol_lines(columns, reports))
+
+
+def turned(table: Table) -> Table:
+    """Rows for columns: metrics are many and methods few, so this is what fits a screen."""
+    head, *rows = ([*column] for column in zip(table.head, *table.rows, strict=True))
+    return Table(head, rows, table.notes)
+
+
+def protocol_lines(columns: Sequence[str], reports: Sequence[Report]) -> list[str]:
+    """What each column is, with the crop in pixels."""
+    crops = sorted({report.crop for report in reports})
+    border = f"border of {' or '.join(map(str, crops))} px cropped"
+    return [
+        f"{key} {METRICS[key].arrow} {METRICS[key].protocol.replace('border cropped', border)} ({METRICS[key].source})"
+        for key in columns
+    ]
+
+
+def markdown(table: Table) -> str:
+    """A Markdown table, its notes as a list below."""
+    lines = [_line(table.head), "|---" * len(table.head) + "|", *map(_line, table.rows)]
+    return "\n".join([*lines, "", *(f"- {note}" for note in table.notes)]).strip() + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in cells) + " |"
+
+
+def latex(table: Table) -> str:
+    """A LaTeX tabular of booktabs, its notes as comments."""
+    arrows = {"↑": "$\\uparrow$", "↓": "$\\downarrow$", "→0": "$\\to 0$", "±": "$\\pm$"}
+
+    def row(cells: Sequence[str]) -> str:
+        escaped = " & ".join(_escaped(text) for text in cells) + r" \\"
+        for sign, command in arrows.items():
+            escaped = escaped.replace(sign, command)
+        return escaped
+
+    lines = [r"\begin{tabular}{l" + "r" * (len(table.head) - 1) + "}", r"\toprule", row(table.head), r"\midrule"]
+    lines += [*map(row, table.rows), r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*(f"% {note}" for note in table.notes), *lines]) + "\n"
+
+
+def _escaped(text: str) -> str:
+    text = text.replace("\\", r"\textbackslash ")
+    for sign in "&%$#_{}":
+        text = text.replace(sign, "\\" + sign)
+    return text
+
+
+def to_csv(table: Table) -> str:
+    """Comma-separated values, without the notes."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([table.head, *table.rows])
+    return file.getvalue()
+
+
+TEXTS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "csv": to_csv}
+
+
+def to_json(reports: Sequence[Report], **more: Any) -> str:
+    """All reports with their values per image, and what else there is, as JSON."""
+    rows = [
+        {
+            "name": report.name,
+            "n": len(report.per_image),
+            "crop": report.crop,
+            "protocols": {key: METRICS[key].protocol for key in report.mean},
+            "mean": {key: round(value, 5) for key, value in report.mean.items()},
+            "per_image": {
+                stem: {key: round(value, 4) for key, value in row.items()} for stem, row in report.per_image.items()
+            },
+        }
+        for report in reports
+    ]
+    return json.dumps({"reports": rows, **more}, indent=1) + "\n"

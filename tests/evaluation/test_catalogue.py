@@ -1,0 +1,38 @@
+"""Metrics by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from fluxsr.errors import InputError
+from fluxsr.evaluation.catalogue import DEFAULT, METRICS, chosen
+
+
+def test_the_names_that_reviewers_ask_for_are_there():
+    wanted = "psnr ssim lpips dists musiq maniqa topiq clipiqa qalign ms_ssim fsim vsi haarpsi gmsd mdsi dss niqe piqe"
+    assert set(wanted.split()) <= set(METRICS)
+
+
+def test_what_downloads_is_never_chosen_unasked():
+    assert all(METRICS[name].source != "pyiqa" for name in DEFAULT)
+    assert [metric.name for metric in chosen(None)] == list(DEFAULT)
+
+
+def test_every_metric_tells_direction_protocol_and_ideal():
+    for metric in METRICS.values():
+        assert metric.better in ("higher", "lower", "zero") and metric.arrow and metric.protocol
+        assert (metric.ideal is not None) == metric.needs_hr, metric.name
+        assert bool(metric.model) == (metric.source == "pyiqa"), metric.name
+
+
+def test_chosen_are_in_the_order_of_tables_each_once():
+    assert [metric.name for metric in chosen(["lpips", "psnr", "lpips"])] == ["psnr", "lpips"]
+
+
+def test_unknown_names_are_told_the_nearest():
+    with pytest.raises(InputError, match="no metric is called 'pnsr'; did you mean 'psnr'"):
+        chosen(["pnsr"])
+    with pytest.raises(InputError, match="known are psnr, ssim"):
+        chosen(["zzz"])
+    with pytest.raises(InputError, match="no metric is chosen"):
+        chosen([])

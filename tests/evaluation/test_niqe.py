@@ -1,0 +1,113 @@
+"""NIQE: values recorded from pyiqa 0.1.16, the fitted model, and what cannot be measured."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fluxsr.errors import InputError
+from fluxsr.evaluation.niqe import PristineModel, features, fit, niqe, read_model, save_model
+
+
+@pytest.fixture
+def model() -> PristineModel:
+    """A model that no photographs have, made of closed forms; pyiqa was given the same."""
+    mean = np.linspace(0.3, 1.2, 36)
+    covariance = 0.02 * np.eye(36) + 0.01 * np.outer(mean, mean)
+    return PristineModel(torch.from_numpy(mean), torch.from_numpy(covariance))
+
+
+def in_grey(image: Tensor) -> Tensor:
+    """Channel 0 thrice: no luma lies halfway between two steps, where rounding is a matter of taste."""
+    return image[:, :1].expand(-1, 3, -1, -1)
+
+
+def test_recorded_values(pair, model):
+    sr, hr = pair(2, 288, 304)
+    found = [float(niqe(in_grey(image), model)[0]) for image in (sr, hr)]
+    assert found == pytest.approx([24.079631, 25.034523], abs=1e-4)
+    found = [float(niqe(image, model)[0]) for image in (sr, hr)]
+    assert found == pytest.approx([21.967433, 24.982976], abs=2e-2)
+
+
+def test_values_are_per_image(pair, model):
+    sr, hr = pair(2, 192, 288)
+    both = niqe(torch.cat([sr, hr]), model)
+    assert both.tolist() == pytest.approx([float(niqe(sr, model)[0]), float(niqe(hr, model)[0])])
+
+
+def test_a_model_is_nearer_to_what_it_was_fitted_to(pair):
+    sharp = [pair(seed, 288, 384)[1] for seed in range(5)]
+    fitted = fit(sharp)
+    like, unlike = (float(niqe(image, fitted)[0]) for image in (pair(9, 288, 384)[1], pair(9, 288, 384)[0]))
+    assert like < unlike / 2
+
+
+def test_only_sharp_blocks_are_fitted(pair):
+    images = [pair(seed, 288, 384)[1] for seed in range(8)]
+    half_flat = [image.clone() for image in images]
+    for image in half_flat:
+        image[..., 192:] = 0.5 + 0.2 * (image[..., 192:] - 0.5)
+    kept = [image[..., :192] for image in images]
+    assert not torch.equal(fit(images).mean, fit(half_flat).mean)
+    torch.testing.assert_close(fit(half_flat).mean, fit(kept).mean, rtol=0.05, atol=0.02)
+
+
+def test_what_is_too_little_is_said(pair, model):
+    with pytest.raises(InputError, match="two blocks of 96x96 pixels or more, got 190x190"):
+        niqe(torch.rand(1, 3, 190, 190), model)
+    with pytest.raises(InputError, match="sharp blocks are too few"):
+        fit([pair(0, 192, 192)[1]])
+
+
+def test_a_flat_image_has_no_value(model):
+    assert niqe(torch.full((1, 3, 192, 192), 0.5), model).isnan().all()
+
+
+def test_features_are_36_a_block(pair):
+    found, sharpness = features(pair(0, 200, 300)[0])
+    assert found.shape == (6, 36) and sharpness.shape == (6,)
+    assert found.isfinite().all()
+
+
+def test_a_saved_model_is_read_back(tmp_path, model):
+    save_model(model, tmp_path / "own.npz")
+    again = read_model(tmp_path / "own.npz")
+    assert torch.equal(again.mean, model.mean) and torch.equal(again.covariance, model.covariance)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mat"])
+@pytest.mark.parametrize("stem", ["pris_param", "prisparam"])
+def test_both_spellings_and_formats(tmp_path, suffix, stem):
+    io = pytest.importorskip("scipy.io")
+    path = tmp_path / f"niqe{suffix}"
+    arrays = {f"mu_{stem}": np.ones((1, 36)), f"cov_{stem}": np.eye(36)}
+    np.savez(path, **arrays) if suffix == ".npz" else io.savemat(path, arrays)
+    found = read_model(path)
+    assert found.mean.shape == (36,) and found.covariance.shape == (36, 36)
+
+
+def test_wrong_files_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"no such NIQE parameter file.*fit-niqe"):
+        read_model(tmp_path / "absent.npz")
+    np.savez(tmp_path / "other.npz", weights=np.ones(3))
+    with pytest.raises(InputError, match="lacks mu_pris_param"):
+        read_model(tmp_path / "other.npz")
+    np.savez(tmp_path / "short.npz", mu_pris_param=np.ones(3), cov_pris_param=np.eye(3))
+    with pytest.raises(InputError, match="not NIQE's 36"):
+        read_model(tmp_path / "short.npz")
+    (tmp_path / "text.npz").write_text("not a matrix")
+    with pytest.raises(InputError, match=r"text\.npz is no"):
+        read_model(tmp_path / "text.npz")
+    (tmp_path / "text.mat").write_text("not a matrix")
+    pytest.importorskip("scipy")
+    with pytest.raises(InputError, match=r"text\.mat"):
+        read_model(tmp_path / "text.mat")
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    with pytest.raises(InputError, match="need scipy"):
+        read_model(tmp_path / "text.mat")
