@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -11,14 +12,18 @@ from rich.console import Console
 from fluxsr.apps.jobs import Job, Plan
 from fluxsr.apps.runner import Report, Share, Step, Words, run_jobs
 from fluxsr.imaging import io
+from fluxsr.imaging.atomic import check_writable
+from fluxsr.imaging.decode import MAX_PIXELS
+from fluxsr.imaging.picture import Delivery
 from fluxsr.pipeline import FluxSRPipeline
 
+ROWS = 512  # of a result, converted at once for its file
 WORDS = Words("upscale", "upscaled", memory="try a smaller --tile-size")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to upscale with; the meanings are those of ``FluxSRPipeline``."""
+    """What to upscale with; the meanings are those of ``FluxSRPipeline``, ``Delivery`` and ``decode``."""
 
     model: str = "bundled"
     adapter: str | None = None
@@ -30,6 +35,11 @@ class Options:
     tile_overlap: int = 32
     color_fix: str = "wavelet"
     seed: int = 0
+    quality: int | None = None
+    lossless: bool | None = None
+    profile: str = "keep"
+    strip: str = "none"
+    max_pixels: int = MAX_PIXELS
 
 
 def run(work: Plan, options: Options, *, overwrite: bool = False, debug: bool = False) -> Report:
@@ -45,33 +55,43 @@ def run(work: Plan, options: Options, *, overwrite: bool = False, debug: bool = 
         ModelError: the model cannot be loaded.
     """
     if not debug:  # their advice is for programmers, and loading.py checks what it loads
-        logging.getLogger("diffusers").setLevel(logging.ERROR)
+        for library in ("diffusers", "tifffile"):
+            logging.getLogger(library).setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", module="PIL")  # of what is odd in a file, which reads all the same
 
     def start(console: Console) -> Step:
         pipeline = FluxSRPipeline.from_pretrained(
             options.model, adapter=options.adapter, device=options.device, dtype=options.dtype
         )
         console.print(f"model: {describe(pipeline)}")
-        return lambda job, share: upscale(pipeline, job, options, share)
+
+        def step(job: Job, share: Share) -> None:
+            for note in upscale(pipeline, job, options, share):
+                console.print(f"note: {job.source} {note}")
+
+        return step
 
     return run_jobs(work, start, WORDS, overwrite=overwrite, debug=debug)
 
 
-def upscale(pipeline: FluxSRPipeline, job: Job, options: Options, share: Share) -> None:
-    """One file: read, enlarge, write."""
-    io.check_writable(job.target)  # not after a minute of work
-    picture = io.read(job.source)
-    image = pipeline(
-        picture.image,
+def upscale(pipeline: FluxSRPipeline, job: Job, options: Options, share: Share) -> list[str]:
+    """One file: read, enlarge, write; gives notes on it."""
+    check_writable(job.target)  # not after a minute of work
+    picture = io.read(job.source, options.max_pixels)
+    hr = pipeline(
+        picture.lr,
         scale=options.scale,
         strength=options.strength,
         tile_size=options.tile_size,
         tile_overlap=options.tile_overlap,
         color_fix=options.color_fix,
         generator=torch.Generator().manual_seed(options.seed),
+        output_type="pt",
         progress=lambda done, total: share(done / total),
-    ).images[0]
-    io.write(image, job.target)
+    ).images  # (1,3,H,W)
+    delivery = Delivery(options.quality, options.lossless, options.profile, options.strip)
+    size = (hr.shape[-2], hr.shape[-1])
+    return [*picture.notes, *io.write_enlarged(picture, hr.split(ROWS, dim=-2), size, job.target, delivery)]
 
 
 def describe(pipeline: FluxSRPipeline) -> str:

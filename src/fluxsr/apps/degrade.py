@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fluxsr.apps.about import reported
-from fluxsr.apps.arguments import Debug, FormatOption, Inputs, Output, Overwrite, Suffix, planned
+from fluxsr.apps.arguments import Debug, Format, FormatOption, Inputs, Output, Overwrite, Suffix, planned
 from fluxsr.apps.jobs import Job
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def degrade(
     debug: Debug = False,
 ) -> None:
     """Degrade images. An image's result depends on the seed and its file name, not on the files beside it."""
-    work = planned(inputs, output, format, suffix)
+    work = planned(inputs, output, format, suffix, default=Format.png)  # a second loss would not be of the preset's
     with reported(debug):
         from dataclasses import replace
 
@@ -60,8 +60,9 @@ def degrade_file(job: Job, settings: DegradationSettings, seed: int) -> None:
     from fluxsr import degradation
     from fluxsr.errors import InputError
     from fluxsr.imaging import io
+    from fluxsr.imaging.atomic import check_writable
 
-    io.check_writable(job.target)
+    check_writable(job.target)
     hr = io.to_tensor(io.read(job.source).image)
     height, width = (side - side % settings.scale for side in hr.shape[-2:])
     if not height or not width:
