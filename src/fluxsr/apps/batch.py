@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
 
 from fluxsr.apps.jobs import Job, Plan
-from fluxsr.apps.runner import Report, Share, Step, Words, run_jobs
+from fluxsr.apps.runner import Report, Share, Stages, Words, Write, run_jobs
 from fluxsr.imaging import io
 from fluxsr.imaging.atomic import check_writable
 from fluxsr.imaging.decode import MAX_PIXELS
-from fluxsr.imaging.picture import Delivery
-from fluxsr.pipeline import FluxSRPipeline
+from fluxsr.imaging.picture import Delivery, Picture
+
+if TYPE_CHECKING:
+    from fluxsr.pipeline import FluxSRPipeline
 
 ROWS = 512  # of a result, converted at once for its file
+_ELSEWHERE = ("device", "memory", "max_pixels")  # options that say where and whether, not what
 WORDS = Words("upscale", "upscaled", memory="try a smaller --tile-size")
 
 
@@ -59,25 +63,31 @@ def run(work: Plan, options: Options, *, overwrite: bool = False, debug: bool = 
             logging.getLogger(library).setLevel(logging.CRITICAL)
         warnings.filterwarnings("ignore", module="PIL")  # of what is odd in a file, which reads all the same
 
-    def start(console: Console) -> Step:
+    def start(console: Console) -> Stages[Picture]:
+        from fluxsr.pipeline import FluxSRPipeline  # seconds, for nothing where all is finished
+
         pipeline = FluxSRPipeline.from_pretrained(
             options.model, adapter=options.adapter, device=options.device, dtype=options.dtype
         )
         console.print(f"model: {describe(pipeline)}")
+        return Stages(lambda job: read(job, options), lambda *what: upscale(pipeline, options, *what))
 
-        def step(job: Job, share: Share) -> None:
-            for note in upscale(pipeline, job, options, share):
-                console.print(f"note: {job.source} {note}")
-
-        return step
-
-    return run_jobs(work, start, WORDS, overwrite=overwrite, debug=debug)
+    return run_jobs(work, start, WORDS, settings=shaping(options), overwrite=overwrite, debug=debug)
 
 
-def upscale(pipeline: FluxSRPipeline, job: Job, options: Options, share: Share) -> list[str]:
-    """One file: read, enlarge, write; gives notes on it."""
-    check_writable(job.target)  # not after a minute of work
-    picture = io.read(job.source, options.max_pixels)
+def shaping(options: Options) -> dict[str, Any]:
+    """The options that decide on the outputs; with others an output is made anew."""
+    return {name: value for name, value in asdict(options).items() if name not in _ELSEWHERE}
+
+
+def read(job: Job, options: Options) -> Picture:
+    """The input, once it is clear that the output can be written: not after a minute of work."""
+    check_writable(job.target)
+    return io.read(job.source, options.max_pixels)
+
+
+def upscale(pipeline: FluxSRPipeline, options: Options, job: Job, picture: Picture, share: Share) -> Write:
+    """Enlarge; gives what writes the file and returns notes on it."""
     hr = pipeline(
         picture.lr,
         scale=options.scale,
@@ -91,7 +101,10 @@ def upscale(pipeline: FluxSRPipeline, job: Job, options: Options, share: Share) 
     ).images  # (1,3,H,W)
     delivery = Delivery(options.quality, options.lossless, options.profile, options.strip)
     size = (hr.shape[-2], hr.shape[-1])
-    return [*picture.notes, *io.write_enlarged(picture, hr.split(ROWS, dim=-2), size, job.target, delivery)]
+    return lambda: [
+        *picture.notes,
+        *io.write_enlarged(picture, hr.split(ROWS, dim=-2), size, job.target, delivery),
+    ]
 
 
 def describe(pipeline: FluxSRPipeline) -> str:

@@ -12,6 +12,9 @@ from fluxsr.apps.arguments import Debug, Format, FormatOption, Inputs, Output, O
 from fluxsr.apps.jobs import Job
 
 if TYPE_CHECKING:
+    from PIL import Image
+
+    from fluxsr.apps.runner import Write
     from fluxsr.degradation import DegradationSettings
 
 
@@ -33,7 +36,7 @@ def degrade(
     with reported(debug):
         from dataclasses import replace
 
-        from fluxsr.apps.runner import Words, run_jobs
+        from fluxsr.apps.runner import Stages, Words, run_jobs
         from fluxsr.degradation import load_settings
 
         settings = load_settings(preset)
@@ -41,16 +44,26 @@ def degrade(
             settings = replace(settings, scale=scale)
         report = run_jobs(
             work,
-            lambda _console: lambda job, _share: degrade_file(job, settings, seed),
+            lambda _console: Stages(read_hr, lambda job, hr, _share: degraded(job, hr, settings, seed)),
             Words("degrade", "degraded"),
+            settings={"seed": seed, "degradation": settings},
             overwrite=overwrite,
             debug=debug,
         )
     raise typer.Exit(1 if report.bad else 0)
 
 
-def degrade_file(job: Job, settings: DegradationSettings, seed: int) -> None:
-    """One file: read, crop to a multiple of the scale (the top left stays), degrade, write.
+def read_hr(job: Job) -> Image.Image:
+    """The photograph as 8-bit sRGB, once it is clear that the output can be written."""
+    from fluxsr.imaging import io
+    from fluxsr.imaging.atomic import check_writable
+
+    check_writable(job.target)
+    return io.read(job.source).image
+
+
+def degraded(job: Job, photograph: Image.Image, settings: DegradationSettings, seed: int) -> Write:
+    """One file: crop to a multiple of the scale (the top left stays), degrade; gives what writes it.
 
     Raises:
         InputError: the image is smaller than the scale.
@@ -60,15 +73,19 @@ def degrade_file(job: Job, settings: DegradationSettings, seed: int) -> None:
     from fluxsr import degradation
     from fluxsr.errors import InputError
     from fluxsr.imaging import io
-    from fluxsr.imaging.atomic import check_writable
 
-    check_writable(job.target)
-    hr = io.to_tensor(io.read(job.source).image)
+    hr = io.to_tensor(photograph)
     height, width = (side - side % settings.scale for side in hr.shape[-2:])
     if not height or not width:
         raise InputError(f"{hr.shape[-1]}x{hr.shape[-2]} pixels are too few to be reduced by {settings.scale}")
     generator = torch.Generator().manual_seed(keyed_seed(seed, job.source.name))
-    io.write(io.to_pil(degradation.degrade(hr[..., :height, :width], settings, generator)), job.target)
+    lr = io.to_pil(degradation.degrade(hr[..., :height, :width], settings, generator))
+
+    def write() -> tuple[()]:
+        io.write(lr, job.target)
+        return ()
+
+    return write
 
 
 def keyed_seed(seed: int, name: str) -> int:

@@ -46,11 +46,13 @@ class Plan:
         jobs: in the order of the inputs, no target twice.
         bad: (input, reason) of inputs that give no job.
         notes: lines that tell of renamed outputs.
+        root: the folder that outputs go into or below; None for one output with a name of its own.
     """
 
     jobs: list[Job] = field(default_factory=list)
     bad: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    root: Path | None = None
 
 
 def find(inputs: Iterable[str], leave_out: Path | None = None) -> tuple[list[Found], list[tuple[str, str]]]:
@@ -132,7 +134,7 @@ def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str | No
         suffix: put between name and ending.
     """
     found, bad = find(inputs, None if as_file else output)
-    result = Plan(bad=bad)
+    result = Plan(bad=bad, root=None if as_file else output)
 
     def names(entry: Found) -> list[Path]:
         return [output] if as_file else [_name(entry, output, ending, suffix, level) for level in range(4)]
