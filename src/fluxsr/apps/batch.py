@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
 from rich.console import Console
 
 from fluxsr.apps.jobs import Job, Plan
@@ -62,6 +63,8 @@ def run(work: Plan, options: Options, *, overwrite: bool = False, debug: bool = 
         for library in ("diffusers", "tifffile"):
             logging.getLogger(library).setLevel(logging.CRITICAL)
         warnings.filterwarnings("ignore", module="PIL")  # of what is odd in a file, which reads all the same
+
+    Image.MAX_IMAGE_PIXELS = max(options.max_pixels, Image.MAX_IMAGE_PIXELS or 0)  # or Pillow refuses before us
 
     def start(console: Console) -> Stages[Picture]:
         from fluxsr.pipeline import FluxSRPipeline  # seconds, for nothing where all is finished

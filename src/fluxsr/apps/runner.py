@@ -109,9 +109,9 @@ def run_jobs(
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     report = Report()
     for note in work.notes:
-        console.print(f"note: {note}")
+        console.print(f"note: {printable(note)}")
     for name, reason in work.bad:
-        console.print(f"error: {name}: {reason}")
+        console.print(f"error: {printable(name)}: {reason}")
         report.bad.append(name)
     ledger = None if settings is None or work.root is None else Ledger(work.root, settings)
     todo = _todo(work, ledger, overwrite, report, console)
@@ -214,7 +214,7 @@ class _Run:
             return
         self.report.done.append(job.target)
         for note in notes:
-            self.console.print(f"note: {job.source} {note}")
+            self.console.print(f"note: {printable(str(job.source))} {note}")
 
     def _failed(self, job: Job, error: Exception) -> None:
         if self.debug:
@@ -229,13 +229,20 @@ class _Run:
 
 def reason_of(error: Exception, source: Path, memory: str) -> str:
     """An error in one line that names the file."""
-    text = (str(error) or type(error).__name__).splitlines()[0]
+    name = printable(str(source))
+    text = str(error).replace(str(source), name)
+    text = printable((text or type(error).__name__).splitlines()[0])
     if not isinstance(error, FluxSRError):
         if isinstance(error, MemoryError) or "memory" in text:
             text = f"out of memory; {memory} ({text})"
         else:
             text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
-    return text if text.startswith(str(source)) else f"{source}: {text}"
+    return text if text.startswith(name) else f"{name}: {text}"
+
+
+def printable(text: str) -> str:
+    """Text that stays on its line and leaves the terminal as it is: names of files may hold anything."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _summary(console: Console, report: Report, words: Words) -> None:
@@ -248,4 +255,4 @@ def _summary(console: Console, report: Report, words: Words) -> None:
         parts.append(f"{report.left} left")
     console.print(", ".join(parts))
     for name in report.bad:
-        console.print(f"failed: {name}")
+        console.print(f"failed: {printable(name)}")

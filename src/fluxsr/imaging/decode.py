@@ -65,7 +65,8 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
     except (MemoryError, RecursionError):
         raise
     except Exception as error:  # whatever a decoder makes of broken bytes
-        raise InputError(f"{path} is damaged or cut off: {_line(error)}") from error
+        reason = _line(error) if isinstance(error, OSError) else f"{type(error).__name__} {_line(error)}"
+        raise InputError(f"{path} is damaged or cut off: {reason}") from error
 
 
 def _decoded(file: IO[bytes], path: Path, max_pixels: int) -> Raster:

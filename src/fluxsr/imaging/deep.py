@@ -1,4 +1,4 @@
-"""What Pillow would cut to 8 bit, or does not know: PNG of 16 bit, TIFF of 16 and 32 and of separate planes."""
+"""What Pillow would cut to 8 bit: PNG of 16 bit, and TIFF, of which it also knows but some kinds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def png(file: IO[bytes]) -> np.ndarray:
 
 
 def tiff(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, int] | None:
-    """A TIFF's first page and its orientation; None for what is no TIFF, or has 8 bit, which Pillow reads.
+    """A TIFF's first page and its orientation; None for what is no TIFF, or one of a kind that Pillow reads as well.
 
     Args:
         file: open for reading.
@@ -49,8 +49,7 @@ def tiff(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, in
     with TiffFile(file) as tiff:
         page = tiff.pages.first
         shades = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB)
-        shallow = np.max(page.bitspersample) <= 8 and page.planarconfig != 2  # of separate planes Pillow knows few
-        if shallow or page.photometric not in shades or page.dtype is None:
+        if np.max(page.bitspersample) < 8 or page.photometric not in shades or page.dtype is None:
             return None
         check(page.imagewidth, page.imagelength * page.imagedepth * max(page.samplesperpixel // 4, 1))
         pixels = page.asarray(maxworkers=1)
