@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from numbers import Real
 from pathlib import Path
@@ -21,7 +21,7 @@ from fluxsr.backbone.adapter import WEIGHTS_FILE, AdapterConfig
 from fluxsr.backbone.prompts import FixedPrompt
 from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import InputError, ModelError
-from fluxsr.imaging import color, inputs, io, resize, tiles
+from fluxsr.imaging import bands, color, inputs, io, resize, tiles
 from fluxsr.imaging.lattice import lattice
 
 LEAST_SIDE = 16  # one token; smaller images hold nothing to enlarge
@@ -158,6 +158,45 @@ class FluxSRPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
         images = outputs if output_type == "pil" else _stacked(outputs)
         return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def rows(
+        self,
+        lr: Tensor,
+        scale: float = 4,
+        *,
+        strength: float | None = None,
+        tile_size: int | None = None,
+        tile_overlap: int = 32,
+        batch_size: int | None = None,
+        color_fix: str = "wavelet",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[tuple[int, int], Iterator[Tensor]]:
+        """Enlarge one image from top to bottom, for results that are larger than the memory.
+
+        Args:
+            lr: (1,3,h,w), RGB in [0,1]; all else as in ``__call__``, but for the colour fix "adain".
+
+        Returns:
+            (height, width) of the result, and its rows as they come, each (1,3,rows,width), float32, about [0,1].
+
+        Raises:
+            InputError: an image or an argument that cannot be used.
+            ModelError: while rows come, the model gives values that are not finite.
+        """
+        strength = _checked_strength(self.adapter_config.strength if strength is None else strength)
+        size = resize.scaled_size(*_checked_size(lr), scale)
+        tiling = tiles.grid(
+            *size, tile_size or self.adapter_config.tile_size, tile_overlap, latents.pixel_multiple(self.vae)
+        )
+        return size, bands.enlarged(
+            lr,
+            size,
+            lambda batch: self.one_step(batch, strength),
+            tiling,
+            batch_size=batch_size or (1 if self._execution_device.type == "cpu" else 4),
+            color_fix=color_fix,
+            progress=progress,
+        )
 
     @torch.no_grad()
     def one_step(self, lr_up: Tensor, strength: float = 1.0) -> Tensor:

@@ -14,8 +14,9 @@ import pytest
 from rich.console import Console
 
 from fluxsr.apps.jobs import Job, Plan
-from fluxsr.apps.runner import AHEAD, Share, Stages, Words, Write, reason_of, run_jobs
-from fluxsr.errors import InputError, OutputError
+from fluxsr.apps.reporting import Words
+from fluxsr.apps.runner import AHEAD, Share, Stages, Write, run_jobs
+from fluxsr.errors import OutputError
 
 WORDS = Words("copy", "copied")
 
@@ -65,20 +66,6 @@ def test_the_rest_is_done_after_a_failure(tmp_path: Path, capsys: pytest.Capture
 def test_debug_lets_the_error_through(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         run_jobs(plan_of(tmp_path, "a"), copying, WORDS, debug=True)
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (InputError("a.png is empty"), "a.png is empty"),
-        (InputError("is wrong"), "a.png: is wrong"),
-        (MemoryError(), "out of memory; buy more"),
-        (KeyError("x\ny"), "unexpected KeyError"),
-    ],
-)
-def test_reasons_are_one_line_with_the_name(error: Exception, words: str) -> None:
-    line = reason_of(error, Path("a.png"), "buy more")
-    assert words in line and line.startswith("a.png") and "\n" not in line
 
 
 def test_inputs_are_read_ahead_and_outputs_written_behind_but_not_many(tmp_path: Path) -> None:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 from rich.console import Console
+from torch import Tensor
 
 from fluxsr.apps.jobs import Job, Plan
-from fluxsr.apps.runner import Report, Share, Stages, Words, Write, run_jobs
+from fluxsr.apps.reporting import Report, Words
+from fluxsr.apps.runner import Share, Stages, Write, run_jobs
 from fluxsr.imaging import io
 from fluxsr.imaging.atomic import check_writable
+from fluxsr.imaging.bands import STREAMABLE
 from fluxsr.imaging.decode import MAX_PIXELS
 from fluxsr.imaging.picture import Delivery, Picture
 
 if TYPE_CHECKING:
     from fluxsr.pipeline import FluxSRPipeline
 
+WHOLE = 32_000_000  # pixels of a result above which it is not held in one piece
 ROWS = 512  # of a result, converted at once for its file
 _ELSEWHERE = ("device", "memory", "max_pixels")  # options that say where and whether, not what
 WORDS = Words("upscale", "upscaled", memory="try a smaller --tile-size")
@@ -90,24 +95,27 @@ def read(job: Job, options: Options) -> Picture:
 
 
 def upscale(pipeline: FluxSRPipeline, options: Options, job: Job, picture: Picture, share: Share) -> Write:
-    """Enlarge; gives what writes the file and returns notes on it."""
-    hr = pipeline(
-        picture.lr,
-        scale=options.scale,
-        strength=options.strength,
-        tile_size=options.tile_size,
-        tile_overlap=options.tile_overlap,
-        color_fix=options.color_fix,
-        generator=torch.Generator().manual_seed(options.seed),
-        output_type="pt",
-        progress=lambda done, total: share(done / total),
-    ).images  # (1,3,H,W)
+    """Enlarge; gives what writes the file and returns notes on it. Large results are written here, as they come."""
+    how: dict[str, Any] = {
+        "scale": options.scale,
+        "strength": options.strength,
+        "tile_size": options.tile_size,
+        "tile_overlap": options.tile_overlap,
+        "color_fix": options.color_fix,
+        "progress": lambda done, total: share(done / total),
+    }
     delivery = Delivery(options.quality, options.lossless, options.profile, options.strip)
-    size = (hr.shape[-2], hr.shape[-1])
-    return lambda: [
-        *picture.notes,
-        *io.write_enlarged(picture, hr.split(ROWS, dim=-2), size, job.target, delivery),
-    ]
+
+    def written(bands: Iterable[Tensor], size: tuple[int, int]) -> list[str]:
+        return [*picture.notes, *io.write_enlarged(picture, bands, size, job.target, delivery)]
+
+    if picture.lr[0, 0].numel() * options.scale**2 > WHOLE and options.color_fix in STREAMABLE:
+        size, bands = pipeline.rows(picture.lr, **how)
+        notes = written(bands, size)
+        return lambda: notes
+    generator = torch.Generator().manual_seed(options.seed)
+    hr = pipeline(picture.lr, generator=generator, output_type="pt", **how).images  # (1,3,H,W)
+    return lambda: written(hr.split(ROWS, dim=-2), (hr.shape[-2], hr.shape[-1]))
 
 
 def describe(pipeline: FluxSRPipeline) -> str:

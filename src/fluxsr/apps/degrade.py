@@ -36,7 +36,8 @@ def degrade(
     with reported(debug):
         from dataclasses import replace
 
-        from fluxsr.apps.runner import Stages, Words, run_jobs
+        from fluxsr.apps.reporting import Words
+        from fluxsr.apps.runner import Stages, run_jobs
         from fluxsr.degradation import load_settings
 
         settings = load_settings(preset)

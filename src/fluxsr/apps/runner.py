@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -18,7 +18,7 @@ from rich.console import Console
 
 from fluxsr.apps.jobs import Job, Plan
 from fluxsr.apps.ledger import Ledger
-from fluxsr.errors import FluxSRError
+from fluxsr.apps.reporting import Report, Words, print_summary, printable, reason_of
 from fluxsr.imaging.atomic import remove_orphans
 from fluxsr.progress import progress
 from fluxsr.training.stopping import stop_flag
@@ -45,40 +45,6 @@ class Stages(Generic[Read]):
 
     read: Callable[[Job], Read]
     work: Callable[[Job, Read, Share], Write]
-
-
-@dataclass
-class Report:
-    """What became of a plan.
-
-    Attributes:
-        done: outputs written.
-        skipped: outputs that were there.
-        bad: inputs that failed.
-        left: how many jobs were not begun.
-        full: whether that is because the disk is full, or cannot be written.
-    """
-
-    done: list[Path] = field(default_factory=list)
-    skipped: list[Path] = field(default_factory=list)
-    bad: list[str] = field(default_factory=list)
-    left: int = 0
-    full: bool = False
-
-
-@dataclass(frozen=True)
-class Words:
-    """How a command speaks of its work.
-
-    Attributes:
-        task: of the progress bar.
-        past: of the summary.
-        memory: what to try where memory runs out.
-    """
-
-    task: str
-    past: str
-    memory: str = "try a smaller image"
 
 
 def run_jobs(
@@ -119,7 +85,7 @@ def run_jobs(
         if todo:
             remove_orphans({job.target.parent for job in todo})
             _Run(start(console), ledger, words, console, report, debug, stop).all(todo)
-        _summary(console, report, words)
+        print_summary(console, report, words)
         if stop.is_set() and not report.full:
             raise KeyboardInterrupt
     return report
@@ -128,7 +94,17 @@ def run_jobs(
 def _todo(work: Plan, ledger: Ledger | None, overwrite: bool, report: Report, console: Console) -> list[Job]:
     todo: list[Job] = []
     outdated = 0
+    within: dict[Path, bool] = {}
     for job in work.jobs:
+        folder = job.target.parent
+        if work.root is not None and folder not in within:
+            within[folder] = folder.resolve().is_relative_to(work.root.resolve())
+        if not within.get(folder, True):
+            console.print(
+                f"error: {printable(str(job.source))}: its output folder {folder} is a link out of -o; remove it"
+            )
+            report.bad.append(str(job.source))
+            continue
         old = job.target.exists() and not overwrite
         again = old and ledger is not None and ledger.outdated(job)
         outdated += again
@@ -225,34 +201,3 @@ class _Run:
             self.console.print("error: nothing more can be written there; make room, and the same command goes on")
             self.report.full = True
             self.stop.set()
-
-
-def reason_of(error: Exception, source: Path, memory: str) -> str:
-    """An error in one line that names the file."""
-    name = printable(str(source))
-    text = str(error).replace(str(source), name)
-    text = printable((text or type(error).__name__).splitlines()[0])
-    if not isinstance(error, FluxSRError):
-        if isinstance(error, MemoryError) or "memory" in text:
-            text = f"out of memory; {memory} ({text})"
-        else:
-            text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
-    return text if text.startswith(name) else f"{name}: {text}"
-
-
-def printable(text: str) -> str:
-    """Text that stays on its line and leaves the terminal as it is: names of files may hold anything."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-
-
-def _summary(console: Console, report: Report, words: Words) -> None:
-    parts = [f"{len(report.done)} {words.past}"]
-    if report.skipped:
-        parts.append(f"{len(report.skipped)} finished before (--overwrite redoes them)")
-    if report.bad:
-        parts.append(f"{len(report.bad)} failed")
-    if report.left:
-        parts.append(f"{report.left} left")
-    console.print(", ".join(parts))
-    for name in report.bad:
-        console.print(f"failed: {printable(name)}")

@@ -71,7 +71,11 @@ def encode(
 def _by_pillow(
     file: IO[bytes], form: Format, sheet: Sheet, bands: Iterable[np.ndarray], quality: int, lossless: bool
 ) -> None:
-    pixels = np.concatenate(list(bands))
+    pixels = np.empty((sheet.height, sheet.width, sheet.channels), np.uint8)
+    first = 0
+    for band in bands:
+        pixels[first : first + len(band)] = band
+        first += len(band)
     image = Image.fromarray(pixels[..., 0] if sheet.channels == 1 else pixels)
     metadata, options = sheet.metadata, dict[str, Any]()
     if form.icc and sheet.profile:

@@ -1,0 +1,76 @@
+"""What a run tells of its files: one line for each failure, and a summary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from fluxsr.errors import FluxSRError
+
+
+@dataclass
+class Report:
+    """What became of a plan.
+
+    Attributes:
+        done: outputs written.
+        skipped: outputs that were there.
+        bad: inputs that failed.
+        left: how many jobs were not begun.
+        full: whether that is because the disk is full, or cannot be written.
+    """
+
+    done: list[Path] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)
+    left: int = 0
+    full: bool = False
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a command speaks of its work.
+
+    Attributes:
+        task: of the progress bar.
+        past: of the summary.
+        memory: what to try where memory runs out.
+    """
+
+    task: str
+    past: str
+    memory: str = "try a smaller image"
+
+
+def reason_of(error: Exception, source: Path, memory: str) -> str:
+    """An error in one line that names the file."""
+    name = printable(str(source))
+    text = str(error).replace(str(source), name)
+    text = printable((text or type(error).__name__).splitlines()[0])
+    if not isinstance(error, FluxSRError):
+        if isinstance(error, MemoryError) or "memory" in text:
+            text = f"out of memory; {memory} ({text})"
+        else:
+            text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
+    return text if text.startswith(name) else f"{name}: {text}"
+
+
+def printable(text: str) -> str:
+    """Text that stays on its line and leaves the terminal as it is: names of files may hold anything."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def print_summary(console: Console, report: Report, words: Words) -> None:
+    """How many files were done, skipped, left, and which failed."""
+    parts = [f"{len(report.done)} {words.past}"]
+    if report.skipped:
+        parts.append(f"{len(report.skipped)} finished before (--overwrite redoes them)")
+    if report.bad:
+        parts.append(f"{len(report.bad)} failed")
+    if report.left:
+        parts.append(f"{report.left} left")
+    console.print(", ".join(parts))
+    for name in report.bad:
+        console.print(f"failed: {printable(name)}")
