@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,21 @@ def test_gps_goes_alone() -> None:
     assert b"GPS" not in kept.xmp and b'dc:title="a"' in kept.xmp
     assert kept.iptc == b"iptc" and kept.dpi == (72.0, 72.0)
     assert metadata.carried(all_of_it, ENDINGS[".jpg"], 120, 80, "all") == (Metadata(), [])
+
+
+@pytest.mark.parametrize(
+    "odd", [b"<exif:GPSLatitude><rdf:li>47N</rdf:li></exif:GPSLatitude>", b"<other:GPSLatitude>47N</other:GPSLatitude>"]
+)
+def test_a_place_that_is_written_in_an_odd_way_takes_all_xmp_with_it(odd: bytes) -> None:
+    assert metadata.carried(Metadata(xmp=odd), ENDINGS[".jpg"], 1, 1, "gps")[0].xmp == b""
+    assert metadata.carried(Metadata(xmp=odd), ENDINGS[".jpg"], 1, 1)[0].xmp == odd
+
+
+def test_hostile_xmp_takes_no_time() -> None:
+    started = time.perf_counter()
+    for text in (b"<exif:GPSA>", b" exif:GPSA='", b"tiff:Orientation =", b"<exif:GPSA "):
+        metadata.carried(Metadata(xmp=text * 100_000), ENDINGS[".png"], 1, 1, "gps")
+    assert time.perf_counter() - started < 20, "quadratic it would be hours"
 
 
 def test_what_a_format_cannot_hold_is_told() -> None:

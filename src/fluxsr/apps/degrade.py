@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fluxsr.apps.about import reported
-from fluxsr.apps.arguments import Debug, Format, FormatOption, Inputs, Output, Overwrite, Suffix, planned
+from fluxsr.apps.arguments import Debug, Format, Inputs, Output, Overwrite, Suffix, planned
 from fluxsr.apps.jobs import Job
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def degrade(
     ] = "realesrgan",
     seed: Annotated[int, typer.Option(help="With the name of a file, all its randomness.")] = 0,
     scale: Annotated[int | None, typer.Option(min=1, max=16, help="HR side over LR side; else the preset's.")] = None,
-    format: FormatOption = None,
+    format: Annotated[Format | None, typer.Option(help="Of the outputs in a folder; png if not given.")] = None,
     suffix: Suffix = "",
     overwrite: Overwrite = False,
     debug: Debug = False,

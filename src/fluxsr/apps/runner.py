@@ -19,6 +19,7 @@ from rich.console import Console
 from fluxsr.apps.jobs import Job, Plan
 from fluxsr.apps.ledger import Ledger
 from fluxsr.apps.reporting import Report, Words, print_summary, printable, reason_of
+from fluxsr.errors import OutputError
 from fluxsr.imaging.atomic import remove_orphans
 from fluxsr.progress import progress
 from fluxsr.training.stopping import stop_flag
@@ -179,7 +180,10 @@ class _Run:
     def _write(self, job: Job, stamp: str, write: Write) -> Sequence[str]:
         notes = write()
         if self.ledger is not None:
-            self.ledger.note(job, stamp)
+            try:
+                self.ledger.note(job, stamp)
+            except OSError as error:
+                raise OutputError(f"{self.ledger.path} cannot be written: {error.strerror}") from error
         return notes
 
     def _written(self, job: Job, future: Future[Sequence[str]]) -> None:

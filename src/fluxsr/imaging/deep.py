@@ -49,9 +49,14 @@ def tiff(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, in
     with TiffFile(file) as tiff:
         page = tiff.pages.first
         shades = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB)
-        if np.max(page.bitspersample) < 8 or page.photometric not in shades or page.dtype is None:
+        if (
+            np.max(page.bitspersample) < 8
+            or page.photometric not in shades
+            or page.dtype is None
+            or page.imagedepth > 1
+        ):
             return None
-        check(page.imagewidth, page.imagelength * page.imagedepth * max(page.samplesperpixel // 4, 1))
+        check(page.imagewidth, page.imagelength * max(page.samplesperpixel // 4, 1))
         pixels = page.asarray(maxworkers=1)
         separate, extra = page.planarconfig == 2 and page.samplesperpixel > 1, tuple(page.extrasamples)
         inverted = page.photometric == PHOTOMETRIC.MINISWHITE

@@ -159,8 +159,11 @@ def _corrected_xmp(data: bytes, width: int, height: int, no_place: bool) -> byte
         data = re.sub(rb"(" + name + rb"\s*=\s*[\"']|<" + name + rb">)\s*\d+", rb"\g<1>" + value, data)
     if no_place:
         data = re.sub(rb"\sexif:GPS\w+\s*=\s*(?:\"[^\"]*\"|'[^']*')", b"", data)
-        data = re.sub(rb"<(exif:GPS\w+)\b[^>]*?(?:/>|>.*?</\1>)", b"", data, flags=re.DOTALL)
-        # thumbnails and histories keep what was there before
+        data = re.sub(
+            rb"<(exif:GPS\w+)\b[^<>]*(?:/>|>[^<]*</\1\s*>)", b"", data
+        )  # linear in time, also of hostile text
+        if b":GPS" in data:  # written in a way that this does not know
+            return b""
     return data
 
 
