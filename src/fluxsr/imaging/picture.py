@@ -86,12 +86,11 @@ def picture_of(raster: Raster, path: Path, times: tuple[int, int] | None = None)
         notes += told
     lr = _planes(colours).expand(-1, 3, -1, -1)
     lr = lr if alpha is None else filled(lr, alpha)
-    inside = lr.clamp(0, 1)
-    beyond = lr - inside
-    outside = bool((beyond.abs() > 0.1 / 255).any()) and values.shape[-1] >= 3
+    reach = max(-float(lr.min()), float(lr.max()) - 1)  # outside sRGB; without a profile there is none
+    inside = lr.clamp(0, 1) if reach > 0 else lr  # no copy of a large picture for nothing
     return Picture(
         lr=inside.contiguous(),
-        beyond=beyond if outside else None,
+        beyond=lr - inside if reach > 0.1 / 255 and values.shape[-1] >= 3 else None,
         alpha=alpha,
         grey=values.shape[-1] <= 2,
         sixteen=pixels.dtype != np.uint8,
