@@ -121,6 +121,7 @@ def test_tiff_to_the_bit(tmp_path: Path, compression: str | None, channels: int,
         predictor=compression is not None,
     )
     assert np.array_equal(decode(tmp_path / "a.tif").pixels, pixels)
+    assert not decode(tmp_path / "a.tif").notes
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import IO
 
@@ -61,7 +62,9 @@ def tiff(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, in
         separate, extra = page.planarconfig == 2 and page.samplesperpixel > 1, tuple(page.extrasamples)
         inverted = page.photometric == PHOTOMETRIC.MINISWHITE
         orientation, found = metadata.of_tiff(file)
-        notes = (SEVERAL,) if tiff.pages.next_page_offset else ()
+        notes: tuple[str, ...] = ()
+        with contextlib.suppress(Exception):  # there is none, or it is damaged, which harms nothing
+            notes = (SEVERAL,) if tiff.pages[1] else ()
         profile = bytes(page.iccprofile or b"")
     pixels = np.moveaxis(pixels, 0, -1) if separate else pixels
     pixels = _ranged(pixels[..., None] if pixels.ndim == 2 else pixels)
