@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -122,4 +123,13 @@ def text_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     folder = tmp_path_factory.mktemp("text_model")
     pipe.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of damaged image files, made by tests/corpus.py; read only."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for name, data in runpy.run_path(str(Path(__file__).with_name("corpus.py")))["damaged"]():
+        (folder / name).write_bytes(data)
     return folder

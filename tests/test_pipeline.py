@@ -326,3 +326,14 @@ def test_the_plan_is_carried_out(model_folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(loading, "plan", lambda *_: plan)
     pipe = FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="fp32", memory="8gb")
     assert pipe.plan is plan and is_quantized(pipe.transformer)
+
+
+@pytest.mark.parametrize("color_fix", ["wavelet", "none"])
+def test_rows_are_those_of_the_call(pipeline: Any, color_fix: str) -> None:
+    lr = torch.rand(1, 3, 40, 24, generator=torch.Generator().manual_seed(0))
+    whole = pipeline(lr, scale=3, tile_size=64, color_fix=color_fix, output_type="pt").images
+    size, rows = pipeline.rows(lr, scale=3, tile_size=64, color_fix=color_fix)
+    found = list(rows)
+    assert size == (120, 72) and len(found) > 1
+    assert torch.allclose(torch.cat(found, -2).clamp(0, 1), whole, atol=1e-4)
+    assert not any(band.requires_grad for band in found)

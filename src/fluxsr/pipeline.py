@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache, partial
 from numbers import Real
@@ -23,7 +23,7 @@ from fluxsr.backbone.memory import Plan
 from fluxsr.backbone.prompts import FixedPrompt
 from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import InputError, ModelError
-from fluxsr.imaging import color, fitting, inputs, io, outputs, resize
+from fluxsr.imaging import bands, color, fitting, inputs, io, outputs, resize, tiles
 from fluxsr.imaging.lattice import without_lattice
 
 LEAST_SIDE = 16  # one token; smaller images hold nothing to enlarge
@@ -155,15 +155,11 @@ class FluxSRPipeline(DiffusionPipeline):
             raise InputError(f"color_fix is '{color_fix}'; choose one of {', '.join(color.METHODS)}")
         strength = _checked_strength(self.adapter_config.strength if strength is None else strength)
 
-        on_cpu = self._execution_device.type == "cpu"
         images: list[Any] = []
         for lr in inputs.tensors(image):  # (1,3,h,w)
             size = resize.scaled_size(*_checked_size(lr), scale)
             lr_up = resize.bicubic(lr, size)  # (1,3,H,W)
-            wanted = (
-                tile_size or min(self.plan.tile_size, self.adapter_config.tile_size),
-                batch_size or self.plan.batch_size or (1 if on_cpu else 4),
-            )
+            wanted = self._fit(tile_size, batch_size)
             step, multiple = partial(self.one_step, strength=strength), latents.pixel_multiple(self.vae)
             hr, *fitted = fitting.stream(lr_up, step, *wanted, tile_overlap, multiple, progress)
             if tuple(fitted) != wanted:  # the next image need not find out again
@@ -172,6 +168,49 @@ class FluxSRPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
         result = outputs.stacked(images)
         return ImagePipelineOutput(images=result) if return_dict else (result,)
+
+    def rows(
+        self,
+        lr: Tensor,
+        scale: float = 4,
+        *,
+        strength: float | None = None,
+        tile_size: int | None = None,
+        tile_overlap: int = 32,
+        batch_size: int | None = None,
+        color_fix: str = "wavelet",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[tuple[int, int], Iterator[Tensor]]:
+        """Enlarge one image from top to bottom, for results that are larger than the memory.
+
+        Args:
+            lr: (1,3,h,w), RGB in [0,1]; all else as in ``__call__``, but for the colour fix "adain".
+
+        Returns:
+            (height, width) of the result, and its rows as they come, each (1,3,rows,width), float32, about [0,1].
+
+        Raises:
+            InputError: an image or an argument that cannot be used.
+            ModelError: while rows come, the model gives values that are not finite.
+        """
+        strength = _checked_strength(self.adapter_config.strength if strength is None else strength)
+        tile_size, batch_size = self._fit(tile_size, batch_size)
+        size = resize.scaled_size(*_checked_size(lr), scale)
+        tiling = tiles.grid(*size, tile_size, tile_overlap, latents.pixel_multiple(self.vae))
+        return size, bands.enlarged(
+            lr,
+            size,
+            lambda batch: self.one_step(batch, strength),
+            tiling,
+            batch_size=batch_size,
+            color_fix=color_fix,
+            progress=progress,
+        )
+
+    def _fit(self, tile_size: int | None, batch_size: int | None) -> tuple[int, int]:
+        """Tile and batch: what is asked for, else the plan's, else the model's and the device's own."""
+        tile_size = tile_size or min(self.plan.tile_size, self.adapter_config.tile_size)
+        return tile_size, batch_size or self.plan.batch_size or (1 if self._execution_device.type == "cpu" else 4)
 
     @torch.no_grad()
     def one_step(self, lr_up: Tensor, strength: float = 1.0) -> Tensor:

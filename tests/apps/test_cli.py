@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 import fluxsr
 from fluxsr.apps.cli import app
+from fluxsr.apps.ledger import NAME
 
 
 def photograph(path: Path, width: int = 20, height: int = 16, seed: int = 0) -> Path:
@@ -49,8 +50,8 @@ def loads(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_one_file_into_a_folder(tmp_path: Path, loads: list[Any]) -> None:
     result = run("upscale", photograph(tmp_path / "a.jpg"), "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    with Image.open(tmp_path / "out" / "a.png") as image:
-        assert image.size == (80, 64)
+    with Image.open(tmp_path / "out" / "a.jpg") as image:
+        assert image.size == (80, 64) and image.format == "JPEG"
     assert loads[0][0] == "bundled"
     assert (
         "model: tiny" in result.stderr
@@ -67,6 +68,28 @@ def test_one_file_to_a_file_name(tmp_path: Path, loads: list[Any]) -> None:
         assert image.size == (30, 24) and image.format == "WEBP"
 
 
+def test_options_of_the_output(tmp_path: Path, loads: list[Any]) -> None:
+    exif = Image.Exif()
+    exif[0x010F], exif[0x8825] = "Canon", {1: "N"}
+    Image.new("RGB", (20, 16)).save(tmp_path / "a.jpg", exif=exif, dpi=(300, 300))
+    kept = [("--strip-gps", (True, False, True)), ("--strip-metadata", (False,) * 3), ("--lossless", (True,) * 3)]
+    for option, expected in kept:
+        result = run("upscale", tmp_path / "a.jpg", "-o", tmp_path / option, "--suffix", "_x4", option)
+        assert result.exit_code == 0, result.output
+        with Image.open(tmp_path / option / "a_x4.jpg") as image:
+            found = image.getexif()
+            dpi = image.info.get("dpi") == (300, 300)
+            assert (0x010F in found, 0x8825 in found, dpi) == expected, option
+    result = run("upscale", tmp_path / "a.jpg", "-o", tmp_path / "b.png", "--max-pixels", "319")
+    assert result.exit_code == 1 and "the limit is 319" in error_lines(result)[0]
+
+
+def test_what_is_lost_is_told(tmp_path: Path, loads: list[Any]) -> None:
+    Image.new("RGBA", (20, 16), (1, 2, 3, 4)).save(tmp_path / "a.png")
+    result = run("upscale", tmp_path / "a.png", "-o", tmp_path / "b.jpg")
+    assert result.exit_code == 0 and "transparency is laid over white" in result.stderr
+
+
 def test_same_seed_same_bytes(tmp_path: Path, loads: list[Any]) -> None:
     source = photograph(tmp_path / "a.png")
     for name in ("one", "two"):
@@ -79,13 +102,13 @@ def test_finished_outputs_are_skipped_without_loading(tmp_path: Path, loads: lis
     photograph(tmp_path / "in" / "a.png")
     command: list[str | Path] = ["upscale", tmp_path / "in", "-o", tmp_path / "out"]
     run(*command)
-    before = (tmp_path / "out" / "a.png").stat().st_mtime_ns
+    before = (tmp_path / "out" / "a.png").stat().st_ctime_ns  # the other times are the input's
     again = run(*command)
     assert again.exit_code == 0 and "1 finished before" in again.stderr
     assert len(loads) == 1
-    assert (tmp_path / "out" / "a.png").stat().st_mtime_ns == before
+    assert (tmp_path / "out" / "a.png").stat().st_ctime_ns == before
     assert run(*command, "--overwrite").exit_code == 0
-    assert (tmp_path / "out" / "a.png").stat().st_mtime_ns > before
+    assert (tmp_path / "out" / "a.png").stat().st_ctime_ns > before
 
 
 def bad_inputs(folder: Path) -> dict[str, str]:
@@ -118,8 +141,8 @@ def test_bad_files_are_one_line_each_and_the_rest_is_done(tmp_path: Path, loads:
         assert len([line for line in lines if name in line and words in line]) == 1, name
         assert result.stderr.count(f"failed: {tmp_path}") == 6
     assert len(lines) == 6
-    outputs = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")}
-    assert outputs == {"a.png", "z/z.png"}
+    outputs = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")} - {NAME}
+    assert outputs == {"a.png", "z/z.jpg"}
     assert "2 upscaled, 6 failed" in result.stderr
 
 
@@ -151,10 +174,10 @@ def test_a_bug_in_one_file_does_not_stop_the_others(
 
     read = io.read
 
-    def broken(path: Path) -> Any:
+    def broken(path: Path, max_pixels: int) -> Any:
         if path.name == "a.png":
             raise RuntimeError("first line\nsecond line")
-        return read(path)
+        return read(path, max_pixels)
 
     monkeypatch.setattr(io, "read", broken)
     photograph(tmp_path / "in" / "a.png")
@@ -211,9 +234,9 @@ def test_no_input_and_no_output_exit_2() -> None:
 def test_collisions_are_told_and_both_are_written(tmp_path: Path, loads: list[Any]) -> None:
     for name in ("a.png", "a.jpg"):
         photograph(tmp_path / "in" / name)
-    result = run("upscale", tmp_path / "in", "-o", tmp_path / "out")
+    result = run("upscale", tmp_path / "in", "-o", tmp_path / "out", "--format", "png")
     assert result.exit_code == 0 and "note: " in result.stderr
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.jpg.png", "a.png.png"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.jpg.png", "a.png.png", NAME}
 
 
 def test_the_saved_model_from_its_folder(tmp_path: Path, model_folder: Path) -> None:

@@ -11,8 +11,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from fluxsr.apps.cli import app
-from fluxsr.apps.degrade import degrade_file, keyed_seed
+from fluxsr.apps.degrade import degraded, keyed_seed, read_hr
 from fluxsr.apps.jobs import Job
+from fluxsr.apps.ledger import NAME
 from fluxsr.degradation import PRESETS, degrade
 from fluxsr.errors import InputError
 from fluxsr.imaging import io
@@ -69,7 +70,8 @@ def test_the_name_decides_and_not_the_place(folder: Path, tmp_path: Path) -> Non
 
 
 def test_is_degrade_with_the_keyed_generator(folder: Path, tmp_path: Path) -> None:
-    degrade_file(Job(folder / "a.png", tmp_path / "a.png"), PRESETS["mild"], 5)
+    job = Job(folder / "a.png", tmp_path / "a.png")
+    degraded(job, read_hr(job), PRESETS["mild"], 5)()
     generator = torch.Generator().manual_seed(keyed_seed(5, "a.png"))
     expected = degrade(io.to_tensor(Image.open(folder / "a.png")), PRESETS["mild"], generator)
     torch.testing.assert_close(io.to_tensor(Image.open(tmp_path / "a.png")), expected)
@@ -106,7 +108,7 @@ def test_bad_files_are_one_line_each_and_the_rest_is_done(folder: Path, tmp_path
     }.items():
         assert len([line for line in lines if name in line and words in line]) == 1, name
     written = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert written == {"a.png", "b.png", "c.png"}, "no half file is left"
+    assert written == {"a.png", "b.png", "c.png", NAME}, "no half file is left"
 
 
 def test_scale_format_and_sides_that_do_not_divide(folder: Path, tmp_path: Path) -> None:
@@ -147,4 +149,5 @@ def test_an_unknown_preset_exits_2(folder: Path, tmp_path: Path) -> None:
 def test_too_small_an_image_is_an_input_error(tmp_path: Path) -> None:
     source = photograph(tmp_path / "a.png", 3, 40)
     with pytest.raises(InputError, match="3x40"):
-        degrade_file(Job(source, tmp_path / "b.png"), PRESETS["mild"], 0)
+        job = Job(source, tmp_path / "b.png")
+        degraded(job, read_hr(job), PRESETS["mild"], 0)

@@ -22,7 +22,7 @@ def make(*names: str) -> None:
 
 
 def targets(inputs: list[str], output: str = "out", **options: str) -> dict[str, str]:
-    work = plan(inputs, Path(output), as_file=False, **options)
+    work = plan(inputs, Path(output), as_file=False, **{"ending": ".png", **options})
     assert not work.bad
     return {job.source.as_posix(): job.target.as_posix() for job in work.jobs}
 
@@ -64,7 +64,7 @@ def test_ending_and_suffix(place: Path) -> None:
 
 def test_collisions_get_names_of_their_own_and_are_told(place: Path) -> None:
     make("in/a.jpg", "in/a.png", "in/b.png")
-    work = plan(["in"], Path("out"), as_file=False)
+    work = plan(["in"], Path("out"), as_file=False, ending=".png")
     assert [job.target.name for job in work.jobs] == ["a.jpg.png", "a.png.png", "b.png"]
     assert len(work.notes) == 1 and "a.jpg.png" in work.notes[0]
 
@@ -136,7 +136,7 @@ def test_a_second_run_into_one_file(place: Path) -> None:
 
 def test_what_is_taken_for_an_earlier_result_is_told(place: Path) -> None:
     make("flat/a.jpg", "flat/a.png", "flat/b.jpg", "flat/b.png")
-    work = plan(["flat"], Path("flat"), as_file=False)
+    work = plan(["flat"], Path("flat"), as_file=False, ending=".png")
     assert [job.source.name for job in work.jobs] == ["a.jpg", "b.jpg"]
     (note,) = work.notes
     assert f"{Path('flat/a.png')} is taken for an earlier result of {Path('flat/a.jpg')}" in note
@@ -146,3 +146,9 @@ def test_what_is_taken_for_an_earlier_result_is_told(place: Path) -> None:
 def test_a_glob_of_the_output_folder_itself_means_it(place: Path) -> None:
     make("out/a.jpg")
     assert targets(["out/*.jpg"]) == {"out/a.jpg": "out/a.png"}
+
+
+def test_outputs_follow_their_inputs_where_no_format_is_asked_for(place: Path) -> None:
+    make("a.JPG", "b.tiff", "c.heic", "d.gif", "e.avif", "f.jxl")
+    work = plan(["*"], Path("out"), as_file=False)
+    assert [job.target.name for job in work.jobs] == ["a.jpg", "b.tiff", "c.jpg", "d.png", "e.avif", "f.png"]

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from fluxsr.errors import InputError
-from fluxsr.imaging.resize import bicubic, scaled_size
+from fluxsr.imaging.resize import bicubic, bicubic_rows, scaled_size
 
 
 @pytest.mark.parametrize("size", [(64, 80), (37, 91), (8, 10), (17, 20)])
@@ -38,3 +38,21 @@ def test_scaled_size() -> None:
     for scale in (0.5, 8.1, float("nan"), "4", None):
         with pytest.raises(InputError, match="choose a number from 1 to 8"):
             scaled_size(17, 31, scale)
+
+
+@pytest.mark.parametrize("size", [(40, 30), (41, 37), (160, 120), (20, 15)])
+def test_rows_are_those_of_the_whole(size: tuple[int, int]) -> None:
+    image = torch.rand(1, 2, 20, 15, generator=torch.Generator().manual_seed(0))
+    whole = bicubic_rows(image, size, 0, size[0])
+    assert (whole.clamp(0, 1) - bicubic(image, size)).abs().max() < 1e-5
+    for first in range(0, size[0], 7):
+        last = min(first + 7, size[0])
+        assert torch.allclose(bicubic_rows(image, size, first, last), whole[..., first:last, :], atol=1e-6)
+
+
+def test_rows_need_no_other_rows_of_the_image() -> None:
+    image = torch.rand(1, 1, 50, 8)
+    far = image.clone()
+    far[..., 20:, :] = torch.nan
+    rows = bicubic_rows(far, (200, 32), 0, 64)
+    assert torch.allclose(rows, bicubic_rows(image, (200, 32), 0, 64))

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fluxsr.apps.jobs import Plan, plan
+from fluxsr.imaging.formats import ENDINGS
 
 
 class Format(str, Enum):
@@ -16,14 +17,18 @@ class Format(str, Enum):
     jpg = "jpg"
     webp = "webp"
     tif = "tif"
+    avif = "avif"
     bmp = "bmp"
 
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")  # imaging/io.py's FORMATS
+class Profile(str, Enum):
+    keep = "keep"
+    srgb = "srgb"
+
 
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder; for one input also a file name.")]
-FormatOption = Annotated[Format | None, typer.Option(help="Of the outputs in a folder; png if not given.")]
+FormatOption = Annotated[Format | None, typer.Option(help="Of the outputs in a folder; else that of each input.")]
 Suffix = Annotated[str, typer.Option(help="Added to output names, such as _x4.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite/--skip-existing", help="Redo outputs that exist, or not.")]
 Model = Annotated[
@@ -40,8 +45,12 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps or xpu.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Stop at the first error, with its trace.")]
 
 
-def planned(inputs: list[str], output: Path, format: Format | None, suffix: str) -> Plan:
+def planned(inputs: list[str], output: Path, format: Format | None, suffix: str, default: Format | None = None) -> Plan:
     """The plan of a command line.
+
+    Args:
+        inputs, output, format, suffix: as typed.
+        default: format where none was asked for; None follows each input.
 
     Raises:
         typer.BadParameter: options that contradict each other.
@@ -50,9 +59,10 @@ def planned(inputs: list[str], output: Path, format: Format | None, suffix: str)
         raise typer.BadParameter(f"'{suffix}' is no part of a file name", param_hint="--suffix")
     ending = format.value if format else ""
     as_file = output.suffix.lower() in ENDINGS and not output.is_dir()
-    if as_file and ending and f".{ending}" != output.suffix.lower():
+    if as_file and ending and ENDINGS[f".{ending}"] != ENDINGS[output.suffix.lower()]:
         raise typer.BadParameter(f"'{ending}', but -o is {output.name}; leave one of them out", param_hint="--format")
-    work = plan(inputs, output, as_file=as_file, ending=f".{ending or 'png'}", suffix=suffix)
+    wanted = format or default
+    work = plan(inputs, output, as_file=as_file, ending=f".{wanted.value}" if wanted else None, suffix=suffix)
     if as_file and len(work.jobs) + len(work.bad) > 1:
         raise typer.BadParameter(
             f"{output} is a file name, but there are {len(work.jobs) + len(work.bad)} inputs; name a folder",

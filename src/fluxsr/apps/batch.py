@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
 from rich.console import Console
+from torch import Tensor
 
 from fluxsr.apps.jobs import Job, Plan
-from fluxsr.apps.runner import Report, Share, Step, Words, run_jobs
+from fluxsr.apps.reporting import Report, Words
+from fluxsr.apps.runner import Share, Stages, Write, run_jobs
 from fluxsr.imaging import io
-from fluxsr.pipeline import FluxSRPipeline
+from fluxsr.imaging.atomic import check_writable
+from fluxsr.imaging.bands import STREAMABLE
+from fluxsr.imaging.decode import MAX_PIXELS
+from fluxsr.imaging.picture import Delivery, Picture
 
+if TYPE_CHECKING:
+    from fluxsr.pipeline import FluxSRPipeline
+
+WHOLE = 32_000_000  # pixels of a result above which it is not held in one piece
+ROWS = 512  # of a result, converted at once for its file
+_ELSEWHERE = ("device", "memory", "max_pixels")  # options that say where and whether, not what
 WORDS = Words("upscale", "upscaled", memory="free some, or try --memory 8gb")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to upscale with; the meanings are those of ``FluxSRPipeline``."""
+    """What to upscale with; the meanings are those of ``FluxSRPipeline``, ``Delivery`` and ``decode``."""
 
     model: str = "bundled"
     config: str | None = None
@@ -32,6 +47,11 @@ class Options:
     tile_overlap: int = 32
     color_fix: str = "wavelet"
     seed: int = 0
+    quality: int | None = None
+    lossless: bool | None = None
+    profile: str = "keep"
+    strip: str = "none"
+    max_pixels: int = MAX_PIXELS
 
 
 def run(work: Plan, options: Options, *, overwrite: bool = False, debug: bool = False) -> Report:
@@ -47,9 +67,15 @@ def run(work: Plan, options: Options, *, overwrite: bool = False, debug: bool = 
         ModelError: the model cannot be loaded.
     """
     if not debug:  # their advice is for programmers, and loading.py checks what it loads
-        logging.getLogger("diffusers").setLevel(logging.ERROR)
+        for library in ("diffusers", "tifffile"):
+            logging.getLogger(library).setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", module="PIL")  # of what is odd in a file, which reads all the same
 
-    def start(console: Console) -> Step:
+    Image.MAX_IMAGE_PIXELS = max(options.max_pixels, Image.MAX_IMAGE_PIXELS or 0)  # or Pillow refuses before us
+
+    def start(console: Console) -> Stages[Picture]:
+        from fluxsr.pipeline import FluxSRPipeline  # seconds, for nothing where all is finished
+
         pipeline = FluxSRPipeline.from_pretrained(
             options.model,
             adapter=options.adapter,
@@ -60,26 +86,44 @@ def run(work: Plan, options: Options, *, overwrite: bool = False, debug: bool = 
         )
         console.print(f"model: {describe(pipeline)}")
         console.print(f"plan: {pipeline.plan.line()}")
-        return lambda job, share: upscale(pipeline, job, options, share)
+        return Stages(lambda job: read(job, options), lambda *what: upscale(pipeline, options, *what))
 
-    return run_jobs(work, start, WORDS, overwrite=overwrite, debug=debug)
+    return run_jobs(work, start, WORDS, settings=shaping(options), overwrite=overwrite, debug=debug)
 
 
-def upscale(pipeline: FluxSRPipeline, job: Job, options: Options, share: Share) -> None:
-    """One file: read, enlarge, write."""
-    io.check_writable(job.target)  # not after a minute of work
-    picture = io.read(job.source)
-    image = pipeline(
-        picture.image,
-        scale=options.scale,
-        strength=options.strength,
-        tile_size=options.tile_size,
-        tile_overlap=options.tile_overlap,
-        color_fix=options.color_fix,
-        generator=torch.Generator().manual_seed(options.seed),
-        progress=lambda done, total: share(done / total),
-    ).images[0]
-    io.write(image, job.target)
+def shaping(options: Options) -> dict[str, Any]:
+    """The options that decide on the outputs; with others an output is made anew."""
+    return {name: value for name, value in asdict(options).items() if name not in _ELSEWHERE}
+
+
+def read(job: Job, options: Options) -> Picture:
+    """The input, once it is clear that the output can be written: not after a minute of work."""
+    check_writable(job.target)
+    return io.read(job.source, options.max_pixels)
+
+
+def upscale(pipeline: FluxSRPipeline, options: Options, job: Job, picture: Picture, share: Share) -> Write:
+    """Enlarge; gives what writes the file and returns notes on it. Large results are written here, as they come."""
+    how: dict[str, Any] = {
+        "scale": options.scale,
+        "strength": options.strength,
+        "tile_size": options.tile_size,
+        "tile_overlap": options.tile_overlap,
+        "color_fix": options.color_fix,
+        "progress": lambda done, total: share(done / total),
+    }
+    delivery = Delivery(options.quality, options.lossless, options.profile, options.strip)
+
+    def written(bands: Iterable[Tensor], size: tuple[int, int]) -> list[str]:
+        return [*picture.notes, *io.write_enlarged(picture, bands, size, job.target, delivery)]
+
+    if picture.lr[0, 0].numel() * options.scale**2 > WHOLE and options.color_fix in STREAMABLE:
+        size, bands = pipeline.rows(picture.lr, **how)
+        notes = written(bands, size)
+        return lambda: notes
+    generator = torch.Generator().manual_seed(options.seed)
+    hr = pipeline(picture.lr, generator=generator, output_type="pt", **how).images  # (1,3,H,W)
+    return lambda: written(hr.split(ROWS, dim=-2), (hr.shape[-2], hr.shape[-1]))
 
 
 def describe(pipeline: FluxSRPipeline) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import typer
 from PIL import Image
 
 from fluxsr.apps import batch
-from fluxsr.apps.degrade import degrade_file
+from fluxsr.apps.degrade import degraded, read_hr
 from fluxsr.apps.jobs import Job, Plan
-from fluxsr.apps.runner import Words, run_jobs
+from fluxsr.apps.reporting import Words
+from fluxsr.apps.runner import Share, Stages, Write, run_jobs
 from fluxsr.apps.scoring import Method
 from fluxsr.degradation import load_settings
 from fluxsr.errors import FluxSRError, InputError
@@ -45,13 +46,12 @@ def made(
     low = _low(found, folder, preset, seed)
     truth = _truth(found, folder) if found.paired else None
 
-    def bicubic(job: Job) -> None:
-        image = io.read(job.source).image
-        io.write(image.resize((image.width * SCALE, image.height * SCALE), Image.Resampling.BICUBIC), job.target)
+    def bicubic(image: Image.Image) -> Image.Image:
+        return image.resize((image.width * SCALE, image.height * SCALE), Image.Resampling.BICUBIC)
 
     name = Path(options.model).name
     plan = _plan(low, folder / "bicubic")
-    _complete(run_jobs(plan, lambda _: lambda job, _share: bicubic(job), Words("enlarge", "enlarged")).bad)
+    _complete(run_jobs(plan, lambda _: _stages(bicubic), Words("enlarge", "enlarged")).bad)
     _complete(batch.run(_plan(low, folder / name), options).bad)
     methods = [Method("bicubic", folder / "bicubic", truth), Method(name, folder / name, truth)]
     return ([*methods, Method("HR", truth, None, truth=True)] if truth else methods), low
@@ -66,8 +66,8 @@ def _low(found: Benchmark, folder: Path, preset: str, seed: int) -> dict[str, Pa
         raise InputError(f"{preset} reduces by {settings.scale}; the benchmark needs {SCALE}")
     typer.echo(f"LR images made by {preset}, seed {seed}: not those of any paper", err=True)
     jobs = [Job(picture.hr, folder / "LR" / f"{picture.stem}.png") for picture in found.pictures if picture.hr]
-    words = Words("degrade", "degraded")
-    _complete(run_jobs(Plan(jobs), lambda _: lambda job, _share: degrade_file(job, settings, seed), words).bad)
+    stages = Stages(read_hr, lambda job, hr, _share: degraded(job, hr, settings, seed))
+    _complete(run_jobs(Plan(jobs), lambda _: stages, Words("degrade", "degraded")).bad)
     return {job.target.stem: job.target for job in jobs}
 
 
@@ -79,13 +79,27 @@ def _truth(found: Benchmark, folder: Path) -> Path:
             return parents.pop()
     jobs = [Job(picture.hr, folder / "HR" / f"{picture.stem}.png") for picture in found.pictures if picture.hr]
 
-    def cut(job: Job) -> None:
-        image = io.read(job.source).image
+    def cut(image: Image.Image) -> Image.Image:
         width, height = (side - side % SCALE for side in image.size)
-        io.write(image.crop((0, 0, width, height)), job.target)
+        return image.crop((0, 0, width, height))
 
-    _complete(run_jobs(Plan(jobs), lambda _: lambda job, _share: cut(job), Words("copy", "copied")).bad)
+    _complete(run_jobs(Plan(jobs), lambda _: _stages(cut), Words("copy", "copied")).bad)
     return folder / "HR"
+
+
+def _stages(make: Callable[[Image.Image], Image.Image]) -> Stages[Image.Image]:
+    """Read, ``make`` one image of another, write."""
+
+    def work(job: Job, image: Image.Image, _share: Share) -> Write:
+        result = make(image)
+
+        def write() -> tuple[()]:
+            io.write(result, job.target)
+            return ()
+
+        return write
+
+    return Stages(read_hr, work)
 
 
 def _plan(low: dict[str, Path], folder: Path) -> Plan:

@@ -27,6 +27,7 @@ from fluxsr.apps.arguments import (
     Model,
     Output,
     Overwrite,
+    Profile,
     Suffix,
     planned,
 )
@@ -108,6 +109,16 @@ def upscale(
     ] = Memory.auto,
     format: FormatOption = None,
     suffix: Suffix = "",
+    quality: Annotated[int | None, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF; else 95.")] = None,
+    lossless: Annotated[
+        bool | None, typer.Option("--lossless/--lossy", help="Of WebP; else as a WebP input is, or lossy.")
+    ] = None,
+    profile: Annotated[
+        Profile, typer.Option(help="Back to the input's colours, its ICC profile embedded, or sRGB.")
+    ] = Profile.keep,
+    strip_metadata: Annotated[bool, typer.Option("--strip-metadata", help="Write no EXIF, XMP, IPTC, dpi.")] = False,
+    strip_gps: Annotated[bool, typer.Option("--strip-gps", help="Leave out where a picture was taken.")] = False,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse larger inputs.")] = 100_000_000,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
@@ -134,6 +145,11 @@ def upscale(
             tile_overlap=tile_overlap,
             color_fix=color_fix.value,
             seed=seed,
+            quality=quality,
+            lossless=lossless,
+            profile=profile.value,
+            strip="all" if strip_metadata else "gps" if strip_gps else "none",
+            max_pixels=max_pixels,
         )
         report = run(work, options, overwrite=overwrite, debug=debug)
     raise typer.Exit(1 if report.bad else 0)

@@ -99,12 +99,12 @@ def evaluate(
         reports = scoring.scored(methods, setup)
         text = showing.shown(reports, kind.value, truth, ci=ci, seed=seed)
         if report:
-            from fluxsr.apps import reporting
+            from fluxsr.apps import report_page
 
-            similarity = reporting.similarity_of(model, config, adapter, device, list(lr.values())) if model else {}
+            similarity = report_page.similarity_of(model, config, adapter, device, list(lr.values())) if model else {}
             tables = showing.tables(reports, truth, ci=ci, seed=seed)
             stems, where = list(reports[0].per_image), truth.title if truth else ""
-            showing.write(reporting.html(methods, stems, tables, lr, similarity, where), report)
+            showing.write(report_page.html(methods, stems, tables, lr, similarity, where), report)
         if output:
             showing.write(text, output)
         else:

@@ -1,6 +1,6 @@
 """Which files a command reads and where each result goes; no pixel is touched here.
 
-Only the standard library: ``fluxsr upscale`` plans, and reports what is missing, before torch is
+Nothing heavy is imported: ``fluxsr upscale`` plans, and reports what is missing, before torch is
 loaded.
 """
 
@@ -14,11 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-READABLE = (
-    *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp"),
-    *(".gif", ".ppm", ".pgm", ".pnm", ".avif", ".jp2", ".tga"),
-)
-"""Endings taken for images inside folders and globs; a file named outright is tried in any case."""
+from fluxsr.imaging.formats import READABLE, following
 
 
 @dataclass(frozen=True)
@@ -50,11 +46,13 @@ class Plan:
         jobs: in the order of the inputs, no target twice.
         bad: (input, reason) of inputs that give no job.
         notes: lines that tell of renamed outputs.
+        root: the folder that outputs go into or below; None for one output with a name of its own.
     """
 
     jobs: list[Job] = field(default_factory=list)
     bad: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    root: Path | None = None
 
 
 def find(inputs: Iterable[str], leave_out: Path | None = None) -> tuple[list[Found], list[tuple[str, str]]]:
@@ -120,11 +118,11 @@ def _matches(pattern: str, leave_out: Path | None) -> list[Found]:
     return entries
 
 
-def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str = ".png", suffix: str = "") -> Plan:
+def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str | None = None, suffix: str = "") -> Plan:
     """Pair every input with its output.
 
     Where several inputs would share an output, each gets its own ending, then its folder, and in
-    the end a mark of its path into the name: a.jpg and a.png become a.jpg.png and a.png.png. A file
+    the end a mark of its path into the name: a.gif and a.png become a.gif.png and a.png.png. A file
     that was not named but found, and has the name of another input's output, is taken for an
     earlier run's result and left out, so that a second run plans what the first one did.
 
@@ -132,11 +130,11 @@ def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str = ".
         inputs: files, folders, globs.
         output: a folder, or a file with ``as_file``.
         as_file: whether output is the name of the one result.
-        ending: of the outputs, with its dot.
+        ending: of the outputs, with its dot; None follows each input.
         suffix: put between name and ending.
     """
     found, bad = find(inputs, None if as_file else output)
-    result = Plan(bad=bad)
+    result = Plan(bad=bad, root=None if as_file else output)
 
     def names(entry: Found) -> list[Path]:
         return [output] if as_file else [_name(entry, output, ending, suffix, level) for level in range(4)]
@@ -183,7 +181,9 @@ def _earlier_results(found: Sequence[Found], output: Path, names: Callable[[Foun
     return {entry.path: makers[entry.path] for entry in found if entry.path in makers}
 
 
-def _targets(found: Sequence[Found], output: Path, ending: str, suffix: str) -> tuple[dict[Path, Path], list[str]]:
+def _targets(
+    found: Sequence[Found], output: Path, ending: str | None, suffix: str
+) -> tuple[dict[Path, Path], list[str]]:
     levels = {entry.path: 0 for entry in found}
     first: dict[str, list[Found]] = {}
     for _ in range(4):
@@ -203,13 +203,14 @@ def _targets(found: Sequence[Found], output: Path, ending: str, suffix: str) -> 
     return targets, notes
 
 
-def _name(entry: Found, output: Path, ending: str, suffix: str, level: int) -> Path:
+def _name(entry: Found, output: Path, ending: str | None, suffix: str, level: int) -> Path:
     stem = entry.path.stem if level == 0 else entry.path.name
     if level == 2:
         stem = f"{entry.path.resolve().parent.name}_{stem}"
     if level == 3:
         mark = hashlib.sha256(os.path.realpath(entry.path).encode()).hexdigest()[:8]
         stem = f"{stem}_{mark}"
+    ending = following(entry.path) if ending is None else ending
     return output / entry.inside.with_name(f"{stem}{suffix}{ending}")
 
 

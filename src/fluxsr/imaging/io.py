@@ -1,128 +1,83 @@
-"""Image files: read into RGB, written in one piece, and to tensors and back.
-
-Errors are one line each: what was found and what to do.
-"""
+"""Image files in and out, and Pillow's images to tensors and back."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import struct
-import uuid
-from dataclasses import dataclass
-from io import BytesIO
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from fluxsr.errors import InputError, OutputError
-
-FORMATS: dict[str, str] = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-}
-"""Endings that can be written, and Pillow's name for each."""
-
-_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
-    # zlib's level 6 takes about twice the time for about 2 % of the size
-    "PNG": {"compress_level": 4},
-    "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"quality": 95},
-    "TIFF": {"compression": "tiff_deflate"},
-}
-
-_PROFILE_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # ICC's colour space -> Pillow's mode
-_FITTING = {("RGB", "RGB"), ("L", "L"), ("L", "RGB"), ("CMYK", "CMYK")}  # (image, profile)
-
-# What Pillow's many decoders raise on broken files.
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error)
+from fluxsr.imaging.atomic import replaced
+from fluxsr.imaging.decode import MAX_PIXELS, decode
+from fluxsr.imaging.deep import checked_float
+from fluxsr.imaging.encode import Sheet, encode
+from fluxsr.imaging.formats import format_of
+from fluxsr.imaging.picture import Delivery, Picture, picture_of, rows_of, sheet_of
 
 
-@dataclass(frozen=True)
-class Picture:
-    """An image file as the pipeline takes it.
-
-    Attributes:
-        image: sRGB, 8 bit, upright (the EXIF orientation is applied).
-        path: where it came from.
-    """
-
-    image: Image.Image
-    path: Path
-
-
-def read(path: str | Path) -> Picture:
-    """Read an image file; of files with several frames the first.
-
-    Grey, palette, CMYK and 16-bit files become 8-bit RGB, by way of their ICC profile where they have
-    one; transparency is laid over white.
+def read(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Read an image file; of files with several pages or frames the first.
 
     Raises:
-        InputError: the file is missing, empty, broken, not an image, or has no pixels.
+        InputError: the file is missing, empty, broken, too large, not an image, or has no pixels.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name an image file")
-    if not path.exists():
-        raise InputError(f"{path} does not exist")
+    raster = decode(path, max_pixels)
     try:
-        if path.stat().st_size == 0:
-            raise InputError(f"{path} is empty (0 bytes)")
-        with Image.open(path) as opened:
-            opened.load()
-            image = to_rgb(to_srgb(ImageOps.exif_transpose(opened)))
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path} is not an image that can be read, whatever its name") from error
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path} is too large: {_line(error)}") from error
-    except PermissionError as error:
-        raise InputError(f"{path} may not be read: {error.strerror}") from error
-    except _BROKEN as error:
-        raise InputError(f"{path} is damaged or cut off: {_line(error)}") from error
-    if 0 in image.size:
-        raise InputError(f"{path} has no pixels ({image.width}x{image.height})")
-    return Picture(image, path)
+        state = path.stat()
+        times = (state.st_atime_ns, state.st_mtime_ns)
+    except OSError:  # gone since: the picture is here, its dates are not
+        times = None
+    return picture_of(raster, path, times)
 
 
-def to_srgb(image: Image.Image) -> Image.Image:
-    """An image with an ICC profile as sRGB, its transparency kept; the image itself without a usable profile.
+def write(image: Image.Image, path: str | Path, quality: int | None = None) -> None:
+    """Write an image as 8-bit RGB, without metadata; the path holds the whole file or what it held before.
 
-    A profile that is broken, or of another kind of colours than the image's, is ignored.
+    Raises:
+        OutputError: unknown ending, a folder that cannot be written, a format's own limits.
     """
-    data = image.info.get("icc_profile")
-    if not data:
-        return image
-    try:
-        profile = ImageCms.ImageCmsProfile(BytesIO(data))
-        mode = _PROFILE_MODES.get(profile.profile.xcolor_space)
-        if mode is None or (_colours(image), mode) not in _FITTING:
-            return image
-        deep = image.mode.startswith(("I", "F"))  # Pillow's own conversion would clip 16 bit at 255
-        transparent = image.has_transparency_data and not deep
-        whole = image.convert("RGBA") if transparent else image
-        colours = (to_rgb(whole) if deep else whole).convert(mode)
-        result = ImageCms.profileToProfile(colours, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError):  # OSError: what is there is no profile
-        return image
-    assert result is not None  # it works on a copy
-    if transparent:
-        result.putalpha(whole.getchannel("A"))
-    return result
+    path, form = Path(path), format_of(path)
+    pixels = np.asarray(to_rgb(image))
+    with replaced(path) as file:
+        encode(file, form, Sheet(image.width, image.height, 3), [pixels], quality)
 
 
-def _colours(image: Image.Image) -> str:
-    if image.mode in ("CMYK", "LAB"):
-        return image.mode
-    return "L" if image.mode.startswith(("1", "L", "I", "F")) else "RGB"
+def write_enlarged(
+    picture: Picture, bands: Iterable[Tensor], size: tuple[int, int], path: str | Path, delivery: Delivery
+) -> list[str]:
+    """Write an enlarged photograph with all that belongs to it; the path holds the whole or what it held before.
+
+    Args:
+        picture: what was enlarged.
+        bands: the result from top to bottom, each (1,3,rows,W), float32, about [0,1]; overwritten.
+        size: its (height, width).
+        path: its ending decides on the format.
+        delivery: what was asked for.
+
+    Returns:
+        Notes on what the format could not hold.
+
+    Raises:
+        OutputError: unknown ending, a folder that cannot be written, a format's own limits.
+    """
+    path, form = Path(path), format_of(path)
+    sheet, notes = sheet_of(picture, form, size, delivery)
+    same = picture.format == form.name
+    lossless = same and picture.lossless if delivery.lossless is None else delivery.lossless
+
+    def rows() -> Iterable[np.ndarray]:
+        first = 0
+        for band in bands:
+            yield rows_of(picture, sheet, band, first)
+            first += band.shape[-2]
+
+    with replaced(path, None if delivery.strip == "all" else picture.times) as file:
+        encode(file, form, sheet, rows(), delivery.quality, lossless)
+    return notes
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -137,75 +92,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
         sixteen = np.asarray(image).astype(np.float32) / 257
         return Image.fromarray(sixteen.round().clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
-        values = np.asarray(image)
-        if not (values.min() >= 0 and values.max() <= 1):
-            raise InputError(
-                f"floating-point pixels from {values.min():g} to {values.max():g}; "
-                "expected [0,1], convert the file to 8 or 16 bit"
-            )
+        values = checked_float(np.asarray(image))
         return Image.fromarray((values * 255).round().astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
     return image.convert("RGB")
-
-
-def write(image: Image.Image, path: str | Path) -> None:
-    """Write an image so that the path holds either the whole file or what it held before.
-
-    The bytes go to a hidden neighbour that is renamed once it is on the disk. The format follows
-    the ending; missing folders are made.
-
-    Raises:
-        OutputError: unknown ending, a folder that cannot be written, a format's own limits.
-    """
-    path = Path(path)
-    kind = _kind(path)
-    part = _part(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "xb") as file:
-            image.save(file, format=kind, **_SAVE_OPTIONS.get(kind, {}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except (OSError, ValueError, struct.error) as error:
-        raise OutputError(f"{path} cannot be written: {_line(error)}") from error
-    finally:
-        with contextlib.suppress(OSError):  # gone after the rename, or never made
-            part.unlink()
-
-
-def check_writable(path: str | Path) -> None:
-    """Find out before the work whether ``write`` could write here.
-
-    Raises:
-        OutputError: as ``write``, but for the format's own limits.
-    """
-    path = Path(path)
-    _kind(path)
-    part = _part(path)
-    try:
-        if path.is_dir():
-            raise OutputError(f"{path} cannot be written: it is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.touch(exist_ok=False)
-        part.unlink()
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {_line(error)}") from error
-
-
-def _kind(path: Path) -> str:
-    kind = FORMATS.get(path.suffix.lower())
-    if kind is None:
-        known = ", ".join(FORMATS)
-        raise OutputError(f"{path}: cannot write '{path.suffix}' files; use one of {known}")
-    return kind
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.stem[:40]}.{uuid.uuid4().hex[:8]}.part")
 
 
 def to_tensor(image: Image.Image) -> Tensor:
@@ -225,8 +118,3 @@ def to_pil(image: Tensor) -> Image.Image:
         values = (image[channel].detach().float() * 255).round_().clamp_(0, 255)
         pixels[..., channel] = values.to(torch.uint8).cpu().numpy()
     return Image.fromarray(pixels)
-
-
-def _line(error: BaseException) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).splitlines()[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from numbers import Real
 
+import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -23,6 +24,29 @@ def bicubic(image: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(image.shape[-2:]) == tuple(size):
         return image
     return interpolate(image, size=size, mode="bicubic", antialias=True).clamp_(0, 1)
+
+
+def bicubic_rows(image: Tensor, size: tuple[int, int], first: int, last: int) -> Tensor:
+    """Some rows of an enlargement by the kernel of ``bicubic``, not clamped; of the image only those around are used.
+
+    Args:
+        image: (B,C,h,w), float.
+        size: (height, width) of the whole enlargement, neither smaller than the image's.
+        first, last: the rows from first to before last.
+
+    Returns:
+        (B,C,last - first,width), same dtype.
+    """
+    height, width = size
+    centres = (torch.arange(first, last, dtype=torch.float64) + 0.5) * (image.shape[-2] / height) - 0.5
+    low = max(int(centres[0]) - 2, 0)
+    high = min(int(centres[-1]) + 4, image.shape[-2])
+    near = (torch.arange(low, high) - centres[:, None]).abs()  # (rows, rows of the image)
+    kernel = torch.where(near < 1, (1.5 * near - 2.5) * near**2 + 1, ((-0.5 * near + 2.5) * near - 4) * near + 2)
+    weights = torch.where(near < 2, kernel, 0)
+    weights /= weights.sum(1, keepdim=True)  # the border has fewer
+    wide = interpolate(image[..., low:high, :], size=(high - low, width), mode="bicubic", antialias=True)
+    return weights.to(image.dtype) @ wide
 
 
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:

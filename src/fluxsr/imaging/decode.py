@@ -1,0 +1,192 @@
+"""Image files into rasters: Pillow for what has 8 bit, tifffile and imagecodecs for what has more.
+
+Errors are one line each: what was found and what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from fluxsr.errors import InputError
+from fluxsr.imaging import deep, metadata, profiles
+from fluxsr.imaging.raster import Raster, upright
+
+MAX_PIXELS = 100_000_000
+"""Of an input, where no other limit is given; more is taken for a decompression bomb."""
+
+MAX_BYTES = 4 << 30
+
+# Pillow knows more, of which some start programs (EPS) and none holds photographs.
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "TGA")
+_EXTRAS = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}  # format -> package, where it is installed
+_LOST_SHARE = 0.05  # of the rows of a JPEG without its end; more is not a picture any more
+
+
+def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
+    """Read an image file; of files with several pages or frames the first.
+
+    Args:
+        path: the file; its content decides on the format, not its name.
+        max_pixels: refuse larger pictures before any pixel is decoded.
+
+    Raises:
+        InputError: the file is missing, empty, broken, too large, not an image, or has no pixels.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name an image file")
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                raise InputError(f"{path} is empty (0 bytes)")
+            if size > MAX_BYTES:
+                raise InputError(f"{path} is too large: {size} bytes, the limit is {MAX_BYTES}")
+            return _decoded(file, path, max_pixels)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read: {error.strerror}") from error
+    except UnidentifiedImageError as error:
+        raise InputError(_unknown(path)) from error
+    except InputError as error:
+        raise error if str(error).startswith(str(path)) else InputError(f"{path}: {error}") from error
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:  # whatever a decoder makes of broken bytes
+        reason = _line(error) if isinstance(error, OSError) else f"{type(error).__name__} {_line(error)}"
+        raise InputError(f"{path} is damaged or cut off: {reason}") from error
+
+
+def _decoded(file: IO[bytes], path: Path, max_pixels: int) -> Raster:
+    """By tifffile what is a TIFF of more than 8 bit, by Pillow all else."""
+
+    def check(width: int, height: int) -> None:
+        if width < 1 or height < 1:
+            raise InputError(f"{path} has no pixels ({width}x{height})")
+        if width * height > max_pixels:
+            raise InputError(
+                f"{path} is too large: {width}x{height} are {width * height} pixels, "
+                f"the limit is {max_pixels} (--max-pixels)"
+            )
+
+    found = deep.tiff(file, check)
+    if found is None:
+        found = _by_pillow(file, check)
+    raster, orientation = found
+    return replace(raster, pixels=np.ascontiguousarray(upright(raster.pixels, orientation)))
+
+
+def _by_pillow(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, int]:
+    with _opened(file) as image:
+        check(*image.size)
+        several = getattr(image, "is_animated", False) and image.format != "MPO"
+        pixels, profile, notes = _pixels(file, image)
+        orientation, found = metadata.of(image)
+        kind = {"MPO": "JPEG", "DIB": "BMP"}.get(str(image.format), str(image.format))
+        notes = [*([deep.SEVERAL] if several else []), *notes]
+        return Raster(pixels, kind, profile, found, _lossless(kind, file), tuple(notes)), orientation
+
+
+@contextlib.contextmanager
+def _opened(file: IO[bytes]) -> Any:
+    kinds: tuple[str, ...] = _FORMATS
+    for kind, package in _EXTRAS.items():
+        with contextlib.suppress(ImportError):
+            module = importlib.import_module(package)
+            if kind == "HEIF" and kind not in Image.OPEN:
+                module.register_heif_opener()
+            kinds = (*kinds, kind)
+    try:
+        image = Image.open(file, formats=kinds)
+    except Image.DecompressionBombError as error:
+        raise InputError(f"too large: {_line(error)}") from error
+    with image:
+        yield image
+
+
+def _pixels(file: IO[bytes], image: Image.Image) -> tuple[np.ndarray, bytes, list[str]]:
+    """Pixels as in Raster, not yet upright, their profile, and notes."""
+    profile = image.info.get("icc_profile") or b""
+    if image.format == "PNG" and deep.png_depth(file) == 16:
+        return deep.png(file), profile, []
+    image, notes = _loaded(file, image)
+    if image.mode == "CMYK":
+        converted = profiles.cmyk_to_srgb(image)
+        return np.asarray(converted), b"", [*notes, "has CMYK colours; they become sRGB"]
+    pixels = _array(image)
+    return pixels.reshape(*pixels.shape[:2], -1), profile, notes
+
+
+def _loaded(file: IO[bytes], image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """Decode; a JPEG whose last bytes are missing is completed where all but a few rows are there."""
+    try:
+        image.load()
+        return image, []
+    except OSError:
+        if image.format not in ("JPEG", "MPO"):
+            raise
+        file.seek(0)
+        with Image.open(BytesIO(file.read() + b"\xff\xd9"), formats=("JPEG",)) as whole:
+            whole.load()
+        if _even_rows(np.asarray(whole)) > max(16, _LOST_SHARE * whole.height):
+            raise
+        return whole, ["is cut off at its end; its last rows may be missing"]
+
+
+def _even_rows(pixels: np.ndarray) -> int:
+    """How many rows at the bottom equal the one above them: what libjpeg puts where data is missing."""
+    differs = (pixels[1:] != pixels[:-1]).reshape(len(pixels) - 1, -1).any(1)
+    return int(len(pixels) - 1 - (np.flatnonzero(differs)[-1] if differs.any() else -1))
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    transparent = "transparency" in image.info
+    if image.mode in ("I", "I;16", "I;16L", "I;16B", "I;16N"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise InputError(f"has values from {values.min()} to {values.max()}; convert it to 8 or 16 bit")
+        return values.astype(np.uint16)
+    if image.mode == "F":
+        return deep.checked_float(np.asarray(image))
+    grey = image.mode in ("1", "L", "LA", "La") or (image.mode == "P" and not transparent and _grey_palette(image))
+    alpha = transparent or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
+    wanted = ("LA" if alpha else "L") if grey else ("RGBA" if alpha else "RGB")
+    if image.mode in ("La", "1"):
+        image = image.convert("LA" if image.mode == "La" else "L")
+    return np.asarray(image if image.mode == wanted else image.convert(wanted))
+
+
+def _grey_palette(image: Image.Image) -> bool:
+    palette = np.array(image.getpalette("RGB") or [0, 1, 0]).reshape(-1, 3)
+    return bool((palette == palette[:, :1]).all())
+
+
+def _lossless(kind: str, file: IO[bytes]) -> bool:
+    if kind == "WEBP":
+        file.seek(0)
+        return b"VP8L" in file.read(64)  # the first chunk, or the one after VP8X
+    return kind not in ("JPEG", "AVIF", "HEIF", "JPEG2000", "JXL")
+
+
+def _unknown(path: Path) -> str:
+    for endings, package, extra in (((".heic", ".heif"), "pillow_heif", "heic"), ((".jxl",), "pillow_jxl", "jxl")):
+        if path.suffix.lower() in endings and importlib.util.find_spec(package) is None:
+            return f"{path} needs a package that is not installed; pip install 'fluxsr[{extra}]'"
+    return f"{path} is not an image that can be read, whatever its name"
+
+
+def _line(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).splitlines()[0]

@@ -1,0 +1,61 @@
+"""Rows that come one after the other are those of the whole, and need no other rows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fluxsr.errors import InputError
+from fluxsr.imaging import bands, color, tiles
+from fluxsr.imaging.resize import bicubic
+
+
+def sharper(batch: Tensor) -> Tensor:
+    """Something that looks at a tile's pixels and shifts its colours, as a model does."""
+    return 1.3 * batch - 0.3 * batch.mean((2, 3), keepdim=True) + 0.05
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(16, 90),
+    st.integers(16, 60),
+    st.sampled_from([1, 1.7, 3]),
+    st.sampled_from(["wavelet", "none"]),
+    st.integers(1, 3),
+)
+def test_rows_are_those_of_the_whole(height: int, width: int, scale: float, color_fix: str, batch_size: int) -> None:
+    image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(height))
+    size = (round(height * scale), round(width * scale))
+    tiling = tiles.grid(*size, 64, 32)
+    seen: list[tuple[int, int]] = []
+    found = list(
+        bands.enlarged(
+            image, size, sharper, tiling, batch_size=batch_size, color_fix=color_fix, progress=lambda *n: seen.append(n)
+        )
+    )
+    lr_up = bicubic(image, size)
+    whole = color.fix_(tiles.stream(lr_up, sharper, tiling), lr_up, color_fix)
+    assert torch.allclose(torch.cat(found, -2), whole, atol=1e-5)
+    assert seen[-1] == (len(tiling), len(tiling)) and all(band.shape[-2] <= 64 + 2 * color.REACH for band in found)
+
+
+def test_no_row_is_worked_out_before_it_is_wanted() -> None:
+    calls = 0
+
+    def counted(batch: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return batch
+
+    tiling = tiles.grid(1000, 64, 64, 32)
+    rows = bands.enlarged(torch.rand(1, 3, 500, 32), (1000, 64), counted, tiling, color_fix="none")
+    next(rows)
+    assert calls == len(tiling.columns.starts) < len(tiling)
+
+
+def test_a_fix_that_needs_the_whole_is_refused() -> None:
+    with pytest.raises(InputError, match="color_fix is 'adain', which needs the whole picture"):
+        bands.enlarged(torch.rand(1, 3, 16, 16), (16, 16), sharper, tiles.grid(16, 16, 64, 32), color_fix="adain")

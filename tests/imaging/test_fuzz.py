@@ -1,0 +1,66 @@
+"""Whatever bytes the reader gets: a picture or one line, soon, and never anything else."""
+
+from __future__ import annotations
+
+import resource
+import runpy
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fluxsr.errors import InputError
+from fluxsr.imaging import io
+
+WHOLE: dict[str, bytes] = runpy.run_path(str(Path(__file__).parents[1] / "corpus.py"))["whole"]()
+SECONDS, MEGABYTES = 10, 1500  # of a file, on a machine that is busy; what a process may hold at most
+pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's, of what is odd in a file
+
+
+def outcome(path: Path) -> str:
+    """ "read" or "refused"; anything else is an error of the test."""
+    start = time.perf_counter()
+    try:
+        picture = io.read(path, max_pixels=1_000_000)
+        assert torch.isfinite(picture.lr).all() and picture.lr.min() >= 0 and picture.lr.max() <= 1
+        assert picture.lr.shape[:2] == (1, 3) and picture.lr.numel() <= 3_000_000
+        found = "read"
+    except InputError as error:
+        assert str(error).startswith(str(path)) and len(str(error)) < len(str(path)) + 300
+        found = "refused"
+    assert time.perf_counter() - start < SECONDS, path.name
+    return found
+
+
+def test_the_corpus(corpus: Path) -> None:
+    files = sorted(corpus.iterdir())
+    counts = Counter(outcome(path) for path in files)
+    assert len(files) > 500 and sum(counts.values()) == len(files)
+    assert counts["read"] > 100 and counts["refused"] > 200, "both roads are gone"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000 < MEGABYTES
+    print(f"{len(files)} files: {dict(counts)}")
+
+
+def test_whole_files_are_read(tmp_path: Path) -> None:
+    for name, data in WHOLE.items():
+        (tmp_path / name).write_bytes(data)
+        assert outcome(tmp_path / name) == "read", name
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+)
+@given(data=st.data())
+def test_bytes_turned_cut_and_put_in(tmp_path: Path, data: st.DataObject) -> None:
+    whole = bytearray(WHOLE[data.draw(st.sampled_from(sorted(WHOLE)))])
+    for _ in range(data.draw(st.integers(1, 8))):
+        place = data.draw(st.integers(0, len(whole)))
+        whole[place : place + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=8))
+    path = tmp_path / "file.bin"
+    path.write_bytes(whole[: data.draw(st.integers(1, 2 * len(whole) + 1))])
+    if path.stat().st_size:
+        outcome(path)

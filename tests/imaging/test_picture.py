@@ -1,0 +1,127 @@
+"""A picture on its way to the model and back: depth, grey, alpha and colours outside sRGB survive."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+from torch.nn.functional import interpolate
+
+from fluxsr.imaging import io
+from fluxsr.imaging.decode import decode
+from fluxsr.imaging.picture import Delivery, Picture
+
+ADOBE = bytes(imagecodecs.cms_profile("adobergb"))
+
+
+def doubled(picture: Picture, target: Path, **delivery: object) -> list[str]:
+    """Written at twice the size by repeating pixels: what the model would do to colours is none of these tests'."""
+    hr = interpolate(picture.lr, scale_factor=2, mode="nearest")
+    size = (hr.shape[-2], hr.shape[-1])
+    return io.write_enlarged(picture, hr.split(7, dim=-2), size, target, Delivery(**delivery))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bit_to_the_bit(tmp_path: Path, ending: str, channels: int) -> None:
+    pixels = np.arange(32 * 24 * channels, dtype=np.uint16).reshape(24, 32, channels) * 85
+    tifffile.imwrite(tmp_path / "a.tif", pixels.squeeze(), photometric="rgb" if channels == 3 else "minisblack")
+    assert not doubled(io.read(tmp_path / "a.tif"), tmp_path / f"b{ending}")
+    found = decode(tmp_path / f"b{ending}").pixels
+    assert found.dtype == np.uint16 and len(np.unique(found)) > 256
+    assert np.array_equal(found, pixels.repeat(2, 0).repeat(2, 1))
+
+
+def test_floats_become_sixteen_bit(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.linspace(0, 1, 1024, dtype=np.float32).reshape(32, 32))
+    doubled(io.read(tmp_path / "a.tif"), tmp_path / "b.tif")
+    assert len(np.unique(decode(tmp_path / "b.tif").pixels)) == 1024
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".tif", ".bmp"])
+def test_grey_stays_grey(tmp_path: Path, ending: str) -> None:
+    Image.linear_gradient("L").save(tmp_path / f"a{ending}")
+    doubled(io.read(tmp_path / f"a{ending}"), tmp_path / f"b{ending}")
+    with Image.open(tmp_path / f"b{ending}") as image:
+        assert image.mode == "L" and image.size == (512, 512)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_wide_colours_are_not_clipped_and_keep_their_profile(tmp_path: Path, ending: str) -> None:
+    green = np.zeros((16, 16, 3), np.uint16)
+    green[:, :8, 1] = 65535  # sRGB has no such green
+    tifffile.imwrite(tmp_path / "a.tif", green, photometric="rgb", iccprofile=ADOBE)
+    picture = io.read(tmp_path / "a.tif")
+    assert picture.beyond is not None and picture.lr.min() >= 0 and picture.lr.max() <= 1
+    assert not doubled(picture, tmp_path / f"b{ending}")
+    found = decode(tmp_path / f"b{ending}")
+    assert found.profile == ADOBE
+    flat = found.pixels[:, 2:12].astype(int)
+    assert np.abs(flat - [0, 65535, 0]).max() < 60, "less than a quarter of a step of 8 bit"
+
+
+def test_clipping_to_srgb_is_told(tmp_path: Path) -> None:
+    green = np.zeros((16, 16, 3), np.uint8)
+    green[:, :4, 1] = 255
+    Image.fromarray(green).save(tmp_path / "a.png", icc_profile=ADOBE)
+    (note,) = doubled(io.read(tmp_path / "a.png"), tmp_path / "b.png", profile="srgb")
+    assert note == "25.0% of its pixels have colours outside sRGB, which are clipped"
+    assert decode(tmp_path / "b.png").profile == b""
+
+
+def test_alpha_goes_beside_the_model_and_draws_no_fringe(tmp_path: Path) -> None:
+    pixels = np.zeros((16, 16, 4), np.uint8)
+    pixels[:, :8] = (200, 150, 100, 255)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    picture = io.read(tmp_path / "a.png")
+    assert torch.equal(picture.lr, picture.lr[..., :1, :1].expand_as(picture.lr)), "the model sees no edge"
+    assert not doubled(picture, tmp_path / "b.png")
+    found = decode(tmp_path / "b.png").pixels
+    assert (found[..., :3] == [200, 150, 100]).all()
+    assert (found[:, :12, 3] == 255).all() and (found[:, 20:, 3] == 0).all() and 0 < found[0, 15, 3] < 255
+    (note,) = doubled(picture, tmp_path / "b.jpg")
+    assert "laid over white" in note
+    assert decode(tmp_path / "b.jpg").pixels[:, 24:].min() > 250
+
+
+def test_opaque_alpha_stays_opaque(tmp_path: Path) -> None:
+    Image.new("RGBA", (16, 16), (9, 8, 7, 255)).save(tmp_path / "a.webp", lossless=True)
+    doubled(io.read(tmp_path / "a.webp"), tmp_path / "b.webp")
+    with Image.open(tmp_path / "b.webp") as image:
+        assert image.getextrema() == ((9, 9), (8, 8), (7, 7), (255, 255)) or image.mode == "RGB"
+
+
+def test_webp_is_lossless_where_its_input_was(tmp_path: Path) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    for lossless, delivery, expected in [(True, None, True), (False, None, False), (False, True, True)]:
+        noise.save(tmp_path / "a.webp", lossless=lossless)
+        picture = io.read(tmp_path / "a.webp")
+        doubled(picture, tmp_path / "b.webp", lossless=delivery)
+        assert decode(tmp_path / "b.webp").lossless is expected
+
+
+def test_quality_counts(tmp_path: Path) -> None:
+    Image.effect_noise((64, 64), 50).convert("RGB").save(tmp_path / "a.png")
+    picture = io.read(tmp_path / "a.png")
+    for ending in (".jpg", ".webp", ".avif"):
+        sizes = []
+        for quality in (30, 95):
+            doubled(picture, tmp_path / f"b{ending}", quality=quality)
+            sizes.append((tmp_path / f"b{ending}").stat().st_size)
+        assert sizes[0] < sizes[1] / 1.5, ending
+
+
+def test_file_times_are_kept_unless_metadata_is_stripped(tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    os.utime(tmp_path / "a.png", (1_000_000_000, 1_000_000_000))
+    picture = io.read(tmp_path / "a.png")
+    doubled(picture, tmp_path / "b.png")
+    assert (tmp_path / "b.png").stat().st_mtime == 1_000_000_000
+    doubled(picture, tmp_path / "b.png", strip="all")
+    assert (tmp_path / "b.png").stat().st_mtime > 1_000_000_000
