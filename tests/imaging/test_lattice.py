@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fluxsr.imaging.lattice import lattice
+from fluxsr.imaging.lattice import lattice, without_lattice
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -59,3 +59,14 @@ def test_images_are_seen_each_alone() -> None:
 def test_an_image_of_one_period_has_none() -> None:
     assert not lattice(noise(1, 3, 16, 64), 16, 3.0).any()
     assert lattice(noise(1, 3, 32, 64), 16, 3.0).any()
+
+
+def test_little_is_left_of_what_is_lattice_alone() -> None:
+    """A pass takes half of it, the second half of the rest; without a reach nothing is taken."""
+    generator = torch.Generator().manual_seed(0)
+    given = torch.rand(1, 3, 64, 64, generator=generator)
+    sign = torch.tensor([1.0, -1.0]).repeat(32)
+    made = given + 0.1 * sign * sign[:, None]  # every place stands off by the patch's own amplitude
+    left = without_lattice(made, given, 8, 2.0) - given
+    torch.testing.assert_close(left.abs(), torch.full_like(left, 0.025))
+    assert torch.equal(without_lattice(made, given, 8, 0.0), made)

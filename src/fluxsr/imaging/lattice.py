@@ -5,7 +5,8 @@ level of it, at 2, 4, 8 or 16 pixels. Detail does not repeat so: its mean over m
 nothing, so that mean is the lattice, and can be taken away.
 
 An edge is no lattice but a hundred times as strong: the mean would leave ghosts of it, a period apart, in the sky
-beside it. So no more is taken from a patch than half its own amplitude, and from a flat one nothing that shows.
+beside it. So no more is taken from a patch than half its own amplitude, and from a flat one nothing that shows. Where a
+patch has little but lattice that leaves half of it, so all is done twice.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+PASSES = 2
+
 
 def without_lattice(made: Tensor, given: Tensor, period: int, reach: float) -> Tensor:
     """What a model made of an image, both (B,C,H,W), without the lattice of what it added; reach 0 takes none."""
-    return made - lattice(made - given, period, reach) if reach else made
+    for _ in range(PASSES if reach else 0):
+        made = made - lattice(made - given, period, reach)
+    return made
 
 
 def lattice(residual: Tensor, period: int, reach: float) -> Tensor:
