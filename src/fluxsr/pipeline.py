@@ -233,7 +233,7 @@ class FluxSRPipeline(DiffusionPipeline):
         v = velocity(self.transformer, z_l, config.t_l, self.prompt, config.guidance)
         hr = latents.decode(self.vae, flow.one_step(z_l, v, config.t_l, strength))
         hr = without_lattice(hr, lr_up, latents.pixel_multiple(self.vae), config.lattice_reach)
-        hr = held_back(hr, lr_up, config.fine_strength)
+        hr = held_back(hr, lr_up, config.fine_strength, config.flat_floor)
         if not hr.isfinite().all():
             raise ModelError("the model gave values that are not finite; try --dtype fp32")
         return hr

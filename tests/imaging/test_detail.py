@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fluxsr.imaging.detail import SIGMA, held_back
+from fluxsr.imaging.detail import FINE_SIGMA, held_back
 
 
 def wave(frequency: float, side: int = 64) -> Tensor:
@@ -17,14 +17,16 @@ def wave(frequency: float, side: int = 64) -> Tensor:
 
 
 def inner(images: Tensor) -> Tensor:
-    return images[..., 8:-8, 8:-8]
+    return images[..., 16:-16, 16:-16]
 
 
 @pytest.mark.parametrize("frequency", [1 / 16, 1 / 8, 1 / 4, 1 / 2])
 @pytest.mark.parametrize("fine", [0.0, 0.4])
 def test_a_wave_is_scaled_by_the_gaussians_closed_form(frequency: float, fine: float) -> None:
     given = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    left_by = [math.exp(-2 * (math.pi * SIGMA * f) ** 2) for f in (frequency, 1 - frequency)]  # a sampled Gaussian's
+    left_by = [
+        math.exp(-2 * (math.pi * FINE_SIGMA * f) ** 2) for f in (frequency, 1 - frequency)
+    ]  # a sampled Gaussian's
     taken = 1 - sum(left_by)
     left = held_back(given + wave(frequency), given, fine) - given
     expected = (1 - (1 - fine) * taken) * wave(frequency)
@@ -44,3 +46,16 @@ def test_what_was_given_is_not_touched() -> None:
 def test_a_level_stays_up_to_the_border() -> None:
     given = torch.rand(1, 3, 16, 16)
     assert torch.allclose(held_back(given + 0.25, given, 0.0), given + 0.25, atol=1e-6)
+
+
+def test_flat_places_stay_as_they_were_and_busy_ones_get_all() -> None:
+    """The share is e^2 / (e^2 + flat^2), e the root mean square of the input's own detail."""
+    added = 0.02 * wave(1 / 4, 96)
+    share = {}
+    for level in (0.0, 0.002, 0.1):
+        given = 0.5 + level * 2**0.5 * wave(1 / 3, 96)  # all of it is above OWN_SIGMA
+        left = inner(held_back(given + added, given, 1.0, 0.002) - given)
+        share[level] = float((left * inner(added)).sum() / inner(added).square().sum())
+    assert share[0.0] == pytest.approx(0, abs=1e-4)
+    assert share[0.002] == pytest.approx(0.5, abs=0.01)
+    assert share[0.1] == pytest.approx(1, abs=1e-3)

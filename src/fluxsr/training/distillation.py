@@ -58,6 +58,7 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         tile_size=config.tile_size,
         lattice_reach=config.lattice_reach,
         fine_strength=config.fine_strength,
+        flat_floor=config.flat_floor,
         strength=config.strength,
         rank=config.rank,
         alpha=config.alpha,
@@ -173,4 +174,4 @@ def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
         v = velocity(backbone.transformer, z_l, c.t_l, backbone.prompt, c.guidance)
         hr = latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l))
     hr = without_lattice(hr, lr_up, latents.pixel_multiple(backbone.vae), c.lattice_reach)
-    return held_back(hr, lr_up, c.fine_strength).clamp(0, 1)
+    return held_back(hr, lr_up, c.fine_strength, c.flat_floor).clamp(0, 1)
