@@ -1,0 +1,156 @@
+"""The application: routes, the key, errors in one shape, and what stands around every request."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import anyio
+from fastapi import Depends, FastAPI, Request, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fluxsr import __version__
+from fluxsr.apps.api.jobs import Desk
+from fluxsr.apps.api.limits import Limits
+from fluxsr.apps.api.metrics import Metrics
+from fluxsr.apps.api.problems import PROBLEMS, Problem
+from fluxsr.apps.api.routes import operations, router
+from fluxsr.apps.api.schema import Error
+
+_LINGER = 1.0  # seconds in which the rest of a body is thrown away, so that its client reads the answer
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def application(desk: Desk, metrics: Metrics, limits: Limits, keys: Sequence[str] = ()) -> FastAPI:
+    """Put the server together.
+
+    Args:
+        desk: takes the jobs.
+        metrics: counts.
+        limits: what is taken on.
+        keys: any of them opens; none are asked for without one.
+    """
+    app = FastAPI(
+        title="fluxsr",
+        version=__version__,
+        description="One-step super-resolution of photographs over HTTP.",
+        docs_url=None,  # its page would load scripts from elsewhere
+        redoc_url=None,
+    )
+    guarded = [Depends(guard(keys))] if keys else []
+    health, counts = operations(desk, metrics)
+    app.include_router(router(desk, limits), dependencies=guarded)
+    app.include_router(counts, dependencies=guarded)
+    app.include_router(health)
+    _errors(app)
+    _schema(app)
+    app.add_middleware(Around, metrics=metrics)
+    return app
+
+
+def guard(keys: Sequence[str]) -> Callable[..., None]:
+    """A dependency that lets requests with one of the keys pass."""
+    known = [hashlib.sha256(key.encode()).digest() for key in keys]
+    bearer, header = HTTPBearer(auto_error=False), APIKeyHeader(name="X-API-Key", auto_error=False)
+
+    def check(
+        token: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
+        key: Annotated[str | None, Security(header)],
+    ) -> None:
+        given = hashlib.sha256((token.credentials if token else key or "").encode()).digest()
+        # digests have one length, and every key is compared: time tells nothing of them
+        if not any([hmac.compare_digest(given, digest) for digest in known]):
+            raise Problem("unauthorized", PROBLEMS["unauthorized"][1], WWW_Authenticate="Bearer")
+
+    return check
+
+
+def _errors(app: FastAPI) -> None:
+    def answer(problem: Problem, status: int | None = None) -> Response:
+        return JSONResponse({"error": problem.body()}, status or problem.status, problem.headers)
+
+    @app.exception_handler(Problem)
+    async def ours(_: Request, error: Problem) -> Response:
+        return answer(error)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        code = _CODES.get(error.status_code, "malformed")
+        what = "there is nothing at this path" if error.status_code == 404 else f"{error.detail}: {request.method}"
+        response = answer(Problem(code, what), error.status_code)
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return answer(Problem("invalid_option", f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}"))
+
+    @app.exception_handler(Exception)  # the trace goes into the server's log, where uvicorn puts it
+    async def bug(_: Request, error: Exception) -> Response:
+        return answer(Problem("internal", PROBLEMS["internal"][1]))
+
+
+def _schema(app: FastAPI) -> None:
+    """Our error in the place of FastAPI's own, which is never sent."""
+    made = app.openapi
+
+    def openapi() -> dict[str, object]:
+        if app.openapi_schema is None:
+            schema = made()
+            parts = schema["components"]["schemas"]
+            for name in ("HTTPValidationError", "ValidationError"):
+                parts.pop(name, None)
+            own = Error.model_json_schema(ref_template="#/components/schemas/{model}")
+            parts.update(own.pop("$defs"))
+            parts["Error"] = own
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+class Around:
+    """Counts requests, and reads a little on where an answer comes before the end of its body.
+
+    A client that is still sending when the connection closes may never see the answer, such as an honest 429.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        names = {name: value for name, value in scope["headers"]}
+        coming = b"content-length" in names or b"transfer-encoding" in names
+        coming = coming and names.get(b"expect", b"").lower() != b"100-continue"  # it asks before it sends
+        start, status = time.monotonic(), 500
+
+        async def receiving() -> Message:
+            nonlocal coming
+            message = await receive()
+            coming = coming and message["type"] == "http.request" and message.get("more_body", False)
+            return message
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                with anyio.move_on_after(_LINGER):
+                    while coming:
+                        await receiving()
+            await send(message)
+
+        try:
+            await self._app(scope, receiving, sending)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")  # not the path: clients could invent as many
+            self._metrics.request(route, scope["method"], status, time.monotonic() - start)
