@@ -1,10 +1,11 @@
-"""Bodies that are broken, too large, too slow, or left: against a real server, by sockets where a client is too polite."""
+"""Bodies that are broken, too large, too slow, or left: a real server, by sockets where a client is too polite."""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
+import select
 import socket
 import struct
 import zlib
@@ -29,7 +30,8 @@ def form(image: bytes, *fields: tuple[str, str]) -> bytes:
 def bomb(side: int) -> bytes:
     """The beginning of a PNG that says it is very large."""
     header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return start + struct.pack(">I", 100_000) + b"IDAT" + bytes(100)
 
 
 @pytest.mark.parametrize(
@@ -102,21 +104,14 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n" % len(data) + data + b"\r\n"
 
 
-def test_an_endless_chunked_body_is_cut_at_the_limit(wire: socket.socket) -> None:
+def test_an_endless_body_is_answered_at_the_limit(wire: socket.socket) -> None:
+    """While it still comes."""
     wire.sendall(f"{HEAD}Content-Type: {FORM}\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + chunk(OPEN))
     sent = 0
-    try:
-        while sent < 50_000_000:
-            wire.sendall(chunk(bytes(10_000)))
-            sent += 10_000
-    except OSError:  # the server has closed: it was enough
-        pass
-    assert sent < 50_000_000
-
-
-def test_a_body_that_stops_after_its_limit_gets_its_answer(wire: socket.socket) -> None:
-    wire.sendall(f"{HEAD}Content-Type: {FORM}\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + chunk(OPEN))
-    wire.sendall(chunk(bytes(210_000)))
+    while not select.select([wire], [], [], 0.005)[0]:
+        wire.sendall(chunk(bytes(10_000)))
+        sent += 10_000
+        assert sent < 20_000_000
     assert "413" in answer_of(wire).splitlines()[0]
 
 

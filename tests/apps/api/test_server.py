@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -56,6 +57,7 @@ def test_sigterm_finishes_what_runs_hands_back_what_waits_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_after_its_grace_a_running_job_is_handed_back_too(
     serving: Any, model_folder: Path, picture: Callable[..., bytes], until: Callable[..., Any]
 ) -> None:
@@ -102,9 +104,8 @@ def test_a_file_without_keys_does_not_open_the_server(tmp_path: Path, text: str 
 
 
 def test_help_is_there_without_the_packages() -> None:
-    import subprocess
-
-    code = "import sys\nfrom fluxsr.apps import cli\nprint([m for m in ('fastapi', 'torch', 'pydantic') if m in sys.modules])"
+    heavy = ("fastapi", "uvicorn", "pydantic", "torch")
+    code = f"import sys; from fluxsr.apps import cli; print([name for name in {heavy} if name in sys.modules])"
     source = str(Path(__file__).parents[3] / "src")
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": source}, capture_output=True, text=True

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from fluxsr.apps.api.problems import Problem
 from fluxsr.apps.batch import Options
 from fluxsr.imaging.formats import WRITTEN
 
-Switch = Literal["wavelet", "adain", "none"]
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_WHOLE = BeforeValidator(_whole)  # JSON has one kind of number: 95.0 is 95
 
 
 class Wanted(BaseModel):
@@ -22,13 +27,21 @@ class Wanted(BaseModel):
     strength: float | None = Field(
         None, ge=0, le=2, allow_inf_nan=False, description="Share of the step: 0 none, 1 full; else the model's."
     )
-    tile_size: int | None = Field(None, ge=64, le=1024, description="Largest tile, output pixels; else the model's.")
-    tile_overlap: int = Field(32, ge=0, le=512, description="Least overlap of tiles, output pixels.")
-    color_fix: Switch = Field("wavelet", description="How the output gets the input's colours.")
+    tile_size: Annotated[int, Field(ge=64, le=1024), _WHOLE] | None = Field(
+        None, description="Largest tile, output pixels; else the model's."
+    )
+    tile_overlap: Annotated[int, Field(ge=0, le=512), _WHOLE] = Field(
+        32, description="Least overlap of tiles, output pixels."
+    )
+    color_fix: Literal["wavelet", "adain", "none"] = Field(
+        "wavelet", description="How the output gets the input's colours."
+    )
     format: Literal["png", "jpg", "webp", "tif", "avif", "bmp"] | None = Field(
         None, description="Of the result; else the input's, or PNG where that is not written."
     )
-    quality: int | None = Field(None, ge=1, le=100, description="Of JPEG, WebP and AVIF; else 95.")
+    quality: Annotated[int, Field(ge=1, le=100), _WHOLE] | None = Field(
+        None, description="Of JPEG, WebP and AVIF; else 95."
+    )
     lossless: bool | None = Field(None, description="Of WebP; else as a WebP input is, or lossy.")
     profile: Literal["keep", "srgb"] = Field("keep", description="Back to the input's colours, or sRGB.")
     strip_metadata: bool = Field(False, description="Write no EXIF, XMP, IPTC, dpi.")

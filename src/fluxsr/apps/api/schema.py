@@ -70,14 +70,20 @@ IMAGE: dict[str, Any] = {
     },
 }
 
-_OPTIONS = Wanted.model_json_schema()["properties"]
+_OPTIONS: dict[str, dict[str, Any]] = Wanted.model_json_schema()["properties"]
 
 
-def _body(image: dict[str, Any]) -> dict[str, Any]:
+def _of_form(option: dict[str, Any]) -> dict[str, Any]:
+    """A form has no null: what is not asked for is left out."""
+    rest = {name: value for name, value in option.items() if name not in ("anyOf", "default")}
+    return {**option["anyOf"][0], **rest} if "anyOf" in option else option
+
+
+def _body(image: dict[str, Any], options: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {
         "type": "object",
         "required": ["image"],
-        "properties": {"image": image, **_OPTIONS},
+        "properties": {"image": image, **options},
         "additionalProperties": False,
     }
 
@@ -86,12 +92,16 @@ BODY: dict[str, Any] = {
     "required": True,
     "content": {
         "multipart/form-data": {
-            "schema": _body({"type": "string", "format": "binary", "description": "The image file."}),
+            "schema": _body(
+                {"type": "string", "format": "binary", "description": "The image file."},
+                {name: _of_form(option) for name, option in _OPTIONS.items()},
+            ),
             "example": {"scale": 4, "format": "png"},
         },
         "application/json": {
             "schema": _body(
-                {"type": "string", "format": "byte", "minLength": 4, "description": "The image file in base64."}
+                {"type": "string", "format": "byte", "minLength": 4, "description": "The image file in base64."},
+                _OPTIONS,
             ),
             "example": {"image": PIXEL, "scale": 2, "strength": 0.5, "format": "png"},
         },
