@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from fluxsr.apps.api.application import application
-from fluxsr.apps.api.jobs import Desk
+from fluxsr.apps.api.desk import Desk
 from fluxsr.apps.api.limits import Limits
 from fluxsr.apps.api.metrics import Metrics
 

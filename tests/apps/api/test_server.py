@@ -31,10 +31,8 @@ def test_sigterm_finishes_what_runs_hands_back_what_waits_and_leaves_nothing(
         client = server.client()
 
         def ask(name: str, **options: Any) -> None:
-            files = {"image": picture(60, 60)}
-            answers[name] = server.client().post(
-                "/v1/upscale", files=files, data={**SLOW, **options.pop("data", {})}, **options
-            )
+            files = {"image": picture(40, 40)}
+            answers[name] = server.client().post("/v1/upscale", files=files, data=SLOW, **options)
 
         ask("running", params={"wait": "false"})  # a client that will come for its result
         place = answers["running"].headers["location"]

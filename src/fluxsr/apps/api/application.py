@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, Security
@@ -16,11 +19,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fluxsr import __version__
-from fluxsr.apps.api.jobs import Desk
+from fluxsr.apps.api.desk import Desk
 from fluxsr.apps.api.limits import Limits
 from fluxsr.apps.api.metrics import Metrics
 from fluxsr.apps.api.problems import PROBLEMS, Problem
-from fluxsr.apps.api.routes import operations, router
+from fluxsr.apps.api.routes import following, operations, upscaling
 from fluxsr.apps.api.schema import Error
 
 _BEARER, _HEADER = HTTPBearer(auto_error=False), APIKeyHeader(name="X-API-Key", auto_error=False)
@@ -42,16 +45,33 @@ def application(desk: Desk, metrics: Metrics, limits: Limits, keys: Sequence[str
         description="One-step super-resolution of photographs over HTTP.",
         docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
+        lifespan=partial(_sweeping, desk),
     )
     guarded = [Depends(guard(keys))] if keys else []
     health, counts = operations(desk, metrics)
-    app.include_router(router(desk, limits), dependencies=guarded)
-    app.include_router(counts, dependencies=guarded)
+    for routes in (upscaling(desk, limits), following(desk), counts):
+        app.include_router(routes, dependencies=guarded)
     app.include_router(health)
     _errors(app)
     _schema(app)
     app.add_middleware(Counted, metrics=metrics)
     return app
+
+
+@asynccontextmanager
+async def _sweeping(desk: Desk, _app: FastAPI) -> AsyncIterator[None]:
+    """What has expired goes from the disk, whether anybody asks or not."""
+
+    async def sweep() -> None:
+        while True:
+            await asyncio.sleep(10)
+            await asyncio.to_thread(desk.sweep)
+
+    task = asyncio.create_task(sweep())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 def guard(keys: Sequence[str]) -> Callable[..., None]:

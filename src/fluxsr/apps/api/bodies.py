@@ -23,10 +23,11 @@ from fluxsr.imaging.decode import size_of
 
 TYPES = ("multipart/form-data", "application/json")
 _FIELDS = 64 << 10  # bytes of a body beside its image
+_JSON = 16 << 20  # bytes of an image in JSON, which is in memory several times; larger ones come as forms
 _HEAD = 1 << 20  # of an image, in which its size is looked for
 
 
-class Image:
+class Upload:
     """An image file as it comes in; refused as soon as it is too long or tells that it is too large.
 
     Args:
@@ -102,7 +103,7 @@ async def received(request: Request, path: Path, limits: Limits) -> tuple[Wanted
         raise Problem(
             "unsupported_body", f"the body is {kind.decode('latin-1') or 'of no type'}; send {TYPES[0]} or {TYPES[1]}"
         )
-    image = Image(path, limits)
+    image = Upload(path, limits)
     try:
         with anyio.fail_after(limits.upload_seconds):
             if kind == b"application/json":
@@ -119,26 +120,27 @@ async def received(request: Request, path: Path, limits: Limits) -> tuple[Wanted
     return wanted, image.size
 
 
-async def _chunks(request: Request, limit: int, limits: Limits) -> AsyncIterator[bytes]:
+async def _chunks(request: Request, limit: int, problem: Problem) -> AsyncIterator[bytes]:
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limit:
-        raise _too_long(limits)
+        raise problem
     total = 0
     async for chunk in request.stream():
         total += len(chunk)
         if total > limit:
-            raise _too_long(limits)
+            raise problem
         yield chunk
 
 
-async def _json(request: Request, image: Image, limits: Limits) -> Wanted:
-    body = bytearray()
-    async for chunk in _chunks(request, limits.max_bytes * 4 // 3 + _FIELDS, limits):
+async def _json(request: Request, image: Upload, limits: Limits) -> Wanted:
+    body, most = bytearray(), min(limits.max_bytes, _JSON)
+    problem = Problem("body_too_large", f"the image is larger than {most} bytes, the limit in JSON; send a form")
+    async for chunk in _chunks(request, most * 4 // 3 + _FIELDS, problem if most == _JSON else _too_long(limits)):
         body += chunk
     return await anyio.to_thread.run_sync(_of_json, body, image)
 
 
-def _of_json(body: bytearray, image: Image) -> Wanted:
+def _of_json(body: bytearray, image: Upload) -> Wanted:
     try:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -156,10 +158,10 @@ def _of_json(body: bytearray, image: Image) -> Wanted:
     return wanted
 
 
-async def _form(request: Request, boundary: bytes, image: Image, limits: Limits) -> Wanted:
+async def _form(request: Request, boundary: bytes, image: Upload, limits: Limits) -> Wanted:
     try:
         form = _Form(boundary, image)
-        async for chunk in _chunks(request, limits.max_bytes + _FIELDS, limits):
+        async for chunk in _chunks(request, limits.max_bytes + _FIELDS, _too_long(limits)):
             form.parser.write(chunk)
         form.parser.finalize()
     except FormParserError as error:
@@ -172,7 +174,7 @@ async def _form(request: Request, boundary: bytes, image: Image, limits: Limits)
 class _Form:
     """Parts of a form: ``image`` goes where it belongs, all else is a short text."""
 
-    def __init__(self, boundary: bytes, image: Image) -> None:
+    def __init__(self, boundary: bytes, image: Upload) -> None:
         self.fields: dict[str, Any] = {}
         self.ended = False
         self._image = image

@@ -6,7 +6,8 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from fluxsr.apps.api.jobs import STATES, Desk
+from fluxsr.apps.api.desk import Desk
+from fluxsr.apps.api.jobs import STATES
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 

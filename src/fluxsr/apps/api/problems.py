@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def problem_of(error: Exception, folder: Path) -> Problem:
     text = text.replace(str(folder / "image"), "the image")
     for result in folder.glob("result*"):
         text = text.replace(str(result), "the result")
-    text = text.replace(str(folder) + "/", "").removesuffix(" (--max-pixels)")
+    text = text.replace(str(folder) + os.sep, "").removesuffix(" (--max-pixels)")
     if isinstance(error, TooLargeError):
         return Problem("too_many_pixels", text)
     if isinstance(error, OutputError) and getattr(error.__cause__, "errno", None) in NO_ROOM:

@@ -12,7 +12,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from fluxsr.apps.api.bodies import received
-from fluxsr.apps.api.jobs import Desk, Job
+from fluxsr.apps.api.desk import Desk
+from fluxsr.apps.api.jobs import Job
 from fluxsr.apps.api.limits import Limits
 from fluxsr.apps.api.metrics import Metrics
 from fluxsr.apps.api.problems import Problem, described
@@ -28,8 +29,8 @@ Id = Annotated[str, Path(description="Of the answer 202.", pattern="^[A-Za-z0-9_
 Wait = Annotated[bool, Query(description="false: answer 202 at once; 'Prefer: respond-async' asks for the same.")]
 
 
-def router(desk: Desk, limits: Limits) -> APIRouter:
-    """Upscaling and its jobs."""
+def upscaling(desk: Desk, limits: Limits) -> APIRouter:
+    """The route that takes pictures."""
     routes = APIRouter(prefix="/v1", tags=["upscale"])
 
     @routes.post(
@@ -48,26 +49,33 @@ def router(desk: Desk, limits: Limits) -> APIRouter:
     )
     async def upscale(request: Request, wait: Wait = True) -> Response:
         """The answer is the picture, with all that belongs to it; or a job, to be asked for later."""
+        preferred = "respond-async" in request.headers.get("prefer", "").lower()
         job = desk.admit()
         try:
             job.wanted, size = await received(request, job.folder / "image", limits)
+            job.kept = not wait or preferred
             if size is not None:
                 check_output(size, job.wanted.scale, limits)
-            large = size is not None and size[0] * size[1] * job.wanted.scale**2 > limits.sync_pixels
-            patient = not wait or "respond-async" in request.headers.get("prefer", "").lower()
-            job.kept = patient or large
+                job.kept |= size[0] * size[1] * job.wanted.scale**2 > limits.sync_pixels
             desk.begin(job)
         except BaseException as error:  # a client that goes, too, must give its place back
             desk.drop(job)
             if isinstance(error, ClientDisconnect):
                 return Response(status_code=GONE)
             raise
-        if job.kept:
-            headers = {"Location": f"/v1/jobs/{job.id}"}
-            if patient and wait:
-                headers["Preference-Applied"] = "respond-async"
-            return JSONResponse(view(job, desk).model_dump(), 202, headers)
-        return await waited(request, job, desk)
+        if not job.kept:
+            return await waited(request, job, desk)
+        headers = {"Location": f"/v1/jobs/{job.id}"}
+        if preferred:
+            headers["Preference-Applied"] = "respond-async"
+        return JSONResponse(view(job, desk).model_dump(), 202, headers)
+
+    return routes
+
+
+def following(desk: Desk) -> APIRouter:
+    """The routes of jobs."""
+    routes = APIRouter(prefix="/v1", tags=["jobs"])
 
     @routes.get(
         "/jobs/{id}",

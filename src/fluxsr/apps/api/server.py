@@ -18,7 +18,8 @@ from prometheus_client import disable_created_metrics
 from fluxsr.apps import batch
 from fluxsr.apps.api.application import application
 from fluxsr.apps.api.batcher import Batcher
-from fluxsr.apps.api.jobs import Desk, Job
+from fluxsr.apps.api.desk import Desk
+from fluxsr.apps.api.jobs import Job
 from fluxsr.apps.api.limits import Limits
 from fluxsr.apps.api.metrics import Metrics
 from fluxsr.apps.api.work import worker

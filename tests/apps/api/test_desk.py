@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from fluxsr.apps.api import jobs
-from fluxsr.apps.api.jobs import Cancelled, Desk, Job
+from fluxsr.apps.api import desk as module
+from fluxsr.apps.api.desk import Desk
+from fluxsr.apps.api.jobs import Cancelled, Job
 from fluxsr.apps.api.limits import Limits
 from fluxsr.apps.api.problems import Problem
 from fluxsr.errors import InputError
@@ -100,8 +101,8 @@ def test_results_that_nobody_fetched_stop_new_work_and_fetched_ones_make_room(de
 def test_what_has_expired_is_forgotten(desk: Desk, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     work.go.set()
     job = ended(begun(desk))
-    now = jobs.time.monotonic()
-    monkeypatch.setattr(jobs.time, "monotonic", lambda: now + 61)
+    now = module.time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + 61)
     with pytest.raises(Problem, match="no such job; results are kept for 60 s"):
         desk.find(job.id)
     assert not job.folder.exists()
