@@ -148,7 +148,7 @@ def metrics(url: str) -> dict[str, float]:
 
 def summary(
     alone: list[float], crowd: dict[str, Any], memory: list[int], counts: dict[str, float]
-) -> dict[str, float | int]:
+) -> dict[str, float | int | str]:
     """The figures."""
     single = float(np.median(alone))
     median, late = np.percentile(crowd["seconds"], [50, 95])
@@ -167,9 +167,8 @@ def summary(
         "batches of several requests": int(counts["fluxsr_shared_batches_total"]),
         "seconds": round(crowd["whole"], 1),
         "resident MB, begin": round(memory[0] / 1e6),
-        "resident MB, after a third": round(steady[0] / 1e6),
+        "resident MB, tenth by tenth": ", ".join(f"{np.mean(part) / 1e6:.0f}" for part in np.array_split(memory, 10)),
         "resident MB, most": round(max(memory) / 1e6),
-        "resident MB, end": round(memory[-1] / 1e6),
         "slope of the last two thirds, MB a minute": round(slope * 60 / 1e6, 2),
     }
 

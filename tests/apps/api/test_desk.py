@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -138,10 +139,15 @@ def test_failures_tell_no_path_and_bugs_tell_nothing(desk: Desk, work: Work) -> 
     for error, code, words in (
         (InputError("{}/image is empty"), "unusable_input", "the image is empty"),
         (RuntimeError("secret"), "internal", "something went wrong in the server"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "no_room",
+            "the server cannot write: No space left on device",
+        ),
         (MemoryError(), "out_of_memory", "out of memory; try a smaller image or tile_size"),
     ):
         job = desk.admit()
-        work.error = type(error)(str(error).format(job.folder)) if str(error) else error
+        work.error = InputError(str(error).format(job.folder)) if isinstance(error, InputError) else error
         desk.begin(job)
         ended(job)
         assert job.state == "failed" and job.problem is not None

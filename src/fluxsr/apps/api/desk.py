@@ -54,19 +54,11 @@ class Desk:
             if self.draining:
                 raise shutting_down()
             if self._open >= self._limits.places:
-                seconds = max(1, min(120, math.ceil(self._mean * self._open / self._limits.workers)))
-                raise Problem(
-                    "busy",
-                    f"{self._open} jobs are taken on already; try again in {seconds} s",
-                    Retry_After=str(seconds),
-                )
+                seconds = self._mean * self._open / self._limits.workers
+                raise _later("busy", f"{self._open} jobs are taken on already", seconds)
             if self.kept_bytes() > self._limits.keep_bytes:
-                seconds = max(1, math.ceil(min(self._left(job) for job in self._jobs.values() if job.bytes)))
-                raise Problem(
-                    "storage_full",
-                    f"results wait to be fetched and fill the disk; try again in {seconds} s",
-                    Retry_After=str(seconds),
-                )
+                seconds = min(self._left(job) for job in self._jobs.values() if job.bytes)
+                raise _later("storage_full", "results wait to be fetched and fill the disk", seconds)
             id = secrets.token_urlsafe(16)  # who knows it may fetch the result
             job = Job(id, self._folder / id)
             job.folder.mkdir()

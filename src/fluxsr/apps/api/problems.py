@@ -32,7 +32,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "model": (500, "the model gave values that are not finite; try --dtype fp32"),
     "shutting_down": (503, "the server is shutting down; try again"),
     "out_of_memory": (503, "out of memory; try a smaller image or tile_size"),
-    "no_room": (507, "the result cannot be written: No space left on device"),
+    "no_room": (507, "the server cannot write: No space left on device"),
 }
 """Code -> HTTP status and an example of a message; all that a client can meet."""
 
@@ -82,8 +82,9 @@ def problem_of(error: Exception, folder: Path) -> Problem:
     text = text.replace(str(folder) + os.sep, "").removesuffix(" (--max-pixels)")
     if isinstance(error, TooLargeError):
         return Problem("too_many_pixels", text)
-    if isinstance(error, OutputError) and getattr(error.__cause__, "errno", None) in NO_ROOM:
-        return Problem("no_room", text)
+    cause = error.__cause__ if isinstance(error, OutputError) else error
+    if isinstance(cause, OSError) and cause.errno in NO_ROOM:
+        return Problem("no_room", f"the server cannot write: {cause.strerror}")
     if isinstance(error, (InputError, OutputError)):
         return Problem("unusable_input", text)
     if isinstance(error, MemoryError) or "out of memory" in text.lower():

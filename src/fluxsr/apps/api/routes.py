@@ -16,7 +16,7 @@ from fluxsr.apps.api.desk import Desk
 from fluxsr.apps.api.jobs import Job
 from fluxsr.apps.api.limits import Limits
 from fluxsr.apps.api.metrics import Metrics
-from fluxsr.apps.api.problems import Problem, described
+from fluxsr.apps.api.problems import Problem, described, problem_of
 from fluxsr.apps.api.schema import BODY, IMAGE, JOB, LOCATION, ErrorBody, JobView
 from fluxsr.apps.api.work import check_output
 
@@ -58,11 +58,11 @@ def upscaling(desk: Desk, limits: Limits) -> APIRouter:
                 check_output(size, job.wanted.scale, limits)
                 job.kept |= size[0] * size[1] * job.wanted.scale**2 > limits.sync_pixels
             desk.begin(job)
-        except BaseException as error:  # a client that goes, too, must give its place back
+        except BaseException as error:  # whatever it is, the place must be given back
             desk.drop(job)
             if isinstance(error, ClientDisconnect):
                 return Response(status_code=GONE)
-            raise
+            raise problem_of(error, job.folder) if isinstance(error, Exception) else error from None
         if not job.kept:
             return await waited(request, job, desk)
         headers = {"Location": f"/v1/jobs/{job.id}"}
