@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -35,7 +36,7 @@ OUTPUTS = {
 }
 
 
-@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="the examples are curl's")
+@pytest.mark.skipif(sys.platform == "win32" or not shutil.which("curl"), reason="the examples are bash and curl")
 def test_the_examples_run_as_they_stand(server: Any, tmp_path: Path, picture: Callable[..., bytes]) -> None:
     """But for the address, and for the key, which the server of the tests wants everywhere."""
     blocks = re.findall(r"<!-- test: curl -->\s*```bash\n(.*?)```", PAGE, flags=re.DOTALL)

@@ -227,7 +227,7 @@ class _Form:
         self._text += data[start:end]
 
     def _end(self) -> None:
-        if self._name != "image" and self._text:  # a field that a browser's form leaves empty is not asked for
+        if self._name != "image":
             self.fields[self._name] = self._text.decode("utf-8", "replace")
 
     def _finish(self) -> None:
