@@ -21,6 +21,7 @@ from fluxsr.backbone.prompts import FixedPrompt
 from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import InputError, ModelError
 from fluxsr.imaging import bands, color, fitting, inputs, outputs, resize
+from fluxsr.imaging.detail import held_back
 from fluxsr.imaging.fitting import Fit
 from fluxsr.imaging.lattice import without_lattice
 from fluxsr.imaging.settings import Settings, checked_strength
@@ -207,7 +208,8 @@ class FluxSRPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def one_step(self, lr_up: Tensor, strength: float = 1.0) -> Tensor:
-        """Images in one piece: x_hat = VAE.decode(z_l - strength t_l v(z_l, t_l)) (method.md, 4), less its lattice.
+        """Images in one piece: x_hat = VAE.decode(z_l - strength t_l v(z_l, t_l)) (method.md, 4), less its lattice
+        and some of its finest detail, where the config says so.
 
         Args:
             lr_up: (B,3,H,W), RGB in [0,1], sides multiples of ``latents.pixel_multiple``.
@@ -224,6 +226,7 @@ class FluxSRPipeline(DiffusionPipeline):
         v = velocity(self.transformer, z_l, config.t_l, self.prompt, config.guidance)
         hr = latents.decode(self.vae, flow.one_step(z_l, v, config.t_l, strength))
         hr = without_lattice(hr, lr_up, latents.pixel_multiple(self.vae), config.lattice_reach)
+        hr = held_back(hr, lr_up, config.fine_strength)
         if not hr.isfinite().all():
             raise ModelError("the model gave values that are not finite; try --dtype fp32")
         return hr
