@@ -197,8 +197,7 @@ class FluxSRPipeline(DiffusionPipeline):
         size = resize.scaled_size(*inputs.checked_size(lr), settings.scale)
         step = partial(settings.step or self.one_step, strength=strength)
         tile_size = settings.tile_size or min(self.plan.tile_size, self.adapter_config.tile_size)
-        one = 1 if self._execution_device.type == "cpu" else 4
-        batch_size = settings.batch_size or self.plan.batch_size or one
+        batch_size = settings.batch_size or self.plan.batch_size or (1 if self._execution_device.type == "cpu" else 4)
         return size, step, Fit(tile_size, batch_size, settings.tile_overlap, latents.pixel_multiple(self.vae))
 
     def _keep(self, wanted: Fit, fitted: Fit) -> None:
