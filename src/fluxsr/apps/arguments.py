@@ -26,6 +26,22 @@ class Profile(str, Enum):
     srgb = "srgb"
 
 
+class Memory(str, Enum):
+    auto = "auto"
+    gb8 = "8gb"
+    gb12 = "12gb"
+    gb16 = "16gb"
+    gb24 = "24gb"
+    max = "max"
+
+
+class Dtype(str, Enum):
+    auto = "auto"
+    bf16 = "bf16"
+    fp16 = "fp16"
+    fp32 = "fp32"
+
+
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder; for one input also a file name.")]
 FormatOption = Annotated[Format | None, typer.Option(help="Of the outputs in a folder; else that of each input.")]
@@ -42,6 +58,10 @@ Config = Annotated[
 ]
 Adapter = Annotated[str | None, typer.Option(help="Adapter folder or Hub id; by default what the model has.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps or xpu.")]
+DtypeOption = Annotated[Dtype, typer.Option(help="Number format of the model.")]
+MemoryOption = Annotated[
+    Memory, typer.Option(help="What a GPU may be filled with: what is free, a card's size, or all that it takes.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Stop at the first error, with its trace.")]
 
 

@@ -17,13 +17,18 @@ import typer
 from fluxsr import __version__
 from fluxsr.apps import pairs_cli, train_cli
 from fluxsr.apps.about import lines, reported
+from fluxsr.apps.api.command import serve
 from fluxsr.apps.arguments import (
     Adapter,
     Config,
     Debug,
     Device,
+    Dtype,
+    DtypeOption,
     FormatOption,
     Inputs,
+    Memory,
+    MemoryOption,
     Model,
     Output,
     Overwrite,
@@ -51,25 +56,6 @@ class ColorFix(str, Enum):
     wavelet = "wavelet"
     adain = "adain"
     none = "none"
-
-
-class Memory(str, Enum):
-    auto = "auto"
-    gb8 = "8gb"
-    gb12 = "12gb"
-    gb16 = "16gb"
-    gb24 = "24gb"
-    max = "max"
-
-
-class Dtype(str, Enum):
-    auto = "auto"
-    bf16 = "bf16"
-    fp16 = "fp16"
-    fp32 = "fp32"
-
-
-DtypeOption = Annotated[Dtype, typer.Option(help="Number format of the model.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -104,9 +90,7 @@ def upscale(
     ] = 0,
     dtype: DtypeOption = Dtype.auto,
     device: Device = "auto",
-    memory: Annotated[
-        Memory, typer.Option(help="What a GPU may be filled with: what is free, a card's size, or all that it takes.")
-    ] = Memory.auto,
+    memory: MemoryOption = Memory.auto,
     format: FormatOption = None,
     suffix: Suffix = "",
     quality: Annotated[int | None, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF; else 95.")] = None,
@@ -160,6 +144,7 @@ app.command()(evaluate)
 app.command("fit-niqe")(fit_niqe)
 app.command()(export)
 app.command()(prompt)
+app.command()(serve)
 
 
 @app.command()
