@@ -39,10 +39,17 @@ def held_back(made: Tensor, given: Tensor, fine: float, flat: float = 0.0) -> Te
 
 
 def _blurred(images: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur along both axes, mirrored at the border, so that a level stays as it is."""
+    """Gaussian blur along both axes, mirrored at the border, so that a level stays as it is.
+
+    Tap by tap: a convolution with one channel takes up to ten times as long on a CPU.
+    """
     reach = round(3 * sigma)
-    offsets = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
-    weight = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    weight = (weight / weight.sum()).view(1, 1, 1, -1)
-    planes = F.pad(images.flatten(0, 1)[:, None], (reach,) * 4, mode="reflect")
-    return F.conv2d(F.conv2d(planes, weight), weight.transpose(2, 3)).view_as(images)
+    weights = torch.exp(-0.5 * (torch.arange(reach + 1) / sigma) ** 2)
+    weights = weights / (2 * weights.sum() - 1)
+    for axis, edges in ((-1, (reach, reach, 0, 0)), (-2, (0, 0, reach, reach))):
+        side, padded = images.shape[axis], F.pad(images, edges, mode="reflect")
+        images = padded.narrow(axis, reach, side) * float(weights[0])
+        for k in range(1, reach + 1):
+            pair = padded.narrow(axis, reach - k, side) + padded.narrow(axis, reach + k, side)
+            images.add_(pair, alpha=float(weights[k]))
+    return images
