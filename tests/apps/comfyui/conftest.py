@@ -138,6 +138,7 @@ def tiny(comfyui: Any) -> Any:
         block_out_channels=(WIDTH,) * 4, layers_per_block=1, latent_channels=LATENTS, scaling_factor=0.3611,
         shift_factor=0.1159,
     ).eval()  # fmt: skip
+    vae.decoder.conv_out.weight.data *= 0.1  # ComfyUI clamps at black and white what the pipeline does not yet
     prompt = random_prompt(3, TEXT, torch.Generator().manual_seed(0))
     made = SimpleNamespace(transformer=transformer, vae=vae, prompt=prompt)
     made.comfy_model, made.comfy_vae = comfyui.model(transformer), comfyui.vae(vae)
@@ -147,7 +148,9 @@ def tiny(comfyui: Any) -> Any:
 CONFIG = AdapterConfig(t_l=0.3, strength=0.8, guidance=3.5, tile_size=64, lattice_reach=0.0)
 
 
-def write_adapter(folder: Path, prompt: FixedPrompt, config: AdapterConfig = CONFIG, alpha: float | None = None) -> Path:
+def write_adapter(
+    folder: Path, prompt: FixedPrompt, config: AdapterConfig = CONFIG, alpha: float | None = None
+) -> Path:
     """An adapter folder; with a LoRA of rank 2 on three layers where an alpha is given."""
     folder.mkdir(parents=True)
     config.save(folder)

@@ -1,7 +1,7 @@
 """A stand-in for the part of ComfyUI that the nodes call, written from its documentation, for tests without ComfyUI.
 
-Its signatures are those of ``test_interface.py``, which checks them here and, where there is one, in ComfyUI. What a model
-or an autoencoder computes is computed by diffusers' classes.
+Its signatures are those of ``test_interface.py``, which checks them here and, where there is one, in ComfyUI. What a
+model or an autoencoder computes is computed by diffusers' classes.
 """
 
 from __future__ import annotations
@@ -188,7 +188,12 @@ class FolderPaths:
 
     @classmethod
     def get_filename_list(cls, folder_name: str) -> list[str]:
-        files = ((root, file) for root in cls.roots for file in Path(root).rglob("*") if file.suffix in (".safetensors", ".pth"))
+        files = (
+            (root, file)
+            for root in cls.roots
+            for file in Path(root).rglob("*")
+            if file.suffix in (".safetensors", ".pth")
+        )
         return sorted(str(file.relative_to(root)) for root, file in files)
 
 

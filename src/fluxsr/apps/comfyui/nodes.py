@@ -23,7 +23,12 @@ def settings() -> list[Any]:
     return [
         io.Float.Input("scale", default=4.0, min=1.0, max=8.0, step=0.1, tooltip="Enlargement; trained at 4."),
         io.Float.Input(
-            "strength", default=-1.0, min=-1.0, max=2.0, step=0.05, tooltip="0 no step, 1 all of it; -1 the model's own."
+            "strength",
+            default=-1.0,
+            min=-1.0,
+            max=2.0,
+            step=0.05,
+            tooltip="0 no step, 1 all of it; -1 the model's own.",
         ),
         io.Int.Input(
             "tile_size", default=0, min=0, max=4096, step=16, tooltip="Largest tile, output pixels; 0 the model's own."
@@ -49,9 +54,7 @@ class FluxSRConditioning(io.ComfyNode):
             display_name="FluxSR Conditioning",
             category=CATEGORY,
             description="The fixed prompt and settings of a FluxSR adapter. Put its folder into models/loras, press R.",
-            inputs=[
-                io.Combo.Input("adapter", options=adapters.adapter_names(folder_paths.get_filename_list("loras")))
-            ],
+            inputs=[io.Combo.Input("adapter", options=adapters.adapter_names(folder_paths.get_filename_list("loras")))],
             outputs=[
                 io.Conditioning.Output(display_name="conditioning"),
                 io.Float.Output(display_name="lora_strength", tooltip="alpha / rank: for LoraLoaderModelOnly."),

@@ -52,6 +52,7 @@ class OneStep(Sampler):
         return flow.one_step(latent_image, velocity, t_l, self.strength)
 
 
+@torch.no_grad()  # ComfyUI's server has switched gradients off already, a script may not
 def upscale(
     model: Any,
     vae: Any,
@@ -111,7 +112,9 @@ def check(model: Any, vae: Any) -> None:
         raise InputError(f"model is {name}, which is no flow model; FluxSR adapters are for FLUX.1-dev")
     wanted = model.model.latent_format.latent_channels
     if vae.latent_channels != wanted:
-        raise InputError(f"vae has {vae.latent_channels} latent channels, the model {wanted}; load FLUX's ae.safetensors")
+        raise InputError(
+            f"vae has {vae.latent_channels} latent channels, the model {wanted}; load FLUX's ae.safetensors"
+        )
 
 
 def stepper(model: Any, conditioning: Any, t_l: float, strength: float) -> Callable[[Tensor], Tensor]:
