@@ -1,0 +1,186 @@
+"""The example workflows in a real ComfyUI server, on the CPU, beside FluxSRPipeline.
+
+    python benchmarks/comfyui_server.py --comfyui PATH [--pictures docs/images]
+
+Run it by a Python that has ComfyUI's requirements and fluxsr. Models are of FLUX.1-dev's widths and classes with random
+weights, but one double and one single block, so that ComfyUI's own loaders take them for what they are: UNETLoader,
+LoraLoaderModelOnly, VAELoader. Everything lies in a temporary folder (1.6 GB), ComfyUI's own is not touched. Pictures
+are compared in 8-bit levels, cut as ComfyUI cuts them. ``--pictures`` also draws the workflows in the web page, by
+Chromium (playwright), which is what docs/comfyui.md shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import random_flux
+import torch
+from diffusers import FluxTransformer2DModel
+from PIL import Image
+
+from fluxsr.apps.comfyui.install import install
+from fluxsr.backbone.adapter import AdapterConfig, add_lora, save_lora
+from fluxsr.pipeline import FluxSRPipeline
+
+HERE = Path(__file__).parents[1]
+PORT = 18288
+URL = f"http://127.0.0.1:{PORT}"
+NAME = "my_adapter"  # of the workflow
+RANK, ALPHA = 4, 6.0  # a scale of 1.5, which ComfyUI must be told
+TILE = 96
+
+
+def make_models(base: Path) -> None:
+    """A random model in diffusers' layout, its files among ComfyUI's models, and an adapter."""
+    cpu, flux = torch.device("cpu"), base / "diffusers"
+    torch.set_default_dtype(torch.bfloat16)
+    torch.manual_seed(0)
+    transformer = FluxTransformer2DModel(**random_flux.FLUX_DEV, num_layers=1, num_single_layers=1)
+    torch.set_default_dtype(torch.float32)
+    vae = random_flux.autoencoder(cpu)
+    vae.decoder.conv_out.weight.data *= 0.1  # grey: ComfyUI clamps at black and white before the colour fix
+    transformer.save_pretrained(flux / "transformer")
+    vae.save_pretrained(flux / "vae")
+    for part, kind, name in (("transformer", "diffusion_models", "flux1-dev"), ("vae", "vae", "ae")):
+        (base / "models" / kind).mkdir(parents=True)
+        os.link(flux / part / "diffusion_pytorch_model.safetensors", base / "models" / kind / f"{name}.safetensors")
+
+    adapter = base / "models" / "loras" / NAME
+    adapter.mkdir(parents=True)
+    add_lora(transformer, RANK, ALPHA)
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in transformer.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.02, generator=generator)
+    save_lora(transformer, adapter)
+    for folder in (adapter, flux):
+        random_flux.prompt(cpu, tokens=64).save(folder)
+        AdapterConfig(t_l=0.25, guidance=3.5, rank=RANK, alpha=ALPHA).save(folder)
+
+
+def start(comfyui: Path, base: Path, log: Any) -> subprocess.Popen[bytes]:
+    """A server with the nodes in it, once it answers."""
+    (base / "custom_nodes").mkdir()
+    install(base)
+    command = [sys.executable, "main.py", "--cpu", "--base-directory", str(base), "--port", str(PORT)]
+    server = subprocess.Popen(
+        [*command, "--disable-api-nodes", "--database-url", "sqlite:///:memory:"], cwd=comfyui, stdout=log, stderr=log
+    )
+    for _ in range(600):
+        if server.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(f"{URL}/system_stats", timeout=5).read()
+            return server
+        except OSError:
+            time.sleep(1)
+    server.kill()
+    raise SystemExit("ComfyUI did not start; its words are above")
+
+
+def run(prompt: dict[str, Any], output: Path) -> tuple[Image.Image, float]:
+    """What a workflow in API format saves, and seconds."""
+    begun = time.perf_counter()
+    request = urllib.request.Request(f"{URL}/prompt", json.dumps({"prompt": prompt}).encode())
+    job = json.load(urllib.request.urlopen(request))["prompt_id"]
+    for _ in range(1200):
+        if (done := json.load(urllib.request.urlopen(f"{URL}/history/{job}")).get(job)) is not None:
+            if done["status"]["status_str"] != "success":
+                raise SystemExit(json.dumps(done["status"]["messages"], indent=1)[-3000:])
+            [saved] = [image for node in done["outputs"].values() for image in node["images"]]
+            return Image.open(output / saved["subfolder"] / saved["filename"]), time.perf_counter() - begun
+        time.sleep(0.5)
+    raise SystemExit("ComfyUI did not finish")
+
+
+def levels(picture: Image.Image, pipe: FluxSRPipeline, lr: Image.Image, **options: Any) -> str:
+    """Difference of ComfyUI's picture and the pipeline's, in 8-bit levels."""
+    [ours] = pipe(lr, output_type="pt", **options).images
+    wanted = (255 * ours).movedim(0, -1).numpy().astype(np.uint8)  # ComfyUI does not round
+    off = np.abs(np.asarray(picture, np.int16) - wanted)
+    return f"{picture.width} x {picture.height}: at most {off.max()} levels, mean {off.mean():.5f}"
+
+
+def draw(folder: Path) -> None:
+    """The workflows in the web page; the bundled model's after it ran."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1360, "height": 860})
+        page.goto(URL)
+        page.wait_for_function("() => window.app?.graph && window.app.canvas", timeout=240_000)
+        page.wait_for_timeout(5000)
+        for name in ("fluxsr_flux_dev", "fluxsr_bundled"):
+            graph = json.loads(
+                (HERE / f"src/fluxsr/apps/comfyui/custom_node/example_workflows/{name}.json").read_text()
+            )
+            page.evaluate("graph => window.app.loadGraphData(graph)", graph)
+            if name == "fluxsr_bundled":
+                page.evaluate("() => window.app.queuePrompt(0)")
+                page.wait_for_timeout(30_000)
+            page.evaluate("() => { window.app.canvas.ds.scale = 0.95; window.app.canvas.ds.offset = [60, 60]; }")
+            page.evaluate("() => window.app.graph.setDirtyCanvas(true, true)")
+            page.wait_for_timeout(3000)
+            page.screenshot(path=folder / f"comfyui_{name.removeprefix('fluxsr_')}.png")
+        browser.close()
+
+
+def served(comfyui: Path, base: Path, pictures: Path | None) -> dict[str, tuple[Image.Image, float]]:
+    """What the example workflows give in a server, and seconds; FLUX's on a corner of the picture."""
+    prompts = {
+        name: json.loads((HERE / "examples" / "comfyui" / f"fluxsr_{name}_api.json").read_text())
+        for name in ("bundled", "flux_dev")
+    }
+    prompts["flux_dev"]["4"]["inputs"]["image"] = "corner.png"
+    prompts["flux_dev"]["6"]["inputs"]["tile_size"] = TILE
+    log = base / "log"
+    with log.open("wb") as stream:
+        server = start(comfyui, base, stream)
+        try:
+            made = {name: run(prompt, base / "output") for name, prompt in prompts.items()}
+            if pictures:
+                draw(pictures)
+        finally:
+            server.terminate()
+            server.wait()
+            print(log.read_text(errors="replace")[-4000:])
+    print("LoRA keys that ComfyUI did not take:", log.read_text(errors="replace").count("lora key not loaded"))
+    return made
+
+
+def main(comfyui: Path, pictures: Path | None) -> None:
+    with tempfile.TemporaryDirectory() as work:
+        base = Path(work)
+        make_models(base)
+        (base / "input").mkdir()
+        lr = Image.open(HERE / "examples" / "church_lr.jpg").convert("RGB")
+        corner = lr.crop((0, 0, 40, 32))
+        lr.save(base / "input" / "example.png")
+        corner.save(base / "input" / "corner.png")
+        made = served(comfyui, base, pictures)
+        for name, (_, seconds) in made.items():
+            print(f"{name}: {seconds:.1f} s in the server, loading included")
+        print("bundled:", levels(made["bundled"][0], FluxSRPipeline.from_pretrained("bundled", device="cpu"), lr))
+        for told, adapter in (("with", base / "models" / "loras" / NAME), ("without", False)):
+            pipe = FluxSRPipeline.from_pretrained(base / "diffusers", adapter=adapter, device="cpu", dtype="fp32")
+            print(f"FLUX's widths, pipeline {told} LoRA:", levels(made["flux_dev"][0], pipe, corner, tile_size=TILE))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--comfyui", type=Path, required=True, help="ComfyUI's folder, with main.py")
+    parser.add_argument("--pictures", type=Path, help="folder for pictures of the workflows")
+    arguments = parser.parse_args()
+    main(arguments.comfyui, arguments.pictures)
