@@ -29,11 +29,12 @@ import torch
 from diffusers import FluxTransformer2DModel
 from PIL import Image
 
-from fluxsr.apps.comfyui.install import install
+from fluxsr.apps.comfyui.install import SOURCE, install
 from fluxsr.backbone.adapter import AdapterConfig, add_lora, save_lora
 from fluxsr.pipeline import FluxSRPipeline
 
 HERE = Path(__file__).parents[1]
+WORKFLOWS = SOURCE / "example_workflows"
 PORT = 18288
 URL = f"http://127.0.0.1:{PORT}"
 NAME = "my_adapter"  # of the workflow
@@ -116,24 +117,28 @@ def draw(folder: Path) -> None:
     """The workflows in the web page; the bundled model's after it ran."""
     from playwright.sync_api import sync_playwright
 
+    quiet = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
+    urllib.request.urlopen(urllib.request.Request(f"{URL}/api/settings", json.dumps(quiet).encode())).read()
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1360, "height": 860})
-        page.goto(URL)
-        page.wait_for_function("() => window.app?.graph && window.app.canvas", timeout=240_000)
-        page.wait_for_timeout(5000)
-        for name in ("fluxsr_flux_dev", "fluxsr_bundled"):
-            graph = json.loads(
-                (HERE / f"src/fluxsr/apps/comfyui/custom_node/example_workflows/{name}.json").read_text()
+        for name, size in (("fluxsr_flux_dev", (1440, 1000)), ("fluxsr_bundled", (1340, 640))):
+            page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+            page.set_default_timeout(240_000)  # ms
+            page.goto(URL)
+            page.wait_for_function("() => window.app?.canvas?.graph")
+            page.wait_for_timeout(5000)
+            page.mouse.click(size[0] - 32, 20)  # an announcement
+            page.evaluate(
+                "graph => window.app.loadGraphData(graph)", json.loads((WORKFLOWS / f"{name}.json").read_text())
             )
-            page.evaluate("graph => window.app.loadGraphData(graph)", graph)
             if name == "fluxsr_bundled":
                 page.evaluate("() => window.app.queuePrompt(0)")
-                page.wait_for_timeout(30_000)
-            page.evaluate("() => { window.app.canvas.ds.scale = 0.95; window.app.canvas.ds.offset = [60, 60]; }")
-            page.evaluate("() => window.app.graph.setDirtyCanvas(true, true)")
-            page.wait_for_timeout(3000)
+                page.wait_for_function("() => window.app.graph.getNodeById(3).imgs?.length")
+            page.evaluate("() => { app.canvas.ds.scale = 0.95; app.canvas.ds.offset = [50, 60]; }")
+            page.evaluate("() => app.graph.setDirtyCanvas(true, true)")
+            page.wait_for_timeout(5000)
             page.screenshot(path=folder / f"comfyui_{name.removeprefix('fluxsr_')}.png")
+            page.close()
         browser.close()
 
 
@@ -145,6 +150,8 @@ def served(comfyui: Path, base: Path, pictures: Path | None) -> dict[str, tuple[
     }
     prompts["flux_dev"]["4"]["inputs"]["image"] = "corner.png"
     prompts["flux_dev"]["6"]["inputs"]["tile_size"] = TILE
+    prompts["flux_dev in fp8"] = json.loads(json.dumps(prompts["flux_dev"]))
+    prompts["flux_dev in fp8"]["1"]["inputs"]["weight_dtype"] = "fp8_e4m3fn"
     log = base / "log"
     with log.open("wb") as stream:
         server = start(comfyui, base, stream)
@@ -175,7 +182,8 @@ def main(comfyui: Path, pictures: Path | None) -> None:
         print("bundled:", levels(made["bundled"][0], FluxSRPipeline.from_pretrained("bundled", device="cpu"), lr))
         for told, adapter in (("with", base / "models" / "loras" / NAME), ("without", False)):
             pipe = FluxSRPipeline.from_pretrained(base / "diffusers", adapter=adapter, device="cpu", dtype="fp32")
-            print(f"FLUX's widths, pipeline {told} LoRA:", levels(made["flux_dev"][0], pipe, corner, tile_size=TILE))
+            for name in ("flux_dev", "flux_dev in fp8"):
+                print(f"{name}, pipeline {told} LoRA:", levels(made[name][0], pipe, corner, tile_size=TILE))
 
 
 if __name__ == "__main__":

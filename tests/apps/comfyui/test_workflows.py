@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 
 import fluxsr
 from fluxsr.apps.comfyui.install import SOURCE

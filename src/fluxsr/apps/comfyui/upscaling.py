@@ -127,6 +127,7 @@ def stepper(model: Any, conditioning: Any, t_l: float, strength: float) -> Calla
     sampler, sigmas = OneStep(strength), torch.tensor([t_l, 0.0])
 
     def step(z: Tensor) -> Tensor:
+        z = z.float()  # newer versions keep what is in between in half precision where they were told to
         clean = guider.sample(torch.zeros_like(z), z, sampler, sigmas, disable_pbar=True, seed=0)
         if not clean.isfinite().all():
             raise ModelError("the model gave values that are not finite; load it with another weight_dtype")
