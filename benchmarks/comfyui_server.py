@@ -1,12 +1,13 @@
 """The example workflows in a real ComfyUI server, on the CPU, beside FluxSRPipeline.
 
-    python benchmarks/comfyui_server.py --comfyui PATH [--pictures docs/images]
+    python benchmarks/comfyui_server.py --comfyui PATH
+    python benchmarks/comfyui_server.py --comfyui PATH --pictures docs/images
 
 Run it by a Python that has ComfyUI's requirements and fluxsr. Models are of FLUX.1-dev's widths and classes with random
-weights, but one double and one single block, so that ComfyUI's own loaders take them for what they are: UNETLoader,
-LoraLoaderModelOnly, VAELoader. Everything lies in a temporary folder (1.6 GB), ComfyUI's own is not touched. Pictures
-are compared in 8-bit levels, cut as ComfyUI cuts them. ``--pictures`` also draws the workflows in the web page, by
-Chromium (playwright), which is what docs/comfyui.md shows.
+weights, but one double and one single block, so that ComfyUI's own loaders take them for what they are: UNETLoader, at
+its default and in fp8, LoraLoaderModelOnly, VAELoader. Everything lies in a temporary folder (1.6 GB), ComfyUI's own is
+not touched. Pictures are compared in 8-bit levels, cut as ComfyUI cuts them. ``--pictures`` draws the workflows in the
+web page, by Chromium (playwright), for docs/comfyui.md.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,24 +73,38 @@ def make_models(base: Path) -> None:
         AdapterConfig(t_l=0.25, guidance=3.5, rank=RANK, alpha=ALPHA).save(folder)
 
 
-def start(comfyui: Path, base: Path, log: Any) -> subprocess.Popen[bytes]:
-    """A server with the nodes in it, once it answers."""
+@contextmanager
+def serving(comfyui: Path, base: Path) -> Iterator[Path]:
+    """A server with the nodes in it, while it answers; gives its log."""
     (base / "custom_nodes").mkdir()
     install(base)
     command = [sys.executable, "main.py", "--cpu", "--base-directory", str(base), "--port", str(PORT)]
-    server = subprocess.Popen(
-        [*command, "--disable-api-nodes", "--database-url", "sqlite:///:memory:"], cwd=comfyui, stdout=log, stderr=log
-    )
+    command += ["--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
+    log = base / "log"
+    with log.open("wb") as stream:
+        server = subprocess.Popen(command, cwd=comfyui, stdout=stream, stderr=stream)
+        try:
+            wait(server)
+            yield log
+        except BaseException:
+            print(log.read_text(errors="replace")[-4000:])
+            raise
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def wait(server: subprocess.Popen[bytes]) -> None:
+    """Until the server answers."""
     for _ in range(600):
         if server.poll() is not None:
-            break
+            raise SystemExit("ComfyUI ended; its words are above")
         try:
             urllib.request.urlopen(f"{URL}/system_stats", timeout=5).read()
-            return server
+            return
         except OSError:
             time.sleep(1)
-    server.kill()
-    raise SystemExit("ComfyUI did not start; its words are above")
+    raise SystemExit("ComfyUI did not start")
 
 
 def run(prompt: dict[str, Any], output: Path) -> tuple[Image.Image, float]:
@@ -113,82 +130,82 @@ def levels(picture: Image.Image, pipe: FluxSRPipeline, lr: Image.Image, **option
     return f"{picture.width} x {picture.height}: at most {off.max()} levels, mean {off.mean():.5f}"
 
 
-def draw(folder: Path) -> None:
-    """The workflows in the web page; the bundled model's after it ran."""
+def draw(comfyui: Path, base: Path, folder: Path) -> None:
+    """The workflows in the web page; the bundled model's after it ran, FLUX's with files that only have names."""
     from playwright.sync_api import sync_playwright
 
-    quiet = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
-    urllib.request.urlopen(urllib.request.Request(f"{URL}/api/settings", json.dumps(quiet).encode())).read()
-    with sync_playwright() as play:
+    names = (
+        "diffusion_models/flux1-dev",
+        "vae/ae",
+        f"loras/{NAME}/pytorch_lora_weights",
+        f"loras/{NAME}/prompt_embeds",
+    )
+    for name in names:
+        file = base / "models" / f"{name}.safetensors"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    with serving(comfyui, base), sync_playwright() as play:
+        quiet = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False}
+        urllib.request.urlopen(urllib.request.Request(f"{URL}/api/settings", json.dumps(quiet).encode())).read()
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        for name, size in (("fluxsr_flux_dev", (1440, 1000)), ("fluxsr_bundled", (1340, 640))):
-            page = browser.new_page(viewport={"width": size[0], "height": size[1]})
-            page.set_default_timeout(240_000)  # ms
-            page.goto(URL)
-            page.wait_for_function("() => window.app?.canvas?.graph")
-            page.wait_for_timeout(5000)
-            page.mouse.click(size[0] - 32, 20)  # an announcement
-            page.evaluate(
-                "graph => window.app.loadGraphData(graph)", json.loads((WORKFLOWS / f"{name}.json").read_text())
-            )
+        page = browser.new_page(viewport={"width": 1400, "height": 1010})
+        page.set_default_timeout(240_000)  # ms
+        page.goto(URL, wait_until="domcontentloaded")
+        page.wait_for_function("() => window.app?.canvas?.graph")
+        page.wait_for_timeout(5000)
+        for name, height in (("fluxsr_flux_dev", 970), ("fluxsr_bundled", 560)):
+            page.evaluate("graph => app.loadGraphData(graph)", json.loads((WORKFLOWS / f"{name}.json").read_text()))
             if name == "fluxsr_bundled":
-                page.evaluate("() => window.app.queuePrompt(0)")
-                page.wait_for_function("() => window.app.graph.getNodeById(3).imgs?.length")
-            page.evaluate("() => { app.canvas.ds.scale = 0.95; app.canvas.ds.offset = [50, 60]; }")
+                page.evaluate("() => app.queuePrompt(0)")
+                page.wait_for_function("() => app.graph.getNodeById(3).imgs?.length")
+            page.evaluate("() => { app.canvas.ds.scale = 0.95; app.canvas.ds.offset = [50, 130]; }")
             page.evaluate("() => app.graph.setDirtyCanvas(true, true)")
             page.wait_for_timeout(5000)
-            page.screenshot(path=folder / f"comfyui_{name.removeprefix('fluxsr_')}.png")
-            page.close()
+            page.keyboard.press("Escape")  # the templates, which a first start offers
+            page.wait_for_timeout(2000)
+            clip = {"x": 0, "y": 40, "width": 1400, "height": height}
+            page.screenshot(path=folder / f"comfyui_{name.removeprefix('fluxsr_')}.png", clip=clip)
         browser.close()
 
 
-def served(comfyui: Path, base: Path, pictures: Path | None) -> dict[str, tuple[Image.Image, float]]:
-    """What the example workflows give in a server, and seconds; FLUX's on a corner of the picture."""
-    prompts = {
-        name: json.loads((HERE / "examples" / "comfyui" / f"fluxsr_{name}_api.json").read_text())
+def compare(comfyui: Path, base: Path, lr: Image.Image) -> None:
+    """Print how far what the server saves is from what the pipeline gives; FLUX's on a corner of the picture."""
+    make_models(base)
+    corner = lr.crop((0, 0, 40, 32))
+    corner.save(base / "input" / "corner.png")
+    bundled, flux = (
+        json.loads((HERE / "examples" / "comfyui" / f"fluxsr_{name}_api.json").read_text())
         for name in ("bundled", "flux_dev")
-    }
-    prompts["flux_dev"]["4"]["inputs"]["image"] = "corner.png"
-    prompts["flux_dev"]["6"]["inputs"]["tile_size"] = TILE
-    prompts["flux_dev in fp8"] = json.loads(json.dumps(prompts["flux_dev"]))
-    prompts["flux_dev in fp8"]["1"]["inputs"]["weight_dtype"] = "fp8_e4m3fn"
-    log = base / "log"
-    with log.open("wb") as stream:
-        server = start(comfyui, base, stream)
-        try:
-            made = {name: run(prompt, base / "output") for name, prompt in prompts.items()}
-            if pictures:
-                draw(pictures)
-        finally:
-            server.terminate()
-            server.wait()
-            print(log.read_text(errors="replace")[-4000:])
+    )
+    flux["4"]["inputs"]["image"] = "corner.png"
+    flux["6"]["inputs"]["tile_size"] = TILE
+    made = {}
+    with serving(comfyui, base) as log:
+        made["bundled"] = run(bundled, base / "output")
+        for dtype in ("default", "fp8_e4m3fn"):
+            flux["1"]["inputs"]["weight_dtype"] = dtype
+            made[f"flux_dev, {dtype}"] = run(flux, base / "output")
     print("LoRA keys that ComfyUI did not take:", log.read_text(errors="replace").count("lora key not loaded"))
-    return made
-
-
-def main(comfyui: Path, pictures: Path | None) -> None:
-    with tempfile.TemporaryDirectory() as work:
-        base = Path(work)
-        make_models(base)
-        (base / "input").mkdir()
-        lr = Image.open(HERE / "examples" / "church_lr.jpg").convert("RGB")
-        corner = lr.crop((0, 0, 40, 32))
-        lr.save(base / "input" / "example.png")
-        corner.save(base / "input" / "corner.png")
-        made = served(comfyui, base, pictures)
-        for name, (_, seconds) in made.items():
-            print(f"{name}: {seconds:.1f} s in the server, loading included")
-        print("bundled:", levels(made["bundled"][0], FluxSRPipeline.from_pretrained("bundled", device="cpu"), lr))
-        for told, adapter in (("with", base / "models" / "loras" / NAME), ("without", False)):
-            pipe = FluxSRPipeline.from_pretrained(base / "diffusers", adapter=adapter, device="cpu", dtype="fp32")
-            for name in ("flux_dev", "flux_dev in fp8"):
-                print(f"{name}, pipeline {told} LoRA:", levels(made[name][0], pipe, corner, tile_size=TILE))
+    for name, (_, seconds) in made.items():
+        print(f"{name}: {seconds:.1f} s in the server, loading included")
+    pipe = FluxSRPipeline.from_pretrained("bundled", device="cpu")
+    print("bundled:", levels(made.pop("bundled")[0], pipe, lr))
+    for told, adapter in (("with", base / "models" / "loras" / NAME), ("without", False)):
+        pipe = FluxSRPipeline.from_pretrained(base / "diffusers", adapter=adapter, device="cpu", dtype="fp32")
+        for name, (picture, _) in made.items():
+            print(f"{name}, pipeline {told} LoRA:", levels(picture, pipe, corner, tile_size=TILE))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--comfyui", type=Path, required=True, help="ComfyUI's folder, with main.py")
-    parser.add_argument("--pictures", type=Path, help="folder for pictures of the workflows")
+    parser.add_argument("--pictures", type=Path, help="only draw the workflows, into this folder")
     arguments = parser.parse_args()
-    main(arguments.comfyui, arguments.pictures)
+    with tempfile.TemporaryDirectory() as work:
+        (Path(work) / "input").mkdir()
+        picture = Image.open(HERE / "examples" / "church_lr.jpg").convert("RGB")
+        picture.save(Path(work) / "input" / "example.png")
+        if arguments.pictures:
+            draw(arguments.comfyui, Path(work), arguments.pictures)
+        else:
+            compare(arguments.comfyui, Path(work), picture)

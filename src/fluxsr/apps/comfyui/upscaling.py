@@ -85,7 +85,7 @@ def upscale(
     check(model, vae)
     config = config_in(conditioning)
     lr = images[..., :3].movedim(-1, 1).float()  # (B,3,h,w)
-    size = resize.scaled_size(*lr.shape[-2:], scale)
+    size = resize.scaled_size(lr.shape[-2], lr.shape[-1], scale)
     multiple = PATCH * vae.spacial_compression_encode()
     grid = tiles.grid(*size, tile_size or config.tile_size, tile_overlap, multiple)
     ups = [resize.bicubic(image[None], size) for image in lr]  # each (1,3,H,W)
