@@ -84,5 +84,5 @@ def lora_strength(folder: Path) -> float:
     if alphas or not told.get("r") or told.get("lora_alpha") is None:
         return 1.0
     if told.get("rank_pattern") or told.get("alpha_pattern"):
-        raise ModelError(f"{path} scales layer by layer in its header, which ComfyUI does not read; fuse it instead")
+        raise ModelError(f"{path} scales layer by layer in its header, which ComfyUI ignores; use fluxsr upscale")
     return float(told["lora_alpha"]) / float(told["r"]) ** (0.5 if told.get("use_rslora") else 1.0)
