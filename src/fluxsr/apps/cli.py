@@ -36,6 +36,7 @@ from fluxsr.apps.arguments import (
     Suffix,
     planned,
 )
+from fluxsr.apps.comfyui.install import comfyui
 from fluxsr.apps.degrade import degrade
 from fluxsr.apps.evaluate import evaluate
 from fluxsr.apps.export import export
@@ -139,6 +140,7 @@ def upscale(
     raise typer.Exit(1 if report.bad else 0)
 
 
+app.command()(comfyui)
 app.command()(degrade)
 app.command()(evaluate)
 app.command("fit-niqe")(fit_niqe)
