@@ -21,9 +21,8 @@ from fluxsr.backbone.prompts import FixedPrompt
 from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import InputError, ModelError
 from fluxsr.imaging import bands, color, fitting, inputs, outputs, resize
-from fluxsr.imaging.detail import held_back
+from fluxsr.imaging.finish import finished
 from fluxsr.imaging.fitting import Fit
-from fluxsr.imaging.lattice import without_lattice
 from fluxsr.imaging.settings import Settings, checked_strength
 
 
@@ -224,8 +223,7 @@ class FluxSRPipeline(DiffusionPipeline):
         z_l = latents.encode(self.vae, lr_up)
         v = velocity(self.transformer, z_l, config.t_l, self.prompt, config.guidance)
         hr = latents.decode(self.vae, flow.one_step(z_l, v, config.t_l, strength))
-        hr = without_lattice(hr, lr_up, latents.pixel_multiple(self.vae), config.lattice_reach)
-        hr = held_back(hr, lr_up, config.fine_strength, config.flat_floor)
+        hr = finished(hr, lr_up, latents.pixel_multiple(self.vae), **config.finish)
         if not hr.isfinite().all():
             raise ModelError("the model gave values that are not finite; try --dtype fp32")
         return hr

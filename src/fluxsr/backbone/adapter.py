@@ -58,6 +58,11 @@ class AdapterConfig:
     base: str = ""  # model it adapts
     format: int = 1
 
+    @property
+    def finish(self) -> dict[str, float]:
+        """Options of ``imaging.finish.finished``."""
+        return {name: getattr(self, name) for name in ("lattice_reach", "fine_strength", "flat_floor")}
+
     def save(self, folder: str | Path) -> None:
         Path(folder, CONFIG_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 

@@ -21,8 +21,7 @@ from fluxsr.backbone.velocity import velocity
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError
 from fluxsr.imaging import tiles
-from fluxsr.imaging.detail import held_back
-from fluxsr.imaging.lattice import without_lattice
+from fluxsr.imaging.finish import finished
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.sheet import sheet
 from fluxsr.keyed import keyed_generator
@@ -173,5 +172,4 @@ def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
         c = backbone.config
         v = velocity(backbone.transformer, z_l, c.t_l, backbone.prompt, c.guidance)
         hr = latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l))
-    hr = without_lattice(hr, lr_up, latents.pixel_multiple(backbone.vae), c.lattice_reach)
-    return held_back(hr, lr_up, c.fine_strength, c.flat_floor).clamp(0, 1)
+    return finished(hr, lr_up, latents.pixel_multiple(backbone.vae), **c.finish).clamp(0, 1)

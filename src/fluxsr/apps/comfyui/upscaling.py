@@ -21,7 +21,7 @@ from fluxsr.apps.comfyui.adapters import config_in
 from fluxsr.backbone.latents import PATCH
 from fluxsr.errors import InputError, ModelError
 from fluxsr.imaging import color, resize, tiles
-from fluxsr.imaging.lattice import without_lattice
+from fluxsr.imaging.finish import finished
 
 
 class OneStep(Sampler):
@@ -97,7 +97,7 @@ def upscale(
 
     def decoded(batch: Tensor) -> Tensor:
         hr = advance(vae.decode(next(stepped))).movedim(-1, 1).float()
-        return without_lattice(hr, batch.to(hr.device), multiple, config.lattice_reach)
+        return finished(hr, batch.to(hr.device), multiple, **config.finish)
 
     results = [
         color.fix_(tiles.stream(up, decoded, grid, batch_size=batch_size), up, color_fix).clamp_(0, 1) for up in ups
