@@ -66,29 +66,42 @@ def run(work: Plan, options: Options, *, overwrite: bool = False, debug: bool = 
     Raises:
         ModelError: the model cannot be loaded.
     """
-    if not debug:  # their advice is for programmers, and loading.py checks what it loads
-        for library in ("diffusers", "tifffile"):
-            logging.getLogger(library).setLevel(logging.CRITICAL)
-        warnings.filterwarnings("ignore", module="PIL")  # of what is odd in a file, which reads all the same
-
-    Image.MAX_IMAGE_PIXELS = max(options.max_pixels, Image.MAX_IMAGE_PIXELS or 0)  # or Pillow refuses before us
+    prepare(options, debug=debug)
 
     def start(console: Console) -> Stages[Picture]:
-        from fluxsr.pipeline import FluxSRPipeline  # seconds, for nothing where all is finished
-
-        pipeline = FluxSRPipeline.from_pretrained(
-            options.model,
-            adapter=options.adapter,
-            device=options.device,
-            dtype=options.dtype,
-            memory=options.memory,
-            config_folder=options.config,
-        )
+        pipeline = load(options)  # seconds, for nothing where all is finished
         console.print(f"model: {describe(pipeline)}")
         console.print(f"plan: {pipeline.plan.line()}")
         return Stages(lambda job: read(job, options), lambda *what: upscale(pipeline, options, *what))
 
     return run_jobs(work, start, WORDS, settings=shaping(options), overwrite=overwrite, debug=debug)
+
+
+def prepare(options: Options, *, debug: bool = False) -> None:
+    """Set up this process: what libraries say is left out, and Pillow takes what ``max_pixels`` allows."""
+    if not debug:  # their advice is for programmers, and loading.py checks what it loads
+        for library in ("diffusers", "tifffile"):
+            logging.getLogger(library).setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", module="PIL")  # of what is odd in a file, which reads all the same
+    Image.MAX_IMAGE_PIXELS = max(options.max_pixels, Image.MAX_IMAGE_PIXELS or 0)  # or Pillow refuses before us
+
+
+def load(options: Options) -> FluxSRPipeline:
+    """The pipeline that the options ask for.
+
+    Raises:
+        InputError, ModelError: it cannot be loaded.
+    """
+    from fluxsr.pipeline import FluxSRPipeline
+
+    return FluxSRPipeline.from_pretrained(
+        options.model,
+        adapter=options.adapter,
+        device=options.device,
+        dtype=options.dtype,
+        memory=options.memory,
+        config_folder=options.config,
+    )
 
 
 def shaping(options: Options) -> dict[str, Any]:
