@@ -64,7 +64,7 @@ class Cluster:
 
     def hire(self, kind: type, *arguments: Any, **options: Any) -> Any:
         """A new process with an object of the class; it ends with the driver."""
-        actor = self.ray.remote(kind)
+        actor: Any = self.ray.remote(kind)
         placed = actor.options(num_cpus=self.cpus, num_gpus=self.gpus, max_concurrency=self.ahead, max_restarts=0)
         return placed.remote(*arguments, **options)
 

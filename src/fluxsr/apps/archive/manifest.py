@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from fluxsr.apps.archive.items import Item, Listing
@@ -60,7 +61,7 @@ def _named(sources: dict[str, str], ending: str | None, suffix: str) -> tuple[li
     found = dict(zip(free, given, strict=True))
     for path, output in sources.items():
         if output:
-            found[path] = output if posixpath.splitext(output)[1] else output + (ending or following(path))
+            found[path] = output if posixpath.splitext(output)[1] else output + (ending or following(Path(path)))
     return [found[path] for path in sources], notes
 
 

@@ -37,8 +37,7 @@ def checked(found: Listing, out: Place) -> Listing:
     """
     sources = {item.source for item in found.items}
     for item in found.items:
-        if out.url(item.name) in sources:
-            raise InputError(
-                f"{item.source}: the output {out.url(item.name)} would replace an input; choose another -o"
-            )
+        target = out.url(item.name)
+        if target in sources:
+            raise InputError(f"{item.source}: the output {target} would replace an input; choose another -o")
     return found

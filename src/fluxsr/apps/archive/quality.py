@@ -21,10 +21,12 @@ _LEAST = 128  # of the spectra
 def measured(lr: Tensor, output: Path, max_pixels: int) -> dict[str, float]:
     """Read a result again, so that what is measured is what was written.
 
-    - fidelity_db: PSNR in RGB of the result, brought back to the input's size, against the input. Low: colours or content moved.
-    - fine_db: mean level of the luma's spectrum in 1/4..1/2 cycles per pixel over that in 1/8..1/4. Near 0: noise; far below
-      the rest of an archive: blur.
-    - grid8_db, grid16_db: excess at periods of 8 and 16 pixels (``evaluation.diagnostics.grid_db``); above 0 a pattern repeats.
+    - fidelity_db: PSNR in RGB of the result, brought back to the input's size, against the input. Low: colours or
+      content moved.
+    - fine_db: mean level of the luma's spectrum in 1/4..1/2 cycles per pixel over that in 1/8..1/4. Near 0: noise; far
+      below the rest of an archive: blur.
+    - grid8_db, grid16_db: excess at periods of 8 and 16 pixels (``evaluation.diagnostics.grid_db``); above 0 a
+      pattern repeats.
     - piqe: 0 to 100, share of the active blocks that look blurred, blocky or noisy; lower is better.
 
     Args:

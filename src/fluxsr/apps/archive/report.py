@@ -1,8 +1,8 @@
 """The report: one row an image, in Parquet, written while the work goes on, and what a later run knows by it.
 
-A worker writes an image's row into the journal, then puts the output into its place. So an output that is there has a row,
-whoever is killed when; a row whose output is not there, or has another size, does not count. The driver gathers rows into parts,
-and at its end into one file, in which the last row of an image stands.
+A worker writes an image's row into the journal, then puts the output into its place. So an output that is there has a
+row, whoever is killed when; a row whose output is not there, or has another size, does not count. The driver gathers
+rows into parts, and at its end into one file, in which the last row of an image stands.
 """
 
 from __future__ import annotations

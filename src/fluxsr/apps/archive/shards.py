@@ -42,7 +42,7 @@ def listing(source: str, out: Place, ending: str | None) -> Listing:
             raise InputError(f"{url}: {out.url(shard + '.tar')} would replace it or another; choose another -o")
         found.shards[shard] = url
     with ThreadPoolExecutor(8, "shard") as threads:  # a store answers each header in its own time
-        for items, notes in threads.map(lambda one: _items(*one, ending), found.shards.items()):
+        for items, notes in threads.map(lambda shard: _items(shard, found.shards[shard], ending), found.shards):
             found.items += items
             found.notes += notes
     if not found.items:
