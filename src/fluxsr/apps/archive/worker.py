@@ -17,8 +17,7 @@ from fluxsr.apps import batch
 from fluxsr.apps.archive.items import Item
 from fluxsr.apps.archive.places import Full, Place, is_local, opened
 from fluxsr.apps.archive.quality import measured
-from fluxsr.apps.archive.report import DONE, FAILED, Row, blank, journal_name
-from fluxsr.apps.archive.shards import STAGED
+from fluxsr.apps.archive.report import DONE, FAILED, Row, blank, journal_name, journalled, place_of
 from fluxsr.apps.jobs import Job
 from fluxsr.apps.reporting import printable, reason_of
 from fluxsr.apps.runner import no_room
@@ -70,7 +69,9 @@ class Worker:
             Full: the output place takes nothing more.
             OutputError: it does not take this.
         """
-        row: Row = {**blank(item, made), "attempts": attempt, "worker": self.name}
+        if attempt > 1 and (row := journalled(self.out, item, made)):
+            return row  # its worker was lost after the work, before it could tell
+        row = {**blank(item, made), "attempts": attempt, "worker": self.name}
         try:
             with self.out.scratch() as folder:
                 self._upscale(item, row, folder)
@@ -80,7 +81,7 @@ class Worker:
 
     def _upscale(self, item: Item, row: Row, folder: Path) -> None:
         job = Job(_fetched_to(item, folder), folder / f"out{Path(item.name).suffix}")
-        name = f"{STAGED}{item.name}" if item.shard else item.name
+        name = place_of(item)
         try:
             row |= self._result(item, job)
             row["status"] = DONE
