@@ -124,9 +124,7 @@ def test_shards_have_images_where_their_bytes_are(shard: Path, tmp_path: Path, i
         (".", "it holds 1 shards, which './\\*.tar' names"),
     ],
 )
-def test_a_source_that_cannot_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
-) -> None:
+def test_a_source_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str) -> None:
     monkeypatch.chdir(touched(tmp_path / "here", "a.png" if name == "a.png" else "a.txt", "broken.tar"))
     with pytest.raises(InputError, match=reason):
         pairs(name, tmp_path / "out")

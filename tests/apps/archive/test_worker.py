@@ -72,9 +72,7 @@ def test_a_member_of_a_shard(worker: Make, shard: Path, tmp_path: Path) -> None:
     assert set(out.find(f"{STATE}/staged")) == {f"{STATE}/staged/000/a/1.jpg"}
 
 
-def test_work_whose_worker_was_lost_before_it_told_is_not_done_again(
-    worker: Make, tmp_path: Path, image: Make
-) -> None:
+def test_work_whose_worker_was_lost_before_it_told_is_not_done_again(worker: Make, tmp_path: Path, image: Make) -> None:
     (tmp_path / "a.png").write_bytes(image())
     item, out = Item("a.png", str(tmp_path / "a.png")), tmp_path / "out"
     row = worker(str(out)).upscale(item, "made")

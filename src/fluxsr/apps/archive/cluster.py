@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ def connected(size: Size) -> Iterator[Cluster]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # as it is today, without the warning
     needed("ray")
+    _check(size.address)
     ray = importlib.import_module("ray")
     options: dict[str, Any] = {"address": size.address}
     if not size.address:
@@ -96,6 +98,20 @@ def connected(size: Size) -> Iterator[Cluster]:
             yield Cluster(size)
         finally:
             ray.shutdown()
+
+
+def _check(address: str | None) -> None:
+    """Ray would try an address at which nothing answers without end.
+
+    Raises:
+        InputError: nothing answers.
+    """
+    host, _, port = (address or "").partition(":")
+    if port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise InputError(f"no Ray cluster at '{address}': {error.strerror or error}") from error
 
 
 def needed(*packages: str) -> None:
