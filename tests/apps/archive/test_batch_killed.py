@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pyarrow import parquet
+from ray import cluster_utils
 
 SCRIPT = Path(__file__).parent / "fragile_batch.py"
 IMAGES = 24
@@ -151,6 +152,22 @@ def test_ctrl_c_finishes_what_is_begun(archive: Path) -> None:
     begun, done = ({name for _, name, _ in lines(archive, word)} for word in ("begun", "ended"))
     assert begun == done and len(done) < IMAGES
     assert {row["output"] for row in rows(archive)} == done == set(outputs(archive))
+
+
+def test_a_machine_of_a_cluster_is_lost(archive: Path) -> None:
+    machines = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        other = machines.add_node(num_cpus=1)
+        process = started(archive, "--address", machines.address, seconds=0.3)
+        wait_for(lambda: len({pid for _, _, pid in lines(archive, "ended")}) == 2)
+        machines.remove_node(other, allow_graceful=False)
+        said = ended(process)
+    finally:
+        machines.shutdown()
+    assert "is tried again: its worker was lost" in said and f"{IMAGES} upscaled" in said
+    found = rows(archive)
+    assert len(found) == len({row["output"] for row in found}) == IMAGES == len(outputs(archive))
+    assert max(Counter(name for _, name, _ in lines(archive, "ended")).values()) == 1
 
 
 def test_what_hangs_is_given_up_after_its_time(archive: Path) -> None:

@@ -31,10 +31,13 @@ def test_what_is_written_is_found_read_and_removed(place: Place, tmp_path: Path)
     assert place.find() == {}
 
 
-def test_urls_lead_back(place: Place) -> None:
-    place.write("a.txt", b"one")
-    fs, path = opened(place.url("a.txt"))
-    assert fs.cat_file(path) == b"one"
+@pytest.mark.parametrize("name", ["a.txt", "a [1]*.txt", "b?c/ä.txt"])
+def test_urls_lead_back(place: Place, name: str) -> None:
+    place.write(name, b"one")
+    fs, path = opened(place.url(name))
+    assert fs.cat_file(path) == b"one" and place.read([name]) == {name: b"one"} and set(place.find()) == {name}
+    place.remove([name])
+    assert not place.find()
     assert "://" in place.url() or place.local
 
 

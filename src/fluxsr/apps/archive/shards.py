@@ -31,7 +31,7 @@ def listing(source: str, out: Place, ending: str | None) -> Listing:
         InputError: no shard, one that is damaged, two of one name, or one that its result would replace.
     """
     fs, pattern = opened(source)
-    paths = sorted(fs.glob(pattern)) if glob.has_magic(pattern) else [pattern]
+    paths = sorted(fs.glob(pattern)) if glob.has_magic(pattern) and not fs.exists(pattern) else [pattern]
     if not paths:
         raise InputError(f"{source}: nothing matches this pattern")
     found = Listing()
