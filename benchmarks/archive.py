@@ -4,7 +4,10 @@ The loop reads, enlarges and writes one image after the other in this process, a
 too, measures each result, writes its row, and hands it over; the report is published within the time. Each has one
 thread for its model, and one image in its hands. Ray's start and the loading of models are not counted, but told:
 
-    OMP_NUM_THREADS=1 python benchmarks/archive.py --images 16 --rounds 3 --json archive.json
+    OMP_NUM_THREADS=1 python benchmarks/archive.py --images 24 --rounds 5 --json archive.json
+
+Where cores are few, or shared with others, workers of a model on the CPU take them from each other. With ``--stub 0.3``
+the model repeats pixels and sleeps, as one on a GPU of its own leaves the CPU alone: what is measured is the rest.
 """
 
 from __future__ import annotations
@@ -16,10 +19,12 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from PIL import Image
+from torch.nn.functional import interpolate
 
 from fluxsr.apps import batch
 from fluxsr.apps.archive.cluster import Cluster, Size, connected
@@ -34,8 +39,23 @@ from fluxsr.apps.jobs import Job
 SOURCE = Path(__file__).parents[1] / "examples" / "building_lr.jpg"
 
 
+class Stub:
+    """A model that repeats pixels after a while."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __call__(self, image: torch.Tensor, scale: float, **_: Any) -> Any:
+        time.sleep(self.seconds)
+        return SimpleNamespace(images=interpolate(image, scale_factor=scale, mode="nearest"))
+
+
 class Loaded(Worker):
-    """A worker that may be asked to load before the clock runs."""
+    """A worker that may be asked to load before the clock runs, and take a stub."""
+
+    def __init__(self, *arguments: Any, stub: float = 0, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._pipeline = Stub(stub) if stub else None
 
     def load(self) -> tuple[str, str]:
         return ("", "") if self._pipeline else super().load()
@@ -49,6 +69,7 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     arguments.add_argument("--no-measure", action="store_true", help="leave out the estimate of quality")
+    arguments.add_argument("--stub", type=float, default=0, help="seconds that a stub takes in place of the model")
     arguments.add_argument("--json", type=Path)
     options = arguments.parse_args()
     torch.set_num_threads(1)
@@ -72,7 +93,7 @@ def specimens(folder: Path, images: int, side: int) -> None:
 
 def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Images per second of each way, round by round."""
-    pipeline = batch.load(batch.Options())
+    pipeline: Any = Stub(options.stub) if options.stub else batch.load(batch.Options())
     items = listing(str(folder / "in"), Place(str(folder / "any"))).items
     rates: dict[str, list[float]] = {"loop": []}
     loads: list[float] = []
@@ -84,13 +105,14 @@ def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             rates["loop"].append(len(items) / loop(pipeline, items, folder / f"loop{number}"))
             for workers in options.workers:
                 out = folder / f"{workers}-{number}"
-                seconds, load = archive(cluster, workers, items, out, not options.no_measure)
+                seconds, load = archive(cluster, workers, items, out, measure=not options.no_measure, stub=options.stub)
                 rates.setdefault(f"{workers} workers", []).append(len(items) / seconds)
                 loads.append(load)
     return {
         "images": len(items),
         "side": options.side,
         "measure": not options.no_measure,
+        "stub_seconds": options.stub,
         "torch": torch.__version__,
         "ray_start_seconds": start,
         "load_seconds": statistics.median(loads),
@@ -107,10 +129,10 @@ def loop(pipeline: Any, items: list[Item], out: Path) -> float:
     return time.perf_counter() - begun
 
 
-def archive(cluster: Cluster, workers: int, items: list[Item], out: Path, measure: bool) -> tuple[float, float]:
+def archive(cluster: Cluster, workers: int, items: list[Item], out: Path, **how: Any) -> tuple[float, float]:
     """Seconds of a batch, and of its workers' start."""
     begun = time.perf_counter()
-    crew = [cluster.hire(Loaded, batch.Options(), str(out), threads=1, measure=measure) for _ in range(workers)]
+    crew = [cluster.hire(Loaded, batch.Options(), str(out), threads=1, **how) for _ in range(workers)]
     cluster.ray.get([worker.load.remote() for worker in crew])
     load, begun = time.perf_counter() - begun, time.perf_counter()
     cluster.workers = workers
