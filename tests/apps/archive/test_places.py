@@ -17,6 +17,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, store: Place) -> Place
 
 def test_what_is_written_is_found_read_and_removed(place: Place, tmp_path: Path) -> None:
     assert place.find() == {} and place.size("a/b.txt") is None
+    place.check_writable()
+    assert place.find() == {}
     place.write("a/b.txt", b"one")
     with place.scratch() as folder:
         (folder / "x").write_bytes(b"four")
@@ -71,5 +73,7 @@ def test_a_place_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nonsense://x: Protocol not known"):
         Place("nonsense://x")
     (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="cannot be written"):
+        Place(str(tmp_path / "file")).check_writable()
     with pytest.raises(OutputError, match="cannot be written"), Place(str(tmp_path / "file")).scratch():
         pass

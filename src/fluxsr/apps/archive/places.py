@@ -141,6 +141,16 @@ class Place:
         with self._told(name):
             self.fs.pipe_file(self.at(name), data)
 
+    def check_writable(self) -> None:
+        """Find out before the work whether anything can be written.
+
+        Raises:
+            OutputError: it cannot.
+        """
+        probe = f"{STATE}/probe-{uuid.uuid4().hex[:8]}"
+        self.write(probe, b"")
+        self.remove([probe])
+
     def put(self, source: Path, name: str) -> None:
         """Move a file of this machine here; it appears in one piece.
 

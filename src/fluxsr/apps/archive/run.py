@@ -67,6 +67,7 @@ def run(request: Request, options: batch.Options, size: Size) -> bool:
     with stop_flag() as stop:
         try:
             if work.todo or work.packing.waiting():
+                out.check_writable()
                 out.clear_scratch()
                 with connected(size) as cluster:
                     work.upscale(cluster, stop)

@@ -76,7 +76,9 @@ class Worker:
             with self.out.scratch() as folder:
                 self._upscale(item, row, folder)
         except OutputError as error:
-            raise Full(str(error)) if no_room(error) else error from error
+            if no_room(error):
+                raise Full(str(error)) from error
+            raise
         return row
 
     def _upscale(self, item: Item, row: Row, folder: Path) -> None:
