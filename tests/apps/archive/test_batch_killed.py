@@ -154,11 +154,13 @@ def test_ctrl_c_finishes_what_is_begun(archive: Path) -> None:
     assert {row["output"] for row in rows(archive)} == done == set(outputs(archive))
 
 
-def test_a_machine_of_a_cluster_is_lost(archive: Path) -> None:
+def test_a_machine_of_a_cluster_is_lost(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("LOG", str(archive / "log")), ("SECONDS", "1")):
+        monkeypatch.setenv(name, value)  # workers have the environment of their machine, not of the command
     machines = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         other = machines.add_node(num_cpus=1)
-        process = started(archive, "--address", machines.address, seconds=0.3)
+        process = started(archive, "--address", machines.address)
         wait_for(lambda: len({pid for _, _, pid in lines(archive, "ended")}) == 2)
         machines.remove_node(other, allow_graceful=False)
         said = ended(process)

@@ -138,7 +138,9 @@ class Dispatch:
             if not hand.ready or isinstance(cause, Full):
                 raise cause if isinstance(cause, FluxSRError) else error from None
             item = hand.items.pop(reference)
-            yield from self._again(item, str(cause).splitlines()[0] or type(cause).__name__)
+            text = (str(cause) or "no reason given").splitlines()[0]
+            known = isinstance(cause, FluxSRError)
+            yield from self._again(item, text if known else f"unexpected {type(cause).__name__}: {text}")
             hand.alone = False
             return
         hand.since = time.monotonic()

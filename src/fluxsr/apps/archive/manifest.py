@@ -10,6 +10,7 @@ from typing import Any
 from fluxsr.apps.archive.items import Item, Listing
 from fluxsr.apps.archive.naming import checked, named
 from fluxsr.apps.archive.places import Place, opened, safe, stamp_of, url_of
+from fluxsr.apps.archive.report import read_parquet
 from fluxsr.errors import InputError
 from fluxsr.imaging.formats import ENDINGS as WRITTEN
 from fluxsr.imaging.formats import following
@@ -96,12 +97,14 @@ def _texts(table: Any, column: str) -> list[str]:
 
 def _table(source: str) -> Any:
     import pyarrow as pa
-    from pyarrow import csv, parquet
+    from pyarrow import csv
 
     fs, path = opened(source)
     try:
-        with fs.open(path, "rb") as file:
-            return parquet.read_table(file) if path.lower().endswith(".parquet") else csv.read_csv(file)
+        data = fs.cat_file(path)
+        if path.lower().endswith(".parquet"):
+            return read_parquet(data)
+        return csv.read_csv(pa.BufferReader(data), csv.ReadOptions(use_threads=False))
     except FileNotFoundError as error:
         raise InputError(f"{source} does not exist") from error
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:

@@ -145,12 +145,12 @@ class Report:
 
     def _tables(self) -> list[Any]:
         """The report and its parts, older ones first."""
-        from pyarrow import ArrowInvalid, parquet
+        from pyarrow import ArrowInvalid
 
         tables = []
         for name, data in sorted(self.out.read([REPORT, *self.out.find(PARTS)]).items(), key=lambda one: _age(one[0])):
             try:
-                tables.append(parquet.read_table(io.BytesIO(data)).cast(_schema()))
+                tables.append(read_parquet(data).cast(_schema()))
             except (ArrowInvalid, ValueError, OSError) as error:
                 raise OutputError(
                     f"{self.out.url(name)} is no report of ours ({str(error).splitlines()[0]}); "
@@ -199,6 +199,13 @@ def _row(data: bytes) -> Row | None:
 def blank(item: Item, made: str) -> Row:
     """A row of which nothing is known yet."""
     return {**dict.fromkeys(COLUMNS), "input": item.label, "output": item.name, "made": made, "attempts": 1}
+
+
+def read_parquet(data: bytes) -> Any:
+    """A table, read in this thread: Arrow's own may abort or hang a process that ends soon after (arrow #50482)."""
+    from pyarrow import BufferReader, parquet
+
+    return parquet.read_table(BufferReader(data), use_threads=False, pre_buffer=False)
 
 
 def _age(name: str) -> tuple[bool, str]:
