@@ -99,6 +99,12 @@ def test_what_no_image_is_to_blame_for_ends_the_run(cluster: Cluster) -> None:
         run(cluster, ["a"], Stillborn, attempts=2)
 
 
+def test_a_worker_for_whom_there_is_no_room_holds_nobody_up(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "workers", 3)  # of the size of 2
+    results, _ = run(cluster, [*"abcdef"])
+    assert len(results) == 6
+
+
 def test_more_gpus_than_there_are(cluster: Cluster) -> None:
     with pytest.raises(InputError, match="1 workers of 99 GPUs are asked for, and this machine has"):
         Cluster(Size(gpus=99))

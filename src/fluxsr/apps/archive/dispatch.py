@@ -87,11 +87,10 @@ class Dispatch:
                 if not stop.is_set():
                     self._staff()
                     self._hand_out()
-                elif not any(hand.items for hand in self._hands):
-                    return
+                at_work = any(hand.items for hand in self._hands)
+                if not at_work and (stop.is_set() or not self.left):
+                    return  # even while a worker loads, or waits for room that a lost machine took with it
                 references = [one for hand in self._hands for one in (hand.items if hand.ready else [hand.loading])]
-                if not references:
-                    return
                 for reference in self.ray.wait(references, num_returns=1, timeout=_LOOK)[0]:
                     hand = next(hand for hand in self._hands if reference in hand.items or reference is hand.loading)
                     yield from self._came(hand, reference)
