@@ -9,17 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fluxsr.pipeline import FluxSRPipeline, upscale
+    from fluxsr.pipeline import FluxSRPipeline
+    from fluxsr.single import upscale
 
 __version__ = "0.1.0"
 __all__ = ["FluxSRPipeline", "__version__", "upscale"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("FluxSRPipeline", "upscale"):
-        from fluxsr import pipeline
+    if name == "FluxSRPipeline":
+        from fluxsr.pipeline import FluxSRPipeline
 
-        return getattr(pipeline, name)
+        return FluxSRPipeline
+    if name == "upscale":
+        from fluxsr.single import upscale
+
+        return upscale
     raise AttributeError(f"module 'fluxsr' has no attribute '{name}'; it has {', '.join(__all__)}")
 
 

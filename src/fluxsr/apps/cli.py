@@ -16,6 +16,7 @@ import typer
 from fluxsr import __version__
 from fluxsr.apps import pairs_cli, train_cli
 from fluxsr.apps.about import lines, reported
+from fluxsr.apps.api.command import serve
 from fluxsr.apps.archive.cli import batch
 from fluxsr.apps.arguments import (
     Adapter,
@@ -137,6 +138,7 @@ app.command()(evaluate)
 app.command("fit-niqe")(fit_niqe)
 app.command()(export)
 app.command()(prompt)
+app.command()(serve)
 
 
 @app.command()

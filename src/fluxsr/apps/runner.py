@@ -25,7 +25,8 @@ from fluxsr.progress import progress
 from fluxsr.training.stopping import stop_flag
 
 AHEAD = 2  # inputs read while another is worked on, and outputs being written: more would only fill the memory
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no other output could be written either
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""After these no other output could be written either."""
 
 Read = TypeVar("Read")
 Share = Callable[[float], None]
@@ -209,4 +210,4 @@ class _Run:
 
 def no_room(error: Exception) -> bool:
     """Whether an output failed because its disk is full or cannot be written."""
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_ROOM
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_ROOM

@@ -48,6 +48,10 @@ class AdapterConfig:
     scale: int = 4  # magnification it was trained for
     tile_size: int = 512  # largest tile, in output pixels, that it is known to work on
     lattice_reach: float = 0.0  # tokens over which the lattice is averaged and taken out (imaging/lattice.py); 0 is off
+    fine_strength: float = 1.0  # share of the finest added detail that stays (imaging/detail.py)
+    flat_floor: float = (
+        0.0  # amplitude of the input's own detail below which added detail is held back (ditto); 0 is off
+    )
     prompt: str = ""  # text of the fixed prompt, for people; the embeddings are in their own file
     rank: int = 0
     alpha: float = 0.0
@@ -76,7 +80,7 @@ def load_config(folder: str | Path) -> AdapterConfig:
         config = AdapterConfig(**values)
         if not 0 < config.t_l < 1:
             raise ModelError(f"{path} says t_l = {config.t_l}; it must lie between 0 and 1")
-        for name in ("strength", "guidance", "lattice_reach"):
+        for name in ("strength", "guidance", "lattice_reach", "fine_strength", "flat_floor"):
             value = getattr(config, name)
             if not isinstance(value, (int, float)) and not (name == "guidance" and value is None):
                 raise ModelError(f"{path} says {name} = {value!r}; it must be a number")

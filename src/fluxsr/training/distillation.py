@@ -21,6 +21,7 @@ from fluxsr.backbone.velocity import velocity
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError
 from fluxsr.imaging import tiles
+from fluxsr.imaging.detail import held_back
 from fluxsr.imaging.lattice import without_lattice
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.sheet import sheet
@@ -56,6 +57,8 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         scale=settings.scale,
         tile_size=config.tile_size,
         lattice_reach=config.lattice_reach,
+        fine_strength=config.fine_strength,
+        flat_floor=config.flat_floor,
         strength=config.strength,
         rank=config.rank,
         alpha=config.alpha,
@@ -170,4 +173,5 @@ def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
         c = backbone.config
         v = velocity(backbone.transformer, z_l, c.t_l, backbone.prompt, c.guidance)
         hr = latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l))
-    return without_lattice(hr, lr_up, latents.pixel_multiple(backbone.vae), c.lattice_reach).clamp(0, 1)
+    hr = without_lattice(hr, lr_up, latents.pixel_multiple(backbone.vae), c.lattice_reach)
+    return held_back(hr, lr_up, c.fine_strength, c.flat_floor).clamp(0, 1)

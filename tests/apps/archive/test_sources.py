@@ -79,6 +79,14 @@ def test_a_manifest(tmp_path: Path, kind: str) -> None:
     }
 
 
+def test_names_that_look_like_numbers_are_names(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("path,output\n1e3,007\n002,\n")
+    assert pairs(tmp_path / "m.csv", tmp_path / "out") == {
+        str(tmp_path / "1e3"): "007.png",
+        str(tmp_path / "002"): "002.png",
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,8 @@ def _item(name: str, path: str) -> Item:
 
 
 def _columns(source: str, columns: tuple[str, str]) -> tuple[list[str], Iterable[str]]:
-    table = _table(source)
     wanted, outputs = columns[0] or _PATHS, columns[1] or _NAMES
+    table = _table(source, (wanted, outputs))
     for name in (wanted, columns[1]):
         if name and name not in table.column_names:
             raise InputError(f"{source} has no column '{name}', but {', '.join(table.column_names)}; see --column")
@@ -95,7 +95,7 @@ def _texts(table: Any, column: str) -> list[str]:
     return ["" if value is None else str(value).strip() for value in table.column(column).to_pylist()]
 
 
-def _table(source: str) -> Any:
+def _table(source: str, texts: Sequence[str]) -> Any:
     import pyarrow as pa
     from pyarrow import csv
 
@@ -104,7 +104,8 @@ def _table(source: str) -> Any:
         data = fs.cat_file(path)
         if path.lower().endswith(".parquet"):
             return read_parquet(data)
-        return csv.read_csv(pa.BufferReader(data), csv.ReadOptions(use_threads=False))
+        as_texts = csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string()))  # 007 is no number
+        return csv.read_csv(pa.BufferReader(data), csv.ReadOptions(use_threads=False), convert_options=as_texts)
     except FileNotFoundError as error:
         raise InputError(f"{source} does not exist") from error
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:

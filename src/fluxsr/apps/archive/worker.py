@@ -43,7 +43,7 @@ class Worker:
         self.name = f"{socket.gethostname()}/{os.getpid()}"
         self._model = threading.Lock()
         self._pipeline: Any = None
-        batch.prepare(options)
+        batch.quieten(options.max_pixels)
         torch.set_num_threads(threads)
 
     def load(self) -> tuple[str, str]:
