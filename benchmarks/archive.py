@@ -19,7 +19,6 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -45,9 +44,10 @@ class Stub:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
-    def __call__(self, image: torch.Tensor, scale: float, **_: Any) -> Any:
+    def whole(self, lr: torch.Tensor, settings: Any) -> torch.Tensor:
+        """As ``FluxSRPipeline.whole``."""
         time.sleep(self.seconds)
-        return SimpleNamespace(images=interpolate(image, scale_factor=scale, mode="nearest"))
+        return interpolate(lr, scale_factor=settings.scale, mode="nearest")
 
 
 class Loaded(Worker):

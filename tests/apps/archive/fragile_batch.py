@@ -23,8 +23,8 @@ class Stub:
     transformer = vae = SimpleNamespace(parameters=list, dtype=torch.float32)
     plan = SimpleNamespace(line=lambda: "stub")
 
-    def __call__(self, image: torch.Tensor, scale: float, **_: Any) -> Any:
-        return SimpleNamespace(images=interpolate(image, scale_factor=scale, mode="nearest"))
+    def whole(self, lr: torch.Tensor, settings: Any) -> torch.Tensor:
+        return interpolate(lr, scale_factor=settings.scale, mode="nearest")
 
 
 class Fragile(Worker):
