@@ -202,7 +202,12 @@ class _Run:
             raise error
         self.console.print(f"error: {reason_of(error, job.source, self.words.memory)}")
         self.report.bad.append(str(job.source))
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_ROOM and not self.stop.is_set():
+        if no_room(error) and not self.stop.is_set():
             self.console.print("error: nothing more can be written there; make room, and the same command goes on")
             self.report.full = True
             self.stop.set()
+
+
+def no_room(error: Exception) -> bool:
+    """Whether an output failed because its disk is full or cannot be written."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_ROOM
