@@ -24,7 +24,7 @@ def held_back(made: Tensor, given: Tensor, fine: float, flat: float = 0.0) -> Te
         fine: share that stays of the finest detail, what a Gaussian of 0.8 pixels takes out of ``made - given``:
             half the amplitude at 0.23 cycles per pixel, 91 % at 1/2. 1 leaves all, 0 the coarser detail alone.
         flat: amplitude of the input's own detail at which half of what was added stays: e^2 / (e^2 + flat^2) where its
-            local root mean square is e. 0 leaves all; half a grey level is 0.002.
+            local root mean square is e. 0 leaves all; the rounding of 8 bits has 0.0011.
     """
     if fine == 1 and not flat:
         return made
