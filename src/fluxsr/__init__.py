@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fluxsr.backbone.hub import Adapter
     from fluxsr.pipeline import FluxSRPipeline, upscale
 
 __version__ = "0.1.0"
-__all__ = ["FluxSRPipeline", "__version__", "upscale"]
+__all__ = ["Adapter", "FluxSRPipeline", "__version__", "upscale"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,6 +21,10 @@ def __getattr__(name: str) -> Any:
         from fluxsr import pipeline
 
         return getattr(pipeline, name)
+    if name == "Adapter":
+        from fluxsr.backbone.hub import Adapter
+
+        return Adapter
     raise AttributeError(f"module 'fluxsr' has no attribute '{name}'; it has {', '.join(__all__)}")
 
 

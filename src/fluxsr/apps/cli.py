@@ -36,11 +36,11 @@ from fluxsr.apps.evaluate import evaluate
 from fluxsr.apps.export import export
 from fluxsr.apps.fit_niqe import fit_niqe
 from fluxsr.apps.prompt import prompt
+from fluxsr.apps.push import push
 
 app = typer.Typer(
     help="One-step super-resolution of photographs (FluxSR).",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,  # a bug's trace as Python prints it can be pasted
 )
 app.add_typer(train_cli.train, name="train")
@@ -160,6 +160,7 @@ app.command()(evaluate)
 app.command("fit-niqe")(fit_niqe)
 app.command()(export)
 app.command()(prompt)
+app.command()(push)
 
 
 @app.command()

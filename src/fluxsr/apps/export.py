@@ -79,7 +79,7 @@ def exported(
     _check_free(output, overwrite)
     from fluxsr.backbone.adapter import PEFT_FILES, check_lora, lora_file, read_lora
     from fluxsr.backbone.device import best_device, best_dtype
-    from fluxsr.backbone.licence import licence_of, pass_on, write_notice
+    from fluxsr.backbone.licence import licence_of, pass_on, public_name, stated, write_notice
     from fluxsr.backbone.loading import adapter_folder, load, source_of
     from fluxsr.backbone.parts import parameter_count, part_config, skeleton
     from fluxsr.backbone.single_file import is_gguf
@@ -98,13 +98,16 @@ def exported(
     lora = None if fuse else lora_file(adapted)
     if lora:
         check_lora(parts.transformer, read_lora(lora)[0], lora)
+    own = replace(licence_of(place, parts.transformer.config), model=public_name(model))
+    terms = [entry.as_dict() for entry in stated(own, *parts.config.licences)]
+    parts.config = replace(parts.config, licences=terms)
     with _replaced(output) as folder:
         FluxSRPipeline(*(parts.transformer, parts.vae, parts.prompt, parts.config, parts.name)).save_pretrained(folder)
         if lora:
             for name in (lora.name, PEFT_FILES[1]):
                 if (adapted / name).is_file():
                     shutil.copy(adapted / name, folder)
-        write_notice(folder, replace(licence_of(place, parts.transformer.config), model=model))
+        write_notice(folder, *terms)
         pass_on(folder, str(place), adapted)
     size = sum(file.stat().st_size for file in (output / "transformer").glob("*.safetensors"))
     count = parameter_count(skeleton(part_config(str(output), "transformer")))
