@@ -1,7 +1,7 @@
-"""A Hub on localhost: of its HTTP API what huggingface_hub asks for when it makes, writes and reads a model's repository.
+"""A Hub on localhost: of its HTTP API what huggingface_hub needs to make, write and read a model's repository.
 
-Written after what the client sends and reads (its _commit_api.py, lfs.py, hf_api.py, file_download.py). Not the Hub itself: it has
-no Xet storage, checks no YAML, and keeps one branch.
+Written after what the client sends and reads (its _commit_api.py, lfs.py, hf_api.py, file_download.py). Not the Hub
+itself: it has no Xet storage, checks no YAML, and keeps one branch.
 """
 
 from __future__ import annotations

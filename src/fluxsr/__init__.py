@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fluxsr.version import __version__
+
 if TYPE_CHECKING:
     from fluxsr.backbone.hub import Adapter
     from fluxsr.pipeline import FluxSRPipeline, upscale
 
-__version__ = "0.1.0"
 __all__ = ["Adapter", "FluxSRPipeline", "__version__", "upscale"]
 
 

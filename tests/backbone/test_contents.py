@@ -77,8 +77,9 @@ def test_the_card_of_a_flux_adapter_is_complete(flux: Path, tmp_path: Path) -> N
     }
     card = text_of(files, "README.md")
     for words in (
-        f'from_pretrained("{FLUX}", adapter="{REPO}")', f"--model {FLUX} --adapter {REPO}", "| 0.25 |", "| rank | 2 |",
-        "| prompt | a sharp photograph |", "| guidance | 3.5 |", "rank: 2\n```", "| 29.47 |", "This is a modified work.",
+        f'from_pretrained("{FLUX}", adapter="{REPO}")', f"--model {FLUX} --adapter {REPO}", "| 0.25 |",
+        "| rank | 2 |", "| prompt | a sharp photograph |", "| guidance | 3.5 |", "rank: 2\n```", "| 29.47 |",
+        "This is a modified work.",
         "Non-commercial use only.", "[LICENSE.md](LICENSE.md), [NOTICE](NOTICE)", "Detail is invented, not recovered",
     ):  # fmt: skip
         assert words in card, words
@@ -210,4 +211,4 @@ def test_a_whole_model_of_flux_dev_s_sizes(model_folder: Path, tmp_path: Path, o
     files = contents(folder, REPO, Told(base_model=FLUX))
     head = head_of(files)
     assert (head["base_model"], head["base_model_relation"]) == (FLUX, "finetune") and head["license"] == "other"
-    assert f"from_pretrained(\"{REPO}\")" in text_of(files, "README.md") and "NOTICE" in files
+    assert f'from_pretrained("{REPO}")' in text_of(files, "README.md") and "NOTICE" in files

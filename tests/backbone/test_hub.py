@@ -1,4 +1,4 @@
-"""Push and pull through a Hub on localhost (tests/fake_hub.py): what comes back is what was there, or one clear line."""
+"""Push and pull through a Hub on localhost (tests/fake_hub.py): what was there comes back, or one clear line."""
 
 from __future__ import annotations
 
@@ -106,10 +106,10 @@ def test_without_a_login_and_without_the_right(
     fake_hub.repositories[REPO] = {}
     fake_hub.read_only.add(REPO)
     assert "your token may not write there" in error_of(OutputError, adapter.push_to_hub, REPO)
-    assert "run `hf auth login`" in error_of(OutputError, adapter.push_to_hub, "owner/other", token="hf_wrong")
+    assert "`hf auth login` with a token" in error_of(OutputError, adapter.push_to_hub, "owner/other", token="hf_wrong")
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(adapter.folder / "none"))
-    assert "run `hf auth login`" in error_of(OutputError, adapter.push_to_hub, "owner/other")
+    assert "`hf auth login` with a token" in error_of(OutputError, adapter.push_to_hub, "owner/other")
     assert not fake_hub.commits and fake_hub.repositories[REPO] == {}
 
 

@@ -21,6 +21,13 @@ class Format(str, Enum):
     bmp = "bmp"
 
 
+class Dtype(str, Enum):
+    auto = "auto"
+    bf16 = "bf16"
+    fp16 = "fp16"
+    fp32 = "fp32"
+
+
 class Profile(str, Enum):
     keep = "keep"
     srgb = "srgb"
@@ -42,6 +49,7 @@ Config = Annotated[
 ]
 Adapter = Annotated[str | None, typer.Option(help="Adapter folder or Hub id; by default what the model has.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps or xpu.")]
+DtypeOption = Annotated[Dtype, typer.Option(help="Number format of the model; auto: what the device computes in.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Stop at the first error, with its trace.")]
 
 

@@ -22,6 +22,8 @@ from fluxsr.apps.arguments import (
     Config,
     Debug,
     Device,
+    Dtype,
+    DtypeOption,
     FormatOption,
     Inputs,
     Model,
@@ -60,16 +62,6 @@ class Memory(str, Enum):
     gb16 = "16gb"
     gb24 = "24gb"
     max = "max"
-
-
-class Dtype(str, Enum):
-    auto = "auto"
-    bf16 = "bf16"
-    fp16 = "fp16"
-    fp32 = "fp32"
-
-
-DtypeOption = Annotated[Dtype, typer.Option(help="Number format of the model.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -185,5 +177,7 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+    if hasattr(sys.stdout, "reconfigure"):  # a pipe on Windows has a code page without the arrows of our tables
+        sys.stdout.reconfigure(errors="backslashreplace")
     with reported("--debug" in sys.argv):
         app(prog_name="fluxsr")

@@ -10,19 +10,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fluxsr.apps.about import reported
-from fluxsr.apps.arguments import Adapter, Config, Debug, Device, Model
+from fluxsr.apps.arguments import Adapter, Config, Debug, Device, Dtype, Model
 from fluxsr.errors import ModelError, OutputError
 
-
-class Dtype(str, Enum):
-    bf16 = "bf16"
-    fp16 = "fp16"
-    fp32 = "fp32"
+if TYPE_CHECKING:
+    import torch
 
 
 class Quantize(str, Enum):
@@ -91,7 +88,7 @@ def exported(
         raise ModelError(f"the transformer of {model} is quantized already; export what it was made from")
     target = best_device(device)
     number, count = best_dtype(target, dtype), parameter_count(skeleton(source))
-    yield f"before: {count:,} parameters, {count * number.itemsize / 1e9:.3f} GB in {dtype}"
+    yield f"before: {count:,} parameters, {count * number.itemsize / 1e9:.3f} GB in {_name(number)}"
 
     parts = load(model, adapter, target, number, folded=fold, fused=fuse, quantize=quantize, config_folder=config)
     adapted = adapter_folder(place, file, adapter)
@@ -112,6 +109,10 @@ def exported(
     size = sum(file.stat().st_size for file in (output / "transformer").glob("*.safetensors"))
     count = parameter_count(skeleton(part_config(str(output), "transformer")))
     yield f"after: {count:,} parameters, {size / 1e9:.3f} GB of weights in {output}"
+
+
+def _name(number: torch.dtype) -> str:
+    return {"torch.bfloat16": "bf16", "torch.float16": "fp16", "torch.float32": "fp32"}[str(number)]
 
 
 def _check_free(output: Path, overwrite: bool) -> None:

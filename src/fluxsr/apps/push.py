@@ -19,7 +19,9 @@ def push(
     license: Annotated[
         str, typer.Option(help="The Hub's name of its licence (apache-2.0 ...), if the base does not decide.")
     ] = "",
-    license_file: Annotated[Path | None, typer.Option(help="The licence's text, where it is not in the folder.")] = None,
+    license_file: Annotated[
+        Path | None, typer.Option(help="The licence's text, where it is not in the folder.")
+    ] = None,
     recipe: Annotated[Path | None, typer.Option(help="YAML of its training, printed in the card.")] = None,
     results: Annotated[Path | None, typer.Option(help="Markdown of measured figures, printed in the card.")] = None,
     message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,

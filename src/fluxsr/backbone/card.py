@@ -9,10 +9,10 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from fluxsr import __version__
 from fluxsr.backbone.adapter import AdapterConfig
 from fluxsr.backbone.licence import Licence, slug
 from fluxsr.errors import ModelError
+from fluxsr.version import __version__
 
 FLUX_DEV_SLUG = "flux-1-dev-non-commercial-license"  # as FLUX.1-dev's own card has it
 TEMPLATE = Path(__file__).with_name("card.md")

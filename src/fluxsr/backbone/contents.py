@@ -58,8 +58,7 @@ def contents(
         ModelError: an incomplete folder, an adapter without a known base, or FLUX.1-dev's licence text not found.
     """
     folder, told = Path(folder), told or Told()
-    prompt = load_prompt(folder)
-    config = load_config(folder)
+    config, prompt = load_config(folder), load_prompt(folder)
     config.prompt = config.prompt or prompt.text
     whole = (folder / "transformer" / "config.json").is_file()
     base = _base(folder, config, told.base_model, whole)
@@ -132,7 +131,7 @@ def _licence_texts(
     if not ours:
         raise ModelError(
             f"{folder} is made from FLUX.1-dev, and its licence must go with it, but no text of it was found: give "
-            f"LICENSE.md of https://huggingface.co/{FLUX_DEV} as --license-file (license_file=), or put it in the folder"
+            f"LICENSE.md of https://huggingface.co/{FLUX_DEV} as --license-file (license_file=), or put it there"
         )
     return {**ours, **{name: path for name, path in found.items() if name not in ours}}
 

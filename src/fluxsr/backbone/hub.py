@@ -12,16 +12,16 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
-from fluxsr import __version__
 from fluxsr.backbone.adapter import CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE, AdapterConfig, load_config, lora_file
 from fluxsr.backbone.contents import Told, contents
 from fluxsr.backbone.loading import ADAPTER_FILES
 from fluxsr.backbone.places import download, explain_push, folder_of
 from fluxsr.backbone.prompts import FILE, load_prompt
 from fluxsr.errors import InputError, ModelError, OutputError
+from fluxsr.version import __version__
 
 PUSH_OPTIONS = ("repo_id", "private", "token", "commit_message", "create_pr", *(entry.name for entry in fields(Told)))
-# What a push takes from a repository where it is no longer in the folder: an old LoRA would be loaded instead of the new.
+# What a push takes from a repository where it is no longer in the folder: an old LoRA might be loaded for the new.
 OURS = [CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, FILE, "*_embedding.pth", "transformer/*", "vae/*", "model_index.json"]
 
 
@@ -63,7 +63,7 @@ class Adapter(os.PathLike[str]):
         return cls(folder, config, str(source))
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Put it on the Hub with its model card, licence and notice; options, result and errors are ``push_folder``'s."""
+        """Put it on the Hub with model card, licence and notice; options, result and errors are ``push_folder``'s."""
         return push_folder(self.folder, repo_id, **options)
 
     def __fspath__(self) -> str:
@@ -144,7 +144,9 @@ def push(
     try:
         address = api.create_repo(repo_id, private=private, exist_ok=True)
         if private and not api.model_info(repo_id).private:
-            raise OutputError(f"{repo_id} is there already, and public; make it private in its settings, or take another")
+            raise OutputError(
+                f"{repo_id} is there already, and public; make it private in its settings, or take another"
+            )
         there = filter_repo_objects(api.list_repo_files(repo_id), allow_patterns=OURS)
         done = api.create_commit(
             repo_id,

@@ -87,7 +87,7 @@ def slug(name: str) -> str:
 
 
 def public_name(model: str | Path) -> str:
-    """A model's name in what is passed on: a Hub id as it is, of a path its end, since the rest is nobody's business."""
+    """A model's name in what is passed on: a Hub id as it is, of a path its end; the rest is nobody's business."""
     return str(model) if is_hub_id(model) else Path(model).name
 
 

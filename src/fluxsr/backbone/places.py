@@ -52,7 +52,9 @@ def explain_push(repository: str, error: Exception) -> str:
         if isinstance(cause, OfflineModeIsEnabled):
             return f"cannot push to {repository}: offline mode is on; unset HF_HUB_OFFLINE"
         if status == 401 or isinstance(cause, LocalTokenNotFoundError):
-            return f"cannot push to {repository}: the Hub does not know you; run `hf auth login` with a token that may write"
+            return (
+                f"cannot push to {repository}: the Hub does not know you; `hf auth login` with a token that may write"
+            )
         if status == 403:
             return (
                 f"cannot push to {repository}: your token may not write there; take a token with write access, or an "
