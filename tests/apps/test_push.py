@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+import fluxsr
 from fluxsr.apps.cli import app
 from fluxsr.backbone.adapter import WEIGHTS_FILE
 
@@ -51,3 +55,16 @@ def test_failures_are_one_line(folder: Path, fake_hub: Any) -> None:
     assert "your token may not write there" in line
     wrong = CliRunner().invoke(app, ["push", str(folder), "--repo-id", "name"])
     assert wrong.exit_code == 2 and "write owner/name" in wrong.stderr
+
+
+@pytest.mark.slow
+def test_as_a_process_that_finds_the_hub_by_its_environment(folder: Path, fake_hub: Any, tmp_path: Path) -> None:
+    """Nothing of huggingface_hub is replaced here: HF_ENDPOINT and HF_TOKEN are all it gets."""
+    environment = os.environ | {"PYTHONPATH": str(Path(fluxsr.__file__).parents[1]), "HF_HUB_DISABLE_XET": "1"}
+    environment |= {"HF_ENDPOINT": fake_hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+    push = [sys.executable, "-m", "fluxsr", "push", str(folder), "--repo-id", "owner/name"]
+    pull = [sys.executable, "-c", "import fluxsr; print(fluxsr.Adapter.from_pretrained('owner/name').config.t_l)"]
+    for command, expected in ((push, f"{fake_hub.url}/owner/name"), (pull, "0.25")):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == expected
