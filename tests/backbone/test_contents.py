@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,8 +201,6 @@ def test_neither_adapter_nor_model(make_adapter: Callable[..., Path], tmp_path: 
 
 
 def test_a_whole_model_of_flux_dev_s_sizes(model_folder: Path, tmp_path: Path, offline: None) -> None:
-    import shutil
-
     folder = Path(shutil.copytree(model_folder, tmp_path / "model"))
     path = folder / "transformer" / "config.json"
     sizes = {"num_layers": 19, "num_single_layers": 38, "num_attention_heads": 24, "attention_head_dim": 128}

@@ -116,16 +116,16 @@ def _terms(folder: Path, config: AdapterConfig, prompt: FixedPrompt, base: str, 
 
 def _licence_texts(
     folder: Path, base: str, terms: Sequence[Licence], told: Told, token: str | bool | None
-) -> dict[str, Path | bytes]:
+) -> dict[str, Path]:
     """Licence files by their names; FLUX.1-dev's text first, wherever it can be had, and never of our own making."""
-    found: dict[str, Path | bytes] = {path.name: path for path in sorted(folder.glob("LICENSE*"))}
+    found = {path.name: path for path in sorted(folder.glob("LICENSE*"))}
     if told.license_file:
         path = Path(told.license_file)
         _read(path)
         found["LICENSE.md" if path.suffix == ".md" else "LICENSE"] = path
     if not any(entry.is_flux_dev for entry in terms):
         return found
-    ours = {name: path for name, path in found.items() if _is_flux_text(Path(str(path)))}
+    ours = {name: path for name, path in found.items() if _is_flux_text(path)}
     if not ours and (fetched := _fetched(base or FLUX_DEV, token)):
         ours = {"LICENSE.md": fetched}
     if not ours:
