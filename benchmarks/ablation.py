@@ -120,6 +120,16 @@ def table(found: dict[str, list[dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
+def against(found: dict[str, list[dict[str, float]]], name: str = "full") -> str:
+    """Markdown: what each recipe changes against one of them, seed by seed, so that a seed's own luck drops out."""
+    changed = {
+        other: [{c: run[c] - own[c] for c in COLUMNS} for run, own in zip(runs, found[name], strict=True)]
+        for other, runs in found.items()
+        if other != name
+    }
+    return table(changed)
+
+
 def figure(found: dict[str, list[dict[str, float]]], path: Path) -> None:
     """Every run as a point, a panel a column; the mean as a bar."""
     from matplotlib.figure import Figure
@@ -148,6 +158,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     text = table(found)
+    if len(found) > 1 and "full" in found:
+        text += f"\n\nDifference from full, seed by seed:\n\n{against(found)}"
     print(text)
     (options.out / "ablation.md").write_text(text + "\n", encoding="utf-8")
     figure(found, options.out / "ablation.png")

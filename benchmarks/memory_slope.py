@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import numpy as np
 import psutil
-import torch
 from PIL import Image
-from torch.nn.functional import interpolate
+from stub_pipeline import install
 
 FORMATS = (".png", ".jpg", ".tif", ".webp")
 
@@ -31,7 +27,6 @@ def main() -> None:
     arguments.add_argument("--images", type=int, default=1000)
     arguments.add_argument("--side", type=int, default=96, help="of the inputs, in pixels; they vary by a third")
     options = arguments.parse_args()
-    torch.set_num_threads(1)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         specimens(Path(folder, "in"), options.images, options.side)
@@ -61,23 +56,7 @@ def specimens(folder: Path, images: int, side: int) -> None:
 def measured(folder: Path) -> list[int]:
     """Resident memory in bytes at every image's work."""
     memory, process = list[int](), psutil.Process()
-
-    class Stub:
-        name, device = "stub", "cpu"
-        transformer = vae = SimpleNamespace(parameters=list, dtype=torch.float32)
-        plan = SimpleNamespace(line=lambda: "stub")
-
-        @staticmethod
-        def from_pretrained(*_: Any, **__: Any) -> Stub:
-            return Stub()
-
-        def __call__(self, image: torch.Tensor, scale: float, **_: Any) -> Any:
-            memory.append(process.memory_info().rss)
-            return SimpleNamespace(images=interpolate(image, scale_factor=scale, mode="nearest"))
-
-    module = ModuleType("fluxsr.pipeline")
-    module.FluxSRPipeline = Stub  # type: ignore[attr-defined]
-    sys.modules["fluxsr.pipeline"] = module
+    install(lambda: memory.append(process.memory_info().rss))
     from fluxsr.apps.batch import Options, run
     from fluxsr.apps.jobs import plan
 

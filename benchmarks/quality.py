@@ -6,8 +6,8 @@ Rows: bicubic; strength 0 (VAE and colour fix alone); the base model without its
 method without colour fix; the full method; and HR itself, in the columns that need no ground truth.
 Images are matched by file stem. Without --hr only those columns are left.
 
-With --strengths the rows between bicubic and HR are the full method at each of them: how a model's own strength is
-chosen, on images kept for that.
+With --strengths the rows between bicubic and HR are the full method at each of them, and at each of --fine and
+--flat: how a model's own strength, fine_strength and flat_floor are chosen, on images kept for that.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -48,6 +50,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=DTYPES, default="auto")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     parser.add_argument("--strengths", type=float, nargs="+", metavar="S", help="rows at these strengths alone")
+    parser.add_argument("--fine", type=float, nargs="+", metavar="F", help="with --strengths: at each of these, too")
+    parser.add_argument("--flat", type=float, nargs="+", metavar="F", help="with --strengths: at each of these, too")
     parser.add_argument("--tile-size", type=int, help="largest tile in output pixels (default: the model's own)")
     parser.add_argument("--skip-base", action="store_true", help="leave out the row without adapter")
     return parser.parse_args(arguments)
@@ -72,8 +76,16 @@ def model_rows(options: argparse.Namespace) -> Iterable[tuple[str, Upscale]]:
 
     pipe = load(options.model, options.adapter)
     if options.strengths:
-        for strength in options.strengths:
-            yield f"strength {strength:g}", upscaler(pipe, strength=strength)
+        own = pipe.adapter_config
+        fines, flats = options.fine or [own.fine_strength], options.flat or [own.flat_floor]
+        for flat, fine, strength in product(flats, fines, options.strengths):
+            pipe.adapter_config = replace(own, fine_strength=fine, flat_floor=flat)
+            name = (
+                f"strength {strength:g}"
+                + f" fine {fine:g}" * bool(options.fine)
+                + f" flat {flat:g}" * bool(options.flat)
+            )
+            yield name, upscaler(pipe, strength=strength)
         return
     yield "strength 0", upscaler(pipe, strength=0.0)
     yield "colour fix off", upscaler(pipe, color_fix="none")

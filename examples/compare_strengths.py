@@ -2,7 +2,7 @@
 
     python examples/compare_strengths.py PHOTOGRAPH OUT.png [STRENGTH ...]
 
-Strength 0 is the autoencoder alone, 1 the whole step; the bundled model's own is 0.7.
+Strength 0 is the autoencoder alone, 1 the whole step; the bundled model's own is 0.8.
 """
 
 from __future__ import annotations
@@ -29,4 +29,4 @@ def main(photograph: Path, out: Path, strengths: list[float]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), [float(word) for word in sys.argv[3:]] or [0, 0.4, 0.7, 1])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), [float(word) for word in sys.argv[3:]] or [0, 0.4, 0.8, 1])

@@ -20,6 +20,7 @@ from fluxsr.backbone.quantize import is_quantized
 from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import InputError, ModelError
 from fluxsr.imaging.resize import bicubic
+from fluxsr.imaging.settings import Settings
 from fluxsr.pipeline import FluxSRPipeline
 
 
@@ -229,7 +230,7 @@ def test_a_variant_is_refused_before_anything_is_written(pipeline: Any, tmp_path
 @pytest.fixture
 def bundled(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The tiny pipeline in place of the bundled model; lists what was asked for."""
-    from fluxsr import pipeline as module
+    from fluxsr import single as module
 
     asked: list[str] = []
     monkeypatch.setattr(module.FluxSRPipeline, "from_pretrained", lambda model: asked.append(model) or pipeline)
@@ -322,8 +323,45 @@ def test_the_plan_is_carried_out(model_folder: Path, monkeypatch: pytest.MonkeyP
 def test_rows_are_those_of_the_call(pipeline: Any, color_fix: str) -> None:
     lr = torch.rand(1, 3, 40, 24, generator=torch.Generator().manual_seed(0))
     whole = pipeline(lr, scale=3, tile_size=64, color_fix=color_fix, output_type="pt").images
-    size, rows = pipeline.rows(lr, scale=3, tile_size=64, color_fix=color_fix)
+    size, rows = pipeline.rows(lr, Settings(scale=3, tile_size=64, color_fix=color_fix))
     found = list(rows)
     assert size == (120, 72) and len(found) > 1
     assert torch.allclose(torch.cat(found, -2).clamp(0, 1), whole, atol=1e-4)
     assert not any(band.requires_grad for band in found)
+
+
+def test_rows_that_run_out_of_memory_begin_again_smaller(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a call: the rows are those of the tile that fitted, and the next image starts with it."""
+    monkeypatch.setattr(pipeline, "plan", Plan(torch.float32, "cpu", 512, batch_size=2))
+    lr = photograph(64, 80)
+    expected = pipeline(lr, tile_size=160, output_type="pt").images
+
+    def small(tiles: torch.Tensor, strength: float) -> torch.Tensor:
+        if max(tiles.shape[-2:]) > 200:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return pipeline.one_step(tiles, strength)
+
+    _, rows = pipeline.rows(lr, Settings(step=small))
+    assert torch.allclose(torch.cat(list(rows), -2).clamp(0, 1), expected, atol=1e-4)
+    assert (pipeline.plan.tile_size, pipeline.plan.batch_size) == (160, 1)
+
+
+def test_what_cannot_be_used_is_refused_before_a_row_is_asked_for(pipeline: Any) -> None:
+    for settings in (Settings(scale=9), Settings(strength=-1), Settings(color_fix="adain"), Settings(tile_size=8)):
+        with pytest.raises(InputError):
+            pipeline.rows(photograph(), settings)
+
+
+def test_tiles_can_be_run_by_somebody_else(pipeline: Any) -> None:
+    """A server's way in: what it is given is what the model would be given."""
+    seen: list[tuple[tuple[int, ...], float]] = []
+
+    def step(tiles: torch.Tensor, strength: float) -> torch.Tensor:
+        seen.append((tuple(tiles.shape), strength))
+        return pipeline.one_step(tiles, strength)
+
+    settings = Settings(tile_size=64, tile_overlap=16, strength=0.5, step=step)
+    found = pipeline.whole(photograph(20, 16), settings)
+    expected = pipeline(photograph(20, 16), tile_size=64, tile_overlap=16, strength=0.5, output_type="pt").images
+    torch.testing.assert_close(found.clamp(0, 1), expected, rtol=0, atol=1e-6)
+    assert seen == [((1, 3, 64, 48), 0.5)] * 2

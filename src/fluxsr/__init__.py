@@ -12,16 +12,21 @@ from fluxsr.version import __version__
 
 if TYPE_CHECKING:
     from fluxsr.backbone.hub import Adapter
-    from fluxsr.pipeline import FluxSRPipeline, upscale
+    from fluxsr.pipeline import FluxSRPipeline
+    from fluxsr.single import upscale
 
 __all__ = ["Adapter", "FluxSRPipeline", "__version__", "upscale"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("FluxSRPipeline", "upscale"):
-        from fluxsr import pipeline
+    if name == "FluxSRPipeline":
+        from fluxsr.pipeline import FluxSRPipeline
 
-        return getattr(pipeline, name)
+        return FluxSRPipeline
+    if name == "upscale":
+        from fluxsr.single import upscale
+
+        return upscale
     if name == "Adapter":
         from fluxsr.backbone.hub import Adapter
 

@@ -11,6 +11,10 @@ class InputError(FluxSRError):
     """An image or an argument that cannot be used."""
 
 
+class TooLargeError(InputError):
+    """An image of more pixels than are allowed."""
+
+
 class ModelError(FluxSRError):
     """A model folder, adapter or weight file that cannot be used."""
 

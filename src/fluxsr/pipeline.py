@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import lru_cache, partial
-from numbers import Real
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +12,6 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput
-from PIL import Image
 from torch import Tensor
 
 from fluxsr import flow
@@ -25,10 +22,10 @@ from fluxsr.backbone.memory import Plan
 from fluxsr.backbone.prompts import FixedPrompt
 from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import InputError, ModelError
-from fluxsr.imaging import bands, color, fitting, inputs, io, outputs, resize, tiles
-from fluxsr.imaging.lattice import without_lattice
-
-LEAST_SIDE = 16  # one token; smaller images hold nothing to enlarge
+from fluxsr.imaging import bands, color, fitting, inputs, outputs, resize
+from fluxsr.imaging.finish import finished
+from fluxsr.imaging.fitting import Fit
+from fluxsr.imaging.settings import Settings, checked_strength
 
 
 class FluxSRPipeline(DiffusionPipeline):
@@ -153,70 +150,66 @@ class FluxSRPipeline(DiffusionPipeline):
         """
         if output_type not in outputs.TYPES:
             raise InputError(f"output_type is '{output_type}'; choose one of {', '.join(outputs.TYPES)}")
-        if color_fix not in color.METHODS:
-            raise InputError(f"color_fix is '{color_fix}'; choose one of {', '.join(color.METHODS)}")
-        strength = _checked_strength(self.adapter_config.strength if strength is None else strength)
-
-        images: list[Any] = []
-        for lr in inputs.tensors(image):  # (1,3,h,w)
-            size = resize.scaled_size(*_checked_size(lr), scale)
-            lr_up = resize.bicubic(lr, size)  # (1,3,H,W)
-            wanted = self._fit(tile_size, batch_size)
-            step, multiple = partial(self.one_step, strength=strength), latents.pixel_multiple(self.vae)
-            hr, *fitted = fitting.stream(lr_up, step, *wanted, tile_overlap, multiple, progress)
-            if tuple(fitted) != wanted:  # the next image need not find out again
-                self.plan = replace(self.plan, tile_size=fitted[0], batch_size=fitted[1])
-            images.append(outputs.converted(color.fix_(hr, lr_up, color_fix), output_type))
+        how = Settings(scale, strength, tile_size, tile_overlap, batch_size, color_fix, progress)
+        images = [outputs.converted(self.whole(lr, how), output_type) for lr in inputs.tensors(image)]
         self.maybe_free_model_hooks()
         result = outputs.stacked(images)
         return ImagePipelineOutput(images=result) if return_dict else (result,)
 
-    def rows(
-        self,
-        lr: Tensor,
-        scale: float = 4,
-        *,
-        strength: float | None = None,
-        tile_size: int | None = None,
-        tile_overlap: int = 32,
-        batch_size: int | None = None,
-        color_fix: str = "wavelet",
-        progress: Callable[[int, int], None] | None = None,
-    ) -> tuple[tuple[int, int], Iterator[Tensor]]:
+    @torch.no_grad()
+    def whole(self, lr: Tensor, settings: Settings) -> Tensor:
+        """Enlarge one image in one piece: (1,3,h,w) to (1,3,H,W), float32, about [0,1]; see ``__call__``."""
+        if settings.color_fix not in color.METHODS:
+            raise InputError(f"color_fix is '{settings.color_fix}'; choose one of {', '.join(color.METHODS)}")
+        size, step, fit = self._prepared(lr, settings)
+        lr_up = resize.bicubic(lr, size)  # (1,3,H,W)
+        hr, fitted = fitting.stream(lr_up, step, fit, settings.progress)
+        self._keep(fit, fitted)
+        return color.fix_(hr, lr_up, settings.color_fix)
+
+    def rows(self, lr: Tensor, settings: Settings) -> tuple[tuple[int, int], Iterator[Tensor]]:
         """Enlarge one image from top to bottom, for results that are larger than the memory.
 
+        Where memory runs out before the first rows are there, smaller tiles are tried, as in ``__call__``.
+
         Args:
-            lr: (1,3,h,w), RGB in [0,1]; all else as in ``__call__``, but for the colour fix "adain".
+            lr: (1,3,h,w), RGB in [0,1].
+            settings: any but the colour fix "adain".
 
         Returns:
             (height, width) of the result, and its rows as they come, each (1,3,rows,width), float32, about [0,1].
 
         Raises:
-            InputError: an image or an argument that cannot be used.
+            InputError: an image or a setting that cannot be used.
             ModelError: while rows come, the model gives values that are not finite.
+            torch.OutOfMemoryError: while rows come, not even a small tile fits, or others took the memory.
         """
-        strength = _checked_strength(self.adapter_config.strength if strength is None else strength)
-        tile_size, batch_size = self._fit(tile_size, batch_size)
-        size = resize.scaled_size(*_checked_size(lr), scale)
-        tiling = tiles.grid(*size, tile_size, tile_overlap, latents.pixel_multiple(self.vae))
-        return size, bands.enlarged(
-            lr,
-            size,
-            lambda batch: self.one_step(batch, strength),
-            tiling,
-            batch_size=batch_size,
-            color_fix=color_fix,
-            progress=progress,
-        )
+        size, step, fit = self._prepared(lr, settings)
+        enlarged = partial(bands.enlarged, lr, size, step)
+        start = partial(enlarged, color_fix=settings.color_fix, progress=settings.progress)
+        return size, fitting.rows(start, size, fit, partial(self._keep, fit))
 
-    def _fit(self, tile_size: int | None, batch_size: int | None) -> tuple[int, int]:
-        """Tile and batch: what is asked for, else the plan's, else the model's and the device's own."""
-        tile_size = tile_size or min(self.plan.tile_size, self.adapter_config.tile_size)
-        return tile_size, batch_size or self.plan.batch_size or (1 if self._execution_device.type == "cpu" else 4)
+    def _prepared(self, lr: Tensor, settings: Settings) -> tuple[tuple[int, int], Callable[[Tensor], Tensor], Fit]:
+        """The result's size, the model as a function of tiles, and the first way to cut.
+
+        Tile and batch are what is asked for, else the plan's, else the model's and the device's own.
+        """
+        strength = checked_strength(self.adapter_config.strength if settings.strength is None else settings.strength)
+        size = resize.scaled_size(*inputs.checked_size(lr), settings.scale)
+        step = partial(settings.step or self.one_step, strength=strength)
+        tile_size = settings.tile_size or min(self.plan.tile_size, self.adapter_config.tile_size)
+        batch_size = settings.batch_size or self.plan.batch_size or (1 if self._execution_device.type == "cpu" else 4)
+        return size, step, Fit(tile_size, batch_size, settings.tile_overlap, latents.pixel_multiple(self.vae))
+
+    def _keep(self, wanted: Fit, fitted: Fit) -> None:
+        """Where memory ran out: the next image need not find out again."""
+        if fitted != wanted:
+            self.plan = replace(self.plan, tile_size=fitted.tile_size, batch_size=fitted.batch_size)
 
     @torch.no_grad()
     def one_step(self, lr_up: Tensor, strength: float = 1.0) -> Tensor:
-        """Images in one piece: x_hat = VAE.decode(z_l - strength t_l v(z_l, t_l)) (method.md, 4), less its lattice.
+        """Images in one piece: x_hat = VAE.decode(z_l - strength t_l v(z_l, t_l)) (method.md, 4), less its lattice
+        and some of its finest detail, where the config says so.
 
         Args:
             lr_up: (B,3,H,W), RGB in [0,1], sides multiples of ``latents.pixel_multiple``.
@@ -232,7 +225,7 @@ class FluxSRPipeline(DiffusionPipeline):
         z_l = latents.encode(self.vae, lr_up)
         v = velocity(self.transformer, z_l, config.t_l, self.prompt, config.guidance)
         hr = latents.decode(self.vae, flow.one_step(z_l, v, config.t_l, strength))
-        hr = without_lattice(hr, lr_up, latents.pixel_multiple(self.vae), config.lattice_reach)
+        hr = finished(hr, lr_up, latents.pixel_multiple(self.vae), **config.finish)
         if not hr.isfinite().all():
             raise ModelError("the model gave values that are not finite; try --dtype fp32")
         return hr
@@ -280,44 +273,3 @@ class FluxSRPipeline(DiffusionPipeline):
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder, **options)
             return hub.push_folder(folder, repo_id, **pushed)
-
-
-def upscale(image: Any, scale: float = 4, **options: Any) -> Image.Image:
-    """Enlarge one image with the bundled model, which is loaded once.
-
-    Args:
-        image: a path, or one image as ``FluxSRPipeline`` takes it; a file's colour profile and EXIF
-            orientation are applied, a PIL image is taken as it is.
-        scale, options: those of ``FluxSRPipeline.__call__``, but for ``output_type`` and ``return_dict``.
-
-    Raises:
-        InputError: an image or an argument that cannot be used, or several images.
-        ModelError: the bundled model is missing, or gives values that are not finite.
-    """
-    for name in ("output_type", "return_dict"):
-        if name in options:
-            raise InputError(f"upscale gives one PIL image and takes no {name}; use FluxSRPipeline")
-    if isinstance(image, (str, Path)):
-        image = io.read(image).image
-    images = inputs.tensors(image)
-    if isinstance(image, (list, tuple)) or len(images) != 1:
-        raise InputError(f"image is a {type(image).__name__} of {len(images)}; upscale takes one, FluxSRPipeline more")
-    return _bundled()(images[0], scale, **options).images[0]
-
-
-@lru_cache(maxsize=1)
-def _bundled() -> FluxSRPipeline:
-    return FluxSRPipeline.from_pretrained("bundled")
-
-
-def _checked_strength(strength: Any) -> float:
-    if not isinstance(strength, Real) or not math.isfinite(strength) or strength < 0:
-        raise InputError(f"strength is {strength!r}; choose a number from 0 (no step) on, 1 is the whole step")
-    return float(strength)
-
-
-def _checked_size(lr: Tensor) -> tuple[int, int]:
-    height, width = lr.shape[-2:]
-    if min(height, width) < LEAST_SIDE:
-        raise InputError(f"image is {width}x{height} pixels; sides of {LEAST_SIDE} or more are needed")
-    return height, width

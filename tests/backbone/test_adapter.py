@@ -214,6 +214,7 @@ def test_config_survives_its_file(tmp_path: Path) -> None:
         ('{"t_1": 0.25}', "unknown keys t_1; known are .*t_l"),
         ('{"t_l": 0}', "t_l = 0; it must lie between 0 and 1"),
         ('{"lattice_reach": null}', "lattice_reach = None; it must be a number"),
+        ('{"fine_strength": "all"}', "fine_strength = 'all'; it must be a number"),
         ('{"t_l": 1.0}', "t_l = 1.0"),
         ('{"t_l": NaN}', "t_l = nan"),
         ('{"t_l": "0.25"}', "cannot be read"),

@@ -156,3 +156,12 @@ def test_runs_of_other_recipes_are_refused(
     assert line.startswith("error: ") and phrase in line and line.endswith("give another --out")
     assert ablation.trained == [] and not (tmp_path / "ablation.md").exists()
     assert ablation.main(["--out", str(tmp_path), *ONLY, "run.tracker=none"]) == 0  # changes nothing that is measured
+
+
+def test_differences_are_taken_seed_by_seed(ablation: ModuleType) -> None:
+    """Seeds that differ by 5 dB hide nothing: one recipe is 0.5 dB above the other in each."""
+    found = {
+        "full": [VALUES | {"psnr": psnr} for psnr in (20.0, 25.0)],
+        "other": [VALUES | {"psnr": psnr} for psnr in (20.5, 25.5)],
+    }
+    assert ablation.against(found).splitlines()[2].startswith("| other | 2 | 0.500 ± 0.000 | 0.000 ± 0.000 |")

@@ -14,9 +14,9 @@ import tifffile
 import torch
 from PIL import Image
 
-from fluxsr.errors import InputError
+from fluxsr.errors import InputError, TooLargeError
 from fluxsr.imaging import io
-from fluxsr.imaging.decode import decode
+from fluxsr.imaging.decode import decode, size_of
 
 
 def photograph(width: int = 24, height: int = 18) -> Image.Image:
@@ -279,3 +279,19 @@ def test_formats_of_the_extras(tmp_path: Path, ending: str, package: str) -> Non
     image.save(tmp_path / f"a{ending}")
     found = decode(tmp_path / f"a{ending}")
     assert found.pixels.shape == (48, 64, 3) and np.abs(found.pixels - np.array([200.0, 100, 50])).max() < 4
+
+
+@pytest.mark.parametrize(("kind", "share"), [("PNG", 0.5), ("JPEG", 0.5), ("GIF", 0.5), ("BMP", 0.5), ("WEBP", 1)])
+def test_a_size_is_known_from_the_beginning_of_a_file(kind: str, share: float) -> None:
+    """But for formats whose decoder wants it whole."""
+    file = BytesIO()
+    Image.effect_noise((300, 200), 90).save(file, kind)
+    data = file.getvalue()
+    assert size_of(BytesIO(data[: int(share * len(data))])) == (300, 200)
+    assert size_of(BytesIO(data[:10])) is None and size_of(BytesIO(b"not an image at all")) is None
+
+
+def test_too_many_pixels_are_an_error_of_their_own(tmp_path: Path) -> None:
+    Image.new("L", (20, 20)).save(tmp_path / "a.png")
+    with pytest.raises(TooLargeError, match="20x20 are 400 pixels, the limit is 399"):
+        decode(tmp_path / "a.png", max_pixels=399)

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from PIL import Image
 from rich.console import Console
 from torch import Tensor
@@ -21,6 +20,7 @@ from fluxsr.imaging.atomic import check_writable
 from fluxsr.imaging.bands import STREAMABLE
 from fluxsr.imaging.decode import MAX_PIXELS
 from fluxsr.imaging.picture import Delivery, Picture
+from fluxsr.imaging.settings import Settings, Step
 
 if TYPE_CHECKING:
     from fluxsr.pipeline import FluxSRPipeline
@@ -66,29 +66,42 @@ def run(work: Plan, options: Options, *, overwrite: bool = False, debug: bool = 
     Raises:
         ModelError: the model cannot be loaded.
     """
-    if not debug:  # their advice is for programmers, and loading.py checks what it loads
-        for library in ("diffusers", "tifffile"):
-            logging.getLogger(library).setLevel(logging.CRITICAL)
-        warnings.filterwarnings("ignore", module="PIL")  # of what is odd in a file, which reads all the same
-
-    Image.MAX_IMAGE_PIXELS = max(options.max_pixels, Image.MAX_IMAGE_PIXELS or 0)  # or Pillow refuses before us
+    quieten(options.max_pixels, debug)
 
     def start(console: Console) -> Stages[Picture]:
-        from fluxsr.pipeline import FluxSRPipeline  # seconds, for nothing where all is finished
-
-        pipeline = FluxSRPipeline.from_pretrained(
-            options.model,
-            adapter=options.adapter,
-            device=options.device,
-            dtype=options.dtype,
-            memory=options.memory,
-            config_folder=options.config,
-        )
+        pipeline = load(options)
         console.print(f"model: {describe(pipeline)}")
         console.print(f"plan: {pipeline.plan.line()}")
         return Stages(lambda job: read(job, options), lambda *what: upscale(pipeline, options, *what))
 
     return run_jobs(work, start, WORDS, settings=shaping(options), overwrite=overwrite, debug=debug)
+
+
+def quieten(max_pixels: int, debug: bool = False) -> None:
+    """Libraries keep their advice, which is for programmers, to themselves, and Pillow its own limit of pixels."""
+    if not debug:  # loading.py and decode.py check what they load
+        for library in ("diffusers", "tifffile"):
+            logging.getLogger(library).setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", module="PIL")  # of what is odd in a file, which reads all the same
+    Image.MAX_IMAGE_PIXELS = max(max_pixels, Image.MAX_IMAGE_PIXELS or 0)  # or Pillow refuses before us
+
+
+def load(options: Options) -> FluxSRPipeline:
+    """The pipeline that the options name.
+
+    Raises:
+        InputError, ModelError: as ``FluxSRPipeline.from_pretrained``.
+    """
+    from fluxsr.pipeline import FluxSRPipeline  # seconds, for nothing where all is finished
+
+    return FluxSRPipeline.from_pretrained(
+        options.model,
+        adapter=options.adapter,
+        device=options.device,
+        dtype=options.dtype,
+        memory=options.memory,
+        config_folder=options.config,
+    )
 
 
 def shaping(options: Options) -> dict[str, Any]:
@@ -102,27 +115,45 @@ def read(job: Job, options: Options) -> Picture:
     return io.read(job.source, options.max_pixels)
 
 
-def upscale(pipeline: FluxSRPipeline, options: Options, job: Job, picture: Picture, share: Share) -> Write:
-    """Enlarge; gives what writes the file and returns notes on it. Large results are written here, as they come."""
-    how: dict[str, Any] = {
-        "scale": options.scale,
-        "strength": options.strength,
-        "tile_size": options.tile_size,
-        "tile_overlap": options.tile_overlap,
-        "color_fix": options.color_fix,
-        "progress": lambda done, total: share(done / total),
-    }
+def upscale(
+    pipeline: FluxSRPipeline,
+    options: Options,
+    job: Job,
+    picture: Picture,
+    share: Share,
+    *,
+    step: Step | None = None,
+    whole: int = WHOLE,
+) -> Write:
+    """Enlarge; gives what writes the file and returns notes on it. Large results are written here, as they come.
+
+    Args:
+        pipeline, options: what to enlarge with, and how.
+        job: where the result goes.
+        picture: the input.
+        share: told how much is done; what it raises ends the work.
+        step: of ``Settings``.
+        whole: pixels of a result above which it is not held in one piece.
+    """
+    how = Settings(
+        scale=options.scale,
+        strength=options.strength,
+        tile_size=options.tile_size,
+        tile_overlap=options.tile_overlap,
+        color_fix=options.color_fix,
+        progress=lambda done, total: share(done / total),
+        step=step,
+    )
     delivery = Delivery(options.quality, options.lossless, options.profile, options.strip)
 
     def written(bands: Iterable[Tensor], size: tuple[int, int]) -> list[str]:
         return [*picture.notes, *io.write_enlarged(picture, bands, size, job.target, delivery)]
 
-    if picture.lr[0, 0].numel() * options.scale**2 > WHOLE and options.color_fix in STREAMABLE:
-        size, bands = pipeline.rows(picture.lr, **how)
+    if picture.lr[0, 0].numel() * options.scale**2 > whole and options.color_fix in STREAMABLE:
+        size, bands = pipeline.rows(picture.lr, how)
         notes = written(bands, size)
         return lambda: notes
-    generator = torch.Generator().manual_seed(options.seed)
-    hr = pipeline(picture.lr, generator=generator, output_type="pt", **how).images  # (1,3,H,W)
+    hr = pipeline.whole(picture.lr, how)  # (1,3,H,W)
     return lambda: written(hr.split(ROWS, dim=-2), (hr.shape[-2], hr.shape[-1]))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from enum import Enum
 from typing import Annotated
 
 import typer
@@ -17,8 +16,12 @@ import typer
 from fluxsr import __version__
 from fluxsr.apps import pairs_cli, train_cli
 from fluxsr.apps.about import lines, reported
+from fluxsr.apps.api.command import serve
+from fluxsr.apps.archive.cli import batch
 from fluxsr.apps.arguments import (
     Adapter,
+    ColorFix,
+    ColorFixOption,
     Config,
     Debug,
     Device,
@@ -26,13 +29,29 @@ from fluxsr.apps.arguments import (
     DtypeOption,
     FormatOption,
     Inputs,
+    Lossless,
+    MaxPixels,
+    Memory,
+    MemoryOption,
     Model,
     Output,
     Overwrite,
     Profile,
+    ProfileOption,
+    Quality,
+    Scale,
+    Seed,
+    Strength,
+    StripGps,
+    StripMetadata,
     Suffix,
+    TileOverlap,
+    TileSize,
+    check_tiles,
     planned,
+    stripped,
 )
+from fluxsr.apps.comfyui.install import comfyui
 from fluxsr.apps.degrade import degrade
 from fluxsr.apps.evaluate import evaluate
 from fluxsr.apps.export import export
@@ -47,21 +66,6 @@ app = typer.Typer(
 )
 app.add_typer(train_cli.train, name="train")
 app.add_typer(pairs_cli.pairs, name="pairs")
-
-
-class ColorFix(str, Enum):
-    wavelet = "wavelet"
-    adain = "adain"
-    none = "none"
-
-
-class Memory(str, Enum):
-    auto = "auto"
-    gb8 = "8gb"
-    gb12 = "12gb"
-    gb16 = "16gb"
-    gb24 = "24gb"
-    max = "max"
 
 
 @app.callback(invoke_without_command=True)
@@ -80,46 +84,28 @@ def upscale(
     model: Model = "bundled",
     config: Config = None,
     adapter: Adapter = None,
-    scale: Annotated[float, typer.Option(min=1, max=8, help="Enlargement; trained at 4.")] = 4,
-    strength: Annotated[
-        float | None,
-        typer.Option(min=0, max=2, help="Share of the step: 0 none, 1 full; else the model's."),
-    ] = None,
-    tile_size: Annotated[
-        int | None,
-        typer.Option(min=64, help="Largest tile, output pixels; smaller takes less memory; else the model's."),
-    ] = None,
-    tile_overlap: Annotated[int, typer.Option(min=0, help="Least overlap of tiles, output pixels.")] = 32,
-    color_fix: Annotated[ColorFix, typer.Option(help="How the output gets the input's colours.")] = ColorFix.wavelet,
-    seed: Annotated[
-        int, typer.Option(help="Of random numbers; the one step draws none today, scripts keep their meaning.")
-    ] = 0,
+    scale: Scale = 4,
+    strength: Strength = None,
+    tile_size: TileSize = None,
+    tile_overlap: TileOverlap = 32,
+    color_fix: ColorFixOption = ColorFix.wavelet,
+    seed: Seed = 0,
     dtype: DtypeOption = Dtype.auto,
     device: Device = "auto",
-    memory: Annotated[
-        Memory, typer.Option(help="What a GPU may be filled with: what is free, a card's size, or all that it takes.")
-    ] = Memory.auto,
+    memory: MemoryOption = Memory.auto,
     format: FormatOption = None,
     suffix: Suffix = "",
-    quality: Annotated[int | None, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF; else 95.")] = None,
-    lossless: Annotated[
-        bool | None, typer.Option("--lossless/--lossy", help="Of WebP; else as a WebP input is, or lossy.")
-    ] = None,
-    profile: Annotated[
-        Profile, typer.Option(help="Back to the input's colours, its ICC profile embedded, or sRGB.")
-    ] = Profile.keep,
-    strip_metadata: Annotated[bool, typer.Option("--strip-metadata", help="Write no EXIF, XMP, IPTC, dpi.")] = False,
-    strip_gps: Annotated[bool, typer.Option("--strip-gps", help="Leave out where a picture was taken.")] = False,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse larger inputs.")] = 100_000_000,
+    quality: Quality = None,
+    lossless: Lossless = None,
+    profile: ProfileOption = Profile.keep,
+    strip_metadata: StripMetadata = False,
+    strip_gps: StripGps = False,
+    max_pixels: MaxPixels = 100_000_000,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
     """Upscale images. Finished outputs are skipped; a bad file does not stop the others."""
-    if tile_size is not None and tile_overlap > tile_size // 2:
-        raise typer.BadParameter(
-            f"{tile_overlap} is more than half of --tile-size {tile_size}",
-            param_hint="--tile-overlap",
-        )
+    check_tiles(tile_size, tile_overlap)
     work = planned(inputs, output, format, suffix)
     with reported(debug):
         from fluxsr.apps.batch import Options, run
@@ -140,19 +126,22 @@ def upscale(
             quality=quality,
             lossless=lossless,
             profile=profile.value,
-            strip="all" if strip_metadata else "gps" if strip_gps else "none",
+            strip=stripped(strip_metadata, strip_gps),
             max_pixels=max_pixels,
         )
         report = run(work, options, overwrite=overwrite, debug=debug)
     raise typer.Exit(1 if report.bad else 0)
 
 
+app.command()(batch)
+app.command()(comfyui)
 app.command()(degrade)
 app.command()(evaluate)
 app.command("fit-niqe")(fit_niqe)
 app.command()(export)
 app.command()(prompt)
 app.command()(push)
+app.command()(serve)
 
 
 @app.command()

@@ -151,7 +151,7 @@ def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str | No
     if as_file:
         targets = {entry.path: output for entry in found}
     else:
-        targets, notes = _targets(found, output, ending, suffix)
+        targets, notes = output_paths(found, output, ending, suffix)
         result.notes += notes
     own = {_key(entry.path): entry for entry in found}
     for entry in found:
@@ -181,9 +181,10 @@ def _earlier_results(found: Sequence[Found], output: Path, names: Callable[[Foun
     return {entry.path: makers[entry.path] for entry in found if entry.path in makers}
 
 
-def _targets(
+def output_paths(
     found: Sequence[Found], output: Path, ending: str | None, suffix: str
 ) -> tuple[dict[Path, Path], list[str]]:
+    """Where each result goes, by the path of its input, and notes on those that are renamed; see ``plan``."""
     levels = {entry.path: 0 for entry in found}
     first: dict[str, list[Found]] = {}
     for _ in range(4):

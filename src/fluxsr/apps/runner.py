@@ -25,7 +25,8 @@ from fluxsr.progress import progress
 from fluxsr.training.stopping import stop_flag
 
 AHEAD = 2  # inputs read while another is worked on, and outputs being written: more would only fill the memory
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no other output could be written either
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""After these no other output could be written either."""
 
 Read = TypeVar("Read")
 Share = Callable[[float], None]
@@ -201,7 +202,12 @@ class _Run:
             raise error
         self.console.print(f"error: {reason_of(error, job.source, self.words.memory)}")
         self.report.bad.append(str(job.source))
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_ROOM and not self.stop.is_set():
+        if no_room(error) and not self.stop.is_set():
             self.console.print("error: nothing more can be written there; make room, and the same command goes on")
             self.report.full = True
             self.stop.set()
+
+
+def no_room(error: Exception) -> bool:
+    """Whether an output failed because its disk is full or cannot be written."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_ROOM

@@ -49,12 +49,21 @@ class AdapterConfig:
     scale: int = 4  # magnification it was trained for
     tile_size: int = 512  # largest tile, in output pixels, that it is known to work on
     lattice_reach: float = 0.0  # tokens over which the lattice is averaged and taken out (imaging/lattice.py); 0 is off
+    fine_strength: float = 1.0  # share of the finest added detail that stays (imaging/detail.py)
+    flat_floor: float = (
+        0.0  # amplitude of the input's own detail below which added detail is held back (ditto); 0 is off
+    )
     prompt: str = ""  # text of the fixed prompt, for people; the embeddings are in their own file
     rank: int = 0
     alpha: float = 0.0
     base: str = ""  # model it adapts
     licences: list[dict[str, str]] = field(default_factory=list)  # of what it was made from (licence.py's fields)
     format: int = 1
+
+    @property
+    def finish(self) -> dict[str, float]:
+        """Options of ``imaging.finish.finished``."""
+        return {name: getattr(self, name) for name in ("lattice_reach", "fine_strength", "flat_floor")}
 
     def save(self, folder: str | Path) -> None:
         Path(folder, CONFIG_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
@@ -80,7 +89,7 @@ def load_config(folder: str | Path) -> AdapterConfig:
             raise ModelError(f"{path} says t_l = {config.t_l}; it must lie between 0 and 1")
         for entry in config.licences:
             Licence(**entry)  # a TypeError names a key that there is not
-        for name in ("strength", "guidance", "lattice_reach"):
+        for name in ("strength", "guidance", "lattice_reach", "fine_strength", "flat_floor"):
             value = getattr(config, name)
             if not isinstance(value, (int, float)) and not (name == "guidance" and value is None):
                 raise ModelError(f"{path} says {name} = {value!r}; it must be a number")

@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from fluxsr.errors import InputError
+from fluxsr.errors import InputError, TooLargeError
 from fluxsr.imaging import deep, metadata, profiles
 from fluxsr.imaging.raster import Raster, upright
 
@@ -41,7 +41,8 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
         max_pixels: refuse larger pictures before any pixel is decoded.
 
     Raises:
-        InputError: the file is missing, empty, broken, too large, not an image, or has no pixels.
+        InputError: the file is missing, empty, broken, not an image, or has no pixels.
+        TooLargeError: an InputError, of too many pixels.
     """
     path = Path(path)
     if path.is_dir():
@@ -61,12 +62,30 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
     except UnidentifiedImageError as error:
         raise InputError(_unknown(path)) from error
     except InputError as error:
-        raise error if str(error).startswith(str(path)) else InputError(f"{path}: {error}") from error
+        raise error if str(error).startswith(str(path)) else type(error)(f"{path}: {error}") from error
     except (MemoryError, RecursionError):
         raise
     except Exception as error:  # whatever a decoder makes of broken bytes
         reason = _line(error) if isinstance(error, OSError) else f"{type(error).__name__} {_line(error)}"
         raise InputError(f"{path} is damaged or cut off: {reason}") from error
+
+
+def size_of(file: IO[bytes]) -> tuple[int, int] | None:
+    """(width, height) as a file's first bytes tell it; None where these bytes do not, or no decoder knows them.
+
+    Args:
+        file: of a whole image or of its beginning.
+
+    Raises:
+        TooLargeError: Pillow's own limit.
+    """
+    try:
+        with _opened(file) as image:
+            return int(image.size[0]), int(image.size[1])
+    except TooLargeError:
+        raise
+    except Exception:  # whatever a decoder makes of the beginning of a file
+        return None
 
 
 def _decoded(file: IO[bytes], path: Path, max_pixels: int) -> Raster:
@@ -76,7 +95,7 @@ def _decoded(file: IO[bytes], path: Path, max_pixels: int) -> Raster:
         if width < 1 or height < 1:
             raise InputError(f"{path} has no pixels ({width}x{height})")
         if width * height > max_pixels:
-            raise InputError(
+            raise TooLargeError(
                 f"{path} is too large: {width}x{height} are {width * height} pixels, "
                 f"the limit is {max_pixels} (--max-pixels)"
             )
@@ -111,7 +130,7 @@ def _opened(file: IO[bytes]) -> Any:
     try:
         image = Image.open(file, formats=kinds)
     except Image.DecompressionBombError as error:
-        raise InputError(f"too large: {_line(error)}") from error
+        raise TooLargeError(f"too large: {_line(error)}") from error
     with image:
         yield image
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from fluxsr.errors import InputError
 from fluxsr.imaging import io
 
+LEAST_SIDE = 16  # one token; smaller images hold nothing to enlarge
+
 
 def tensors(image: Any) -> list[Tensor]:
     """A list of (1,3,H,W), float32 in [0,1], on the CPU.
@@ -40,6 +42,18 @@ def tensors(image: Any) -> list[Tensor]:
             "(B,3,H,W) in [0,1] (or an array (B,H,W,3))"
         )
     return list(_in_range(image.detach().float().cpu()).split(1))
+
+
+def checked_size(lr: Tensor) -> tuple[int, int]:
+    """(height, width) of an image (1,3,h,w).
+
+    Raises:
+        InputError: too small to be enlarged.
+    """
+    height, width = lr.shape[-2:]
+    if min(height, width) < LEAST_SIDE:
+        raise InputError(f"image is {width}x{height} pixels; sides of {LEAST_SIDE} or more are needed")
+    return height, width
 
 
 def _of_array(array: np.ndarray) -> list[Tensor]:

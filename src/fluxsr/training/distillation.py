@@ -22,7 +22,7 @@ from fluxsr.backbone.velocity import velocity
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError
 from fluxsr.imaging import tiles
-from fluxsr.imaging.lattice import without_lattice
+from fluxsr.imaging.finish import finished
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.sheet import sheet
 from fluxsr.keyed import keyed_generator
@@ -57,6 +57,8 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         scale=settings.scale,
         tile_size=config.tile_size,
         lattice_reach=config.lattice_reach,
+        fine_strength=config.fine_strength,
+        flat_floor=config.flat_floor,
         strength=config.strength,
         rank=config.rank,
         alpha=config.alpha,
@@ -179,4 +181,4 @@ def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
         c = backbone.config
         v = velocity(backbone.transformer, z_l, c.t_l, backbone.prompt, c.guidance)
         hr = latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l))
-    return without_lattice(hr, lr_up, latents.pixel_multiple(backbone.vae), c.lattice_reach).clamp(0, 1)
+    return finished(hr, lr_up, latents.pixel_multiple(backbone.vae), **c.finish).clamp(0, 1)

@@ -1,0 +1,160 @@
+"""Images per second of ``fluxsr batch`` with 1 and 2 workers against a plain loop: same images, same run, in turn.
+
+The loop reads, enlarges and writes one image after the other in this process, and keeps no books. A worker does that,
+too, measures each result, writes its row, and hands it over; the report is published within the time. Each has one
+thread for its model, and one image in its hands. Ray's start and the loading of models are not counted, but told:
+
+    OMP_NUM_THREADS=1 python benchmarks/archive.py --images 24 --rounds 5 --json archive.json
+
+Where cores are few, or shared with others, workers of a model on the CPU take them from each other. With ``--stub 0.3``
+the model repeats pixels and sleeps, as one on a GPU of its own leaves the CPU alone: what is measured is the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch.nn.functional import interpolate
+
+from fluxsr.apps import batch
+from fluxsr.apps.archive.cluster import Cluster, Size, connected
+from fluxsr.apps.archive.dispatch import Dispatch
+from fluxsr.apps.archive.items import Item
+from fluxsr.apps.archive.places import Place
+from fluxsr.apps.archive.report import Report
+from fluxsr.apps.archive.sources import listing
+from fluxsr.apps.archive.worker import Worker
+from fluxsr.apps.jobs import Job
+
+SOURCE = Path(__file__).parents[1] / "examples" / "building_lr.jpg"
+
+
+class Stub:
+    """A model that repeats pixels after a while."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def whole(self, lr: torch.Tensor, settings: Any) -> torch.Tensor:
+        """As ``FluxSRPipeline.whole``."""
+        time.sleep(self.seconds)
+        return interpolate(lr, scale_factor=settings.scale, mode="nearest")
+
+
+class Loaded(Worker):
+    """A worker that may be asked to load before the clock runs, and take a stub."""
+
+    def __init__(self, *arguments: Any, stub: float = 0, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._pipeline = Stub(stub) if stub else None
+
+    def load(self) -> tuple[str, str]:
+        return ("", "") if self._pipeline else super().load()
+
+
+def main() -> None:
+    """Run the rounds and print the table."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--images", type=int, default=16)
+    arguments.add_argument("--side", type=int, default=96, help="of the inputs, in pixels")
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    arguments.add_argument("--no-measure", action="store_true", help="leave out the estimate of quality")
+    arguments.add_argument("--stub", type=float, default=0, help="seconds that a stub takes in place of the model")
+    arguments.add_argument("--json", type=Path)
+    options = arguments.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        specimens(folder / "in", options.images, options.side)
+        result = measured(folder, options)
+    print(table(result))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def specimens(folder: Path, images: int, side: int) -> None:
+    """Different pieces of one photograph."""
+    folder.mkdir()
+    with Image.open(SOURCE) as photograph:
+        for number in range(images):
+            left, top = (number * 37) % (photograph.width - side), (number * 53) % (photograph.height - side)
+            photograph.crop((left, top, left + side, top + side)).save(folder / f"{number:04}.png")
+
+
+def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Images per second of each way, round by round."""
+    pipeline: Any = Stub(options.stub) if options.stub else batch.load(batch.Options())
+    items = listing(str(folder / "in"), Place(str(folder / "any"))).items
+    rates: dict[str, list[float]] = {"loop": []}
+    loads: list[float] = []
+    begun = time.perf_counter()
+    with connected(Size(workers=max(options.workers))) as cluster:
+        start = time.perf_counter() - begun
+        loop(pipeline, items[:2], folder / "warm")
+        for number in range(options.rounds):
+            rates["loop"].append(len(items) / loop(pipeline, items, folder / f"loop{number}"))
+            for workers in options.workers:
+                out = folder / f"{workers}-{number}"
+                seconds, load = archive(cluster, workers, items, out, measure=not options.no_measure, stub=options.stub)
+                rates.setdefault(f"{workers} workers", []).append(len(items) / seconds)
+                loads.append(load)
+    return {
+        "images": len(items),
+        "side": options.side,
+        "measure": not options.no_measure,
+        "stub_seconds": options.stub,
+        "torch": torch.__version__,
+        "ray_start_seconds": start,
+        "load_seconds": statistics.median(loads),
+        "images_per_second": rates,
+    }
+
+
+def loop(pipeline: Any, items: list[Item], out: Path) -> float:
+    """Seconds of the plain loop."""
+    begun = time.perf_counter()
+    for item in items:
+        job = Job(Path(item.source), out / item.name)
+        batch.upscale(pipeline, batch.Options(), job, batch.read(job, batch.Options()), lambda _: None)()
+    return time.perf_counter() - begun
+
+
+def archive(cluster: Cluster, workers: int, items: list[Item], out: Path, **how: Any) -> tuple[float, float]:
+    """Seconds of a batch, and of its workers' start."""
+    begun = time.perf_counter()
+    crew = [cluster.hire(Loaded, batch.Options(), str(out), threads=1, **how) for _ in range(workers)]
+    cluster.ray.get([worker.load.remote() for worker in crew])
+    load, begun = time.perf_counter() - begun, time.perf_counter()
+    cluster.workers = workers
+    report = Report(Place(str(out)), {})
+    for row in Dispatch(cluster, crew.pop, report.made, tell=lambda line: None).results(items, threading.Event()):
+        if not isinstance(row, dict) or row["status"] != "done":
+            raise SystemExit(f"not done: {row}")
+        report.add(row)
+    report.publish()
+    return time.perf_counter() - begun, load
+
+
+def table(result: dict[str, Any]) -> str:
+    """Medians of the rounds, and of their ratios to the loop."""
+    rates = result["images_per_second"]
+    lines = ["| way | images per second | of the loop |", "| --- | --- | --- |"]
+    for name, values in rates.items():
+        ratio = statistics.median(value / base for value, base in zip(values, rates["loop"], strict=True))
+        lines.append(f"| {name} | {statistics.median(values):.2f} | {ratio:.2f} |")
+    starts = f"Ray's start {result['ray_start_seconds']:.1f} s, workers' start {result['load_seconds']:.1f} s"
+    return "\n".join([*lines, f"{result['images']} images of {result['side']} px; not counted: {starts}"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""The command line with a model that only repeats pixels: for what measures its memory, or kills it.
+
+python benchmarks/stub_pipeline.py upscale photographs -o out
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import torch
+from torch.nn.functional import interpolate
+
+
+def install(watch: Callable[[], Any]) -> None:
+    """Put the stub in the place of ``fluxsr.pipeline``; ``watch`` is called at every image."""
+
+    class Stub:
+        """What apps/batch.py asks of a pipeline."""
+
+        name, device = "stub", "cpu"
+        transformer = vae = SimpleNamespace(parameters=list, dtype=torch.float32)
+        plan = SimpleNamespace(line=lambda: "stub")
+
+        @staticmethod
+        def from_pretrained(*_: Any, **__: Any) -> Stub:
+            return Stub()
+
+        def whole(self, lr: torch.Tensor, settings: Any) -> torch.Tensor:
+            watch()
+            return interpolate(lr, scale_factor=settings.scale, mode="nearest")
+
+    torch.set_num_threads(1)
+    module = ModuleType("fluxsr.pipeline")
+    module.FluxSRPipeline = Stub  # type: ignore[attr-defined]
+    sys.modules["fluxsr.pipeline"] = module
+
+
+if __name__ == "__main__":
+    seconds = float(os.environ.get("STUB_SECONDS", "0"))
+    install(lambda: time.sleep(seconds))
+    from fluxsr.apps.cli import main
+
+    main()

@@ -1,0 +1,147 @@
+"""``fluxsr batch``: the arguments. Light to import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fluxsr.apps.about import reported
+from fluxsr.apps.arguments import (
+    Adapter,
+    ColorFix,
+    ColorFixOption,
+    Config,
+    Debug,
+    Device,
+    Dtype,
+    DtypeOption,
+    FormatOption,
+    Lossless,
+    MaxPixels,
+    Memory,
+    MemoryOption,
+    Model,
+    Overwrite,
+    Profile,
+    ProfileOption,
+    Quality,
+    Scale,
+    Seed,
+    Strength,
+    StripGps,
+    StripMetadata,
+    Suffix,
+    TileOverlap,
+    TileSize,
+    check_tiles,
+    stripped,
+)
+
+_CLUSTER, _SOURCE = "Cluster", "Source"  # panels of --help
+
+
+def batch(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="Folder, manifest (.csv, .parquet), or shards ('in/*.tar'); a path or s3://..."
+        ),
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder, or prefix such as s3://bucket/out.")],
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many; else what the cluster has room for.", rich_help_panel=_CLUSTER),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(min=0, help="Of each worker, 0.5 for half of one; else 1 or none.", rich_help_panel=_CLUSTER),
+    ] = None,
+    cpus_per_worker: Annotated[
+        int, typer.Option(min=1, help="Of each worker: the threads of its model.", rich_help_panel=_CLUSTER)
+    ] = 1,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of a Ray cluster that runs, or auto; else this machine.", rich_help_panel=_CLUSTER),
+    ] = None,
+    attempts: Annotated[
+        int, typer.Option(min=1, help="Workers that one image may lose.", rich_help_panel=_CLUSTER)
+    ] = 3,
+    timeout: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds without a result after which a worker is lost.", rich_help_panel=_CLUSTER),
+    ] = 0,
+    column: Annotated[str, typer.Option(help="Of a manifest: paths; else 'path'.", rich_help_panel=_SOURCE)] = "",
+    output_column: Annotated[
+        str, typer.Option(help="Of a manifest: names of outputs; else 'output', if any.", rich_help_panel=_SOURCE)
+    ] = "",
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    measure: Annotated[bool, typer.Option(help="Estimate the quality of each result, for the report.")] = True,
+    model: Model = "bundled",
+    config: Config = None,
+    adapter: Adapter = None,
+    scale: Scale = 4,
+    strength: Strength = None,
+    tile_size: TileSize = None,
+    tile_overlap: TileOverlap = 32,
+    color_fix: ColorFixOption = ColorFix.wavelet,
+    seed: Seed = 0,
+    dtype: DtypeOption = Dtype.auto,
+    device: Device = "auto",
+    memory: MemoryOption = Memory.auto,
+    format: FormatOption = None,
+    suffix: Suffix = "",
+    quality: Quality = None,
+    lossless: Lossless = None,
+    profile: ProfileOption = Profile.keep,
+    strip_metadata: StripMetadata = False,
+    strip_gps: StripGps = False,
+    max_pixels: MaxPixels = 100_000_000,
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Upscale an archive on several workers, of this machine or a Ray cluster; run again to resume."""
+    check_tiles(tile_size, tile_overlap)
+    if Path(suffix).name != suffix:
+        raise typer.BadParameter(f"'{suffix}' is no part of a file name", param_hint="--suffix")
+    with reported(debug):
+        from fluxsr.apps.archive.cluster import Size, needed
+
+        needed("ray", "pyarrow", "fsspec")  # before torch is loaded, which takes seconds
+        from fluxsr.apps.archive.run import Request, run
+        from fluxsr.apps.batch import Options
+
+        options = Options(
+            model=model,
+            config=config,
+            adapter=adapter,
+            device=device,
+            dtype=dtype.value,
+            memory=memory.value,
+            scale=scale,
+            strength=strength,
+            tile_size=tile_size,
+            tile_overlap=tile_overlap,
+            color_fix=color_fix.value,
+            seed=seed,
+            quality=quality,
+            lossless=lossless,
+            profile=profile.value,
+            strip=stripped(strip_metadata, strip_gps),
+            max_pixels=max_pixels,
+        )
+        request = Request(
+            source=source,
+            out=output,
+            ending=f".{format.value}" if format else None,
+            suffix=suffix,
+            columns=(column, output_column),
+            overwrite=overwrite,
+            retry_failed=retry_failed,
+            attempts=attempts,
+            timeout=timeout,
+            measure=measure,
+        )
+        whole = run(request, options, Size(address, workers, gpus_per_worker, cpus_per_worker))
+    raise typer.Exit(0 if whole else 1)

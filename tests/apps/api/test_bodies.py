@@ -1,0 +1,167 @@
+"""Bodies that are broken, too large, too slow, or left: a real server, by sockets where a client is too polite."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import select
+import socket
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+KEY = "correct horse battery staple"
+HEAD = f"POST /v1/upscale HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+FORM = "multipart/form-data; boundary=B"
+OPEN = b'--B\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+
+
+def form(image: bytes, *fields: tuple[str, str]) -> bytes:
+    texts = [f'--B\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields]
+    return OPEN + image + b"\r\n" + "".join(texts).encode() + b"--B--\r\n"
+
+
+def bomb(side: int) -> bytes:
+    """The beginning of a PNG that says it is very large."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return start + struct.pack(">I", 100_000) + b"IDAT" + bytes(100)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status", "code"),
+    [
+        ("text/plain", b"hello", 415, "unsupported_body"),
+        ("", b"hello", 415, "unsupported_body"),
+        ("multipart/form-data", b"--B--", 400, "malformed"),
+        ("multipart/form-data; boundary=", b"--B--", 400, "malformed"),
+        (FORM, b"no boundary", 400, "malformed"),
+        (FORM, OPEN + b"half of it", 400, "malformed"),
+        (FORM, b"--B\r\nContent-Type: text/plain\r\n\r\nx\r\n--B--\r\n", 400, "malformed"),
+        (FORM, form(b"x", ("scale", "2"), ("scale", "3")), 400, "malformed"),
+        (FORM, b"--B--\r\n", 422, "invalid_option"),
+        (FORM, form(b""), 422, "invalid_option"),
+        (FORM, form(b"x", ("scale", "x" * 70_000)), 413, "body_too_large"),
+        (FORM, form(b"x", ("scale", "nan")), 422, "invalid_option"),
+        (FORM, form(b"x", ("url", "http://127.0.0.1/")), 422, "invalid_option"),
+        ("application/json", b"{", 400, "malformed"),
+        ("application/json", b"\xff\xfe", 400, "malformed"),
+        ("application/json", b"[" * 100_000, 400, "malformed"),
+        ("application/json", b"[]", 400, "malformed"),
+        ("application/json", b"{}", 422, "invalid_option"),
+        ("application/json", b'{"image": "http://127.0.0.1/a.png"}', 422, "invalid_option"),
+        ("application/json", b'{"image": "\xc3\xa4"}', 422, "invalid_option"),
+        ("application/json", b'{"image": "AAAA", "scale": NaN}', 422, "invalid_option"),
+        ("application/json", b'{"image": ""}', 422, "invalid_option"),
+        (
+            "application/json",
+            json.dumps({"image": base64.b64encode(bytes(210_000)).decode()}).encode(),
+            413,
+            "body_too_large",
+        ),
+        (FORM, form(bytes(210_000)), 413, "body_too_large"),
+        (FORM, form(bomb(600)), 413, "too_many_pixels"),
+        (FORM, form(bomb(40_000)), 413, "too_many_pixels"),
+    ],
+)
+def test_each_is_one_line_of_json(client: httpx.Client, kind: str, body: bytes, status: int, code: str) -> None:
+    answer = client.post("/v1/upscale", content=body, headers={"Content-Type": kind} if kind else {})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
+    message = answer.json()["error"]["message"]
+    assert set(answer.json()) == {"error"} and message and "\n" not in message and "Traceback" not in message
+
+
+def test_a_result_that_would_be_too_large_is_refused_before_the_work(
+    client: httpx.Client, picture: Callable[..., bytes]
+) -> None:
+    answer = client.post("/v1/upscale", files={"image": picture(400, 400, "JPEG", quality=10)}, data={"scale": "8"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_many_pixels")
+    assert "3200x3200 pixels; the limit is 6000000" in answer.json()["error"]["message"]
+
+
+@pytest.fixture
+def wire(server: Any) -> Iterator[socket.socket]:
+    place = urlsplit(server.url)
+    with socket.create_connection((place.hostname, place.port), timeout=60) as wire:
+        yield wire
+
+
+def answer_of(wire: socket.socket) -> str:
+    """All that comes until the server closes, or the JSON is there."""
+    data = b""
+    while not data.endswith(b"}}") and (more := wire.recv(65536)):
+        data += more
+    return data.decode()
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n" % len(data) + data + b"\r\n"
+
+
+def test_an_endless_body_is_answered_at_the_limit(wire: socket.socket) -> None:
+    """While it still comes."""
+    wire.sendall(f"{HEAD}Content-Type: {FORM}\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + chunk(OPEN))
+    sent = 0
+    while not select.select([wire], [], [], 0.005)[0]:
+        wire.sendall(chunk(bytes(10_000)))
+        sent += 10_000
+        assert sent < 20_000_000
+    assert "413" in answer_of(wire).splitlines()[0]
+
+
+def test_pixels_are_counted_before_the_body_is_there(wire: socket.socket) -> None:
+    """The header of a bomb, and then a client that has time."""
+    wire.sendall(f"{HEAD}Content-Type: {FORM}\r\nContent-Length: 150000\r\n\r\n".encode())
+    wire.sendall(OPEN + bomb(600) + bytes(2000))
+    answer = answer_of(wire)
+    assert "413" in answer.splitlines()[0] and "600x600 pixels; the limit is 250000" in answer
+
+
+def test_a_slow_body_is_given_up(wire: socket.socket) -> None:
+    wire.sendall(f"{HEAD}Content-Type: {FORM}\r\nContent-Length: 150000\r\n\r\n".encode() + OPEN)
+    answer = answer_of(wire)
+    assert "408" in answer.splitlines()[0] and "not there within 2 s" in answer
+
+
+def test_a_client_that_asks_before_it_sends_is_spared_the_sending(wire: socket.socket) -> None:
+    wire.sendall(f"{HEAD}Content-Type: {FORM}\r\nContent-Length: 9000000\r\nExpect: 100-continue\r\n\r\n".encode())
+    assert "413" in answer_of(wire).splitlines()[0]
+
+
+def test_who_leaves_while_sending_gives_the_place_back(
+    wire: socket.socket, client: httpx.Client, until: Callable[..., Any], metric: Callable[..., float]
+) -> None:
+    wire.sendall(f"{HEAD}Content-Type: {FORM}\r\nContent-Length: 150000\r\n\r\n".encode() + OPEN + bytes(1000))
+    until(lambda: metric(client, 'fluxsr_jobs{state="receiving"}') == 1)
+    wire.close()
+    until(lambda: metric(client, 'fluxsr_jobs{state="receiving"}') == 0)
+
+
+def test_who_leaves_while_waiting_cancels_the_work(
+    wire: socket.socket,
+    client: httpx.Client,
+    picture: Callable[..., bytes],
+    until: Callable[..., Any],
+    metric: Callable[..., float],
+) -> None:
+    body = form(picture(200, 200), ("scale", "8"), ("tile_size", "64"), ("tile_overlap", "32"))
+    cancelled = 'fluxsr_jobs_worked_total{state="cancelled"}'
+    before = metric(client, cancelled)
+    wire.sendall(f"{HEAD}Content-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    until(lambda: metric(client, 'fluxsr_jobs{state="running"}') == 1)
+    wire.close()
+    until(lambda: metric(client, cancelled) == before + 1)
+    until(lambda: metric(client, 'fluxsr_jobs{state="cancelled"}') == 0)
+
+
+def test_a_bad_decoder_is_no_way_in(client: httpx.Client) -> None:
+    """EPS starts a program in Pillow; it is not among the decoders."""
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n" + bytes(100)
+    answer = client.post("/v1/upscale", files={"image": io.BytesIO(eps)})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unusable_input")

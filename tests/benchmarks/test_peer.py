@@ -1,0 +1,42 @@
+"""The comparison with the peer: every row meets every round, and the ratio is the rounds'."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import peer  # noqa: E402
+
+PICTURE = Image.new("RGB", (16, 16), (90, 120, 30))
+
+
+def test_rows_take_turns_and_the_first_round_is_not_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    calls: list[str] = []
+    rows = {name: lambda _, name=name: calls.append(name) for name in ("a", "b")}
+    seconds = peer.measured(rows, PICTURE, rounds=2)
+    assert calls == ["a", "b"] * 3
+    assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2}
+
+
+def test_the_table_says_how_many_times_fewer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    def taking(seconds: float) -> peer.Upscale:
+        def upscale(image: Image.Image) -> Image.Image:
+            clock[0] += seconds
+            return image
+
+        return upscale
+
+    monkeypatch.setattr(peer, "peer", lambda models, threads: taking(6.0))
+    monkeypatch.setattr(peer, "ours", lambda model, dtype: taking(2.0))
+    assert peer.main(["--models", "-", "--dtypes", "fp32", "--sizes", "125", "--rounds", "2"]) == 0
+    assert "| 500x500 | ours, fp32 | 2.00 | 8.00 | 3.0 |" in capsys.readouterr().out
