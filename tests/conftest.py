@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import runpy
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +135,43 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, data in runpy.run_path(str(Path(__file__).with_name("corpus.py")))["damaged"]():
         (folder / name).write_bytes(data)
     return folder
+
+
+@pytest.fixture
+def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """tests/fake_hub.py running, an empty cache, and huggingface_hub logged in there."""
+    from huggingface_hub import constants
+
+    made = runpy.run_path(str(Path(__file__).with_name("fake_hub.py")))
+    with made["running"]() as hub:
+        # read from the environment when huggingface_hub is imported: HF_ENDPOINT, HF_HUB_OFFLINE, HF_HUB_CACHE ...
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # storage of the Hub's own
+        monkeypatch.setenv("HF_TOKEN", made["TOKEN"])
+        yield hub
+
+
+@pytest.fixture
+def make_adapter(transformer: Any, prompt: Any, tmp_path: Path) -> Callable[..., Path]:
+    """make_adapter(name, targets=..., t_l=..., ...): a folder with an adapter of the tiny model that changes much."""
+    from fluxsr.backbone import adapter
+
+    def make(name: str = "adapter", targets: Any = adapter.TARGETS, **config: Any) -> Path:
+        folder, wrapped = tmp_path / name, deepcopy(transformer)
+        folder.mkdir()
+        torch.manual_seed(0)  # of lora_A
+        adapter.add_lora(wrapped, rank=2, alpha=4, targets=targets)
+        for i, (key, parameter) in enumerate(wrapped.named_parameters()):
+            if "lora_B" in key:
+                parameter.data.normal_(std=0.2, generator=torch.Generator().manual_seed(i))
+        adapter.save_lora(wrapped, folder, torch.float32)
+        adapter.AdapterConfig(**{"t_l": 0.25, "rank": 2, "alpha": 4, **config}).save(folder)
+        prompt.save(folder)
+        return folder
+
+    return make

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -213,22 +212,13 @@ def test_offloading_names_each_module_once_and_is_ended(pipeline: Any, monkeypat
     assert freed == [True]
 
 
-def test_all_files_are_there_when_diffusers_uploads(
-    pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    uploaded: set[str] = set()
-
-    def upload(_self: Any, folder: str, *_: Any, **__: Any) -> None:
-        uploaded.update(path.name for path in Path(folder).iterdir())
-
-    for name in ("create_repo", "load_or_create_model_card", "populate_model_card"):
-        monkeypatch.setattr(f"diffusers.pipelines.pipeline_utils.{name}", MagicMock())
-    monkeypatch.setattr(type(pipeline), "_upload_folder", upload)
+def test_a_push_takes_all_files_and_no_adapter_that_was_there(pipeline: Any, tmp_path: Path, fake_hub: Any) -> None:
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / WEIGHTS_FILE).touch()
-    pipeline.save_pretrained(tmp_path / "new", push_to_hub=True)
-    assert {"fluxsr_config.json", "prompt_embeds.safetensors", "model_index.json", "vae"} <= uploaded
-    assert WEIGHTS_FILE not in uploaded
+    pipeline.save_pretrained(tmp_path / "new", push_to_hub=True, repo_id="owner/new")
+    uploaded = set(fake_hub.repositories["owner/new"])
+    assert {"fluxsr_config.json", "prompt_embeds.safetensors", "model_index.json", "README.md"} <= uploaded
+    assert "vae/config.json" in uploaded and WEIGHTS_FILE not in uploaded
 
 
 def test_a_variant_is_refused_before_anything_is_written(pipeline: Any, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -17,13 +18,19 @@ ROOT = Path(__file__).parents[1]
 PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
-def command(name: str) -> str:
-    """The one line of the fenced block that follows ``<!-- test: name -->`` in README.md."""
+def block(name: str) -> str:
+    """The fenced block that follows ``<!-- test: name -->`` in README.md."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(rf"<!-- test: {name} -->\s*```\w*\n(.*?)\n```", text, flags=re.DOTALL)
     assert len(blocks) == 1, f"README.md has {len(blocks)} blocks marked 'test: {name}', expected 1"
-    assert "\n" not in blocks[0], f"the block marked 'test: {name}' has more than one line"
     return str(blocks[0]).strip()
+
+
+def command(name: str) -> str:
+    """Such a block of one line."""
+    found = block(name)
+    assert "\n" not in found, f"the block marked 'test: {name}' has more than one line"
+    return found
 
 
 def ci_lines() -> list[str]:
@@ -60,6 +67,16 @@ def test_first_command_makes_four_times_larger_pictures(upscaled: Path) -> None:
         with Image.open(source) as lr, Image.open(output) as hr:
             expected = (4 * lr.width, 4 * lr.height)
             assert hr.size == expected, f"{source.name}: {hr.size}, expected {expected}"
+
+
+def test_the_python_lines_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Image.open(ROOT / "examples" / "church_lr.jpg") as image:
+        image.crop((0, 0, 32, 48)).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(block("python"), names)
+    with Image.open("photo_x4.png") as made:
+        assert made.size == names["image"].size == (128, 192)
 
 
 def test_ci_runs_both_commands_as_written() -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fluxsr.version import __version__
+
 if TYPE_CHECKING:
+    from fluxsr.backbone.hub import Adapter
     from fluxsr.pipeline import FluxSRPipeline
     from fluxsr.single import upscale
 
-__version__ = "0.1.0"
-__all__ = ["FluxSRPipeline", "__version__", "upscale"]
+__all__ = ["Adapter", "FluxSRPipeline", "__version__", "upscale"]
 
 
 def __getattr__(name: str) -> Any:
@@ -25,6 +27,10 @@ def __getattr__(name: str) -> Any:
         from fluxsr.single import upscale
 
         return upscale
+    if name == "Adapter":
+        from fluxsr.backbone.hub import Adapter
+
+        return Adapter
     raise AttributeError(f"module 'fluxsr' has no attribute '{name}'; it has {', '.join(__all__)}")
 
 

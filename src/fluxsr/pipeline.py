@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput
 from torch import Tensor
 
 from fluxsr import flow
-from fluxsr.backbone import latents, loading
+from fluxsr.backbone import hub, latents, loading
 from fluxsr.backbone.adapter import AdapterConfig, lora_file
 from fluxsr.backbone.device import best_device, best_dtype
 from fluxsr.backbone.memory import Plan
@@ -65,7 +67,7 @@ class FluxSRPipeline(DiffusionPipeline):
         cls,
         model: str | Path = "bundled",
         *,
-        adapter: str | Path | bool | None = None,
+        adapter: str | PathLike[str] | bool | None = None,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
         torch_dtype: torch.dtype | None = None,
@@ -78,7 +80,7 @@ class FluxSRPipeline(DiffusionPipeline):
 
         Args:
             model: "bundled", a folder in diffusers layout, a Hub id, or a transformer's file (GGUF, safetensors).
-            adapter: folder or Hub id; None takes what comes with the model.
+            adapter: folder, Hub id or ``fluxsr.Adapter``; None takes what comes with the model.
             device: "auto" takes the first there is of cuda, xpu, mps, cpu.
             dtype: "auto", "bf16", "fp16", "fp32" or a torch.dtype; torch_dtype is diffusers' name of it.
             memory: what a GPU may be filled with: "auto" (what is free), "8gb", "12gb", "16gb", "24gb" or "max". A
@@ -229,19 +231,45 @@ class FluxSRPipeline(DiffusionPipeline):
         return hr
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:  # type: ignore[override]
-        """Write a folder that ``from_pretrained`` of this class and ``--model`` take; options are diffusers'.
+        """Write a folder that ``from_pretrained`` of this class and ``--model`` take.
+
+        Args:
+            save_directory: made if need be.
+            options: diffusers'; with ``push_to_hub`` those of ``push_to_hub`` here, ``repo_id`` among them.
 
         Raises:
             InputError: a variant, whose files ``from_pretrained`` would not look for.
         """
         if options.get("variant") is not None:
             raise InputError(f"variant is '{options['variant']}'; none is read back, save into a folder of its own")
+        pushed = {key: options.pop(key) for key in hub.PUSH_OPTIONS if key in options}
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         # The adapter is in these weights already: one left there would be fused a second time on loading.
         while lora := lora_file(folder):
             lora.unlink()
-        # Before diffusers' own files: with push_to_hub it uploads the folder at their end.
         parts = loading.Backbone(self.transformer, self.vae, self.prompt, self.adapter_config, self.name)
         loading.save(parts, folder)
+        to_hub = options.pop("push_to_hub", False)
         super().save_pretrained(str(folder), **options)
+        if to_hub:
+            hub.push_folder(folder, pushed.pop("repo_id", folder.name), **pushed)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:  # type: ignore[override]
+        """Save the pipeline and put it on the Hub, with a model card, its licence and a notice.
+
+        Args:
+            repo_id: owner/name; made if it is not there.
+            options: those of ``Adapter.push_to_hub``, and ``save_pretrained``'s.
+
+        Returns:
+            Address of the repository, or of the pull request.
+
+        Raises:
+            ModelError: made from FLUX.1-dev, and the licence's text was not found; give ``license_file``.
+            OutputError: not reachable, or not allowed.
+        """
+        pushed = {key: options.pop(key) for key in hub.PUSH_OPTIONS if key in options}
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, **options)
+            return hub.push_folder(folder, repo_id, **pushed)

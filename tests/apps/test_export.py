@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from copy import deepcopy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +23,9 @@ IMAGE = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
-def lora(transformer: Any, prompt: Any, tmp_path: Path) -> Path:
+def lora(make_adapter: Callable[..., Path]) -> Path:
     """An adapter of the tiny model, with NOTICE and LICENSE."""
-    return make_lora(tmp_path / "lora", transformer, prompt, adapter.TARGETS)
-
-
-def make_lora(folder: Path, transformer: Any, prompt: Any, targets: Any) -> Path:
-    folder.mkdir()
-    wrapped = deepcopy(transformer)
-    torch.manual_seed(0)  # of lora_A
-    adapter.add_lora(wrapped, rank=2, alpha=4, targets=targets)
-    for i, (name, parameter) in enumerate(wrapped.named_parameters()):
-        if "lora_B" in name:
-            parameter.data.normal_(std=0.2, generator=torch.Generator().manual_seed(i))
-    adapter.save_lora(wrapped, folder, torch.float32)
-    adapter.AdapterConfig(t_l=0.25, rank=2, alpha=4).save(folder)
-    prompt.save(folder)
+    folder = make_adapter("lora")
     (folder / "NOTICE").write_text("made by somebody\n")
     (folder / "LICENSE.md").write_text("the terms\n")
     return folder
@@ -110,9 +97,9 @@ def test_a_model_that_was_quantized_unfolded_is_folded_when_it_loads(model_folde
 
 
 def test_an_adapter_of_the_modulation_must_be_fused_before_folding(
-    model_folder: Path, transformer: Any, prompt: Any, tmp_path: Path
+    model_folder: Path, make_adapter: Callable[..., Path], tmp_path: Path
 ) -> None:
-    lora = make_lora(tmp_path / "m", transformer, prompt, (*adapter.TARGETS, "norm1.linear"))
+    lora = make_adapter("m", targets=(*adapter.TARGETS, "norm1.linear"))
     refused = command(model_folder, tmp_path / "out", "--adapter", lora, "--no-fuse")
     assert refused.exit_code == 1 and "the transformer is folded: give it unfolded" in error_lines(refused)[0]
     assert not (tmp_path / "out").exists()
@@ -129,7 +116,7 @@ def test_terms_travel(model_folder: Path, lora: Path, tmp_path: Path) -> None:
     (base / "LICENSE").write_text("terms of the base")
     command(base, tmp_path / "out", "--adapter", lora)
     notice = (tmp_path / "out" / "NOTICE").read_text()
-    assert f"{base}, under: apache-2.0" in notice and "made by somebody" in notice
+    assert f"\n{base.name}, under: apache-2.0" in notice and "made by somebody" in notice
     assert (tmp_path / "out" / "LICENSE").read_text() == "terms of the base"
     assert (tmp_path / "out" / "LICENSE.md").read_text() == "the terms\n"
 

@@ -27,6 +27,7 @@ def test_the_embeddings_are_the_encoders(text_model_folder: Path, tmp_path: Path
     found = load_prompt(out)
     assert torch.equal(found.prompt_embeds, expected.prompt_embeds)
     assert torch.equal(found.pooled_prompt_embeds, expected.pooled_prompt_embeds)
+    assert found.text == TEXT
     assert found.prompt_embeds.dtype == torch.bfloat16 and bool(torch.isfinite(found.prompt_embeds).all())
 
 

@@ -21,7 +21,7 @@ from fluxsr.backbone.adapter import (
     save_lora,
 )
 from fluxsr.backbone.fold import fold
-from fluxsr.backbone.loading import _ADAPTER_FILES
+from fluxsr.backbone.loading import ADAPTER_FILES
 from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import ModelError
 
@@ -241,4 +241,4 @@ def test_the_example_in_the_docs_is_complete_and_loads(tmp_path: Path) -> None:
     (tmp_path / CONFIG_FILE).write_text(example)
     assert list(json.loads(example)) == [field.name for field in fields(AdapterConfig)]
     assert load_config(tmp_path).guidance == 3.5
-    assert all(f"`{name}`" in text for name in _ADAPTER_FILES)
+    assert all(f"`{name}`" in text for name in ADAPTER_FILES)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -43,18 +42,9 @@ def folder(model_folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def adapter_folder(transformer: Any, prompt: Any, tmp_path: Path) -> Path:
-    """An adapter of the tiny model, with config and prompt."""
-    path, wrapped = tmp_path / "adapter", deepcopy(transformer)
-    path.mkdir()
-    adapter.add_lora(wrapped, rank=2, alpha=2)
-    for i, (name, parameter) in enumerate(wrapped.named_parameters()):
-        if "lora_B" in name:
-            parameter.data.normal_(std=0.2, generator=torch.Generator().manual_seed(i))
-    adapter.save_lora(wrapped, path, torch.float32)
-    adapter.AdapterConfig(t_l=0.5, rank=2, alpha=2).save(path)
-    prompt.save(path)
-    return path
+def adapter_folder(make_adapter: Callable[..., Path]) -> Path:
+    """An adapter of the tiny model, with config and prompt, whose t_l is not the model's."""
+    return make_adapter(t_l=0.5)
 
 
 def load(model: Any, **options: Any) -> loading.Backbone:
@@ -379,7 +369,7 @@ def test_an_adapter_s_repository_is_not_downloaded_whole(
     ]  # fmt: skip
     fetched: list[str] = []
 
-    def snapshot(_repository: str, allow_patterns: list[str]) -> str:
+    def snapshot(_repository: str, allow_patterns: list[str], **_options: Any) -> str:
         fetched.extend(filter_repo_objects(repository, allow_patterns=allow_patterns))
         return str(adapter_folder)
 

@@ -45,9 +45,17 @@ def test_a_prompt_survives_its_file(tmp_path: Path) -> None:
     )
 
 
+def test_its_text_travels_with_it(tmp_path: Path) -> None:
+    FixedPrompt(EMBEDS, POOLED, "scharf, ä").save(tmp_path)
+    assert load_prompt(tmp_path).text == "scharf, ä"
+    FixedPrompt(EMBEDS, POOLED).save(tmp_path)
+    assert load_prompt(tmp_path).text == ""
+
+
 def test_to_changes_both_tensors_and_not_the_original() -> None:
-    prompt = FixedPrompt(EMBEDS, POOLED)
+    prompt = FixedPrompt(EMBEDS, POOLED, "sharp")
     half = prompt.to("cpu", torch.bfloat16)
+    assert half.text == "sharp"
     assert half.prompt_embeds.dtype == half.pooled_prompt_embeds.dtype == torch.bfloat16
     assert prompt.prompt_embeds.dtype == torch.float32
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import runpy
+import sys
 import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -24,7 +25,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's, of what is odd in
 
 def peak() -> float:
     """Megabytes that this process has held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset / 1e6
+    import resource
+
+    unit = 1_000_000 if sys.platform == "darwin" else 1000  # bytes there, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def outcome(path: Path) -> str:

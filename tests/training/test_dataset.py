@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -13,6 +14,9 @@ from fluxsr.errors import InputError
 from fluxsr.keyed import keyed_generator
 from fluxsr.training import dataset
 from fluxsr.training.dataset import Ahead, AheadInProcesses, PairCrops, PhotoCrops
+
+# macOS has fork, but not for processes with threads of its frameworks, such as torch's
+forks = pytest.mark.skipif(sys.platform != "linux", reason="forked processes are for Linux")
 
 
 def latents_of(photo: Tensor) -> Tensor:
@@ -182,6 +186,7 @@ def test_what_goes_wrong_ahead_is_told_when_its_step_comes() -> None:
         ahead(2, [0])
 
 
+@forks
 def test_processes_make_the_same_batches_in_order() -> None:
     """Whatever their number, also after a resume and for shares of their own."""
     crops = pair_crops([torch.randint(256, (3, 96, 96), dtype=torch.uint8)])
@@ -191,6 +196,7 @@ def test_processes_make_the_same_batches_in_order() -> None:
             assert torch.equal(made, wanted), (step, share)
 
 
+@forks
 def test_what_goes_wrong_in_a_process_is_told_when_its_step_comes() -> None:
     def batches(step: int, _samples: object) -> Tensor:
         if step == 2:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from fluxsr import recipe
 from fluxsr.backbone import latents
 from fluxsr.backbone.adapter import load_config
+from fluxsr.backbone.prompts import load_prompt
 from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import FluxSRError, InputError
 from fluxsr.pairs.make import make_pairs
@@ -163,7 +164,9 @@ def test_a_cut_run_in_bfloat16_ends_as_an_unbroken_one(data: DataConfig, runs: P
 
 def test_the_teachers_terms_go_with_the_student(runs: Path) -> None:
     notice = (runs / "distill" / "model" / "NOTICE").read_text(encoding="utf-8")
-    assert "under: terms of the teacher" in notice
+    assert "under: terms of the teacher" in notice and str(runs) not in notice, "no paths of ours"
+    recorded = load_config(runs / "distill" / "model").licences
+    assert [entry["name"] for entry in recorded] == ["terms of the teacher"]
 
 
 def test_validation_is_recorded(runs: Path) -> None:
@@ -175,10 +178,12 @@ def test_validation_is_recorded(runs: Path) -> None:
 
 def test_sampled_pairs_train_too(data: DataConfig, runs: Path, tmp_path: Path) -> None:
     config = distill_config(data, runs, pairs="sampled")
-    config.prompt_folder = str(runs / "teacher" / "base")
+    config.prompt_folder = str(tmp_path)
+    replace(load_prompt(runs / "teacher" / "base"), text="a sharp photograph").save(tmp_path)
     config.data = DataConfig([], data.validation)  # the images are what the latents decode to
     distillation.train_distill(config, tmp_path)
     assert (tmp_path / "model" / "pytorch_lora_weights.safetensors").is_file()
+    assert load_config(tmp_path / "model").prompt == "a sharp photograph"
 
 
 def test_an_adapter_alone_is_a_folder_for_any_copy_of_its_base(data: DataConfig, runs: Path, tmp_path: Path) -> None:

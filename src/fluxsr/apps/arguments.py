@@ -21,6 +21,13 @@ class Format(str, Enum):
     bmp = "bmp"
 
 
+class Dtype(str, Enum):
+    auto = "auto"
+    bf16 = "bf16"
+    fp16 = "fp16"
+    fp32 = "fp32"
+
+
 class Profile(str, Enum):
     keep = "keep"
     srgb = "srgb"
@@ -39,13 +46,6 @@ class Memory(str, Enum):
     gb16 = "16gb"
     gb24 = "24gb"
     max = "max"
-
-
-class Dtype(str, Enum):
-    auto = "auto"
-    bf16 = "bf16"
-    fp16 = "fp16"
-    fp32 = "fp32"
 
 
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs.")]
@@ -76,7 +76,7 @@ ColorFixOption = Annotated[ColorFix, typer.Option(help="How the output gets the 
 Seed = Annotated[
     int, typer.Option(help="Of random numbers; the one step draws none today, scripts keep their meaning.")
 ]
-DtypeOption = Annotated[Dtype, typer.Option(help="Number format of the model.")]
+DtypeOption = Annotated[Dtype, typer.Option(help="Number format of the model; auto: what the device computes in.")]
 MemoryOption = Annotated[
     Memory, typer.Option(help="What a GPU may be filled with: what is free, a card's size, or all that it takes.")
 ]

@@ -57,11 +57,11 @@ from fluxsr.apps.evaluate import evaluate
 from fluxsr.apps.export import export
 from fluxsr.apps.fit_niqe import fit_niqe
 from fluxsr.apps.prompt import prompt
+from fluxsr.apps.push import push
 
 app = typer.Typer(
     help="One-step super-resolution of photographs (FluxSR).",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,  # a bug's trace as Python prints it can be pasted
 )
 app.add_typer(train_cli.train, name="train")
@@ -140,6 +140,7 @@ app.command()(evaluate)
 app.command("fit-niqe")(fit_niqe)
 app.command()(export)
 app.command()(prompt)
+app.command()(push)
 app.command()(serve)
 
 
@@ -165,5 +166,7 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+    if hasattr(sys.stdout, "reconfigure"):  # a pipe on Windows has a code page without the arrows of our tables
+        sys.stdout.reconfigure(errors="backslashreplace")
     with reported("--debug" in sys.argv):
         app(prog_name="fluxsr")

@@ -10,19 +10,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fluxsr.apps.about import reported
-from fluxsr.apps.arguments import Adapter, Config, Debug, Device, Model
+from fluxsr.apps.arguments import Adapter, Config, Debug, Device, Dtype, Model
 from fluxsr.errors import ModelError, OutputError
 
-
-class Dtype(str, Enum):
-    bf16 = "bf16"
-    fp16 = "fp16"
-    fp32 = "fp32"
+if TYPE_CHECKING:
+    import torch
 
 
 class Quantize(str, Enum):
@@ -79,7 +76,7 @@ def exported(
     _check_free(output, overwrite)
     from fluxsr.backbone.adapter import PEFT_FILES, check_lora, lora_file, read_lora
     from fluxsr.backbone.device import best_device, best_dtype
-    from fluxsr.backbone.licence import licence_of, pass_on, write_notice
+    from fluxsr.backbone.licence import licence_of, pass_on, public_name, stated, write_notice
     from fluxsr.backbone.loading import adapter_folder, load, source_of
     from fluxsr.backbone.parts import parameter_count, part_config, skeleton
     from fluxsr.backbone.single_file import is_gguf
@@ -91,24 +88,31 @@ def exported(
         raise ModelError(f"the transformer of {model} is quantized already; export what it was made from")
     target = best_device(device)
     number, count = best_dtype(target, dtype), parameter_count(skeleton(source))
-    yield f"before: {count:,} parameters, {count * number.itemsize / 1e9:.3f} GB in {dtype}"
+    yield f"before: {count:,} parameters, {count * number.itemsize / 1e9:.3f} GB in {_name(number)}"
 
     parts = load(model, adapter, target, number, folded=fold, fused=fuse, quantize=quantize, config_folder=config)
     adapted = adapter_folder(place, file, adapter)
     lora = None if fuse else lora_file(adapted)
     if lora:
         check_lora(parts.transformer, read_lora(lora)[0], lora)
+    own = replace(licence_of(place, parts.transformer.config), model=public_name(model))
+    terms = [entry.as_dict() for entry in stated(own, *parts.config.licences)]
+    parts.config = replace(parts.config, licences=terms)
     with _replaced(output) as folder:
         FluxSRPipeline(*(parts.transformer, parts.vae, parts.prompt, parts.config, parts.name)).save_pretrained(folder)
         if lora:
             for name in (lora.name, PEFT_FILES[1]):
                 if (adapted / name).is_file():
                     shutil.copy(adapted / name, folder)
-        write_notice(folder, replace(licence_of(place, parts.transformer.config), model=model))
+        write_notice(folder, *terms)
         pass_on(folder, str(place), adapted)
     size = sum(file.stat().st_size for file in (output / "transformer").glob("*.safetensors"))
     count = parameter_count(skeleton(part_config(str(output), "transformer")))
     yield f"after: {count:,} parameters, {size / 1e9:.3f} GB of weights in {output}"
+
+
+def _name(number: torch.dtype) -> str:
+    return {"torch.bfloat16": "bf16", "torch.float16": "fp16", "torch.float32": "fp32"}[str(number)]
 
 
 def _check_free(output: Path, overwrite: bool) -> None:

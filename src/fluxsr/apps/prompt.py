@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,7 @@ def prompt(
 
     # In bfloat16, as the pairs' prompts are: float16 overflows in T5.
     encoded = encode_prompts(model, [text], best_device(device), torch.bfloat16, tokens)([text])
+    encoded = replace(encoded, text=text)  # training writes it into the adapter's config
     try:
         output.mkdir(parents=True, exist_ok=True)
         encoded.save(output)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import safe_open
 
+from fluxsr.backbone.licence import Licence
 from fluxsr.errors import ModelError
 
 CONFIG_FILE = "fluxsr_config.json"
@@ -56,6 +57,7 @@ class AdapterConfig:
     rank: int = 0
     alpha: float = 0.0
     base: str = ""  # model it adapts
+    licences: list[dict[str, str]] = field(default_factory=list)  # of what it was made from (licence.py's fields)
     format: int = 1
 
     @property
@@ -78,13 +80,15 @@ def load_config(folder: str | Path) -> AdapterConfig:
         raise ModelError(f"no {CONFIG_FILE} in {folder}; give a FluxSR adapter folder or write one (docs/inference.md)")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        known = {field.name for field in fields(AdapterConfig)}
+        known = {entry.name for entry in fields(AdapterConfig)}
         unknown = sorted(set(values) - known)
         if unknown:
             raise ModelError(f"{path} has unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}")
         config = AdapterConfig(**values)
         if not 0 < config.t_l < 1:
             raise ModelError(f"{path} says t_l = {config.t_l}; it must lie between 0 and 1")
+        for entry in config.licences:
+            Licence(**entry)  # a TypeError names a key that there is not
         for name in ("strength", "guidance", "lattice_reach", "fine_strength", "flat_floor"):
             value = getattr(config, name)
             if not isinstance(value, (int, float)) and not (name == "guidance" and value is None):

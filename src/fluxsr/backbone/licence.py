@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import yaml
 from huggingface_hub import hf_hub_download
 
-from fluxsr.backbone.places import folder_of
+from fluxsr.backbone.places import folder_of, is_hub_id
 
 NOTICE_FILE = "NOTICE"
 
@@ -38,6 +39,12 @@ class Licence:
     def as_dict(self) -> dict[str, str]:
         return asdict(self)
 
+    @property
+    def is_flux_dev(self) -> bool:
+        """The FLUX.1 [dev] Non-Commercial License, however it is spelled."""
+        words = slug(self.name).replace(".", "-")
+        return "flux" in words and "dev" in words and "non-commercial" in words
+
 
 # The sizes of FLUX.1-dev's transformer; whatever shares them and embeds a guidance was made from its weights.
 _FLUX_DEV = {
@@ -49,6 +56,11 @@ _FLUX_DEV = {
 }
 
 
+def has_flux_dev_sizes(config: Mapping[str, Any]) -> bool:
+    """Whether a transformer's configuration is FLUX.1-dev's, folded or not."""
+    return all(config.get(key) == value for key, value in _FLUX_DEV.items())
+
+
 def licence_of(model: str | Path, config: Mapping[str, Any], given: str = "") -> Licence:
     """The licence of a model.
 
@@ -57,26 +69,47 @@ def licence_of(model: str | Path, config: Mapping[str, Any], given: str = "") ->
         config: of its transformer. FLUX.1-dev is known by its sizes, wherever it lies and whatever it is called.
         given: stated by the user, such as terms agreed with the owner; wins over what is found.
     """
-    name = str(model)
+    name = public_name(model)
     if given:
         return Licence(name, given)
-    if all(config.get(key) == value for key, value in _FLUX_DEV.items()):
-        return Licence(
-            name,
-            "FLUX.1 [dev] Non-Commercial License",
-            "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md",
-            "Non-commercial use only. Pass on a copy of the licence and this notice. Outputs must not be used to train "
-            "a model that competes with FLUX.1 [dev].",
-            "The FLUX.1 [dev] Model is licensed by Black Forest Labs. Inc. under the FLUX.1 [dev] Non-Commercial "
-            "License. Copyright Black Forest Labs. Inc. IN NO EVENT SHALL BLACK FOREST LABS, INC. BE LIABLE FOR ANY "
-            "CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT "
-            "OF OR IN CONNECTION WITH USE OF THIS MODEL.",
-        )
+    if has_flux_dev_sizes(config):
+        return flux_dev(name)
     path = _readme(model)
     card = _card(path) if path else {}
     return Licence(
         name, str(card.get("license_name") or card.get("license") or ""), str(card.get("license_link") or "")
     )
+
+
+def slug(name: str) -> str:
+    """A licence's name as the Hub spells names: small letters, digits, dots and hyphens."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+
+
+def public_name(model: str | Path) -> str:
+    """A model's name in what is passed on: a Hub id as it is, of a path its end; the rest is nobody's business."""
+    return str(model) if is_hub_id(model) else Path(model).name
+
+
+def flux_dev(model: str) -> Licence:
+    """FLUX.1-dev's terms, with the line that its licence wants in a notice; the licence's text is not ours to write."""
+    return Licence(
+        model,
+        "FLUX.1 [dev] Non-Commercial License",
+        "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md",
+        "Non-commercial use only. Pass on a copy of the licence and this notice. Outputs must not be used to train "
+        "a model that competes with FLUX.1 [dev].",
+        "The FLUX.1 [dev] Model is licensed by Black Forest Labs. Inc. under the FLUX.1 [dev] Non-Commercial "
+        "License. Copyright Black Forest Labs. Inc. IN NO EVENT SHALL BLACK FOREST LABS, INC. BE LIABLE FOR ANY "
+        "CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT "
+        "OF OR IN CONNECTION WITH USE OF THIS MODEL.",
+    )
+
+
+def stated(*licences: Licence | Mapping[str, str] | None) -> list[Licence]:
+    """Those that name their terms, each once."""
+    found = [entry if isinstance(entry, Licence) else Licence(**entry) for entry in licences if entry]
+    return list({(entry.model, entry.name): entry for entry in found if entry.name}.values())
 
 
 def write_notice(folder: str | Path, *licences: Licence | Mapping[str, str] | None) -> None:
@@ -86,16 +119,20 @@ def write_notice(folder: str | Path, *licences: Licence | Mapping[str, str] | No
         folder: of the adapter or model.
         licences: of its base and of the teacher of its pairs (a manifest's ``licence``); repetitions are dropped.
     """
-    found = [entry if isinstance(entry, Licence) else Licence(**entry) for entry in licences if entry]
-    stated = list({(entry.model, entry.name): entry for entry in found if entry.name}.values())
-    if not stated:
-        return
+    if text := notice_text(stated(*licences)):
+        Path(folder, NOTICE_FILE).write_text(text, encoding="utf-8")
+
+
+def notice_text(licences: Sequence[Licence]) -> str:
+    """What ``NOTICE`` says: a modified work, what of, and under which terms. Empty where none is stated."""
+    if not licences:
+        return ""
     parts = ["The weights in this folder were made with fluxsr. They are a modified work, made from:"]
-    for entry in stated:
+    for entry in licences:
         lines = [f"{entry.model}, under: {entry.name}", entry.url, entry.terms, entry.attribution]
         parts.append("\n".join(line for line in lines if line))
     parts.append("Whoever passes these weights on passes these terms on with them.")
-    Path(folder, NOTICE_FILE).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return "\n\n".join(parts) + "\n"
 
 
 def pass_on(folder: str | Path, *sources: str | Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from fluxsr.backbone.quantize import kinds_here, nf4, scheme_of
 from fluxsr.backbone.single_file import flux_dev, is_gguf, load_autoencoder_for, single_file
 from fluxsr.errors import InputError, ModelError
 
-_ADAPTER_FILES = [
+ADAPTER_FILES = [
     *(CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, FILE, "t5_embedding.pth", "clip_embedding.pth"),
-    *("NOTICE", "LICENSE", "LICENSE.md", "LICENSE.txt"),  # fluxsr export passes them on
+    *("NOTICE", "LICENSE", "LICENSE.md", "LICENSE.txt"),  # fluxsr export and push pass them on
 ]
 
 
@@ -40,7 +41,7 @@ class Backbone:
 
 def load(
     model: str | Path = BUNDLED,
-    adapter: str | Path | bool | None = None,
+    adapter: str | PathLike[str] | bool | None = None,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     folded: bool = True,
@@ -102,7 +103,7 @@ def load(
 
 def plan_for(
     model: str | Path,
-    adapter: str | Path | bool | None,
+    adapter: str | PathLike[str] | bool | None,
     device: torch.device,
     dtype: torch.dtype,
     memory: str,
@@ -134,12 +135,12 @@ def source_of(model: str | Path, config_folder: str | Path | None) -> tuple[Path
     return (folder_of(config_folder or flux_dev()), file) if file else (folder_of(model), None)
 
 
-def adapter_folder(folder: Path | str, file: Path | None, adapter: str | Path | bool | None) -> Path:
+def adapter_folder(folder: Path | str, file: Path | None, adapter: str | PathLike[str] | bool | None) -> Path:
     """Where config, prompt and LoRA are: in the adapter's folder, or else in the model's."""
     if file and (adapter is None or isinstance(adapter, bool)):
         adapter = file.parent
     adapted = folder if adapter is None or isinstance(adapter, bool) else folder_of(adapter)
-    return download(adapted, _ADAPTER_FILES, "adapter") if isinstance(adapted, str) else adapted
+    return download(adapted, ADAPTER_FILES, "adapter") if isinstance(adapted, str) else adapted
 
 
 def load_base(

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from importlib import resources
+from os import PathLike
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 
 from fluxsr.errors import ModelError
 
@@ -24,12 +31,48 @@ def explain(model: Path | str, part: str, error: Exception) -> str:
             )
         if isinstance(cause, RepositoryNotFoundError):
             return f"{model} is not on the Hub, or private: check the name, or run `hf auth login`"
+        if isinstance(cause, OfflineModeIsEnabled):
+            return f"{model} is not in the local cache, and offline mode is on; unset HF_HUB_OFFLINE to fetch it"
+        if isinstance(cause, HfHubHTTPError) and cause.response.status_code == 401:
+            return f"the Hub refuses your token for {model}; run `hf auth login` again"
         cause = cause.__cause__ or cause.__context__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return f"cannot load {part} of {model}: {lines[0]}"
+    return f"cannot load {part} of {model}: {_first_line(error)}"
 
 
-def folder_of(model: str | Path) -> Path | str:
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def explain_push(repository: str, error: Exception) -> str:
+    """What went wrong while writing to the Hub, in one line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
+        if isinstance(cause, OfflineModeIsEnabled):
+            return f"cannot push to {repository}: offline mode is on; unset HF_HUB_OFFLINE"
+        if status == 401 or isinstance(cause, LocalTokenNotFoundError):
+            return (
+                f"cannot push to {repository}: the Hub does not know you; `hf auth login` with a token that may write"
+            )
+        if status == 403:
+            return (
+                f"cannot push to {repository}: your token may not write there; take a token with write access, or an "
+                "owner that is you or an organisation of yours"
+            )
+        if status == 404:
+            return f"cannot push to {repository}: it is not on the Hub, or your token may not see it"
+        cause = cause.__cause__ or cause.__context__
+    return f"cannot push to {repository}: {_first_line(error)}"
+
+
+def is_hub_id(model: str | Path) -> bool:
+    """Whether it is written as an id (owner/name), and no folder has that name."""
+    name = str(model)
+    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).is_dir()
+
+
+def folder_of(model: str | PathLike[str]) -> Path | str:
     """A local folder as a Path, the bundled model's, or a Hub id as it is."""
     if model == BUNDLED:
         path = Path(str(resources.files("fluxsr") / "pretrained"))
@@ -38,24 +81,28 @@ def folder_of(model: str | Path) -> Path | str:
         return path
     if Path(model).is_dir():
         return Path(model)
-    if isinstance(model, str) and model.count("/") == 1 and not model.startswith((".", "/", "~")):
+    if isinstance(model, str) and is_hub_id(model):
         return model
     raise ModelError(
         f"no model folder {model}; give a folder or file that exists, a Hub id (owner/name), or '{BUNDLED}'"
     )
 
 
-def download(repository: str, files: list[str], part: str) -> Path:
+def download(
+    repository: str, files: list[str], part: str, revision: str | None = None, token: str | bool | None = None
+) -> Path:
     """A local folder with some files of a repository on the Hub.
 
     Args:
         files: patterns; "*" matches folders too, and a model's repository would come down whole.
         part: what they are, for the error.
+        revision: branch, tag or commit; None takes the main branch.
+        token: None takes that of ``hf auth login``.
 
     Raises:
         ModelError: not reachable, gated or unknown.
     """
     try:
-        return Path(snapshot_download(repository, allow_patterns=files))
+        return Path(snapshot_download(repository, allow_patterns=files, revision=revision, token=token))
     except Exception as error:  # the hub raises many kinds; all end in one line
         raise ModelError(explain(repository, part, error)) from error

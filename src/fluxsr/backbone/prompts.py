@@ -8,7 +8,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -24,18 +24,22 @@ class FixedPrompt:
     Attributes:
         prompt_embeds: (1,L,D), T5 states for FLUX (D = 4096); (B,L,D) where every image of a batch has its own.
         pooled_prompt_embeds: (1,P), CLIP's pooled state for FLUX (P = 768); or (B,P).
+        text: what was encoded, for people; empty where nobody wrote it down.
     """
 
     prompt_embeds: Tensor
     pooled_prompt_embeds: Tensor
+    text: str = ""
 
     def to(self, device: Any = None, dtype: torch.dtype | None = None) -> FixedPrompt:
-        return FixedPrompt(self.prompt_embeds.to(device, dtype), self.pooled_prompt_embeds.to(device, dtype))
+        embeds, pooled = (part.to(device, dtype) for part in (self.prompt_embeds, self.pooled_prompt_embeds))
+        return FixedPrompt(embeds, pooled, self.text)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``prompt_embeds.safetensors`` into a folder."""
+        """Write ``prompt_embeds.safetensors`` into a folder, the text in its header."""
         tensors = {"prompt_embeds": self.prompt_embeds, "pooled_prompt_embeds": self.pooled_prompt_embeds}
-        save_file({key: value.cpu().contiguous() for key, value in tensors.items()}, Path(folder) / FILE)
+        whole = {key: value.cpu().contiguous() for key, value in tensors.items()}
+        save_file(whole, Path(folder) / FILE, {"text": self.text} if self.text else None)
 
 
 def load_prompt(folder: str | Path) -> FixedPrompt:
@@ -46,11 +50,13 @@ def load_prompt(folder: str | Path) -> FixedPrompt:
     Raises:
         ModelError: no file, or shapes that do not fit.
     """
-    folder = Path(folder)
+    folder, text = Path(folder), ""
     try:
         if (folder / FILE).is_file():
             tensors = load_file(folder / FILE)
             embeds, pooled = tensors["prompt_embeds"], tensors["pooled_prompt_embeds"]
+            with safe_open(folder / FILE, "pt") as file:
+                text = (file.metadata() or {}).get("text", "")
         elif (folder / "t5_embedding.pth").is_file() and (folder / "clip_embedding.pth").is_file():
             embeds, pooled = (_single(folder / f"{name}_embedding.pth") for name in ("t5", "clip"))
         else:
@@ -69,7 +75,7 @@ def load_prompt(folder: str | Path) -> FixedPrompt:
             f"fixed prompt in {folder} has shapes {tuple(embeds.shape)} and {tuple(pooled.shape)}; "
             "expected (1,L,D) and (1,P)"
         )
-    return FixedPrompt(embeds, pooled)
+    return FixedPrompt(embeds, pooled, text)
 
 
 def _single(path: Path) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 from fluxsr import flow
 from fluxsr.backbone import latents
 from fluxsr.backbone.adapter import TARGETS, AdapterConfig, add_lora, fuse_lora, save_lora
-from fluxsr.backbone.licence import licence_of, write_notice
+from fluxsr.backbone.licence import Licence, licence_of, pass_on, stated, write_notice
 from fluxsr.backbone.loading import Backbone, load_base, save, save_base
 from fluxsr.backbone.parts import part_config
 from fluxsr.backbone.velocity import velocity
@@ -62,6 +63,8 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         rank=config.rank,
         alpha=config.alpha,
         base=config.name,
+        prompt=base.prompt.text,
+        licences=[terms.as_dict() for terms in _terms(config, base.transformer)],
     )
     if config.rank:
         torch.manual_seed(config.run.seed)  # initial LoRA weights; peft takes no generator
@@ -87,9 +90,15 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     loop.run(stage, config.run, out, validate if photos else None, recipe=config)
     model = Path(out, "model")
     export(base, model, alone=config.export == "adapter")
-    if is_main():  # the teacher's terms go with what was made from it
-        teacher = PairStore(config.pairs).manifest().get("licence") if config.pairs else None
-        write_notice(model, licence_of(config.base, base.transformer.config), teacher)
+    if is_main():  # the terms go with what was made under them
+        write_notice(model, *base.config.licences)
+        pass_on(model, config.base)
+
+
+def _terms(config: DistillConfig, transformer: Any) -> list[Licence]:
+    """Of the base, under the name that the adapter's config gives it, and of the teacher that made the pairs."""
+    own = replace(licence_of(config.base, transformer.config), model=config.name)
+    return stated(own, PairStore(config.pairs).manifest().get("licence") if config.pairs else None)
 
 
 def _check(config: DistillConfig) -> None:
