@@ -36,6 +36,7 @@ from fluxsr.apps.evaluate import evaluate
 from fluxsr.apps.export import export
 from fluxsr.apps.fit_niqe import fit_niqe
 from fluxsr.apps.prompt import prompt
+from fluxsr.apps.web.command import web
 
 app = typer.Typer(
     help="One-step super-resolution of photographs (FluxSR).",
@@ -160,6 +161,7 @@ app.command()(evaluate)
 app.command("fit-niqe")(fit_niqe)
 app.command()(export)
 app.command()(prompt)
+app.command()(web)
 
 
 @app.command()
