@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -112,27 +112,30 @@ def browser(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[An
 
 
 @pytest.fixture
-def tab(browser: Any, site: Site) -> Iterator[Any]:
-    """The page in a browser; whatever it asked of another server fails the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = opened(context, site)
-    yield page
+def visit(browser: Any, site: Site) -> Iterator[Callable[..., Any]]:
+    """Opens the page for one more visitor; a request of the page's to another server fails the test."""
+    contexts, foreign = [], []
+
+    def opened(**options: Any) -> Any:
+        contexts.append(browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options}))
+        contexts[-1].set_default_timeout(60_000)  # against hanging only: a busy machine is no error
+        page = contexts[-1].new_page()
+        page.on("request", lambda asked: foreign.append(asked.url))
+        page.goto(site.url)
+        page.wait_for_selector("#one-start")
+        return page
+
+    yield opened
     site.gate.open.set()
-    context.close()
+    for context in contexts:
+        context.close()
+    assert foreign and not [url for url in foreign if not url.startswith((site.url, "data:", "blob:"))]
 
 
-def opened(context: Any, site: Site) -> Any:
-    """The page, once it can be used; requests to others are an error."""
-    context.set_default_timeout(60_000)  # against hanging only: a busy machine is no error
-    page = context.new_page()
-
-    def check(request: Any) -> None:
-        assert request.url.startswith((site.url, "data:", "blob:")), f"the page asks {request.url}"
-
-    page.on("request", check)
-    page.goto(site.url)
-    page.wait_for_selector("#one-start")
-    return page
+@pytest.fixture
+def tab(visit: Callable[..., Any]) -> Any:
+    """The page, as a desktop sees it."""
+    return visit()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def test_the_comparison_zooms(tab: Any, photograph: Path) -> None:
     tab.click("#one-start")
     picture = tab.wait_for_selector("#one-slider img >> nth=0", state="visible")
     before = picture.bounding_box()
-    tab.mouse.move(before["x"] + before["width"] / 2, before["y"] + before["height"] / 2)
+    tab.mouse.move(before["x"] + before["width"] / 4, before["y"] + before["height"] / 2)  # beside the line
     for _ in range(8):
         tab.mouse.wheel(0, -100)
     tab.wait_for_function(
@@ -123,55 +124,43 @@ def test_a_stopped_batch_keeps_what_is_made(tab: Any, site: Any, tmp_path: Path)
     assert "1 done, 1 left" in tab.inner_text("#many-told")
 
 
-def test_two_visitors_are_served_one_after_the_other(tab: Any, browser: Any, site: Any, photograph: Path) -> None:
-    from conftest import opened
-
+def test_two_visitors_are_served_one_after_the_other(visit: Any, site: Any, photograph: Path) -> None:
     site.gate.at_once = 0
     site.gate.hold(after=0)
-    context = browser.new_context()
-    second = opened(context, site)
-    for visitor in (tab, second):
+    first, second = visit(), visit()
+    for visitor in (first, second):
         send(visitor, photograph)
         visitor.wait_for_selector("#one-told >> text=48 × 32")
         visitor.click("#one-start")
     assert site.gate.held.wait(60)
     second.wait_for_selector("#one-told >> text=queue")
     site.gate.open.set()
-    for visitor in (tab, second):
+    for visitor in (first, second):
         visitor.wait_for_selector("#one-load", state="visible")
-    context.close()
     assert site.gate.at_once == 1
 
 
-def test_who_leaves_takes_everything_along(browser: Any, site: Any, photograph: Path) -> None:
-    from conftest import opened
-
-    context = browser.new_context()
-    tab = opened(context, site)
-    send(tab, photograph)
+def test_who_leaves_takes_everything_along(visit: Any, site: Any, photograph: Path) -> None:
     known = set(site.desk._jobs)
+    tab = visit()
+    send(tab, photograph)
     tab.click("#one-start")
     tab.wait_for_selector("#one-load", state="visible")
-    ((visitor, kind),) = set(site.desk._jobs) - known
-    folder = site.desk._jobs[visitor, kind].folder
-    assert any(folder.iterdir())
-    context.close()
-    for _ in range(600):
+    (key,) = (key for key, job in site.desk._jobs.items() if key not in known and any(job.folder.iterdir()))
+    folder = site.desk._jobs[key].folder
+    tab.close()
+    for _ in range(600):  # until the server notices
         if not folder.exists():
             break
-        site.gate.held.wait(0.1)
-    assert not folder.exists() and (visitor, kind) not in site.desk._jobs
+        time.sleep(0.1)
+    assert not folder.exists() and key not in site.desk._jobs
 
 
-def test_a_phone_scrolls_one_way_only(browser: Any, site: Any, photograph: Path) -> None:
-    from conftest import opened
-
-    context = browser.new_context(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
-    tab = opened(context, site)
+def test_a_phone_scrolls_one_way_only(visit: Any, photograph: Path) -> None:
+    tab = visit(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     send(tab, photograph)
     tab.tap("#one-start")
     box = tab.wait_for_selector("#one-slider img >> nth=0", state="visible").bounding_box()
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     assert box["x"] >= 0 and box["x"] + box["width"] <= 390
     assert tab.wait_for_selector("#one-start").bounding_box()["height"] >= 40  # a thumb's
-    context.close()

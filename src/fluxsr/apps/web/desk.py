@@ -90,7 +90,8 @@ class Desk:
         try:
             with self._turn:
                 job.began = time.monotonic()
-                job.check()
+                if job.stop.is_set():
+                    raise Stopped
                 job.folder.mkdir(parents=True)
                 yield job
         finally:

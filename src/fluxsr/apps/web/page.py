@@ -50,7 +50,7 @@ def examples() -> list[Path]:
 def _one(studio: Studio, clicks: Clicks) -> None:
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
-            sent = gr.File(label="Drop a picture here", file_types=TAKEN, height=120, elem_id="one-file")
+            sent = gr.File(label="Drop a picture here", file_types=TAKEN, height=150, elem_id="one-file")
             tries = gr.Dataset(
                 label="Or try one of these",
                 components=[gr.Image(render=False)],
@@ -60,22 +60,24 @@ def _one(studio: Studio, clicks: Clicks) -> None:
             wishes = _wishes(studio)
             start, stop = _buttons("one")
         with gr.Column(scale=2, min_width=300):
-            before = gr.Image(label="Your picture", interactive=False, buttons=[], height=480, elem_id="one-before")
+            before = gr.Image(
+                label="Your picture", interactive=False, buttons=[], height="min(480px, 75vw)", elem_id="one-before"
+            )
             slider = gr.ImageSlider(
-                label="Before | after: drag the line, zoom with the wheel or two fingers",
+                label="Before | after",
                 type="filepath",
                 buttons=["fullscreen"],
                 max_height=640,
                 visible=False,
                 elem_id="one-slider",
             )
-            told = _text("", min_height=72, elem_id="one-told")
+            told = _text("", min_height=64, elem_id="one-told")
             load = gr.DownloadButton("Download", variant="primary", visible=False, elem_id="one-load")
 
     shown = [before, slider, told, load]
     sent.change(clicks.look, sent, shown, concurrency_id="look", **_QUIET)
     tries.click(lambda sample: sample[0], tries, sent, **_QUIET)
-    working = start.click(clicks.one, [sent, *wishes], shown, show_progress_on=told, **_WORK)
+    working = start.click(clicks.one, [sent, *wishes], shown, show_progress_on=told, scroll_to_output=True, **_WORK)
     stop.click(clicks.stop_one, None, told, cancels=[working], queue=False, **_QUIET)
 
 
@@ -95,7 +97,9 @@ def _many(studio: Studio, clicks: Clicks) -> None:
             told = _text("<p>What becomes of them is listed here.</p>", min_height=120, elem_id="many-told")
             load = gr.DownloadButton("Download all (zip)", variant="primary", visible=False, elem_id="many-load")
 
-    working = start.click(clicks.many, [sent, *wishes], [told, load], show_progress_on=told, **_WORK)
+    working = start.click(
+        clicks.many, [sent, *wishes], [told, load], show_progress_on=told, scroll_to_output=True, **_WORK
+    )
     stop.click(clicks.stop_many, None, [told, load], cancels=[working], queue=False, **_QUIET)
 
 

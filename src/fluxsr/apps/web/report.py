@@ -18,7 +18,8 @@ def of_picture(picture: Picture) -> str:
 
 def of_one(made: Made) -> str:
     """A result."""
-    return f"<p><b>{escape(made.path.name)}</b>: {_sizes(made)}, {made.seconds:.1f} s</p>{_notes(made.notes)}"
+    hint = "<p class='quiet'>Drag the line; zoom with the wheel or two fingers.</p>"
+    return f"<p><b>{escape(made.path.name)}</b>: {_sizes(made)}, {made.seconds:.1f} s</p>{_notes(made.notes)}{hint}"
 
 
 def of_batch(found: Batch) -> str:
