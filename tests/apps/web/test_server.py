@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -41,6 +41,12 @@ def test_the_page_is_told_to_load_nothing_from_elsewhere(site: Any) -> None:
 def test_neither_other_servers_nor_other_files_are_fetched(site: Any, place: str) -> None:
     with pytest.raises(HTTPError) as caught:
         urlopen(f"{site.url}gradio_api/{place}")
+    assert caught.value.code == 403
+
+
+def test_pages_of_other_servers_cannot_use_it(site: Any) -> None:
+    with pytest.raises(HTTPError) as caught:
+        urlopen(Request(f"{site.url}gradio_api/upload", b"x", {"Origin": "http://elsewhere.example"}))
     assert caught.value.code == 403
 
 

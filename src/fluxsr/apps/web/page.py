@@ -29,16 +29,17 @@ _WORK: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "model",
 
 def page(studio: Studio, desk: Desk) -> gr.Blocks:
     """The page of a studio, its queue set up."""
-    clicks = Clicks(studio, desk)
-    with gr.Blocks(title="fluxsr", analytics_enabled=False, delete_cache=(300, KEEP)) as blocks:
+    clicks, limits = Clicks(studio, desk), studio.limits
+    longest = KEEP + limits.queue * limits.time_limit  # who waits must not lose what they sent
+    with gr.Blocks(title="fluxsr", analytics_enabled=False, delete_cache=(300, longest)) as blocks:
         _text("# fluxsr\nPhotographs enlarged in one step. Detail is invented, not recovered.")
         with gr.Tab("One picture"):
             _one(studio, clicks)
         with gr.Tab("Batch"):
             _many(studio, clicks)
-        _text(_small_print(studio.limits), elem_classes="quiet")
+        _text(_small_print(limits), elem_classes="quiet")
         blocks.unload(clicks.leave)
-    return blocks.queue(max_size=studio.limits.queue, api_open=False, default_concurrency_limit=1)
+    return blocks.queue(max_size=limits.queue, api_open=False, default_concurrency_limit=1)
 
 
 def examples() -> list[Path]:

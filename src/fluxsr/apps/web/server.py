@@ -97,25 +97,29 @@ def server_of(studio: Studio, desk: Desk) -> Any:
 
 
 def guarded(app: Any) -> Any:
-    """An ASGI application that tells browsers to stay here, and does not fetch for others what lies elsewhere."""
+    """An ASGI application for this page alone: browsers load nothing from elsewhere, and no other page may use it."""
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await app(scope, receive, send)
-            return
-
         async def answer(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
             await send(message)
 
-        if "=http" in scope["path"]:  # gradio fetches the address after file=
+        if scope["type"] == "http" and not _ours(scope):
             await answer({"type": "http.response.start", "status": 403})
             await answer({"type": "http.response.body", "body": b"not here"})
-            return
-        await app(scope, receive, answer)
+        else:
+            await app(scope, receive, answer)
 
     return inner
+
+
+def _ours(scope: Any) -> bool:
+    """Whether a request comes from our page, as far as it says, and asks for something of ours."""
+    headers = dict(scope["headers"])
+    origin = headers.get(b"origin", b"").split(b"://")[-1]
+    elsewhere = "=http" in scope["path"]  # gradio would fetch the address after file=
+    return origin in (b"", headers.get(b"host")) and not elsewhere
 
 
 def bound(host: str, port: int) -> socket.socket:
