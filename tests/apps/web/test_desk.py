@@ -81,6 +81,14 @@ def test_a_job_whose_visitor_left_leaves_nothing(desk: Desk) -> None:
     assert not any(desk.root.iterdir())
 
 
+def test_results_of_who_left_unnoticed_go_with_the_next_job(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    with desk.job("a", "one") as job:
+        pass
+    monkeypatch.setattr("fluxsr.apps.web.desk.KEEP", -desk.seconds)
+    with desk.job("b", "one") as other:
+        assert not job.folder.exists() and other.folder.exists()
+
+
 def test_a_closed_desk_lets_nobody_in(desk: Desk) -> None:
     with desk.job("a", "one") as job:
         desk.close()

@@ -108,7 +108,12 @@ def test_too_large_a_picture_is_refused_before_it_is_decoded(studio: Studio, tmp
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (OutputError("{0}/a.png cannot be written: no space"), "a.png cannot be written: no space"),
+        (InputError("{0}/a.png is empty (0 bytes)"), "a.png is empty (0 bytes)"),
+        (
+            OutputError("{0}/results/a_x4.png cannot be written: no space"),
+            "a.png: a_x4.png cannot be written: no space",
+        ),
+        (OutputError("/srv/web/a_x4.png cannot be written: no space"), "a.png: a_x4.png cannot be written: no space"),
         (RuntimeError("{0}/a.png: secret"), "a.png: something went wrong here; the server's log says what"),
         (MemoryError(), "a.png: out of memory; try a smaller scale or picture (MemoryError)"),
     ],

@@ -14,6 +14,7 @@ from fluxsr.apps.web.desk import Desk, Stopped
 from fluxsr.apps.web.report import of_batch, of_one, of_picture
 from fluxsr.apps.web.work import Batch, Studio, Wish, line_of
 
+GLANCE = (1600, 1600)  # pixels of a picture that was just chosen
 HIDDEN = {"visible": False}
 STOPPED = "<p>Stopped.</p>"
 
@@ -31,6 +32,7 @@ class Clicks:
             with _friendly(Path(path)):
                 picture = self.studio.look(Path(path))
             shown, text = picture.image, of_picture(picture)
+            shown.thumbnail(GLANCE)
         return [gr.update(value=shown, visible=True), gr.update(value=None, **HIDDEN), text, gr.update(**HIDDEN)]
 
     def one(

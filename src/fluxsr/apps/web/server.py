@@ -47,10 +47,13 @@ def serve(models: dict[str, str], options: batch.Options, limits: Limits, host: 
         OutputError: the address cannot be had.
         ModelError: a model cannot be loaded.
     """
-    with stop_flag(), bound(host, port) as door, tempfile.TemporaryDirectory(prefix="fluxsr-web-") as folder:
+    temporary = tempfile.TemporaryDirectory(prefix="fluxsr-web-", ignore_cleanup_errors=True)
+    with stop_flag(), bound(host, port) as door, temporary as folder:
         studio = Studio({name: _loaded(replace(options, model=model)) for name, model in models.items()}, limits)
         desk = Desk(Path(folder), limits.time_limit)
         server = server_of(studio, desk)
+        if not door.getsockname()[0].startswith(("127.", "::1")):
+            typer.echo("note: whoever reaches this machine can use the page; it has no password", err=True)
         typer.echo(f"open http://{_shown(door)} (Ctrl-C ends)", err=True)
         server.run(sockets=[door])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 import zipfile
 from collections.abc import Callable, Sequence
@@ -27,12 +28,15 @@ from fluxsr.pipeline import FluxSRPipeline
 ENDINGS = [form.endings[0] for form in WRITTEN]
 STRIPS = ("none", "gps", "all")
 SHOWN = 12_000_000  # pixels of the comparison: phones do not show more, and the browser holds it twice
+_FOLDERS = re.compile(r"(?<!\S)(?:[A-Za-z]:)?[\\/](?:[^\\/\s]+[\\/])*")  # of a path, all but the file's name
 _NAME = 150  # bytes of a result's name before its suffix; file systems take 255
 
 log = logging.getLogger(__name__)
 
 Told = Callable[[float, str], None]
-"""Tells how much is done, 0 to 1, and of what; may raise Stopped or TimeUp."""
+"""Tells how much is done, 0 to 1, and of what."""
+
+Chosen = tuple[FluxSRPipeline, batch.Options]
 
 
 @dataclass(frozen=True)
@@ -110,16 +114,18 @@ class Studio:
             FluxSRError: the input or a choice cannot be used, or the time is up.
             Stopped: it is not wanted any more.
         """
+        chosen = self._chosen(wish)
         (target,) = _targets([source], job.folder, wish)
-        made, picture = self._made(source, target, wish, job, lambda part: told(part, source.name))
+        made, picture = self._made(Task(source, target), chosen, job, lambda part: told(part, source.name))
         return made, _compared(picture, made, job.folder)
 
     def many(self, sources: Sequence[Path], wish: Wish, job: Job, told: Told) -> Batch:
         """Enlarge several pictures; a bad one is noted and the others go on, a stop leaves what is made.
 
         Raises:
-            InputError: too many.
+            InputError: too many, or a choice that cannot be used.
         """
+        chosen = self._chosen(wish)
         if len(sources) > self.limits.batch_limit:
             raise InputError(f"{len(sources)} pictures; this page takes up to {self.limits.batch_limit} at once")
         found = Batch()
@@ -129,7 +135,7 @@ class Studio:
                 told((number + part) / len(sources), f"{name} ({number + 1} of {len(sources)})")
 
             try:
-                found.made.append((source.name, self._made(source, target, wish, job, share)[0]))
+                found.made.append((source.name, self._made(Task(source, target), chosen, job, share)[0]))
             except (Stopped, TimeUp) as error:
                 found.left = [left.name for left in sources[number:]]
                 found.why = "stopped" if isinstance(error, Stopped) else str(error)
@@ -139,21 +145,21 @@ class Studio:
         found.zip = _zipped([made.path for _, made in found.made], job.folder / "fluxsr.zip")
         return found
 
-    def _made(self, source: Path, target: Path, wish: Wish, job: Job, share: Share) -> tuple[Made, Picture]:
+    def _made(self, task: Task, chosen: Chosen, job: Job, share: Share) -> tuple[Made, Picture]:
         def checked(part: float) -> None:
             job.check()
             share(part)
 
         began = time.monotonic()
-        pipeline, options = self._chosen(wish)
+        pipeline, options = chosen
         checked(0)
-        picture = batch.read(Task(source, target), options)
+        picture = batch.read(task, options)
         height, width = picture.lr.shape[-2:]
-        after = self._allowed(width, height, wish.scale)
-        notes = batch.upscale(pipeline, options, Task(source, target), picture, checked)()
-        return Made(target, (width, height), after, tuple(notes), time.monotonic() - began), picture
+        after = self._allowed(width, height, options.scale)
+        notes = batch.upscale(pipeline, options, task, picture, checked)()
+        return Made(task.target, (width, height), after, tuple(notes), time.monotonic() - began), picture
 
-    def _chosen(self, wish: Wish) -> tuple[FluxSRPipeline, batch.Options]:
+    def _chosen(self, wish: Wish) -> Chosen:
         """Nothing of a wish is believed: requests can be made without the page."""
         if wish.model not in self.pipelines:
             raise InputError(f"there is no model '{wish.model}' here; choose one of {', '.join(self.pipelines)}")
@@ -161,6 +167,7 @@ class Studio:
             raise InputError(f"cannot write '{wish.ending}' files; choose one of {', '.join(ENDINGS)}")
         if wish.strip not in STRIPS:
             raise InputError(f"strip is '{wish.strip}'; choose one of {', '.join(STRIPS)}")
+        scaled_size(1, 1, wish.scale)
         options = batch.Options(
             scale=wish.scale,
             strength=wish.strength,
@@ -195,7 +202,7 @@ def line_of(error: Exception, source: Path) -> str:
         log.error("%s: %s", printable(source.name), error, exc_info=error)
         return f"{printable(source.name)}: something went wrong here; the server's log says what"
     text = reason_of(error, source, "try a smaller scale or picture").split(" (CUDA", 1)[0]
-    return text.replace(f"{source.parent}/", "").replace(f"{source.parent}\\", "").replace(" (--max-pixels)", "")
+    return _FOLDERS.sub("", text.replace(str(source.parent), "")).replace(" (--max-pixels)", "")
 
 
 def _targets(sources: Sequence[Path], folder: Path, wish: Wish) -> list[Path]:
