@@ -45,6 +45,7 @@ def shoot(url: str, out: Path, width: int) -> None:
         program = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": width, "height": 960})
+        page.set_default_timeout(600_000)  # a busy machine is no error
         page.goto(url)
         page.set_input_files("#one-file input[type=file]", str(PICTURE))
         page.wait_for_selector("#one-told >> text=pixels")
