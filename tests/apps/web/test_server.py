@@ -18,7 +18,7 @@ from fluxsr.apps.web.page import examples
 from fluxsr.apps.web.server import bound, guarded
 from fluxsr.errors import OutputError
 
-STUB = Path(__file__).parents[1] / "stub_batch.py"
+SOURCE = Path(__file__).parents[3] / "src"
 
 
 def test_a_taken_port_is_one_line() -> None:
@@ -68,8 +68,8 @@ def test_there_are_examples() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGTERM")
 def test_sigterm_ends_it_and_nothing_is_left(tmp_path: Path) -> None:
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    command = [sys.executable, str(STUB), "web", "--port", "0"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(SOURCE)}
+    command = [sys.executable, "-m", "fluxsr", "web", "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
         line = next(line for line in iter(process.stderr.readline, "") if "open http" in line)
