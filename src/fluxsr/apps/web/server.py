@@ -137,6 +137,7 @@ def bound(host: str, port: int) -> socket.socket:
         if os.name == "posix":  # on Windows it would let two servers share the port
             door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         door.bind(address)
+        door.listen()  # who comes while the model is loaded waits
         return door
     except OSError as error:
         raise OutputError(f"{host}:{port} cannot be had: {error.strerror}; choose another --host or --port") from error
