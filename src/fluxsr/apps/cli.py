@@ -58,6 +58,7 @@ from fluxsr.apps.export import export
 from fluxsr.apps.fit_niqe import fit_niqe
 from fluxsr.apps.prompt import prompt
 from fluxsr.apps.push import push
+from fluxsr.apps.web.command import web
 
 app = typer.Typer(
     help="One-step super-resolution of photographs (FluxSR).",
@@ -142,6 +143,7 @@ app.command()(export)
 app.command()(prompt)
 app.command()(push)
 app.command()(serve)
+app.command()(web)
 
 
 @app.command()

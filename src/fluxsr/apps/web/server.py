@@ -1,0 +1,164 @@
+"""Serve the page: load the models once, bind, say where, clean up."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import tempfile
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import typer
+from PIL import Image
+
+from fluxsr.apps import batch
+from fluxsr.apps.web.desk import Desk
+from fluxsr.apps.web.limits import Limits
+from fluxsr.apps.web.work import Studio
+from fluxsr.errors import OutputError
+from fluxsr.pipeline import FluxSRPipeline
+from fluxsr.training.stopping import stop_flag
+
+# The page loads nothing from elsewhere, and were a part of gradio to try, the browser would not let it.
+POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; media-src 'none'; font-src 'self' data:; object-src 'none'; "
+    "style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; connect-src 'self'; "
+    "base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+)
+HEADERS = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+
+
+def serve(models: dict[str, str], options: batch.Options, limits: Limits, host: str, port: int) -> None:
+    """Until SIGINT or SIGTERM.
+
+    Args:
+        models: those that visitors choose from, by the names that they see; all are loaded now and stay.
+        options: how they are loaded.
+        host, port: where; port 0 takes any that is free.
+
+    Raises:
+        OutputError: the address cannot be had.
+        ModelError: a model cannot be loaded.
+    """
+    temporary = tempfile.TemporaryDirectory(prefix="fluxsr-web-", ignore_cleanup_errors=True)
+    with stop_flag(), bound(host, port) as door, temporary as folder:
+        studio = Studio({name: _loaded(replace(options, model=model)) for name, model in models.items()}, limits)
+        desk = Desk(Path(folder), limits.time_limit)
+        server = server_of(studio, desk)
+        if not door.getsockname()[0].startswith(("127.", "::1")):
+            typer.echo("note: whoever reaches this machine can use the page; it has no password", err=True)
+        typer.echo(f"open http://{_shown(door)} (Ctrl-C ends)", err=True)
+        server.run(sockets=[door])
+
+
+def server_of(studio: Studio, desk: Desk) -> Any:
+    """A uvicorn server of the page; its temporary files lie in the desk's folder."""
+    # all of it read when gradio is imported, or when a component is made
+    os.environ |= {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "GRADIO_TEMP_DIR": str(desk.root),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    import gradio as gr
+    import uvicorn
+    from fastapi import FastAPI
+
+    from fluxsr.apps.web.page import CSS, page
+
+    largest = max(studio.limits.max_pixels, studio.limits.max_output_pixels)
+    Image.MAX_IMAGE_PIXELS = max(largest, Image.MAX_IMAGE_PIXELS or 0)  # or Pillow refuses before us
+    app = gr.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        page(studio, desk),
+        path="/",
+        max_file_size=f"{studio.limits.max_upload}mb",
+        css_paths=[CSS],
+        theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        footer_links=[],
+        run_history=False,
+        show_error=False,  # what we did not foresee is for the log
+        enable_monitoring=False,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+    )
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            desk.close()  # or the work would go on while the server waits for its answers
+            super().handle_exit(sig, frame)
+
+    config = uvicorn.Config(guarded(app), log_level="warning", access_log=False, timeout_graceful_shutdown=3, ws="none")
+    return Server(config)
+
+
+def guarded(app: Any) -> Any:
+    """An ASGI application for this page alone: browsers load nothing from elsewhere, and no other page may use it."""
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        async def answer(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *HEADERS]
+            await send(message)
+
+        if scope["type"] == "http" and not _ours(scope):
+            await answer({"type": "http.response.start", "status": 403})
+            await answer({"type": "http.response.body", "body": b"not here"})
+        else:
+            await app(scope, receive, answer)
+
+    return inner
+
+
+def _ours(scope: Any) -> bool:
+    """Whether a request comes from our page, as far as it says, and asks for something of ours."""
+    headers = dict(scope["headers"])
+    origin = headers.get(b"origin", b"").split(b"://")[-1]
+    elsewhere = "=http" in scope["path"]  # gradio would fetch the address after file=
+    return origin in (b"", headers.get(b"host")) and not elsewhere
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A listening socket, before minutes are spent on a model.
+
+    Raises:
+        OutputError: the address is taken, or not this machine's.
+    """
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        door = socket.socket(family, kind, proto)
+        if os.name == "posix":  # on Windows it would let two servers share the port
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        door.bind(address)
+        door.listen()  # who comes while the model is loaded waits
+        return door
+    except OSError as error:
+        raise OutputError(f"{host}:{port} cannot be had: {error.strerror}; choose another --host or --port") from error
+
+
+def _shown(door: socket.socket) -> str:
+    host, port = door.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _loaded(options: batch.Options) -> FluxSRPipeline:
+    logging.getLogger("diffusers").setLevel(logging.ERROR)  # advice for programmers
+    warnings.filterwarnings("ignore", module="PIL")  # of what is odd in a file, which reads all the same
+    pipeline = FluxSRPipeline.from_pretrained(
+        options.model,
+        adapter=options.adapter,
+        device=options.device,
+        dtype=options.dtype,
+        memory=options.memory,
+        config_folder=options.config,
+    )
+    typer.echo(f"model: {batch.describe(pipeline)}", err=True)
+    typer.echo(f"plan: {pipeline.plan.line()}", err=True)
+    return pipeline

@@ -1,0 +1,166 @@
+"""The page in a real browser."""
+
+from __future__ import annotations
+
+import io
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+TOAST = "[data-testid=toast-body]"
+
+
+def send(tab: Any, *paths: Path, place: str = "one-file") -> None:
+    tab.set_input_files(f"#{place} input[type=file]", [str(path) for path in paths])
+
+
+def downloaded(tab: Any, button: str) -> tuple[str, bytes]:
+    tab.wait_for_selector(f"#{button}", state="visible")
+    with tab.expect_download() as waiting:
+        tab.click(f"#{button}")
+    return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
+
+
+def test_a_picture_is_enlarged_compared_and_downloaded_with_its_exif(tab: Any, photograph: Path) -> None:
+    send(tab, photograph)
+    tab.wait_for_selector("#one-told >> text=48 × 32 pixels, JPEG")
+    tab.click("#one-start")
+    slider = tab.wait_for_selector("#one-slider", state="visible")
+    pictures = [tab.wait_for_selector(f"#one-slider img >> nth={k}", state="visible") for k in (0, 1)]
+    sizes = [picture.evaluate("image => [image.naturalWidth, image.naturalHeight]") for picture in pictures]
+    assert sizes == [[192, 128], [192, 128]]
+    shown = [picture.bounding_box() for picture in pictures]
+    assert shown[0] == shown[1] and shown[0]["width"] > 200 and slider.bounding_box()["height"] > 100
+    name, data = downloaded(tab, "one-load")
+    with Image.open(io.BytesIO(data)) as image:
+        assert (name, image.format, image.size) == ("photo_x4.jpg", "JPEG", (192, 128))
+        assert image.getexif()[0x010F] == "a camera"
+
+
+def test_the_comparison_zooms(tab: Any, photograph: Path) -> None:
+    send(tab, photograph)
+    tab.click("#one-start")
+    picture = tab.wait_for_selector("#one-slider img >> nth=0", state="visible")
+    before = picture.bounding_box()
+    tab.mouse.move(before["x"] + before["width"] / 4, before["y"] + before["height"] / 2)  # beside the line
+    for _ in range(8):
+        tab.mouse.wheel(0, -100)
+    tab.wait_for_function(
+        "width => document.querySelector('#one-slider img').getBoundingClientRect().width > 1.2 * width",
+        arg=before["width"],
+    )
+
+
+def test_progress_shows_and_stop_stops_between_tiles(tab: Any, site: Any, photograph: Path) -> None:
+    send(tab, photograph)
+    site.gate.hold(after=3)
+    tab.click("#one-start")
+    assert site.gate.held.wait(60)
+    tab.wait_for_selector("#one-told >> text=photo.jpg")  # of 15 tiles, 3 are done
+    tab.wait_for_selector("#one-told >> text=20.0%")
+    tab.click("#one-stop")
+    (job,) = [job for (_, kind), job in site.desk._jobs.items() if kind == "one" and not job.ended.is_set()]
+    assert job.stop.wait(60)
+    site.gate.open.set()
+    tab.wait_for_selector("#one-told >> text=Stopped")
+    assert site.gate.tiles == 4 and not tab.is_visible("#one-slider")
+    tab.click("#one-start")  # and it works again
+    tab.wait_for_selector("#one-load", state="visible")
+
+
+def test_what_is_no_picture_gives_one_line(tab: Any, site: Any, tmp_path: Path) -> None:
+    bad = tmp_path / "b<b>ad.jpg"
+    bad.write_text("not a picture")
+    send(tab, bad)
+    text = tab.wait_for_selector(TOAST).inner_text()
+    assert "ad.jpg is not an image that can be read" in text
+    assert "Traceback" not in text and str(site.desk.root) not in text
+
+
+def test_too_large_a_result_names_a_scale_that_fits(tab: Any, tmp_path: Path) -> None:
+    Image.new("RGB", (200, 200)).save(tmp_path / "large.png")
+    send(tab, tmp_path / "large.png")
+    tab.click("#one-start")
+    text = tab.wait_for_selector(TOAST).inner_text()
+    assert "200 x 200 pixels would become 800 x 800" in text and "choose a scale up to 2" in text
+
+
+def test_an_example_is_taken_by_a_click(tab: Any) -> None:
+    tab.click("button.gallery-item >> nth=0")
+    tab.wait_for_selector("#one-told >> text=pixels, JPEG")
+
+
+def test_a_batch_comes_as_a_zip_and_a_bad_file_does_not_stop_it(tab: Any, tmp_path: Path, photograph: Path) -> None:
+    (tmp_path / "bad.png").write_text("not a picture")
+    Image.new("RGB", (32, 24), "teal").save(tmp_path / "other.png")
+    tab.click("button[role=tab] >> text=Batch")
+    send(tab, photograph, tmp_path / "bad.png", tmp_path / "other.png", place="many-files")
+    tab.click("#many-start")
+    name, data = downloaded(tab, "many-load")
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        sizes = {one: Image.open(file.open(one)).size for one in file.namelist()}
+    assert name == "fluxsr.zip" and sizes == {"photo_x4.jpg": (192, 128), "other_x4.png": (128, 96)}
+    told = tab.inner_text("#many-told")
+    assert "2 done, 1 failed" in told and "is not an image" in told
+
+
+def test_a_stopped_batch_keeps_what_is_made(tab: Any, site: Any, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (16, 16)).save(tmp_path / name)  # a tile each
+    tab.click("button[role=tab] >> text=Batch")
+    send(tab, tmp_path / "a.png", tmp_path / "b.png", place="many-files")
+    site.gate.hold(after=1)
+    tab.click("#many-start")
+    assert site.gate.held.wait(60)
+    tab.click("#many-stop")
+    (job,) = [job for (_, kind), job in site.desk._jobs.items() if kind == "many" and not job.ended.is_set()]
+    assert job.stop.wait(60)
+    site.gate.open.set()
+    _, data = downloaded(tab, "many-load")
+    assert zipfile.ZipFile(io.BytesIO(data)).namelist() == ["a_x4.png"]
+    assert "1 done, 1 left" in tab.inner_text("#many-told")
+
+
+def test_two_visitors_are_served_one_after_the_other(visit: Any, site: Any, photograph: Path) -> None:
+    site.gate.at_once = 0
+    site.gate.hold(after=0)
+    first, second = visit(), visit()
+    for visitor in (first, second):
+        send(visitor, photograph)
+        visitor.wait_for_selector("#one-told >> text=48 × 32")
+        visitor.click("#one-start")
+    assert site.gate.held.wait(60)
+    second.wait_for_selector("#one-told >> text=queue")
+    site.gate.open.set()
+    for visitor in (first, second):
+        visitor.wait_for_selector("#one-load", state="visible")
+    assert site.gate.at_once == 1
+
+
+def test_who_leaves_takes_everything_along(visit: Any, site: Any, photograph: Path) -> None:
+    known = set(site.desk._jobs)
+    tab = visit()
+    send(tab, photograph)
+    tab.click("#one-start")
+    tab.wait_for_selector("#one-load", state="visible")
+    (key,) = (key for key, job in site.desk._jobs.items() if key not in known and any(job.folder.iterdir()))
+    folder = site.desk._jobs[key].folder
+    tab.close()
+    for _ in range(600):  # until the server notices
+        if not folder.exists():
+            break
+        time.sleep(0.1)
+    assert not folder.exists() and key not in site.desk._jobs
+
+
+def test_a_phone_scrolls_one_way_only(visit: Any, photograph: Path) -> None:
+    tab = visit(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    send(tab, photograph)
+    tab.tap("#one-start")
+    box = tab.wait_for_selector("#one-slider img >> nth=0", state="visible").bounding_box()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+    assert tab.wait_for_selector("#one-start").bounding_box()["height"] >= 40  # a thumb's
