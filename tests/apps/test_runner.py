@@ -123,8 +123,10 @@ def test_the_work_waits_for_no_disk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_signal_once_finishes_the_file_and_twice_stops_now(
-    tmp_path: Path, times: int, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, times: int, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     for name in "abc":
         (tmp_path / name).write_text(name)
 
