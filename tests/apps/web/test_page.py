@@ -24,7 +24,7 @@ def downloaded(tab: Any, button: str) -> tuple[str, bytes]:
     return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
 
 
-def test_a_picture_is_enlarged_compared_and_downloaded_with_its_exif(tab: Any, photograph: Path) -> None:
+def test_a_picture_is_enlarged_downloaded_with_its_exif_compared_and_zoomed(tab: Any, photograph: Path) -> None:
     send(tab, photograph)
     tab.wait_for_selector("#one-told >> text=48 × 32 pixels, JPEG")
     tab.click("#one-start")
@@ -39,18 +39,12 @@ def test_a_picture_is_enlarged_compared_and_downloaded_with_its_exif(tab: Any, p
         assert (name, image.format, image.size) == ("photo_x4.jpg", "JPEG", (192, 128))
         assert image.getexif()[0x010F] == "a camera"
 
-
-def test_the_comparison_zooms(tab: Any, photograph: Path) -> None:
-    send(tab, photograph)
-    tab.click("#one-start")
-    picture = tab.wait_for_selector("#one-slider img >> nth=0", state="visible")
-    before = picture.bounding_box()
-    tab.mouse.move(before["x"] + before["width"] / 4, before["y"] + before["height"] / 2)  # beside the line
+    box = pictures[0].bounding_box()
+    tab.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)  # beside the line
     for _ in range(8):
         tab.mouse.wheel(0, -100)
     tab.wait_for_function(
-        "width => document.querySelector('#one-slider img').getBoundingClientRect().width > 1.2 * width",
-        arg=before["width"],
+        "([picture, width]) => picture.getBoundingClientRect().width > 1.2 * width", arg=[pictures[0], box["width"]]
     )
 
 
@@ -71,21 +65,21 @@ def test_progress_shows_and_stop_stops_between_tiles(tab: Any, site: Any, photog
     tab.wait_for_selector("#one-load", state="visible")
 
 
-def test_what_is_no_picture_gives_one_line(tab: Any, site: Any, tmp_path: Path) -> None:
-    bad = tmp_path / "b<b>ad.jpg"
-    bad.write_text("not a picture")
-    send(tab, bad)
-    text = tab.wait_for_selector(TOAST).inner_text()
-    assert "ad.jpg is not an image that can be read" in text
-    assert "Traceback" not in text and str(site.desk.root) not in text
-
-
-def test_too_large_a_result_names_a_scale_that_fits(tab: Any, tmp_path: Path) -> None:
+def test_what_cannot_be_done_is_one_line(tab: Any, site: Any, tmp_path: Path) -> None:
     Image.new("RGB", (200, 200)).save(tmp_path / "large.png")
-    send(tab, tmp_path / "large.png")
+    (tmp_path / "b<b>ad.jpg").write_text("not a picture")
     tab.click("#one-start")
-    text = tab.wait_for_selector(TOAST).inner_text()
-    assert "200 x 200 pixels would become 800 x 800" in text and "choose a scale up to 2" in text
+    tab.wait_for_selector(f"{TOAST} >> text=Choose a picture first")
+    send(tab, tmp_path / "large.png")
+    tab.wait_for_selector("#one-told >> text=200 × 200 pixels, PNG")
+    tab.click("#one-start")
+    text = tab.wait_for_selector(f"{TOAST} >> text=200 x 200 pixels would become 800 x 800").inner_text()
+    assert "choose a scale up to 2" in text
+    tab.click("#one-file button[aria-label=Clear]")
+    send(tab, tmp_path / "b<b>ad.jpg")
+    text = tab.wait_for_selector(f"{TOAST} >> text=ad.jpg is not an image that can be read").inner_text()
+    assert "Traceback" not in text and str(site.desk.root) not in text
+    assert tab.locator("#one-before img").count() == 0  # and the picture before it is not shown under its name
 
 
 def test_an_example_is_taken_by_a_click(tab: Any) -> None:

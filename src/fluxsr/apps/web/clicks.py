@@ -28,11 +28,13 @@ class Clicks:
     def look(self, path: str | None) -> list[Any]:
         """A picture was chosen, or taken away: the picture, no comparison, what it is, no download."""
         shown, text = None, ""
-        if path:
-            with _friendly(Path(path)):
+        try:
+            if path:
                 picture = self.studio.look(Path(path))
-            shown, text = picture.image, of_picture(picture)
-            shown.thumbnail(GLANCE)
+                shown, text = picture.image, of_picture(picture)
+                shown.thumbnail(GLANCE)
+        except Exception as error:  # not a gr.Error, which would leave the last picture where it is
+            gr.Warning(escape(line_of(error, Path(path or ""))), title="This picture cannot be used")
         return [gr.update(value=shown, visible=True), gr.update(value=None, **HIDDEN), text, gr.update(**HIDDEN)]
 
     def one(

@@ -18,7 +18,7 @@ _OWN = Limits()
 
 Models = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Option("--model", help="As of fluxsr upscale; several times for several that visitors choose from."),
+    typer.Option("--model", help="As of fluxsr upscale; several times for several to choose from; else bundled."),
 ]
 
 

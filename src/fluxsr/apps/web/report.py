@@ -28,12 +28,9 @@ def of_batch(found: Batch) -> str:
     counts += [f"{len(found.bad)} failed"] if found.bad else []
     counts += [f"{len(found.left)} left"] if found.left else []
     rows = [
-        *(
-            _row("✓", escape(name), f"{_sizes(made)}, {made.seconds:.1f} s{_notes(made.notes)}")
-            for name, made in found.made
-        ),
-        *(_row("✗", escape(name), escape(reason.removeprefix(f"{name}: "))) for name, reason in found.bad),
-        *(_row("–", escape(name), escape(found.why)) for name in found.left),
+        *(_row("✓", name, f"{_sizes(made)}, {made.seconds:.1f} s{_notes(made.notes)}") for name, made in found.made),
+        *(_row("✗", name, escape(reason.removeprefix(name).lstrip(": "))) for name, reason in found.bad),
+        *(_row("–", name, escape(found.why)) for name in found.left),
     ]
     return f"<p><b>{', '.join(counts)}</b></p><table class='files'>{''.join(rows)}</table>"
 
@@ -42,8 +39,8 @@ def _sizes(made: Made) -> str:
     return f"{made.before[0]} × {made.before[1]} → {made.after[0]} × {made.after[1]}"
 
 
-def _row(*cells: str) -> str:
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+def _row(mark: str, name: str, text: str) -> str:
+    return f"<tr><td>{mark}</td><td><b>{escape(name)}</b><br>{text}</td></tr>"
 
 
 def _notes(notes: Iterable[str]) -> str:

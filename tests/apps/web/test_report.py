@@ -1,0 +1,24 @@
+"""What is said of pictures, with names that may hold anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fluxsr.apps.web.report import of_batch, of_one
+from fluxsr.apps.web.work import Batch, Made
+
+HOSTILE = "<script>$x$ & 'y'.jpg"
+SAFE = "&lt;script&gt;$x$ &amp; &#x27;y&#x27;.jpg"
+MADE = Made(Path(HOSTILE), (16, 24), (64, 96), ("has <b>notes",), 1.23)
+
+
+def test_names_and_notes_are_escaped() -> None:
+    told = Batch([(HOSTILE, MADE)], [(HOSTILE, f"{HOSTILE} is <odd>")], [HOSTILE], "stopped")
+    for text in (of_one(MADE), of_batch(told)):
+        assert SAFE in text and "has &lt;b&gt;notes" in text and "<script>" not in text and "<odd>" not in text
+
+
+def test_a_batch_is_counted_and_says_each_name_once_a_line() -> None:
+    text = of_batch(Batch([("a.jpg", MADE)], [("b.jpg", "b.jpg: out of memory")], ["c.jpg"], "stopped"))
+    assert "1 done, 1 failed, 1 left" in text and "16 × 24 → 64 × 96, 1.2 s" in text
+    assert text.count("b.jpg") == 1 and "out of memory" in text and "stopped" in text
