@@ -100,4 +100,4 @@ def test_the_notebook_s_cells_run_in_order(photographs: Path, tmp_path: Path, mo
 def test_every_script_is_tested_here_or_needs_photographs_that_are_not_here() -> None:
     text = Path(__file__).read_text(encoding="utf-8")
     untested = [path.name for path in EXAMPLES.glob("*.py") if f'run("{path.name}"' not in text]
-    assert sorted(untested) == ["degradation_gallery.py", "make.py", "validation_crops.py"]
+    assert sorted(untested) == ["degradation_gallery.py", "make.py", "validation_crops.py", "web_page.py"]
