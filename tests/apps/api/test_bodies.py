@@ -68,6 +68,7 @@ def bomb(side: int) -> bytes:
         (FORM, form(bytes(210_000)), 413, "body_too_large"),
         (FORM, form(bomb(600)), 413, "too_many_pixels"),
         (FORM, form(bomb(40_000)), 413, "too_many_pixels"),
+        (FORM, form(b"\xff\x0a\xfe\xe1\x04\x00\x02" + bytes(20)), 413, "too_many_pixels"),  # JPEG XL, 40000x40000
     ],
 )
 def test_each_is_one_line_of_json(client: httpx.Client, kind: str, body: bytes, status: int, code: str) -> None:

@@ -162,7 +162,7 @@ async def _form(request: Request, boundary: bytes, image: Upload, limits: Limits
     try:
         form = _Form(boundary, image)
         async for chunk in _chunks(request, limits.max_bytes + _FIELDS, _too_long(limits)):
-            form.parser.write(chunk)
+            await anyio.to_thread.run_sync(form.parser.write, chunk)  # it writes to the disk and looks at headers
         form.parser.finalize()
     except FormParserError as error:
         raise Problem("malformed", f"the body is no multipart/form-data: {error}") from None
