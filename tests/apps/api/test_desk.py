@@ -118,6 +118,7 @@ def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_soon(
         desk.cancel(job)
         assert job.state == "cancelled" and job.problem is not None and job.problem.status == 410
     until(lambda: desk._open == 0)
+    assert not running.folder.exists() and not waiting.folder.exists(), "nothing counts their uploads any more"
     desk.cancel(running)  # it has ended: now it is forgotten
     with pytest.raises(Problem, match="no such job"):
         desk.find(running.id)
@@ -152,6 +153,7 @@ def test_failures_tell_no_path_and_bugs_tell_nothing(desk: Desk, work: Work) -> 
         ended(job)
         assert job.state == "failed" and job.problem is not None
         assert (job.problem.code, job.problem.message) == (code, words)
+        assert not job.folder.exists()
 
 
 def test_a_drain_hands_back_what_waits_and_lets_the_rest_run(desk: Desk, work: Work, until: Callable[..., Any]) -> None:

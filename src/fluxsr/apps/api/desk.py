@@ -106,8 +106,7 @@ class Desk:
                 return
             job.stop.set()
             self._end(job, "cancelled", Problem("cancelled", "the job was cancelled"))
-        if job.future is not None:
-            job.future.cancel()
+        self._unqueue(job)
 
     def forget(self, job: Job) -> None:
         """Its record and its files."""
@@ -149,7 +148,7 @@ class Desk:
             for job in list(self._jobs.values()):
                 if job.state == "queued" and job.future is not None:
                     self._end(job, "failed", shutting_down())  # before the future tells whoever waits for it
-                    job.future.cancel()
+                    self._unqueue(job)
             return [job for job in self._jobs.values() if job.state == "running"]
 
     def close(self, wait: bool = True) -> None:
@@ -160,11 +159,22 @@ class Desk:
                 self._end(job, "failed", shutting_down())
         self._pool.shutdown(wait=wait)
 
+    def _unqueue(self, job: Job) -> None:
+        """Take a job's upload away, unless a thread works on it, which will do so itself."""
+        if job.future is not None and job.future.cancel():
+            shutil.rmtree(job.folder, ignore_errors=True)
+
     def _run(self, job: Job) -> None:
         with self._lock:
-            if job.ended is not None:
-                return
-            job.state = "running"
+            if job.ended is None:
+                job.state = "running"
+        if job.state == "running":
+            self._make(job)
+        (job.folder / "image").unlink(missing_ok=True)
+        if job.state != "done" or job.id not in self._jobs:  # cancelled or forgotten meanwhile: writing makes folders
+            shutil.rmtree(job.folder, ignore_errors=True)
+
+    def _make(self, job: Job) -> None:
         start = time.monotonic()
         try:
             result, notes = self._work(job)
@@ -178,9 +188,6 @@ class Desk:
         except Exception as error:
             with self._lock:
                 self._end(job, "failed", problem_of(error, job.folder))
-        (job.folder / "image").unlink(missing_ok=True)
-        if job.id not in self._jobs:  # forgotten meanwhile, but writing makes folders
-            shutil.rmtree(job.folder, ignore_errors=True)
         seconds = time.monotonic() - start
         self._mean += 0.2 * (seconds - self._mean)
         self._told(job.state, seconds)
