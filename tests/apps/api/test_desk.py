@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -154,6 +156,27 @@ def test_failures_tell_no_path_and_bugs_tell_nothing(desk: Desk, work: Work) -> 
         assert job.state == "failed" and job.problem is not None
         assert (job.problem.code, job.problem.message) == (code, words)
         assert not job.folder.exists()
+
+
+class Picture:
+    """Something large."""
+
+
+def test_a_job_that_failed_holds_nothing_of_its_work(tmp_path: Path) -> None:
+    """Its problem is kept for minutes."""
+    seen: list[weakref.ref[Picture]] = []
+
+    def work(job: Job) -> tuple[Path, list[str]]:
+        picture = Picture()
+        seen.append(weakref.ref(picture))
+        raise Problem("too_many_pixels", "a result too large", Retry_After="1")
+
+    desk = Desk(work, Limits(), tmp_path)
+    job = ended(begun(desk))
+    desk.close()
+    gc.collect()
+    assert job.problem is not None and job.problem.message == "a result too large" and seen[0]() is None
+    assert job.problem.headers == {"Retry-After": "1"}
 
 
 def test_a_drain_hands_back_what_waits_and_lets_the_rest_run(desk: Desk, work: Work, until: Callable[..., Any]) -> None:

@@ -103,7 +103,7 @@ def following(desk: Desk) -> APIRouter:
             raise Problem("not_finished", f"the job is {found.state}; ask again", Retry_After="1")
         found.fetched = True
         if found.problem is not None:
-            raise found.problem
+            raise found.problem.again()
         return Handed(found)
 
     @routes.delete(
@@ -166,7 +166,7 @@ async def waited(request: Request, job: Job, desk: Desk) -> Response:
             desk.cancel(job)
             return Response(status_code=GONE)
         if job.problem is not None:
-            raise job.problem
+            raise job.problem.again()
         return Handed(job, lambda: desk.forget(job))
     finally:
         if job.state != "done":  # its files go once no thread works on them
