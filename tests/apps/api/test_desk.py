@@ -111,6 +111,23 @@ def test_what_has_expired_is_forgotten(desk: Desk, work: Work, monkeypatch: pyte
     assert not job.folder.exists()
 
 
+def test_a_result_that_goes_out_stays_until_it_is_out(desk: Desk, work: Work) -> None:
+    """Deleted or swept meanwhile; and only at its end it was fetched."""
+    work.go.set()
+    job = ended(begun(desk))
+    with desk.lending(job):
+        assert not job.fetched
+        desk.cancel(job)  # it has ended: forgotten
+        assert job.result is not None and job.result.exists() and desk.kept_bytes() == 0
+    assert job.fetched and not job.folder.exists()
+    with pytest.raises(Problem, match="no such job"), desk.lending(job):
+        pytest.fail("its file is gone")
+    other = ended(begun(desk))
+    with pytest.raises(ConnectionError), desk.lending(other):
+        raise ConnectionError
+    assert not other.fetched and other.folder.exists()
+
+
 def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_soon(
     desk: Desk, work: Work, until: Callable[..., Any]
 ) -> None:

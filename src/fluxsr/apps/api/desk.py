@@ -7,8 +7,9 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from fluxsr.apps.api.jobs import Cancelled, Job, State
@@ -95,7 +96,7 @@ class Desk:
         with self._lock:
             job = self._jobs.get(id)
         if job is None or not job.kept:
-            raise Problem("not_found", f"there is no such job; results are kept for {self._limits.keep_seconds:g} s")
+            raise self._unknown()
         return job
 
     def cancel(self, job: Job) -> None:
@@ -109,10 +110,32 @@ class Desk:
         self._unqueue(job)
 
     def forget(self, job: Job) -> None:
-        """Its record and its files."""
+        """Its record and its files; a result that is going out goes when it is out."""
         with self._lock:
             self._jobs.pop(job.id, None)
+            if job.lent:
+                return
         shutil.rmtree(job.folder, ignore_errors=True)
+
+    @contextmanager
+    def lending(self, job: Job) -> Iterator[None]:
+        """Around the sending of a result; one that came to its end was fetched.
+
+        Raises:
+            Problem: not_found, of a job that was forgotten since it was found.
+        """
+        with self._lock:
+            if job.id not in self._jobs:
+                raise self._unknown()
+            job.lent += 1
+        try:
+            yield
+            job.fetched = True
+        finally:
+            with self._lock:
+                job.lent -= 1
+            if not job.kept or job.id not in self._jobs:
+                self.forget(job)
 
     def sweep(self) -> None:
         """Forget what has expired; of too many results, those that were fetched already."""
@@ -191,6 +214,9 @@ class Desk:
         seconds = time.monotonic() - start
         self._mean += 0.2 * (seconds - self._mean)
         self._told(job.state, seconds)
+
+    def _unknown(self) -> Problem:
+        return Problem("not_found", f"there is no such job; results are kept for {self._limits.keep_seconds:g} s")
 
     def _end(self, job: Job, state: State, problem: Problem | None = None) -> None:
         if job.ended is None:

@@ -101,10 +101,10 @@ def following(desk: Desk) -> APIRouter:
         found = desk.find(id)
         if found.ended is None:
             raise Problem("not_finished", f"the job is {found.state}; ask again", Retry_After="1")
-        found.fetched = True
         if found.problem is not None:
+            found.fetched = True
             raise found.problem.again()
-        return Handed(found)
+        return Handed(found, desk)
 
     @routes.delete(
         "/jobs/{id}",
@@ -167,7 +167,7 @@ async def waited(request: Request, job: Job, desk: Desk) -> Response:
             return Response(status_code=GONE)
         if job.problem is not None:
             raise job.problem.again()
-        return Handed(job, lambda: desk.forget(job))
+        return Handed(job, desk)
     finally:
         if job.state != "done":  # its files go once no thread works on them
             job.future.add_done_callback(lambda _: desk.forget(job))
@@ -196,12 +196,12 @@ async def _finished(request: Request, job: Job) -> bool:
 
 
 class Handed(FileResponse):
-    """A job's result; ``then`` is called once it went out, or could not.
+    """A job's result, lent by its desk while it goes out.
 
     In one piece: a range that cannot be had would be answered with another kind of error than all else.
     """
 
-    def __init__(self, job: Job, then: Any = lambda: None) -> None:
+    def __init__(self, job: Job, desk: Desk) -> None:
         assert job.result is not None
         notes = "; ".join(job.notes).encode("ascii", "replace").decode()
         super().__init__(
@@ -211,14 +211,12 @@ class Handed(FileResponse):
             filename=job.result.name,
             content_disposition_type="inline",
         )
-        self._then = then
+        self._job, self._desk = job, desk
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(name, value) for name, value in scope["headers"] if name not in (b"range", b"if-range")]
-        try:
+        with self._desk.lending(self._job):
             await super().__call__({**scope, "headers": headers}, receive, send)
-        finally:
-            self._then()
 
 
 def view(job: Job, desk: Desk) -> JobView:
