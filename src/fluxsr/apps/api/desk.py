@@ -48,7 +48,7 @@ class Desk:
         """A place for a job whose body is yet to be read.
 
         Raises:
-            Problem: busy, storage_full or shutting_down.
+            Problem: busy, storage_full, no_room or shutting_down.
         """
         self.sweep()
         with self._lock:
@@ -62,7 +62,10 @@ class Desk:
                 raise _later("storage_full", "results wait to be fetched and fill the disk", seconds)
             id = secrets.token_urlsafe(16)  # who knows it may fetch the result
             job = Job(id, self._folder / id)
-            job.folder.mkdir()
+            try:
+                job.folder.mkdir()
+            except OSError as error:
+                raise problem_of(error, job.folder) from None
             self._jobs[job.id] = job
             self._open += 1
             return job

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
@@ -50,7 +51,7 @@ def upscaling(desk: Desk, limits: Limits) -> APIRouter:
     async def upscale(request: Request, wait: Wait = True) -> Response:
         """The answer is the picture, with all that belongs to it; or a job, to be asked for later."""
         preferred = "respond-async" in request.headers.get("prefer", "").lower()
-        job = desk.admit()
+        job = await run_in_threadpool(desk.admit)  # what has expired is deleted there
         try:
             job.wanted, size = await received(request, job.folder / "image", limits)
             job.kept = not wait or preferred
@@ -74,7 +75,7 @@ def upscaling(desk: Desk, limits: Limits) -> APIRouter:
 
 
 def following(desk: Desk) -> APIRouter:
-    """The routes of jobs."""
+    """The routes of jobs; no coroutines, so they run in threads, as they may delete files."""
     routes = APIRouter(prefix="/v1", tags=["jobs"])
 
     @routes.get(
@@ -83,7 +84,7 @@ def following(desk: Desk) -> APIRouter:
         response_model=JobView,
         responses={200: {"description": "Its state", **JOB}, **described("not_found", "invalid_option", *_KEYED)},
     )
-    async def job(id: Id) -> JobView:
+    def job(id: Id) -> JobView:
         """Ask as often as you like; once it is done, fetch its result."""
         return view(desk.find(id), desk)
 
@@ -96,7 +97,7 @@ def following(desk: Desk) -> APIRouter:
             **described("not_found", "not_finished", "cancelled", "invalid_option", *_KEYED, *_WORK),
         },
     )
-    async def result(id: Id) -> Response:
+    def result(id: Id) -> Response:
         """The picture; of a job that failed, its error. It can be fetched again until it expires."""
         found = desk.find(id)
         if found.ended is None:
@@ -113,7 +114,7 @@ def following(desk: Desk) -> APIRouter:
         response_class=Response,
         responses={204: {"description": "Cancelled or forgotten"}, **described("not_found", "invalid_option", *_KEYED)},
     )
-    async def cancel(id: Id) -> Response:
+    def cancel(id: Id) -> Response:
         """A waiting job at once, a running one before its next tile."""
         desk.cancel(desk.find(id))
         return Response(status_code=204)
