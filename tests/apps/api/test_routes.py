@@ -169,6 +169,8 @@ def test_metrics_count_what_happened(
     assert posted(client, picture()).status_code == 200
     client.get("/nothing/" + "x" * 50)
     assert {name: metric(client, name) - value for name, value in before.items()} == dict.fromkeys(before, 1)
+    client.request("INVENTED", "/v1/upscale")
     text = client.get("/metrics").text
+    assert 'method="other"' in text and "INVENTED" not in text
     assert 'route="other"' in text and "xxx" not in text, "clients cannot invent series"
     assert 'fluxsr_batch_tiles_bucket{le="4.0"}' in text and 'fluxsr_jobs{state="done"}' in text
