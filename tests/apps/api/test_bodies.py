@@ -53,6 +53,8 @@ def bomb(side: int) -> bytes:
         ("application/json", b"{", 400, "malformed"),
         ("application/json", b"\xff\xfe", 400, "malformed"),
         ("application/json", b"[" * 100_000, 400, "malformed"),
+        ("application/json", b'{"scale": [' + b"[]," * 1000 + b'0], "image": "AAAA"}', 400, "malformed"),
+        ("application/json", b'{"a": 0' + b', "b": 0' * 1000 + b"}", 400, "malformed"),
         ("application/json", b"[]", 400, "malformed"),
         ("application/json", b"{}", 422, "invalid_option"),
         ("application/json", b'{"image": "http://127.0.0.1/a.png"}', 422, "invalid_option"),
