@@ -128,6 +128,19 @@ def test_a_result_that_goes_out_stays_until_it_is_out(desk: Desk, work: Work) ->
     assert not other.fetched and other.folder.exists()
 
 
+def test_no_fetched_result_goes_where_an_expired_one_makes_the_room(
+    desk: Desk, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work.go.set()
+    old, new = ended(begun(desk)), ended(begun(desk))
+    new.fetched = True
+    now = module.time.monotonic()
+    old.ended, new.ended = now, now + 30
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + 61)
+    desk.sweep()
+    assert not old.folder.exists() and desk.find(new.id) is new and new.folder.exists()
+
+
 def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_soon(
     desk: Desk, work: Work, until: Callable[..., Any]
 ) -> None:

@@ -144,10 +144,11 @@ class Desk:
         """Forget what has expired; of too many results, those that were fetched already."""
         with self._lock:
             ended = sorted((job for job in self._jobs.values() if job.ended), key=lambda job: job.ended or 0)
-            gone = [job for job in ended if self._left(job) <= 0] + ended[: max(0, len(ended) - _RECORDS)]
-            over = self.kept_bytes() - self._limits.keep_bytes
+            surplus = len(ended) - _RECORDS
+            gone = [job for place, job in enumerate(ended) if place < surplus or self._left(job) <= 0]
+            over = self.kept_bytes() - sum(job.bytes for job in gone) - self._limits.keep_bytes
             for job in ended:
-                if over > 0 and job.fetched:
+                if over > 0 and job.fetched and job not in gone:
                     gone.append(job)
                     over -= job.bytes
         for job in gone:
