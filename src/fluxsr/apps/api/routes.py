@@ -98,7 +98,7 @@ def following(desk: Desk) -> APIRouter:
         },
     )
     def result(id: Id) -> Response:
-        """The picture; of a job that failed, its error. It can be fetched again until it expires."""
+        """The picture; of a job that failed, its error. It can be fetched again until it expires or makes room."""
         found = desk.find(id)
         if found.ended is None:
             raise Problem("not_finished", f"the job is {found.state}; ask again", Retry_After="1")
