@@ -30,7 +30,7 @@ class Job:
         wanted: its options, once its body is there.
         progress: share of its tiles that are done.
         kept: whether its client comes back for the result, or waits.
-        fetched: whether the result went out, to its end.
+        fetched: whether the result went out, to its end or until its client left.
         lent: how many times it is going out just now.
         result: the file.
         notes: on what the result could not hold.
