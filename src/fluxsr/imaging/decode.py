@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from fluxsr.errors import InputError, TooLargeError
-from fluxsr.imaging import deep, metadata, profiles
+from fluxsr.imaging import deep, jxl, metadata, profiles
 from fluxsr.imaging.raster import Raster, upright
 
 MAX_PIXELS = 100_000_000
@@ -79,6 +79,8 @@ def size_of(file: IO[bytes]) -> tuple[int, int] | None:
     Raises:
         TooLargeError: Pillow's own limit.
     """
+    if jxl.looks_like(file):
+        return jxl.size_of(file)
     try:
         with _opened(file) as image:
             return int(image.size[0]), int(image.size[1])
@@ -108,6 +110,11 @@ def _decoded(file: IO[bytes], path: Path, max_pixels: int) -> Raster:
 
 
 def _by_pillow(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, int]:
+    if jxl.looks_like(file):  # its decoder would not wait for the check below
+        size = jxl.size_of(file)
+        if size is None:
+            raise InputError("is damaged or cut off: its JPEG XL header tells no size")
+        check(*size)
     with _opened(file) as image:
         check(*image.size)
         several = getattr(image, "is_animated", False) and image.format != "MPO"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import threading
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -70,4 +74,37 @@ def test_a_bug_is_told_to_the_log_and_not_to_the_client(tmp_path: Any, monkeypat
     answer = TestClient(application(desk, metrics, limits), raise_server_exceptions=False).get("/v1/jobs/x")
     assert answer.status_code == 500
     assert answer.json() == {"error": {"code": "internal", "message": "something went wrong in the server"}}
+    desk.close()
+
+
+def test_a_full_disk_is_said_and_takes_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = Limits()
+    desk, metrics = Desk(lambda _: (tmp_path, []), limits, tmp_path), Metrics()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    client = TestClient(application(desk, metrics, limits), raise_server_exceptions=False)
+    monkeypatch.setattr(Path, "mkdir", full)
+    answer = client.post("/v1/upscale", files={"image": b"x"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (507, "no_room")
+    assert desk._open == 0 and desk.count("receiving") == 0
+    desk.close()
+
+
+def test_files_are_deleted_in_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of large results that takes a while, in which everybody else would wait."""
+    limits, threads = Limits(), set[bool]()
+    desk, metrics = Desk(lambda _: (tmp_path, []), limits, tmp_path), Metrics()
+
+    async def loop() -> int:
+        return threading.get_ident()
+
+    monkeypatch.setattr(desk, "sweep", lambda: threads.add(threading.get_ident() == client.portal.call(loop)))
+    with TestClient(application(desk, metrics, limits)) as client:
+        client.get("/v1/jobs/x")
+        client.delete("/v1/jobs/x")
+        client.get("/v1/jobs/x/result")
+        client.post("/v1/upscale")
+    assert threads == {False}
     desk.close()

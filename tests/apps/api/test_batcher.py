@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -123,6 +125,38 @@ def test_what_does_not_fit_together_is_run_apart(model: Model, pool: ThreadPoolE
     batcher = Batcher(model, 4, HOUR)
     found = together(batcher, pool, [(tile(2), 0.0), (tile(2), 0.0)])
     assert all(result.mean() == 4 for result in found)
+    batcher.close()
+
+
+def test_what_did_not_fit_is_gone_before_the_next_try(until: Any) -> None:
+    """Without the collector's help, and while the error is still in hand."""
+    seen: list[weakref.ref[Tensor]] = []
+
+    def run(lr_up: Tensor, strength: float) -> Tensor:
+        inside = lr_up + strength
+        seen.extend((weakref.ref(inside), weakref.ref(lr_up)))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    batcher = Batcher(run, 4, HOUR)
+    gc.disable()
+    try:
+        with pytest.raises(torch.OutOfMemoryError) as caught, batcher.riding():
+            batcher.step(tile(0), 1.0)
+        assert len(seen) == 2 and caught.value is not None
+        until(lambda: all(tensor() is None for tensor in seen), 10)
+    finally:
+        gc.enable()
+    batcher.close()
+
+
+def test_answered_tiles_are_let_go(model: Model, until: Any) -> None:
+    batcher = Batcher(model, 4, HOUR)
+    given = tile(0)
+    seen = weakref.ref(given)
+    with batcher.riding():
+        batcher.step(given, 1.0)
+    del given
+    until(lambda: seen() is None, 10)
     batcher.close()
 
 

@@ -53,6 +53,8 @@ def bomb(side: int) -> bytes:
         ("application/json", b"{", 400, "malformed"),
         ("application/json", b"\xff\xfe", 400, "malformed"),
         ("application/json", b"[" * 100_000, 400, "malformed"),
+        ("application/json", b'{"scale": [' + b"[]," * 1000 + b'0], "image": "AAAA"}', 400, "malformed"),
+        ("application/json", b'{"a": 0' + b', "b": 0' * 1000 + b"}", 400, "malformed"),
         ("application/json", b"[]", 400, "malformed"),
         ("application/json", b"{}", 422, "invalid_option"),
         ("application/json", b'{"image": "http://127.0.0.1/a.png"}', 422, "invalid_option"),
@@ -68,6 +70,7 @@ def bomb(side: int) -> bytes:
         (FORM, form(bytes(210_000)), 413, "body_too_large"),
         (FORM, form(bomb(600)), 413, "too_many_pixels"),
         (FORM, form(bomb(40_000)), 413, "too_many_pixels"),
+        (FORM, form(b"\xff\x0a\xfe\xe1\x04\x00\x02" + bytes(20)), 413, "too_many_pixels"),  # JPEG XL, 40000x40000
     ],
 )
 def test_each_is_one_line_of_json(client: httpx.Client, kind: str, body: bytes, status: int, code: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,36 @@ def test_what_has_expired_is_forgotten(desk: Desk, work: Work, monkeypatch: pyte
     assert not job.folder.exists()
 
 
+def test_a_result_that_goes_out_stays_until_it_is_out(desk: Desk, work: Work) -> None:
+    """Deleted or swept meanwhile; and only at its end it was fetched."""
+    work.go.set()
+    job = ended(begun(desk))
+    with desk.lending(job):
+        assert not job.fetched
+        desk.cancel(job)  # it has ended: forgotten
+        assert job.result is not None and job.result.exists() and desk.kept_bytes() == 0
+    assert job.fetched and not job.folder.exists()
+    with pytest.raises(Problem, match="no such job"), desk.lending(job):
+        pytest.fail("its file is gone")
+    other = ended(begun(desk))
+    with pytest.raises(ConnectionError), desk.lending(other):
+        raise ConnectionError
+    assert not other.fetched and other.folder.exists()
+
+
+def test_no_fetched_result_goes_where_an_expired_one_makes_the_room(
+    desk: Desk, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work.go.set()
+    old, new = ended(begun(desk)), ended(begun(desk))
+    new.fetched = True
+    now = module.time.monotonic()
+    old.ended, new.ended = now, now + 30
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + 61)
+    desk.sweep()
+    assert not old.folder.exists() and desk.find(new.id) is new and new.folder.exists()
+
+
 def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_soon(
     desk: Desk, work: Work, until: Callable[..., Any]
 ) -> None:
@@ -118,6 +150,7 @@ def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_soon(
         desk.cancel(job)
         assert job.state == "cancelled" and job.problem is not None and job.problem.status == 410
     until(lambda: desk._open == 0)
+    assert not running.folder.exists() and not waiting.folder.exists(), "nothing counts their uploads any more"
     desk.cancel(running)  # it has ended: now it is forgotten
     with pytest.raises(Problem, match="no such job"):
         desk.find(running.id)
@@ -152,6 +185,28 @@ def test_failures_tell_no_path_and_bugs_tell_nothing(desk: Desk, work: Work) -> 
         ended(job)
         assert job.state == "failed" and job.problem is not None
         assert (job.problem.code, job.problem.message) == (code, words)
+        assert not job.folder.exists()
+
+
+class Picture:
+    """Something large."""
+
+
+def test_a_job_that_failed_holds_nothing_of_its_work(tmp_path: Path) -> None:
+    """Its problem is kept for minutes."""
+    seen: list[weakref.ref[Picture]] = []
+
+    def work(job: Job) -> tuple[Path, list[str]]:
+        picture = Picture()
+        seen.append(weakref.ref(picture))
+        raise Problem("too_many_pixels", "a result too large", Retry_After="1")
+
+    desk = Desk(work, Limits(), tmp_path)
+    job = ended(begun(desk))
+    desk.close()
+    gc.collect()
+    assert job.problem is not None and job.problem.message == "a result too large" and seen[0]() is None
+    assert job.problem.headers == {"Retry-After": "1"}
 
 
 def test_a_drain_hands_back_what_waits_and_lets_the_rest_run(desk: Desk, work: Work, until: Callable[..., Any]) -> None:

@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def finished(client: httpx.Client, place: str, until: Callable[..., Any]) -> dic
     return dict(client.get(place).json())
 
 
+@cache  # its profile tells the second in which it was made
 def photograph() -> bytes:
     """A JPEG with all that belongs to one."""
     exif = Image.Exif()
@@ -169,6 +171,8 @@ def test_metrics_count_what_happened(
     assert posted(client, picture()).status_code == 200
     client.get("/nothing/" + "x" * 50)
     assert {name: metric(client, name) - value for name, value in before.items()} == dict.fromkeys(before, 1)
+    client.request("INVENTED", "/v1/upscale")
     text = client.get("/metrics").text
+    assert 'method="other"' in text and "INVENTED" not in text
     assert 'route="other"' in text and "xxx" not in text, "clients cannot invent series"
     assert 'fluxsr_batch_tiles_bucket{le="4.0"}' in text and 'fluxsr_jobs{state="done"}' in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -14,9 +15,14 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from typer.testing import CliRunner
 
 from fluxsr.apps.api import command
+from fluxsr.apps.api.desk import Desk
+from fluxsr.apps.api.limits import Limits
+from fluxsr.apps.api.routes import Handed
+from fluxsr.apps.api.server import Server, _awaited
 from fluxsr.apps.cli import app
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -71,6 +77,37 @@ def test_after_its_grace_a_running_job_is_handed_back_too(
         waiting.join(60)
         assert server.process.wait(60) == 0
     assert (answers[0].status_code, answers[0].json()["error"]["code"]) == (503, "shutting_down")
+
+
+async def nothing(scope: Any, receive: Any, send: Any) -> None:
+    """An application."""
+
+
+def test_downloads_have_what_is_left_of_the_grace(tmp_path: Path) -> None:
+    desk = Desk(lambda job: (job.folder, []), Limits(), tmp_path)
+    server = Server(uvicorn.Config(nothing, timeout_graceful_shutdown=5), desk, grace=3600)
+    server._drain()
+    assert server.should_exit and 1000 < (server.config.timeout_graceful_shutdown or 0) <= 3600
+
+
+def test_a_result_is_awaited_until_all_of_it_went_out(tmp_path: Path) -> None:
+    (tmp_path / "result.png").write_bytes(bytes(200_000))
+    desk = Desk(lambda job: (tmp_path / "result.png", []), Limits(), tmp_path)
+    job = desk.admit()
+    job.kept = True
+    desk.begin(job).result(60)
+    awaited: list[bool] = []
+
+    async def send(message: Any) -> None:
+        awaited.append(_awaited(job))
+
+    async def receive() -> Any:
+        await asyncio.sleep(3600)
+
+    scope = {"type": "http", "method": "GET", "headers": [], "asgi": {"spec_version": "2.4"}}
+    asyncio.run(Handed(job, desk)(scope, receive, send))
+    assert len(awaited) > 2 and all(awaited) and not _awaited(job)
+    desk.close()
 
 
 def test_a_port_that_is_taken_is_one_line(model_folder: Path) -> None:

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fluxsr import __version__
+from fluxsr.apps.api import heap
 from fluxsr.apps.api.desk import Desk
 from fluxsr.apps.api.limits import Limits
 from fluxsr.apps.api.metrics import Metrics
@@ -27,6 +28,7 @@ from fluxsr.apps.api.routes import following, operations, upscaling
 from fluxsr.apps.api.schema import Error
 
 _BEARER, _HEADER = HTTPBearer(auto_error=False), APIKeyHeader(name="X-API-Key", auto_error=False)
+_SWEEP = 10.0  # seconds between two
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -60,12 +62,13 @@ def application(desk: Desk, metrics: Metrics, limits: Limits, keys: Sequence[str
 
 @asynccontextmanager
 async def _sweeping(desk: Desk, _app: FastAPI) -> AsyncIterator[None]:
-    """What has expired goes from the disk, whether anybody asks or not."""
+    """What has expired goes from the disk, and what is free from the process, whether anybody asks or not."""
 
     async def sweep() -> None:
         while True:
-            await asyncio.sleep(10)
+            await asyncio.sleep(_SWEEP)
             await asyncio.to_thread(desk.sweep)
+            await asyncio.to_thread(heap.trim)
 
     task = asyncio.create_task(sweep())
     try:

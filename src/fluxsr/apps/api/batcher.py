@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -67,7 +68,10 @@ class Batcher:
                 raise RuntimeError("the model is stopped")
             self._orders.append(order)
             self._changed.notify_all()
-        return order.result.result()
+        try:
+            return order.result.result()
+        finally:
+            del order  # an error's trace would hold it
 
     def close(self) -> None:
         """Finish what waits, and end the thread."""
@@ -80,6 +84,7 @@ class Batcher:
         while batch := self._gathered():
             self._seen(sum(len(order.tiles) for order in batch), len(batch))
             self._answer(batch)
+            del batch  # or its tiles stay until there are others
 
     def _gathered(self) -> list[_Order]:
         """The oldest order and those like it; none once closed."""
@@ -110,14 +115,13 @@ class Batcher:
         try:
             hr = self._run(torch.cat([order.tiles for order in batch]), strength=batch[0].strength)
         except Exception as error:
-            failed = error
+            traceback.clear_frames(error.__traceback__)  # they hold the tensors of what did not fit
+            if len(batch) == 1:
+                batch[0].result.set_exception(error)
+                return
         else:
             for order, tiles in zip(batch, hr.split([len(order.tiles) for order in batch]), strict=True):
                 order.result.set_result(tiles)
             return
-        if len(batch) == 1:
-            batch[0].result.set_exception(failed)
-            return
-        del failed  # its trace holds the tensors of what did not fit
         for order in batch:  # out of memory together, or one of them is bad: each gets its own answer
             self._answer([order])

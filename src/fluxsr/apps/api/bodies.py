@@ -24,6 +24,7 @@ from fluxsr.imaging.decode import size_of
 TYPES = ("multipart/form-data", "application/json")
 _FIELDS = 64 << 10  # bytes of a body beside its image
 _JSON = 16 << 20  # bytes of an image in JSON, which is in memory several times; larger ones come as forms
+_SIGNS = 64  # commas and brackets in JSON; the options are few and flat, and base64 has none of these
 _HEAD = 1 << 20  # of an image, in which its size is looked for
 
 
@@ -141,6 +142,8 @@ async def _json(request: Request, image: Upload, limits: Limits) -> Wanted:
 
 
 def _of_json(body: bytearray, image: Upload) -> Wanted:
+    if sum(map(body.count, (b"{", b"[", b","))) > _SIGNS:  # their objects would be many times the body
+        raise Problem("malformed", f"the body has more than {_SIGNS} brackets and commas; options are few and flat")
     try:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -162,7 +165,7 @@ async def _form(request: Request, boundary: bytes, image: Upload, limits: Limits
     try:
         form = _Form(boundary, image)
         async for chunk in _chunks(request, limits.max_bytes + _FIELDS, _too_long(limits)):
-            form.parser.write(chunk)
+            await anyio.to_thread.run_sync(form.parser.write, chunk)  # it writes to the disk and looks at headers
         form.parser.finalize()
     except FormParserError as error:
         raise Problem("malformed", f"the body is no multipart/form-data: {error}") from None

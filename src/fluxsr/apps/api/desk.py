@@ -7,8 +7,9 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from fluxsr.apps.api.jobs import Cancelled, Job, State
@@ -47,7 +48,7 @@ class Desk:
         """A place for a job whose body is yet to be read.
 
         Raises:
-            Problem: busy, storage_full or shutting_down.
+            Problem: busy, storage_full, no_room or shutting_down.
         """
         self.sweep()
         with self._lock:
@@ -61,7 +62,10 @@ class Desk:
                 raise _later("storage_full", "results wait to be fetched and fill the disk", seconds)
             id = secrets.token_urlsafe(16)  # who knows it may fetch the result
             job = Job(id, self._folder / id)
-            job.folder.mkdir()
+            try:
+                job.folder.mkdir()
+            except OSError as error:
+                raise problem_of(error, job.folder) from None
             self._jobs[job.id] = job
             self._open += 1
             return job
@@ -95,7 +99,7 @@ class Desk:
         with self._lock:
             job = self._jobs.get(id)
         if job is None or not job.kept:
-            raise Problem("not_found", f"there is no such job; results are kept for {self._limits.keep_seconds:g} s")
+            raise self._unknown()
         return job
 
     def cancel(self, job: Job) -> None:
@@ -106,23 +110,45 @@ class Desk:
                 return
             job.stop.set()
             self._end(job, "cancelled", Problem("cancelled", "the job was cancelled"))
-        if job.future is not None:
-            job.future.cancel()
+        self._unqueue(job)
 
     def forget(self, job: Job) -> None:
-        """Its record and its files."""
+        """Its record and its files; a result that is going out goes when it is out."""
         with self._lock:
             self._jobs.pop(job.id, None)
+            if job.lent:
+                return
         shutil.rmtree(job.folder, ignore_errors=True)
+
+    @contextmanager
+    def lending(self, job: Job) -> Iterator[None]:
+        """Around the sending of a result; one that came to its end was fetched.
+
+        Raises:
+            Problem: not_found, of a job that was forgotten since it was found.
+        """
+        with self._lock:
+            if job.id not in self._jobs:
+                raise self._unknown()
+            job.lent += 1
+        try:
+            yield
+            job.fetched = True
+        finally:
+            with self._lock:
+                job.lent -= 1
+            if not job.kept or job.id not in self._jobs:
+                self.forget(job)
 
     def sweep(self) -> None:
         """Forget what has expired; of too many results, those that were fetched already."""
         with self._lock:
             ended = sorted((job for job in self._jobs.values() if job.ended), key=lambda job: job.ended or 0)
-            gone = [job for job in ended if self._left(job) <= 0] + ended[: max(0, len(ended) - _RECORDS)]
-            over = self.kept_bytes() - self._limits.keep_bytes
+            surplus = len(ended) - _RECORDS
+            gone = [job for place, job in enumerate(ended) if place < surplus or self._left(job) <= 0]
+            over = self.kept_bytes() - sum(job.bytes for job in gone) - self._limits.keep_bytes
             for job in ended:
-                if over > 0 and job.fetched:
+                if over > 0 and job.fetched and job not in gone:
                     gone.append(job)
                     over -= job.bytes
         for job in gone:
@@ -149,7 +175,7 @@ class Desk:
             for job in list(self._jobs.values()):
                 if job.state == "queued" and job.future is not None:
                     self._end(job, "failed", shutting_down())  # before the future tells whoever waits for it
-                    job.future.cancel()
+                    self._unqueue(job)
             return [job for job in self._jobs.values() if job.state == "running"]
 
     def close(self, wait: bool = True) -> None:
@@ -160,11 +186,22 @@ class Desk:
                 self._end(job, "failed", shutting_down())
         self._pool.shutdown(wait=wait)
 
+    def _unqueue(self, job: Job) -> None:
+        """Take a job's upload away, unless a thread works on it, which will do so itself."""
+        if job.future is not None and job.future.cancel():
+            shutil.rmtree(job.folder, ignore_errors=True)
+
     def _run(self, job: Job) -> None:
         with self._lock:
-            if job.ended is not None:
-                return
-            job.state = "running"
+            if job.ended is None:
+                job.state = "running"
+        if job.state == "running":
+            self._make(job)
+        (job.folder / "image").unlink(missing_ok=True)
+        if job.state != "done" or job.id not in self._jobs:  # cancelled or forgotten meanwhile: writing makes folders
+            shutil.rmtree(job.folder, ignore_errors=True)
+
+    def _make(self, job: Job) -> None:
         start = time.monotonic()
         try:
             result, notes = self._work(job)
@@ -178,12 +215,12 @@ class Desk:
         except Exception as error:
             with self._lock:
                 self._end(job, "failed", problem_of(error, job.folder))
-        (job.folder / "image").unlink(missing_ok=True)
-        if job.id not in self._jobs:  # forgotten meanwhile, but writing makes folders
-            shutil.rmtree(job.folder, ignore_errors=True)
         seconds = time.monotonic() - start
         self._mean += 0.2 * (seconds - self._mean)
         self._told(job.state, seconds)
+
+    def _unknown(self) -> Problem:
+        return Problem("not_found", f"there is no such job; results are kept for {self._limits.keep_seconds:g} s")
 
     def _end(self, job: Job, state: State, problem: Problem | None = None) -> None:
         if job.ended is None:

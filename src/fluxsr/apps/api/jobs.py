@@ -30,7 +30,8 @@ class Job:
         wanted: its options, once its body is there.
         progress: share of its tiles that are done.
         kept: whether its client comes back for the result, or waits.
-        fetched: whether the result went out.
+        fetched: whether the result went out, to its end or until its client left.
+        lent: how many times it is going out just now.
         result: the file.
         notes: on what the result could not hold.
         problem: why it failed.
@@ -47,6 +48,7 @@ class Job:
     progress: float = 0
     kept: bool = False
     fetched: bool = False
+    lent: int = 0
     result: Path | None = None
     notes: tuple[str, ...] = ()
     problem: Problem | None = None

@@ -11,6 +11,8 @@ from fluxsr.apps.api.jobs import STATES
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
 
 class Metrics:
     """Counters of one server; a registry of their own, so that two servers in a process do not meet."""
@@ -42,6 +44,7 @@ class Metrics:
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered."""
+        method = method if method in _METHODS else "other"  # clients could invent as many
         self._requests.labels(route, method, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 

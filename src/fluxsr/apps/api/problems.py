@@ -51,6 +51,10 @@ class Problem(Exception):
         self.code, self.message = code, printable(message)
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
+    def again(self) -> Problem:
+        """The same without its trace: one that was raised holds all that was at work then, pictures too."""
+        return Problem(self.code, self.message, **self.headers)
+
     @property
     def status(self) -> int:
         """The HTTP status."""
@@ -74,7 +78,7 @@ def problem_of(error: Exception, folder: Path) -> Problem:
         folder: the job's, whose files messages may name.
     """
     if isinstance(error, Problem):
-        return error
+        return error.again()
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     text = text.replace(str(folder / "image"), "the image")
     for result in folder.glob("result*"):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
@@ -50,7 +51,7 @@ def upscaling(desk: Desk, limits: Limits) -> APIRouter:
     async def upscale(request: Request, wait: Wait = True) -> Response:
         """The answer is the picture, with all that belongs to it; or a job, to be asked for later."""
         preferred = "respond-async" in request.headers.get("prefer", "").lower()
-        job = desk.admit()
+        job = await run_in_threadpool(desk.admit)  # what has expired is deleted there
         try:
             job.wanted, size = await received(request, job.folder / "image", limits)
             job.kept = not wait or preferred
@@ -74,7 +75,7 @@ def upscaling(desk: Desk, limits: Limits) -> APIRouter:
 
 
 def following(desk: Desk) -> APIRouter:
-    """The routes of jobs."""
+    """The routes of jobs; no coroutines, so they run in threads, as they may delete files."""
     routes = APIRouter(prefix="/v1", tags=["jobs"])
 
     @routes.get(
@@ -83,7 +84,7 @@ def following(desk: Desk) -> APIRouter:
         response_model=JobView,
         responses={200: {"description": "Its state", **JOB}, **described("not_found", "invalid_option", *_KEYED)},
     )
-    async def job(id: Id) -> JobView:
+    def job(id: Id) -> JobView:
         """Ask as often as you like; once it is done, fetch its result."""
         return view(desk.find(id), desk)
 
@@ -96,15 +97,15 @@ def following(desk: Desk) -> APIRouter:
             **described("not_found", "not_finished", "cancelled", "invalid_option", *_KEYED, *_WORK),
         },
     )
-    async def result(id: Id) -> Response:
-        """The picture; of a job that failed, its error. It can be fetched again until it expires."""
+    def result(id: Id) -> Response:
+        """The picture; of a job that failed, its error. It can be fetched again until it expires or makes room."""
         found = desk.find(id)
         if found.ended is None:
             raise Problem("not_finished", f"the job is {found.state}; ask again", Retry_After="1")
-        found.fetched = True
         if found.problem is not None:
-            raise found.problem
-        return Handed(found)
+            found.fetched = True
+            raise found.problem.again()
+        return Handed(found, desk)
 
     @routes.delete(
         "/jobs/{id}",
@@ -113,7 +114,7 @@ def following(desk: Desk) -> APIRouter:
         response_class=Response,
         responses={204: {"description": "Cancelled or forgotten"}, **described("not_found", "invalid_option", *_KEYED)},
     )
-    async def cancel(id: Id) -> Response:
+    def cancel(id: Id) -> Response:
         """A waiting job at once, a running one before its next tile."""
         desk.cancel(desk.find(id))
         return Response(status_code=204)
@@ -166,8 +167,8 @@ async def waited(request: Request, job: Job, desk: Desk) -> Response:
             desk.cancel(job)
             return Response(status_code=GONE)
         if job.problem is not None:
-            raise job.problem
-        return Handed(job, lambda: desk.forget(job))
+            raise job.problem.again()
+        return Handed(job, desk)
     finally:
         if job.state != "done":  # its files go once no thread works on them
             job.future.add_done_callback(lambda _: desk.forget(job))
@@ -196,12 +197,12 @@ async def _finished(request: Request, job: Job) -> bool:
 
 
 class Handed(FileResponse):
-    """A job's result; ``then`` is called once it went out, or could not.
+    """A job's result, lent by its desk while it goes out.
 
     In one piece: a range that cannot be had would be answered with another kind of error than all else.
     """
 
-    def __init__(self, job: Job, then: Any = lambda: None) -> None:
+    def __init__(self, job: Job, desk: Desk) -> None:
         assert job.result is not None
         notes = "; ".join(job.notes).encode("ascii", "replace").decode()
         super().__init__(
@@ -211,14 +212,12 @@ class Handed(FileResponse):
             filename=job.result.name,
             content_disposition_type="inline",
         )
-        self._then = then
+        self._job, self._desk = job, desk
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(name, value) for name, value in scope["headers"] if name not in (b"range", b"if-range")]
-        try:
+        with self._desk.lending(self._job):
             await super().__call__({**scope, "headers": headers}, receive, send)
-        finally:
-            self._then()
 
 
 def view(job: Job, desk: Desk) -> JobView:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import threading
 import time
@@ -24,6 +25,8 @@ from fluxsr.apps.api.limits import Limits
 from fluxsr.apps.api.metrics import Metrics
 from fluxsr.apps.api.work import worker
 from fluxsr.errors import InputError
+
+_ANSWERS = 5  # seconds for answers that are on their way when all else is over
 
 
 class Server(uvicorn.Server):
@@ -53,12 +56,14 @@ class Server(uvicorn.Server):
         running, end = self._desk.drain(), time.monotonic() + self._grace
         while any(_awaited(job) for job in running) and time.monotonic() < end and not self.should_exit:
             time.sleep(0.05)
+        if not self.should_exit:  # results that are going out have the rest of the time
+            self.config.timeout_graceful_shutdown = max(_ANSWERS, math.ceil(end - time.monotonic()))
         self._desk.close(wait=False)
         self.should_exit = True
 
 
 def _awaited(job: Job) -> bool:
-    """Whether it is not finished, or its client has not come for the result yet."""
+    """Whether it is not finished, or its client has not got the result yet."""
     return job.ended is None or (job.kept and not job.fetched)
 
 
@@ -85,7 +90,7 @@ def serve(options: batch.Options, limits: Limits, host: str, port: int, keys: Se
             host=host,
             port=port,
             log_level="info" if debug else "warning",
-            timeout_graceful_shutdown=5,  # for answers that are on their way
+            timeout_graceful_shutdown=_ANSWERS,
             server_header=False,
         )
         try:
