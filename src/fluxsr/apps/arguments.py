@@ -101,8 +101,7 @@ def planned(inputs: list[str], output: Path, format: Format | None, suffix: str,
     Raises:
         typer.BadParameter: options that contradict each other.
     """
-    if Path(suffix).name != suffix:
-        raise typer.BadParameter(f"'{suffix}' is no part of a file name", param_hint="--suffix")
+    check_suffix(suffix)
     ending = format.value if format else ""
     as_file = output.suffix.lower() in ENDINGS and not output.is_dir()
     if as_file and ending and ENDINGS[f".{ending}"] != ENDINGS[output.suffix.lower()]:
@@ -115,6 +114,16 @@ def planned(inputs: list[str], output: Path, format: Format | None, suffix: str,
             param_hint="-o",
         )
     return work
+
+
+def check_suffix(suffix: str) -> None:
+    """Refuse what would lead into another folder.
+
+    Raises:
+        typer.BadParameter: it would.
+    """
+    if Path(suffix).name != suffix:
+        raise typer.BadParameter(f"'{suffix}' is no part of a file name", param_hint="--suffix")
 
 
 def check_tiles(tile_size: int | None, tile_overlap: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,6 +34,7 @@ from fluxsr.apps.arguments import (
     Suffix,
     TileOverlap,
     TileSize,
+    check_suffix,
     check_tiles,
     stripped,
 )
@@ -103,8 +103,7 @@ def batch(
 ) -> None:
     """Upscale an archive on several workers, of this machine or a Ray cluster; run again to resume."""
     check_tiles(tile_size, tile_overlap)
-    if Path(suffix).name != suffix:
-        raise typer.BadParameter(f"'{suffix}' is no part of a file name", param_hint="--suffix")
+    check_suffix(suffix)
     with reported(debug):
         from fluxsr.apps.archive.cluster import Size, needed
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import tempfile
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import typer
-from PIL import Image
 
 from fluxsr.apps import batch
 from fluxsr.apps.web.desk import Desk
@@ -48,6 +45,7 @@ def serve(models: dict[str, str], options: batch.Options, limits: Limits, host: 
         ModelError: a model cannot be loaded.
     """
     temporary = tempfile.TemporaryDirectory(prefix="fluxsr-web-", ignore_cleanup_errors=True)
+    batch.quieten(max(limits.max_pixels, limits.max_output_pixels))
     with stop_flag(), bound(host, port) as door, temporary as folder:
         studio = Studio({name: _loaded(replace(options, model=model)) for name, model in models.items()}, limits)
         desk = Desk(Path(folder), limits.time_limit)
@@ -72,8 +70,6 @@ def server_of(studio: Studio, desk: Desk) -> Any:
 
     from fluxsr.apps.web.page import CSS, page
 
-    largest = max(studio.limits.max_pixels, studio.limits.max_output_pixels)
-    Image.MAX_IMAGE_PIXELS = max(largest, Image.MAX_IMAGE_PIXELS or 0)  # or Pillow refuses before us
     app = gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
         page(studio, desk),
@@ -149,16 +145,7 @@ def _shown(door: socket.socket) -> str:
 
 
 def _loaded(options: batch.Options) -> FluxSRPipeline:
-    logging.getLogger("diffusers").setLevel(logging.ERROR)  # advice for programmers
-    warnings.filterwarnings("ignore", module="PIL")  # of what is odd in a file, which reads all the same
-    pipeline = FluxSRPipeline.from_pretrained(
-        options.model,
-        adapter=options.adapter,
-        device=options.device,
-        dtype=options.dtype,
-        memory=options.memory,
-        config_folder=options.config,
-    )
+    pipeline = batch.load(options)
     typer.echo(f"model: {batch.describe(pipeline)}", err=True)
     typer.echo(f"plan: {pipeline.plan.line()}", err=True)
     return pipeline
