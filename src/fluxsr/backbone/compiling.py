@@ -22,8 +22,8 @@ DEEP = 256  # channels of a head up to which GPUs have fast attention
 class ProductsAttnProcessor:
     """diffusers' AttnProcessor2_0 for pictures, by products over slices of the queries in place of SDPA."""
 
-    def __call__(
-        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Any = None, mask: Any = None, temb: Any = None
+    def __call__(  # encoder_hidden_states, attention_mask and temb: an autoencoder passes None
+        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Any, attention_mask: Any, temb: Any
     ) -> Tensor:
         x = attn.group_norm(hidden_states.flatten(2)).transpose(1, 2)  # (B, N, C)
         query, key, value = (layer(x).unflatten(-1, (attn.heads, -1)) for layer in (attn.to_q, attn.to_k, attn.to_v))
@@ -71,11 +71,12 @@ def compile_(transformer: Any, vae: Any, **options: Any) -> None:
     """Compile both in place, on the first call at every size: a minute, for much work at few sizes.
 
     Args:
-        transformer: FLUX's, not offloaded block by block; the blocks are compiled, each kind once.
-        vae: an AutoencoderKL becomes channels_last and is compiled; another one is left alone.
+        transformer: FLUX's, of which the repeated blocks are compiled, each kind once; None leaves it as it is.
+        vae: an AutoencoderKL becomes channels_last and is compiled; another one is left as it is.
         options: of ``torch.compile``.
     """
-    transformer.compile_repeated_blocks(**options)
+    if transformer is not None:
+        transformer.compile_repeated_blocks(**options)
     if isinstance(vae, AutoencoderKL):
         attend_by_products(vae)
         sum_norms(vae)
