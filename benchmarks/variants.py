@@ -124,7 +124,7 @@ def changed(models: Models, pipe: FluxSRPipeline, changes: Sequence[str]) -> Ite
             if change == "compiled":
                 transformer.compile_repeated_blocks(fullgraph=True, **compiler)
             elif change == "fused_qkv":
-                transformer.fuse_qkv_projections()
+                fuse_qkv(transformer)
             elif change.startswith("_native"):
                 transformer.set_attention_backend(change)
         yield
@@ -137,6 +137,17 @@ def changed(models: Models, pipe: FluxSRPipeline, changes: Sequence[str]) -> Ite
             transformer.set_attention_backend("native")
         for block in blocks_of(transformer):
             block._compiled_call_impl = None
+
+
+def fuse_qkv(transformer: Any) -> None:
+    """diffusers' fused projections without a second copy: the separate ones become views of the fused."""
+    transformer.fuse_qkv_projections()
+    for attention in (block.attn for block in blocks_of(transformer)):
+        pairs = [("to_qkv", ("to_q", "to_k", "to_v")), ("to_added_qkv", ("add_q_proj", "add_k_proj", "add_v_proj"))]
+        for fused, names in ((getattr(attention, fused, None), names) for fused, names in pairs):
+            if fused is not None:
+                for name, weight in zip(names, fused.weight.data.chunk(3), strict=True):
+                    getattr(attention, name).weight.data = weight
 
 
 def blocks_of(transformer: Any) -> list[Any]:
