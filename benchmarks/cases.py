@@ -40,6 +40,7 @@ ROWS = (  # a run may be cut: what matters most comes first
     Row("together-4096-batch-1", 4096, tile=1024, changes=BEST, overlap=256),  # tiles of 1024 px: compiled already
     Row("64-tokens-1024", 1024, tokens=64),
     Row("together-64-tokens-1024", 1024, tokens=64, changes=BEST),
+    Row("compiled-cudnn-1024", 1024, changes=("compiled", "_native_cudnn")),
     Row("vae-compiled-contiguous-1024", 1024, changes=("products", "vae_compiled")),
     Row("best-1024", 1024, changes=BEST),
     Row("together-2048-batch-4", 2048, tile=1152, batch=4, changes=BEST, overlap=192),  # of 1120 px, as the next
@@ -47,6 +48,7 @@ ROWS = (  # a run may be cut: what matters most comes first
     Row("folded-512", 512),
     Row("flash-attention-1024", 1024, changes=("_native_flash",)),
     Row("cudnn-attention-1024", 1024, changes=("_native_cudnn",)),
+    Row("compiled-flash-1024", 1024, changes=("compiled", "_native_flash")),
     Row("benchmark-1024", 1024, changes=("products", "cudnn_benchmark")),
     Row("together-512", 512, changes=BEST),
     Row("vae-compiled-plain-norms-1024", 1024, changes=VAE),
