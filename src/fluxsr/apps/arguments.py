@@ -80,6 +80,9 @@ DtypeOption = Annotated[Dtype, typer.Option(help="Number format of the model; au
 MemoryOption = Annotated[
     Memory, typer.Option(help="What a GPU may be filled with: what is free, a card's size, or all that it takes.")
 ]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="FLUX on a CUDA GPU: faster; the first image of a size takes a minute more.")
+]
 Quality = Annotated[int | None, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF; else 95.")]
 Lossless = Annotated[
     bool | None, typer.Option("--lossless/--lossy", help="Of WebP; else as a WebP input is, or lossy.")
