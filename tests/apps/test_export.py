@@ -174,10 +174,8 @@ def test_the_bundled_model_is_called_by_its_name(tmp_path: Path) -> None:
     assert "bundled, under: apache-2.0" in (tmp_path / "out" / "NOTICE").read_text()
 
 
-def test_a_package_that_is_missing_is_named(
-    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fluxsr.backbone.quantize.importlib.util.find_spec", lambda name: None)
+def test_a_package_that_is_missing_is_named(model_folder: Path, tmp_path: Path, uninstall: Callable[..., None]) -> None:
+    uninstall("torchao", "bitsandbytes")
     for kind, extra in (("int8", "torchao"), ("fp8", "torchao"), ("nf4", "nf4")):
         failed = command(model_folder, tmp_path / "out", "--quantize", kind)
-        assert failed.exit_code == 2 and f"pip install 'fluxsr[{extra}]'" in error_lines(failed)[0]
+        assert failed.exit_code == 2 and f'pip install "fluxsr[{extra}]"' in error_lines(failed)[0]
