@@ -16,8 +16,9 @@ from torch import Tensor
 
 from fluxsr import flow
 from fluxsr.backbone import hub, latents, loading
-from fluxsr.backbone.adapter import AdapterConfig, lora_file
+from fluxsr.backbone.adapter import AdapterConfig
 from fluxsr.backbone.device import best_device, best_dtype
+from fluxsr.backbone.lora_files import lora_file
 from fluxsr.backbone.memory import Plan
 from fluxsr.backbone.prompts import FixedPrompt
 from fluxsr.backbone.velocity import velocity

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fluxsr.backbone import adapter, loading
+from fluxsr.backbone.lora_files import WEIGHTS_FILE
 from fluxsr.backbone.parts import part_config, skeleton
 from fluxsr.backbone.quantize import is_quantized
 from fluxsr.backbone.single_file import flux_dev, in_diffusers_names
@@ -179,7 +180,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory, vae: Any) -> Path:
     (folder / "lora").mkdir()
     for name in (adapter.CONFIG_FILE, "prompt_embeds.safetensors"):
         shutil.copy(folder / name, folder / "lora")
-    save_file(lora, folder / "lora" / adapter.WEIGHTS_FILE)
+    save_file(lora, folder / "lora" / WEIGHTS_FILE)
     return folder
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from fluxsr.backbone.adapter import CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE, AdapterConfig, load_config, lora_file
+from fluxsr.backbone.adapter import CONFIG_FILE, AdapterConfig, load_config
 from fluxsr.backbone.assemble import assemble
 from fluxsr.backbone.attention import ChunkedFluxAttnProcessor
 from fluxsr.backbone.device import best_device, best_dtype, free_bytes
 from fluxsr.backbone.fold import FoldedFluxTransformer2DModel, fingerprint
+from fluxsr.backbone.lora_files import PEFT_FILES, WEIGHTS_FILE, lora_file
 from fluxsr.backbone.memory import BITS, Needs, Plan, plan
 from fluxsr.backbone.parts import load_part, parameter_count, part_config, skeleton
 from fluxsr.backbone.places import BUNDLED, download, folder_of
