@@ -186,6 +186,14 @@ def save(backbone: Backbone, folder: str | Path) -> None:
     backbone.prompt.save(folder)
 
 
+def save_fused(backbone: Backbone, folder: Path) -> None:
+    """``save`` where the adapter is in the weights: a LoRA left there would be fused a second time on loading."""
+    folder.mkdir(parents=True, exist_ok=True)
+    while lora := lora_file(folder):
+        lora.unlink()
+    save(backbone, folder)
+
+
 def _check_fit(transformer: Any, prompt: FixedPrompt, config: AdapterConfig, folder: Path) -> None:
     wants = (transformer.config.joint_attention_dim, transformer.config.pooled_projection_dim)
     has = (prompt.prompt_embeds.shape[-1], prompt.pooled_prompt_embeds.shape[-1])
