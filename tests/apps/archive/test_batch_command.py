@@ -85,7 +85,7 @@ def test_a_shard_of_others_is_left_alone(shard: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["none", "-o", "out"], "none: no image in this folder"),
+        (["none", "-o", "out"], "none does not exist"),
         (["in", "-o", "nonsense://x"], "nonsense://x: Protocol not known"),
         (["in", "-o", "in"], "in is input and output"),
         (["in", "-o", "out", "--column", "x"], "in is no manifest"),
