@@ -41,6 +41,22 @@ def repeated(call: Callable[[], Any], device: torch.device) -> list[float]:
     return times
 
 
+def kernels(call: Callable[[], Any], most: int = 40) -> list[dict[str, Any]]:
+    """The kernels that took longest in one call on a GPU: name, calls, milliseconds; or why nobody knows."""
+    try:
+        return _profiled(call, most)
+    except Exception as error:  # the profiler fails on some machines, and a row is worth more
+        return [{"name": f"{type(error).__name__}: {error}", "calls": 0, "ms": 0.0}]
+
+
+def _profiled(call: Callable[[], Any], most: int) -> list[dict[str, Any]]:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        call()
+        torch.cuda.synchronize()
+    taken = sorted(profile.key_averages(), key=lambda event: -event.self_device_time_total)[:most]
+    return [{"name": e.key[:120], "calls": e.count, "ms": e.self_device_time_total / 1000} for e in taken]
+
+
 @torch.no_grad()
 def ceiling(device: torch.device) -> float:
     """FLOP/s of plain bfloat16 matrix products."""

@@ -13,11 +13,10 @@ from fluxsr.backbone.velocity import velocity
 
 
 @pytest.mark.parametrize("rows", [1, 7, 20, 512])
-def test_chunked_attention_is_attention_whatever_the_slice(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "ROWS", rows)
+def test_chunked_attention_is_attention_whatever_the_slice(rows: int) -> None:
     query, key, value = torch.randn(3, 2, 20, 3, 16, generator=torch.Generator().manual_seed(0))  # (B,N,heads,d)
     expected = scaled_dot_product_attention(*(x.transpose(1, 2) for x in (query, key, value))).transpose(1, 2)
-    torch.testing.assert_close(chunked_attention(query, key, value), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(chunked_attention(query, key, value, rows), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_chunked_attention_in_bfloat16_is_as_near_the_truth_as_flash_attention() -> None:

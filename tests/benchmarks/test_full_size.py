@@ -11,7 +11,10 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-RUN = ["unfolded-512", "folded-512", "folded-2048-batch-4", "channels-last-1024", "cudnn-attention-1024", "fp8-1024"]
+RUN = [
+    *("unfolded-1024", "folded-1024", "products-1024", "folded-512", "cudnn-attention-1024", "folded-2048-batch-4"),
+    *("offloaded-1024", "fp8-1024"),
+]  # in the order of the table
 
 
 @pytest.fixture
@@ -31,12 +34,22 @@ def test_tiny_runs_and_reports(benchmark: ModuleType, tmp_path: Path, capsys: py
     written = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
     assert [row["name"] for row in written["rows"]] == RUN and written["versions"]["torch"]
     printed = capsys.readouterr().out
+    assert rows["folded-1024"]["psnr"] is None and rows["folded-1024"]["worst"] == 0  # against itself
+    assert rows["offloaded-1024"]["psnr"] is None  # equal: not a bit changes
+    assert rows["fp8-1024"]["psnr"] > rows["folded-1024"]["no_step_psnr"]
+    assert "psnr" not in rows["unfolded-1024"]  # it came before the picture to compare with
     assert all(f"| {name} |" in printed for name in RUN) and "4 tiles of 144 px, 4 at a time" in printed
 
 
-def test_all_blocks_of_the_folded_model_are_compiled(benchmark: ModuleType) -> None:
-    (row,) = benchmark.main(["--tiny", "--rows", "compiled-1024"])["rows"]
-    assert (row["compiled_blocks"], row["graphs"]) == (2, 2)  # one double and one single block
+def test_all_blocks_of_the_folded_model_are_compiled_once(benchmark: ModuleType) -> None:
+    torch._dynamo.reset()
+    names = ["compiled-1024", "vae-compiled-contiguous-1024", "together-1024", "best-1024"]
+    options = ["--best", "compiled", "products", "vae_compiled"]
+    compiled, code, *others = benchmark.main(["--tiny", *options, "--rows", *names])["rows"]
+    assert (compiled["compiled_blocks"], compiled["graphs"]) == (2, 2)  # one double and one single block
+    rows = {row["name"]: row for row in [code, *others]}
+    assert rows["together-1024"]["graphs"] + rows["vae-compiled-contiguous-1024"]["graphs"] == 2  # encoder, decoder
+    assert rows["best-1024"]["skipped"] == "the same as together-1024"
 
 
 def test_rows_past_the_budget_are_named(benchmark: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,27 +58,36 @@ def test_rows_past_the_budget_are_named(benchmark: ModuleType, capsys: pytest.Ca
     assert "| fp8-1024 |" in capsys.readouterr().out
 
 
-def test_the_best_changes_are_those_that_saved_time(benchmark: ModuleType) -> None:
-    times = {"folded-1024": ((), 1.0), "a": (("_native_flash",), 0.9), "b": (("_native_cudnn",), 0.8)}
-    rows = [{"name": name, "changes": changes, "device_s": took} for name, (changes, took) in times.items()]
-    assert benchmark.best(rows) == ("_native_cudnn",)
-    assert benchmark.best([*rows, {"name": "c", "changes": ("channels_last",), "device_s": 0.7}]) == (
-        "channels_last",
-        "_native_cudnn",
-    )
-    assert benchmark.best([*rows[:1], {"name": "d", "changes": ("_native_flash",), "device_s": 1.1}]) == ()
-    assert benchmark.best([]) == ()
+def test_the_best_is_the_faster_of_each_part(benchmark: ModuleType) -> None:
+    times = {  # transformer, and each half of the autoencoder
+        "folded-1024": ((), 2.0, 1.0),
+        "a": (("compiled",), 1.5, 1.1),
+        "b": (("compiled", "fused_qkv"), 1.4, 1.1),
+        "c": (("products", "channels_last"), 2.1, 0.6),
+        "d": (("channels_last",), 2.1, 1.6),
+    }
+    rows = [
+        {"name": name, "changes": changes, "transformer": walk, "encode": code, "decode": code}
+        | {"side": 1024, "model": "folded", "tokens": 512}
+        for name, (changes, walk, code) in times.items()
+    ]
+    assert benchmark.best(rows) == ("compiled", "fused_qkv", "products", "channels_last")
+    cheap = {**rows[0], "name": "e", "changes": ("summed",), "encode": 0.1, "decode": 0.1}
+    assert benchmark.best([*rows, cheap | {"side": 512}, cheap | {"tokens": 64}]) == benchmark.best(rows)
+    assert benchmark.best(rows[:1]) == benchmark.best(rows[1:]) == benchmark.best([]) == ()  # nothing to compare
 
 
 def test_a_model_is_as_it_was_after_a_row(benchmark: ModuleType) -> None:
     models = benchmark.Models(torch.device("cpu"), True)
     pipe = models.pipeline("folded", 8)
-    with benchmark.changed(pipe, ("channels_last", "_native_flash"), True):
+    with benchmark.changed(models, pipe, ("channels_last", "summed", "fused_qkv", "_native_flash")):
         assert not pipe.vae.decoder.conv_in.weight.is_contiguous()
-    assert pipe.vae.decoder.conv_in.weight.is_contiguous()
-    assert {block.attn.processor._attention_backend.value for block in pipe.transformer.transformer_blocks} == {
-        "native"
-    }
+        assert type(pipe.vae.decoder.conv_norm_out) is not torch.nn.GroupNorm
+        assert all(block.attn.fused_projections for block in pipe.transformer.transformer_blocks)
+    assert pipe.vae is models.vae and pipe.vae.decoder.conv_in.weight.is_contiguous()
+    assert type(pipe.vae.decoder.conv_norm_out) is torch.nn.GroupNorm
+    for block in pipe.transformer.transformer_blocks:
+        assert block.attn.processor._attention_backend.value == "native" and not block.attn.fused_projections
     assert models.pipeline("folded", 4).transformer is pipe.transformer
     assert models.pipeline("unfolded", 4).transformer is not pipe.transformer
 

@@ -114,6 +114,9 @@ DtypeOption = Annotated[Dtype, typer.Option(help="Number format of the model; au
 MemoryOption = Annotated[
     Memory, typer.Option(help="What a GPU may be filled with: what is free, a card's size, or all that it takes.")
 ]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="FLUX on a CUDA GPU: faster; the first image of a size takes a minute more.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Stop at the first error, with its trace.")]
 
 
@@ -144,6 +147,7 @@ class Upscaling:
     dtype: DtypeOption = Dtype.auto
     device: Device = "auto"
     memory: MemoryOption = Memory.auto
+    compile: Compile = False
     format: Annotated[Format | None, typer.Option(help="Of the outputs in a folder; else that of each input.")] = None
     suffix: Suffix = ""
     quality: Annotated[int | None, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF; else 95.")] = None

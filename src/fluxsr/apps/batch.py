@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 WHOLE = 32_000_000  # pixels of a result above which it is not held in one piece
 ROWS = 512  # of a result, converted at once for its file
-_ELSEWHERE = ("device", "memory", "max_pixels")  # options that say where and whether, not what
+_ELSEWHERE = ("device", "memory", "compile", "max_pixels")  # options that say where and whether, not what
 WORDS = Words("upscale", "upscaled", memory="free some, or try --memory 8gb")
 
 
@@ -41,6 +41,7 @@ class Options:
     device: str = "auto"
     dtype: str = "auto"
     memory: str = "auto"
+    compile: bool = False
     scale: float = 4
     strength: float | None = None
     tile_size: int | None = None
@@ -102,6 +103,7 @@ def load(options: Options) -> FluxSRPipeline:
         dtype=options.dtype,
         memory=options.memory,
         config_folder=options.config,
+        compile=options.compile,
     )
 
 

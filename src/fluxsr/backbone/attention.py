@@ -15,12 +15,12 @@ from torch import Tensor
 ROWS = 512  # query rows at a time: the scores of a slice stay in cache
 
 
-def chunked_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v for (B,N,heads,d); memory grows with ROWS x N, not N x N."""
+def chunked_attention(query: Tensor, key: Tensor, value: Tensor, rows: int = ROWS) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v for (B,N,heads,d); memory grows with rows x N, not N x N."""
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))  # (B, heads, N, d)
     query = query * query.shape[-1] ** -0.5
     key = key.transpose(2, 3).contiguous()
-    slices = [(rows @ key).softmax(-1) @ value for rows in query.split(ROWS, dim=2)]
+    slices = [(some @ key).softmax(-1) @ value for some in query.split(rows, dim=2)]
     return torch.cat(slices, dim=2).transpose(1, 2)
 
 

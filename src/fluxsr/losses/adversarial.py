@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from fluxsr.losses.efficientnet import EfficientNetLite
+
 LEAD = 100  # steps that a critic learns before it is listened to
 
 
@@ -30,6 +32,35 @@ class Critic(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Scores (B,1,h,w) of images (B,3,H,W) in [-1,1] or latents (B,C,H,W); higher is more like a photograph."""
         return self.layers(images)
+
+
+class FeatureCritic(nn.Module):
+    """A critic that looks at the features of a frozen network: it knows what photographs are made of from the start.
+
+    Every tap has a head of its own with spectral norm, as in "Projected GANs Converge Faster" (arXiv 2111.01007);
+    the taps are not mixed here.
+    """
+
+    def __init__(self, network: EfficientNetLite, width: int = 64):
+        super().__init__()
+        self.network = network
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                spectral_norm(nn.Conv2d(channels, width, 1)),
+                nn.LeakyReLU(0.2),
+                spectral_norm(nn.Conv2d(width, width, 3, 1, 1)),
+                nn.LeakyReLU(0.2),
+                spectral_norm(nn.Conv2d(width, 1, 3, 1, 1)),
+            )
+            for channels in network.channels
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores (B,taps,h,w) of images (B,3,H,W) in [-1,1], at the resolution of the second tap."""
+        taps = self.network.features(images)
+        size = taps[1].shape[-2:]
+        maps = [head(tap) for head, tap in zip(self.heads, taps, strict=True)]
+        return torch.cat([F.interpolate(scores, size, mode="area") for scores in maps], dim=1)
 
 
 def critic_loss(critic: nn.Module, real: Tensor, made: Tensor) -> Tensor:

@@ -130,6 +130,7 @@ class DistillConfig:
     latent_adversarial_weight: float = 0.0  # of a critic on latents that sees z_l beside; off in the paper's recipe
     adversarial_start: int = 0  # step at which the adversarial terms set in
     critic_widths: list[int] = field(default_factory=lambda: [32, 64, 128])
+    critic_network: str = ""  # the critic on pixels looks at this network's features; empty: at the pixels themselves
     latent_critic_widths: list[int] = field(default_factory=lambda: [96, 128, 192])
     eps_source: Literal["pair", "fresh"] = "pair"  # fresh Gaussian noise is the control
 

@@ -71,7 +71,7 @@ def test_the_format_is_the_inputs_unless_asked_for(asked: str | None, found: str
 
 def test_nothing_of_the_command_line_is_forgotten() -> None:
     """An option that the batch gains is either one of requests, or of the process, or decided on here."""
-    process = {"model", "config", "adapter", "device", "dtype", "memory", "max_pixels"}
+    process = {"model", "config", "adapter", "device", "dtype", "memory", "compile", "max_pixels"}
     others = {"seed", "strip"}  # draws nothing; is two switches here
     assert {field.name for field in fields(Options)} - process - others == set(Wanted.model_fields) - {
         *("format", "strip_metadata", "strip_gps")

@@ -11,6 +11,7 @@ from fluxsr.apps.about import reported
 from fluxsr.apps.api.limits import Limits
 from fluxsr.apps.arguments import (
     Adapter,
+    Compile,
     Config,
     Debug,
     Device,
@@ -35,6 +36,7 @@ def serve(
     dtype: DtypeOption = Dtype.auto,
     device: Device = "auto",
     memory: MemoryOption = Memory.auto,
+    compile: Compile = False,
     api_key_file: Annotated[
         Path | None, typer.Option(help="A key a line, any of which opens; else the variable FLUXSR_API_KEY; else none.")
     ] = None,
@@ -50,7 +52,13 @@ def serve(
         from fluxsr.apps.batch import Options
 
         options = Options(
-            model=model, config=config, adapter=adapter, device=device, dtype=dtype.value, memory=memory.value
+            model=model,
+            config=config,
+            adapter=adapter,
+            device=device,
+            dtype=dtype.value,
+            memory=memory.value,
+            compile=compile,
         )
         server.serve(options, limits, host, port, keys, debug)
 

@@ -17,8 +17,9 @@ from fluxsr.backbone.loading import Backbone
 from fluxsr.backbone.velocity import time_on_grid, velocity
 from fluxsr.errors import InputError
 from fluxsr.keyed import keyed_generator
-from fluxsr.losses.adversarial import Critic, critic_terms
+from fluxsr.losses.adversarial import Critic, FeatureCritic, critic_terms
 from fluxsr.losses.attention import adl_loss
+from fluxsr.losses.efficientnet import PACKAGE, load_efficientnet
 from fluxsr.losses.ftd import ftd_by_time, ftd_loss
 from fluxsr.losses.periodic import periodic_loss
 from fluxsr.losses.texture import SIGMAS, texture_loss
@@ -62,12 +63,14 @@ class DistillStage:
             self.modules["decoder"] = backbone.vae.decoder
         torch.manual_seed(config.run.seed)  # initial weights only; torch's layers take no generator
         if config.adversarial_weight:
-            self._add_critic("critic", Critic(config.critic_widths))
+            by_features = config.critic_network == PACKAGE
+            critic = FeatureCritic(load_efficientnet()) if by_features else Critic(config.critic_widths)
+            self._add_critic("critic", critic)
         if config.latent_adversarial_weight:
             channels = backbone.transformer.config.in_channels // latents.PATCH**2
             self._add_critic("latent_critic", Critic(config.latent_critic_widths, 2 * channels))
 
-    def _add_critic(self, name: str, critic: Critic) -> None:
+    def _add_critic(self, name: str, critic: nn.Module) -> None:
         self.modules[name] = critic.to(self.device).to(memory_format=torch.channels_last)
 
     def losses(self, step: int, samples: Sequence[int]) -> dict[str, Tensor]:

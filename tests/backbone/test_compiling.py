@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+
+from fluxsr.backbone import compiling, latents
+from fluxsr.backbone.compiling import ProductsAttnProcessor, SummedGroupNorm
+from fluxsr.errors import InputError
+from fluxsr.pipeline import FluxSRPipeline
+
+
+@pytest.fixture(scope="module")
+def deep_vae() -> Any:
+    """An AutoencoderKL whose attentions have a head too deep for GPU kernels, as FLUX's have."""
+    torch.manual_seed(0)
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(32, 288),
+        latent_channels=16,
+        layers_per_block=1,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+    return vae.eval().requires_grad_(False)
+
+
+def round_trip(vae: Any, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    images = torch.rand(batch, 3, 24, 32, generator=torch.Generator().manual_seed(0))
+    z = latents.encode(vae, images)
+    return z, latents.decode(vae, z)
+
+
+def test_attention_by_products_is_the_same_function_whatever_the_slice(
+    deep_vae: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, vae = round_trip(deep_vae), deepcopy(deep_vae)
+    monkeypatch.setattr(compiling, "ROWS", 50)  # of 192 queries
+    compiling.attend_by_products(vae)
+    processors = [module.processor for module in vae.modules() if hasattr(module, "to_q")]
+    assert [type(processor) for processor in processors] == [ProductsAttnProcessor] * 2
+    torch.testing.assert_close(round_trip(vae), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_heads_that_gpus_have_kernels_for_keep_their_attention(deep_vae: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    vae = deepcopy(deep_vae)
+    monkeypatch.setattr(compiling, "DEEP", 288)
+    compiling.attend_by_products(vae)
+    assert not any(isinstance(getattr(m, "processor", None), ProductsAttnProcessor) for m in vae.modules())
+
+
+@pytest.mark.parametrize("shape", [(2, 12, 5, 7), (1, 12, 9)])  # convolutions' and attention's
+@pytest.mark.parametrize("offset", [0.0, 30.0])  # a mean far from zero, in deviations
+def test_summed_norm_is_group_norm(shape: tuple[int, ...], offset: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    norm = SummedGroupNorm(4, 12, eps=1e-6)
+    nn.init.normal_(norm.weight, generator=generator)
+    nn.init.normal_(norm.bias, generator=generator)
+    x = torch.randn(shape, generator=generator) + offset
+    torch.testing.assert_close(norm.summed(x), nn.GroupNorm.forward(norm, x), rtol=1e-3, atol=1e-3)
+    assert norm.summed(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_uniform_pixels_are_no_division_by_zero() -> None:
+    norm = SummedGroupNorm(2, 4, eps=1e-6)
+    assert norm.summed(torch.full((1, 4, 3, 3), 0.1)).abs().max() < 0.1
+
+
+def test_norms_are_replaced_with_their_weights_and_eager_they_are_pytorch_s(deep_vae: Any) -> None:
+    vae, expected = deepcopy(deep_vae), round_trip(deep_vae)
+    compiling.sum_norms(vae)
+    assert all(type(m) is SummedGroupNorm for m in vae.modules() if isinstance(m, nn.GroupNorm))
+    assert set(vae.state_dict()) == set(deep_vae.state_dict())
+    torch.testing.assert_close(round_trip(vae), expected, rtol=0, atol=0)
+
+
+def test_all_is_compiled_in_few_graphs_and_gives_the_same(deep_vae: Any, transformer: Any) -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    vae, model, expected = deepcopy(deep_vae), deepcopy(transformer), round_trip(deep_vae)
+    compiling.compile_(model, vae, backend="eager")
+    torch.testing.assert_close(round_trip(vae), expected, rtol=1e-4, atol=1e-4)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2  # encoder, decoder: whole, without a break
+    assert vae.decoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    blocks = [*model.transformer_blocks, *model.single_transformer_blocks]
+    assert blocks and all(block._compiled_call_impl is not None for block in blocks)
+    compiling.compile_(None, nn.Identity())  # neither FLUX's autoencoder nor a transformer: nothing to do
+    torch._dynamo.reset()
+
+
+def test_without_a_gpu_compiling_is_refused_before_anything_is_loaded() -> None:
+    with pytest.raises(InputError, match="needs a CUDA GPU, this is 'cpu'"):
+        FluxSRPipeline.from_pretrained("no such model", device="cpu", compile=True)
