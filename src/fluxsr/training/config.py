@@ -97,7 +97,7 @@ class DistillConfig:
     prompt_folder: str = ""  # folder of the fixed prompt's embeddings; empty: the base's
     start: str = ""  # folder of a student to go on from: its adapter is fused into the base first
     pairs: str = ""  # folder of teacher pairs (stage 4); may stay empty where eps_source is fresh
-    perceptual: str = ""  # folder that stage 2 exported, or "lpips" for the lpips package
+    perceptual: str = ""  # folder that stage 2 exported, "efficientnet" (losses/efficientnet.py) or "lpips"
     degradation: str = "realesrgan"  # preset of fluxsr.degradation, or a YAML file of your own
     degradation_group: int = 2  # neighbours degraded together, which share sizes; 1 where a micro-batch is one sample
     t_l: float = 0.25  # time at which the LR latent enters (open in the paper)
@@ -130,7 +130,7 @@ class DistillConfig:
     latent_adversarial_weight: float = 0.0  # of a critic on latents that sees z_l beside; off in the paper's recipe
     adversarial_start: int = 0  # step at which the adversarial terms set in
     critic_widths: list[int] = field(default_factory=lambda: [32, 64, 128])
-    critic_network: str = ""  # the critic on pixels looks at this network's features; empty: at the pixels themselves
+    critic_network: Literal["", "efficientnet"] = ""  # the critic on pixels looks at its features; empty: at pixels
     latent_critic_widths: list[int] = field(default_factory=lambda: [96, 128, 192])
     eps_source: Literal["pair", "fresh"] = "pair"  # fresh Gaussian noise is the control
 
@@ -145,9 +145,9 @@ STAGES: dict[str, type] = {
 
 # Options that the weights or the optimizer's state hang on: a run keeps them from its first step to its last.
 KEPT = {
-    "autoencoder", "alpha", "base", "critic_widths", "guidance", "latent_channels", "layers", "num_attention_heads",
-    "num_layers", "num_single_layers", "prompt_folder", "quantize_base", "rank", "run.optimizer", "start", "t_l",
-    "targets", "text_dim", "text_tokens", "train_decoder", "widths",
+    "autoencoder", "alpha", "base", "critic_network", "critic_widths", "guidance", "latent_channels", "layers",
+    "num_attention_heads", "num_layers", "num_single_layers", "prompt_folder", "quantize_base", "rank",
+    "run.optimizer", "start", "t_l", "targets", "text_dim", "text_tokens", "train_decoder", "widths",
 }  # fmt: skip
 # Options that change nothing in what is learnt.
 FREE = {

@@ -26,7 +26,7 @@ from fluxsr.imaging.finish import finished
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.sheet import sheet
 from fluxsr.keyed import keyed_generator
-from fluxsr.losses.efficientnet import PACKAGE, load_efficientnet
+from fluxsr.losses.efficientnet import load_efficientnet
 from fluxsr.losses.features import feature_distance
 from fluxsr.pairs.store import PairStore
 from fluxsr.training import loop
@@ -153,7 +153,7 @@ def train_all(transformer: Any) -> None:
 
 
 def _distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    if perceptual == PACKAGE:
+    if perceptual == "efficientnet":
         return partial(feature_distance, load_efficientnet().to(device))
     if perceptual != "lpips":
         return partial(feature_distance, load_feature_network(perceptual).to(device))

@@ -19,7 +19,7 @@ from fluxsr.errors import InputError
 from fluxsr.keyed import keyed_generator
 from fluxsr.losses.adversarial import Critic, FeatureCritic, critic_terms
 from fluxsr.losses.attention import adl_loss
-from fluxsr.losses.efficientnet import PACKAGE, load_efficientnet
+from fluxsr.losses.efficientnet import load_efficientnet
 from fluxsr.losses.ftd import ftd_by_time, ftd_loss
 from fluxsr.losses.periodic import periodic_loss
 from fluxsr.losses.texture import SIGMAS, texture_loss
@@ -63,8 +63,8 @@ class DistillStage:
             self.modules["decoder"] = backbone.vae.decoder
         torch.manual_seed(config.run.seed)  # initial weights only; torch's layers take no generator
         if config.adversarial_weight:
-            by_features = config.critic_network == PACKAGE
-            critic = FeatureCritic(load_efficientnet()) if by_features else Critic(config.critic_widths)
+            on_features = config.critic_network == "efficientnet"
+            critic = FeatureCritic(load_efficientnet()) if on_features else Critic(config.critic_widths)
             self._add_critic("critic", critic)
         if config.latent_adversarial_weight:
             channels = backbone.transformer.config.in_channels // latents.PATCH**2
