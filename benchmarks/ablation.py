@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fluxsr import recipe
-from fluxsr.backbone.adapter import WEIGHTS_FILE
+from fluxsr.backbone.lora_files import WEIGHTS_FILE
 from fluxsr.backbone.prompts import FILE as PROMPT_FILE
 from fluxsr.errors import FluxSRError, InputError
 from fluxsr.training import checkpoint

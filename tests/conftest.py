@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import runpy
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -18,6 +19,17 @@ TEXT = 16
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)  # tiny operations: a second thread only waits
+
+
+@pytest.fixture
+def uninstall(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """uninstall("torchao", ...): these packages are not found any more."""
+    find = importlib.util.find_spec
+
+    def uninstall(*packages: str) -> None:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name in packages else find(name, *a))
+
+    return uninstall
 
 
 def tiny_transformer(seed: int = 0, guidance_embeds: bool = False) -> Any:

@@ -14,7 +14,7 @@ from PIL import Image
 import fluxsr
 from fluxsr import flow
 from fluxsr.backbone import latents, loading
-from fluxsr.backbone.adapter import WEIGHTS_FILE
+from fluxsr.backbone.lora_files import WEIGHTS_FILE
 from fluxsr.backbone.memory import Plan
 from fluxsr.backbone.quantize import is_quantized
 from fluxsr.backbone.velocity import velocity

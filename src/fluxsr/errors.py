@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 
 class FluxSRError(Exception):
     """Anything that went wrong for a reason the user can act on."""
@@ -25,3 +27,17 @@ class OutputError(FluxSRError):
 
 class StoreError(FluxSRError):
     """A store of teacher pairs that is damaged or incomplete."""
+
+
+def needed(what: str, extra: str, *packages: str) -> None:
+    """Make sure that the packages of an extra are installed; imports none of them.
+
+    Args:
+        what: the command or option that needs them.
+
+    Raises:
+        InputError: some are not.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f'{what} needs {", ".join(missing)}; pip install "fluxsr[{extra}]"')

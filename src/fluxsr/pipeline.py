@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fluxsr import flow
 from fluxsr.backbone import compiling, hub, latents, loading
-from fluxsr.backbone.adapter import AdapterConfig, lora_file
+from fluxsr.backbone.adapter import AdapterConfig
 from fluxsr.backbone.device import best_device, best_dtype
 from fluxsr.backbone.memory import Plan
 from fluxsr.backbone.prompts import FixedPrompt
@@ -250,12 +250,8 @@ class FluxSRPipeline(DiffusionPipeline):
             raise InputError(f"variant is '{options['variant']}'; none is read back, save into a folder of its own")
         pushed = {key: options.pop(key) for key in hub.PUSH_OPTIONS if key in options}
         folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        # The adapter is in these weights already: one left there would be fused a second time on loading.
-        while lora := lora_file(folder):
-            lora.unlink()
         parts = loading.Backbone(self.transformer, self.vae, self.prompt, self.adapter_config, self.name)
-        loading.save(parts, folder)
+        loading.save_fused(parts, folder)
         to_hub = options.pop("push_to_hub", False)
         super().save_pretrained(str(folder), **options)
         if to_hub:
@@ -264,16 +260,7 @@ class FluxSRPipeline(DiffusionPipeline):
     def push_to_hub(self, repo_id: str, **options: Any) -> str:  # type: ignore[override]
         """Save the pipeline and put it on the Hub, with a model card, its licence and a notice.
 
-        Args:
-            repo_id: owner/name; made if it is not there.
-            options: those of ``Adapter.push_to_hub``, and ``save_pretrained``'s.
-
-        Returns:
-            Address of the repository, or of the pull request.
-
-        Raises:
-            ModelError: made from FLUX.1-dev, and the licence's text was not found; give ``license_file``.
-            OutputError: not reachable, or not allowed.
+        Options are ``save_pretrained``'s and ``hub.push_folder``'s, whose are result and errors.
         """
         pushed = {key: options.pop(key) for key in hub.PUSH_OPTIONS if key in options}
         with TemporaryDirectory() as folder:

@@ -112,7 +112,7 @@ def test_wrong_usage_is_a_line_and_exit_2(folders, monkeypatch, arguments, messa
 def test_an_output_that_cannot_be_written_fails_before_the_work(folders):
     (folders / "t.md").mkdir()
     result = run(folders / "good", folders / "hr", *LIGHT, "-o", folders / "t.md")
-    assert result.exit_code == 1 and "is a folder; name a file" in result.output
+    assert result.exit_code == 1 and "it is a folder" in result.output
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from fluxsr.apps.cli import app
 from fluxsr.backbone import adapter
+from fluxsr.backbone.lora_files import WEIGHTS_FILE
 from fluxsr.backbone.quantize import is_quantized
 from fluxsr.pipeline import FluxSRPipeline
 
@@ -54,7 +55,7 @@ def test_an_export_is_the_same_model(fuse: str, fold: str, model_folder: Path, l
     expected = picture(model_folder, adapter=lora)
     assert not torch.allclose(expected, picture(model_folder), atol=1e-3)
     torch.testing.assert_close(picture(tmp_path / "out"), expected, rtol=1e-5, atol=1e-5)
-    assert (tmp_path / "out" / adapter.WEIGHTS_FILE).is_file() == (fuse == "--no-fuse")
+    assert (tmp_path / "out" / WEIGHTS_FILE).is_file() == (fuse == "--no-fuse")
     names = load_file(tmp_path / "out/transformer/diffusion_pytorch_model.safetensors")
     assert any("modulation" in name for name in names) == (fold == "--fold")
     assert not [name for name in names if "lora" in name or "base_layer" in name]
@@ -174,10 +175,8 @@ def test_the_bundled_model_is_called_by_its_name(tmp_path: Path) -> None:
     assert "bundled, under: apache-2.0" in (tmp_path / "out" / "NOTICE").read_text()
 
 
-def test_a_package_that_is_missing_is_named(
-    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fluxsr.backbone.quantize.importlib.util.find_spec", lambda name: None)
+def test_a_package_that_is_missing_is_named(model_folder: Path, tmp_path: Path, uninstall: Callable[..., None]) -> None:
+    uninstall("torchao", "bitsandbytes")
     for kind, extra in (("int8", "torchao"), ("fp8", "torchao"), ("nf4", "nf4")):
         failed = command(model_folder, tmp_path / "out", "--quantize", kind)
-        assert failed.exit_code == 2 and f"pip install 'fluxsr[{extra}]'" in error_lines(failed)[0]
+        assert failed.exit_code == 2 and f'pip install "fluxsr[{extra}]"' in error_lines(failed)[0]

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 import fluxsr
 from fluxsr.apps.cli import app
-from fluxsr.backbone.adapter import WEIGHTS_FILE
+from fluxsr.backbone.lora_files import WEIGHTS_FILE
 
 
 @pytest.fixture

@@ -11,17 +11,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from fluxsr.backbone.adapter import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    AdapterConfig,
-    add_lora,
-    fuse_lora,
-    load_config,
-    save_lora,
-)
+from fluxsr.backbone.adapter import CONFIG_FILE, AdapterConfig, add_lora, fuse_lora, load_config, save_lora
 from fluxsr.backbone.fold import fold
 from fluxsr.backbone.loading import ADAPTER_FILES
+from fluxsr.backbone.lora_files import WEIGHTS_FILE
 from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import ModelError
 

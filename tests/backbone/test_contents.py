@@ -14,9 +14,10 @@ import yaml
 from huggingface_hub import ModelCard
 from safetensors.torch import load
 
-from fluxsr.backbone.adapter import CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE
+from fluxsr.backbone.adapter import CONFIG_FILE
 from fluxsr.backbone.contents import Told, contents
 from fluxsr.backbone.licence import flux_dev, write_notice
+from fluxsr.backbone.lora_files import PEFT_FILES, WEIGHTS_FILE
 from fluxsr.backbone.prompts import FILE, FixedPrompt
 from fluxsr.errors import InputError, ModelError
 

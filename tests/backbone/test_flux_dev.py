@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from fluxsr.backbone import latents
-from fluxsr.backbone.adapter import TARGETS, add_lora, check_lora
+from fluxsr.backbone.adapter import TARGETS, add_lora
 from fluxsr.backbone.attention import ChunkedFluxAttnProcessor
 from fluxsr.backbone.fold import FoldedFluxTransformer2DModel, fold
+from fluxsr.backbone.lora_files import check_lora
 from fluxsr.backbone.parts import CLASSES, part_config
 from fluxsr.backbone.prompts import FixedPrompt
 from fluxsr.backbone.velocity import velocity

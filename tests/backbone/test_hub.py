@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 
 import fluxsr
 from fluxsr.backbone import loading
-from fluxsr.backbone.adapter import CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE
+from fluxsr.backbone.adapter import CONFIG_FILE
 from fluxsr.backbone.hub import Adapter, push_folder
+from fluxsr.backbone.lora_files import PEFT_FILES, WEIGHTS_FILE
 from fluxsr.backbone.prompts import FILE
 from fluxsr.errors import FluxSRError, InputError, ModelError, OutputError
 from fluxsr.pipeline import FluxSRPipeline

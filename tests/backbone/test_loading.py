@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from fluxsr.backbone import adapter, loading, places
 from fluxsr.backbone.attention import ChunkedFluxAttnProcessor
 from fluxsr.backbone.fold import FoldedFluxTransformer2DModel
+from fluxsr.backbone.lora_files import WEIGHTS_FILE
 from fluxsr.backbone.memory import Plan
 from fluxsr.backbone.parts import load_part
 from fluxsr.backbone.prompts import FILE, random_prompt
@@ -260,7 +261,7 @@ def test_code_in_pickled_weights_never_runs(folder: Path, tmp_path: Path) -> Non
     (folder / WEIGHTS).unlink()
     torch.save({"proj_out.bias": Touch(touched)}, folder / "transformer/diffusion_pytorch_model.bin")
     assert "cannot load transformer of" in error_of(folder)
-    torch.save(Touch(touched), folder / adapter.WEIGHTS_FILE)
+    torch.save(Touch(touched), folder / WEIGHTS_FILE)
     with pytest.raises(ModelError, match="cannot be read"):
         adapter.fuse_lora(None, folder)
     assert not touched.exists()
@@ -282,9 +283,9 @@ def test_a_prompt_of_another_width(folder: Path) -> None:
 
 
 def test_an_adapter_without_weights(model_folder: Path, adapter_folder: Path) -> None:
-    (adapter_folder / adapter.WEIGHTS_FILE).unlink()
-    assert f"no {adapter.WEIGHTS_FILE} in {adapter_folder}" in error_of(model_folder, adapter=adapter_folder)
-    assert adapter.WEIGHTS_FILE in error_of(model_folder, adapter=True)
+    (adapter_folder / WEIGHTS_FILE).unlink()
+    assert f"no {WEIGHTS_FILE} in {adapter_folder}" in error_of(model_folder, adapter=adapter_folder)
+    assert WEIGHTS_FILE in error_of(model_folder, adapter=True)
 
 
 def test_a_model_that_embeds_guidance_needs_it_in_the_config(
@@ -375,7 +376,7 @@ def test_an_adapter_s_repository_is_not_downloaded_whole(
 
     monkeypatch.setattr("fluxsr.backbone.places.snapshot_download", snapshot)
     assert load(model_folder, adapter="owner/name").config.t_l == 0.5
-    wanted = {adapter.CONFIG_FILE, adapter.WEIGHTS_FILE, FILE, "t5_embedding.pth", "clip_embedding.pth"}
+    wanted = {adapter.CONFIG_FILE, WEIGHTS_FILE, FILE, "t5_embedding.pth", "clip_embedding.pth"}
     assert set(fetched) == wanted
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,12 +23,12 @@ from fluxsr.errors import InputError
 GPU: Any = SimpleNamespace(type="cuda")
 
 
-def test_what_it_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_it_needs_is_named(uninstall: Callable[..., None]) -> None:
     pytest.importorskip("bitsandbytes")
     with pytest.raises(InputError, match="nf4 needs a GPU, this is 'cpu'; take none"):
         nf4(torch.device("cpu"), torch.bfloat16)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match="needs bitsandbytes; install it"):
+    uninstall("bitsandbytes")
+    with pytest.raises(InputError, match=r'nf4 needs bitsandbytes; pip install "fluxsr\[nf4\]"'):
         nf4(GPU, torch.bfloat16)
 
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fluxsr.backbone import adapter, loading, single_file
+from fluxsr.backbone import adapter, loading
+from fluxsr.backbone.lora_files import WEIGHTS_FILE
 from fluxsr.backbone.parts import part_config, skeleton
 from fluxsr.backbone.quantize import is_quantized
 from fluxsr.backbone.single_file import flux_dev, in_diffusers_names
@@ -119,7 +120,7 @@ def in_bfl_s(name: str) -> str:
     return f"{side}.{name}"
 
 
-def test_what_is_wrong_is_one_line(file: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_wrong_is_one_line(file: Path, model_folder: Path) -> None:
     weights = load_file(file)
     with pytest.raises(InputError, match="goes with a transformer's file, and bundled is none"):
         load("bundled", config_folder=model_folder)
@@ -131,17 +132,17 @@ def test_what_is_wrong_is_one_line(file: Path, model_folder: Path, monkeypatch: 
     save_file(weights | {"x_embedder.scale_weight": torch.ones(1)}, file)
     with pytest.raises(ModelError, match="holds scaled 8-bit weights .*; take bf16 or GGUF"):
         load(file, config_folder=model_folder)
-    (gguf := file.with_suffix(".gguf")).write_bytes(b"nothing")
-    monkeypatch.setattr(single_file.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        InputError, match=r"tiny.gguf needs the package gguf; install it with `pip install 'fluxsr\[gguf"
-    ):
-        load(gguf, config_folder=model_folder)
-    monkeypatch.undo()
+
+
+def test_gguf_needs_its_package_and_a_good_file(file: Path, model_folder: Path, uninstall: Callable[..., None]) -> None:
     pytest.importorskip("gguf")
+    (gguf := file.with_suffix(".gguf")).write_bytes(b"nothing")
     with pytest.raises(ModelError, match="cannot load transformer of .*tiny.gguf") as caught:
         load(gguf, config_folder=model_folder)
     assert "\n" not in str(caught.value)
+    uninstall("gguf")
+    with pytest.raises(InputError, match=r'tiny.gguf needs gguf; pip install "fluxsr\[gguf\]"'):
+        load(gguf, config_folder=model_folder)
 
 
 # FLUX's width, one block of each kind
@@ -179,7 +180,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory, vae: Any) -> Path:
     (folder / "lora").mkdir()
     for name in (adapter.CONFIG_FILE, "prompt_embeds.safetensors"):
         shutil.copy(folder / name, folder / "lora")
-    save_file(lora, folder / "lora" / adapter.WEIGHTS_FILE)
+    save_file(lora, folder / "lora" / WEIGHTS_FILE)
     return folder
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import builtins
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
@@ -48,17 +47,10 @@ def test_frozen_modules_are_left_out(toy: ModuleType) -> None:
 
 @pytest.mark.parametrize("package, optimizer", [("bitsandbytes", "adamw8bit"), ("pytorch_optimizer", "muon")])
 def test_a_missing_package_is_named(
-    monkeypatch: pytest.MonkeyPatch, toy: ModuleType, package: str, optimizer: str
+    uninstall: Callable[..., None], toy: ModuleType, package: str, optimizer: str
 ) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any) -> Any:
-        if name.startswith(package):
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(InputError, match=f"run.optimizer is {optimizer}; install it with"):
+    uninstall(package)
+    with pytest.raises(InputError, match=f'run.optimizer: {optimizer} needs {package}; pip install "fluxsr'):
         build_optimizer({"net": [nn.Parameter(torch.zeros(2, 2))]}, toy.config(optimizer=optimizer))
 
 

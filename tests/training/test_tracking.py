@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -38,35 +40,35 @@ def test_without_tensorboard_the_files_are_enough(monkeypatch: pytest.MonkeyPatc
     real = builtins.__import__
 
     def without(name: str, *rest: Any) -> Any:
-        if name.startswith(("torch.utils.tensorboard", "wandb")):
+        if name.startswith("torch.utils.tensorboard"):
             raise ImportError(name)
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
     assert open_tracker("tensorboard", tmp_path, 0, {}) is None
-    with pytest.raises(InputError, match="run.tracker is wandb; install it with"):
+
+
+def test_without_wandb_it_is_named(uninstall: Callable[..., None], tmp_path: Path) -> None:
+    uninstall("wandb")
+    with pytest.raises(InputError, match=r'run.tracker: wandb needs wandb; pip install "fluxsr\[wandb\]"'):
         open_tracker("wandb", tmp_path, 0, {})
 
 
 def test_wandb_gets_records_and_the_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import sys
-    from types import SimpleNamespace
-
     seen: list[Any] = []
     run = SimpleNamespace(log=lambda values, step: seen.append((step, values)), finish=lambda: seen.append("finished"))
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **options: seen.append(options) or run))
+    wandb = SimpleNamespace(__spec__="found", init=lambda **options: seen.append(options) or run)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
     with Journal(tmp_path, "wandb", 0, 5, True, {"rank": 4}) as journal:
         journal.record(3, {"loss": 1.0})
     assert seen[0]["config"] == {"rank": 4} and seen[1:] == [(3, {"loss": 1.0}), "finished"]
 
 
 def test_a_run_that_goes_on_is_the_same_to_wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import sys
-    from types import SimpleNamespace
-
     seen: list[Any] = []
     run = SimpleNamespace(log=None, finish=None)
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **options: seen.append(options) or run))
+    wandb = SimpleNamespace(__spec__="found", init=lambda **options: seen.append(options) or run)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
     for step in (0, 5, 0, 2):  # begun, gone on, begun anew, gone on
         open_tracker("wandb", tmp_path, step, {})
     first, again, anew, after = (options["id"] for options in seen)

@@ -84,6 +84,7 @@ def quieten(max_pixels: int, debug: bool = False) -> None:
         for library in ("diffusers", "tifffile"):
             logging.getLogger(library).setLevel(logging.CRITICAL)
         warnings.filterwarnings("ignore", module="PIL")  # of what is odd in a file, which reads all the same
+        warnings.filterwarnings("ignore", "The `local_dir_use_symlinks`")  # diffusers asks the Hub so
     Image.MAX_IMAGE_PIXELS = max(max_pixels, Image.MAX_IMAGE_PIXELS or 0)  # or Pillow refuses before us
 
 

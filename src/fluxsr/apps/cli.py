@@ -20,37 +20,17 @@ from fluxsr.apps.api.command import serve
 from fluxsr.apps.archive.cli import batch
 from fluxsr.apps.arguments import (
     Adapter,
-    ColorFix,
-    ColorFixOption,
-    Compile,
     Config,
     Debug,
     Device,
     Dtype,
     DtypeOption,
-    FormatOption,
     Inputs,
-    Lossless,
-    MaxPixels,
-    Memory,
-    MemoryOption,
     Model,
     Output,
-    Overwrite,
-    Profile,
-    ProfileOption,
-    Quality,
-    Scale,
-    Seed,
-    Strength,
-    StripGps,
-    StripMetadata,
-    Suffix,
-    TileOverlap,
-    TileSize,
-    check_tiles,
+    Upscaling,
     planned,
-    stripped,
+    spread,
 )
 from fluxsr.apps.comfyui.install import comfyui
 from fluxsr.apps.degrade import degrade
@@ -80,60 +60,14 @@ def _root(
 
 
 @app.command()
-def upscale(
-    inputs: Inputs,
-    output: Output,
-    model: Model = "bundled",
-    config: Config = None,
-    adapter: Adapter = None,
-    scale: Scale = 4,
-    strength: Strength = None,
-    tile_size: TileSize = None,
-    tile_overlap: TileOverlap = 32,
-    color_fix: ColorFixOption = ColorFix.wavelet,
-    seed: Seed = 0,
-    dtype: DtypeOption = Dtype.auto,
-    device: Device = "auto",
-    memory: MemoryOption = Memory.auto,
-    compile: Compile = False,
-    format: FormatOption = None,
-    suffix: Suffix = "",
-    quality: Quality = None,
-    lossless: Lossless = None,
-    profile: ProfileOption = Profile.keep,
-    strip_metadata: StripMetadata = False,
-    strip_gps: StripGps = False,
-    max_pixels: MaxPixels = 100_000_000,
-    overwrite: Overwrite = False,
-    debug: Debug = False,
-) -> None:
+@spread
+def upscale(inputs: Inputs, output: Output, typed: Upscaling) -> None:
     """Upscale images. Finished outputs are skipped; a bad file does not stop the others."""
-    check_tiles(tile_size, tile_overlap)
-    work = planned(inputs, output, format, suffix)
-    with reported(debug):
-        from fluxsr.apps.batch import Options, run
+    work = planned(inputs, output, typed.format, typed.suffix)
+    with reported(typed.debug):
+        from fluxsr.apps.batch import run
 
-        options = Options(
-            model=model,
-            config=config,
-            adapter=adapter,
-            device=device,
-            dtype=dtype.value,
-            memory=memory.value,
-            compile=compile,
-            scale=scale,
-            strength=strength,
-            tile_size=tile_size,
-            tile_overlap=tile_overlap,
-            color_fix=color_fix.value,
-            seed=seed,
-            quality=quality,
-            lossless=lossless,
-            profile=profile.value,
-            strip=stripped(strip_metadata, strip_gps),
-            max_pixels=max_pixels,
-        )
-        report = run(work, options, overwrite=overwrite, debug=debug)
+        report = run(work, typed.options(), overwrite=typed.overwrite, debug=typed.debug)
     raise typer.Exit(1 if report.bad else 0)
 
 

@@ -76,10 +76,11 @@ def evaluate(
         )
     with reported(debug), _folder(keep) as scratch:
         from fluxsr.apps import scoring, showing
+        from fluxsr.imaging.atomic import check_writable, write_text
 
         for path in (output, report):
             if path:
-                showing.check_writable(path)
+                check_writable(path)
         setup = scoring.Setup(
             metrics=metrics.split(",") if metrics is not None else None,
             crop=crop,
@@ -104,9 +105,9 @@ def evaluate(
             similarity = report_page.similarity_of(model, config, adapter, device, list(lr.values())) if model else {}
             tables = showing.tables(reports, truth, ci=ci, seed=seed)
             stems, where = list(reports[0].per_image), truth.title if truth else ""
-            showing.write(report_page.html(methods, stems, tables, lr, similarity, where), report)
+            write_text(report_page.html(methods, stems, tables, lr, similarity, where), report)
         if output:
-            showing.write(text, output)
+            write_text(text, output)
         else:
             typer.echo(text, nl=False)
 

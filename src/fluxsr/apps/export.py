@@ -74,10 +74,10 @@ def exported(
         OutputError: a folder that is there, or cannot be written.
     """
     _check_free(output, overwrite)
-    from fluxsr.backbone.adapter import PEFT_FILES, check_lora, lora_file, read_lora
     from fluxsr.backbone.device import best_device, best_dtype
     from fluxsr.backbone.licence import licence_of, pass_on, public_name, stated, write_notice
     from fluxsr.backbone.loading import adapter_folder, load, source_of
+    from fluxsr.backbone.lora_files import PEFT_FILES, check_lora, lora_file, read_lora
     from fluxsr.backbone.parts import parameter_count, part_config, skeleton
     from fluxsr.backbone.single_file import is_gguf
     from fluxsr.pipeline import FluxSRPipeline

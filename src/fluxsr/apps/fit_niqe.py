@@ -23,8 +23,8 @@ def fit_niqe(
     if output.suffix.lower() != ".npz":
         raise typer.BadParameter(f"'{output}' must end in .npz", param_hint="-o")
     with reported(debug):
-        from fluxsr.apps.showing import check_writable
         from fluxsr.evaluation import niqe
+        from fluxsr.imaging.atomic import check_writable
         from fluxsr.imaging.photographs import list_photographs
         from fluxsr.progress import progress
 

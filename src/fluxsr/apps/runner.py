@@ -115,7 +115,7 @@ def _todo(work: Plan, ledger: Ledger | None, overwrite: bool, report: Report, co
         else:
             todo.append(job)
     if outdated:
-        console.print(f"note: {outdated} outputs were made with other settings or of other inputs, and are done again")
+        console.print(f"note: made with other settings or of other inputs, and done again: {outdated}")
     return todo
 
 

@@ -6,13 +6,11 @@ import dataclasses
 import io
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from fluxsr.errors import OutputError
 from fluxsr.evaluation import Report, table_of, to_json
 from fluxsr.evaluation.protocols import Protocol, published, with_published
 from fluxsr.evaluation.statistics import intervals, paired, paired_table, with_intervals
@@ -76,33 +74,3 @@ def _width() -> int:
         return os.get_terminal_size().columns
     except OSError:  # a pipe, or a file
         return 120
-
-
-def check_writable(path: Path) -> None:
-    """Find out before the work whether the text could be written.
-
-    Raises:
-        OutputError: it could not.
-    """
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; name a file")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise OutputError(f"{path} cannot be written: no permission")
-
-
-def write(text: str, path: Path) -> None:
-    """Write a text in one piece.
-
-    Raises:
-        OutputError: the disk does not take it.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error

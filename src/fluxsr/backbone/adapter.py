@@ -14,14 +14,12 @@ from diffusers.training_utils import _collate_lora_metadata
 from diffusers.utils import recurse_remove_peft_layers
 from peft import LoraConfig, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors import safe_open
 
 from fluxsr.backbone.licence import Licence
+from fluxsr.backbone.lora_files import WEIGHTS_FILE, check_lora, first_line, lora_file, read_lora
 from fluxsr.errors import ModelError
 
 CONFIG_FILE = "fluxsr_config.json"
-WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
-PEFT_FILES = ("adapter_model.safetensors", "adapter_config.json")  # a folder that PEFT itself saved
 ADAPTER = "fluxsr"  # what peft calls it while it is attached
 
 # diffusers' own list for FLUX plus the linears of single-stream blocks, the embedder of the latents and the last
@@ -105,7 +103,7 @@ def add_lora(transformer: Any, rank: int, alpha: float, targets: Sequence[str] =
     try:
         transformer.add_adapter(config)
     except ValueError as error:  # no module has such a name
-        raise ModelError(f"cannot adapt {', '.join(targets)}: {_first_line(error)}") from error
+        raise ModelError(f"cannot adapt {', '.join(targets)}: {first_line(error)}") from error
     for parameter in transformer.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -163,7 +161,7 @@ def attach_lora(transformer: Any, folder: str | Path) -> dict[str, Any]:
             low_cpu_mem_usage=True,  # the file's own tensors, not copies of them
         )
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"adapter {path} does not fit the transformer: {_first_line(error)}") from error
+        raise ModelError(f"adapter {path} does not fit the transformer: {first_line(error)}") from error
     return {
         key.removeprefix("transformer.").replace(".weight", f".{ADAPTER}.weight"): value for key, value in state.items()
     }
@@ -175,85 +173,3 @@ def merge_lora(module: Any) -> None:
         if isinstance(layer, BaseTunerLayer):
             layer.merge()
     recurse_remove_peft_layers(module)
-
-
-def read_lora(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Matrices, alphas and header of a LoRA file, in diffusers' names; its text encoders' part is left out.
-
-    Raises:
-        ModelError: unreadable file.
-    """
-    try:
-        state, alphas, metadata = _peft_s_own(path) or FluxPipeline.lora_state_dict(
-            path.parent, weight_name=path.name, return_alphas=True, return_lora_metadata=True, local_files_only=True
-        )
-    except Exception as error:  # diffusers and safetensors raise many kinds; all mean an unreadable file
-        raise ModelError(f"adapter weights {path} cannot be read: {_first_line(error)}") from error
-    return _for_transformer(state or {}), _for_transformer(alphas or {}), _for_transformer(metadata or {})
-
-
-def _peft_s_own(path: Path) -> tuple[dict[str, Any], None, dict[str, Any] | None] | None:
-    """A file in diffusers' names under PEFT's prefix, with rank and alpha from PEFT's config; None for others.
-
-    diffusers takes that prefix for BFL's names, which trainers on BFL's own code put there.
-    """
-    prefix = "base_model.model."
-    with safe_open(path, "pt") as file:
-        if not any(key.startswith(prefix) and "transformer_blocks." in key for key in file.keys()):  # noqa: SIM118
-            return None
-        state = {key.removeprefix(prefix): file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    config = path.with_name(PEFT_FILES[1])
-    if not config.is_file():
-        return state, None, None  # alpha is the rank then, as for all of them
-    told = json.loads(config.read_text(encoding="utf-8"))
-    wanted = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "use_rslora")
-    return state, None, {key: told[key] for key in wanted if key in told}
-
-
-def lora_file(folder: str | Path) -> Path | None:
-    """The file with an adapter's LoRA in a folder, under diffusers' or PEFT's name; None where there is none."""
-    files = (Path(folder, name) for name in (WEIGHTS_FILE, PEFT_FILES[0]))
-    return next((file for file in files if file.is_file()), None)
-
-
-def _for_transformer(entries: dict[str, Any]) -> dict[str, Any]:
-    """Entries of the transformer, under diffusers' prefix: without one they would be dropped with a warning.
-
-    Text encoders' LoRA is left out: the prompt's embeddings are fixed.
-    """
-    return {
-        key if key.startswith("transformer.") else f"transformer.{key}": value
-        for key, value in entries.items()
-        if not key.startswith("text_encoder")
-    }
-
-
-def check_lora(transformer: Any, state: dict[str, Any], path: Path) -> None:
-    """Every LoRA matrix must find its module and its partner, with their widths; diffusers only warns of others."""
-    modules = dict(transformer.named_modules())
-    pairs = {key: value for key, value in state.items() if ".lora_A" in key}
-    if not pairs:
-        raise ModelError(f"adapter {path} holds no LoRA weights for the transformer")
-    for key, value in pairs.items():
-        name = key.removeprefix("transformer.").split(".lora_A")[0]
-        module = modules.get(name)
-        if module is None or not hasattr(module, "in_features"):
-            folded = "norm" in name or "time_text_embed" in name
-            hint = "; the transformer is folded: give it unfolded" if folded else ""
-            raise ModelError(f"adapter {path} adapts '{name}', which this transformer does not have{hint}")
-        other = state.get(key.replace(".lora_A", ".lora_B"))
-        if other is None:
-            raise ModelError(f"adapter {path} lacks lora_B of '{name}'; the file is incomplete")
-        found, wanted = ([*value.shape[1:]], [*other.shape]), ([module.in_features], [module.out_features, len(value)])
-        if found != wanted:
-            raise ModelError(
-                f"adapter {path}: '{name}' has lora_A {[*value.shape]} and lora_B {found[1]}; "
-                f"the transformer's layer goes from {module.in_features} to {module.out_features} channels"
-            )
-    strays = sorted(key for key in state if ".lora_" not in key)
-    if strays:
-        raise ModelError(f"adapter {path} holds '{strays[0]}', which is no LoRA weight; only LoRA is read")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

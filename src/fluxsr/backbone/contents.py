@@ -11,9 +11,10 @@ from typing import Any
 from huggingface_hub import hf_hub_download
 from safetensors.torch import save
 
-from fluxsr.backbone.adapter import CONFIG_FILE, PEFT_FILES, AdapterConfig, load_config, lora_file, read_lora
+from fluxsr.backbone.adapter import CONFIG_FILE, AdapterConfig, load_config
 from fluxsr.backbone.card import Subject, card
 from fluxsr.backbone.licence import NOTICE_FILE, Licence, flux_dev, has_flux_dev_sizes, licence_of, notice_text, stated
+from fluxsr.backbone.lora_files import PEFT_FILES, lora_file, read_lora
 from fluxsr.backbone.parts import parameter_count, part_config, skeleton
 from fluxsr.backbone.places import BUNDLED, is_hub_id
 from fluxsr.backbone.prompts import FILE, FixedPrompt, load_prompt

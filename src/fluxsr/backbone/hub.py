@@ -12,9 +12,10 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
-from fluxsr.backbone.adapter import CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE, AdapterConfig, load_config, lora_file
+from fluxsr.backbone.adapter import CONFIG_FILE, AdapterConfig, load_config
 from fluxsr.backbone.contents import Told, contents
 from fluxsr.backbone.loading import ADAPTER_FILES
+from fluxsr.backbone.lora_files import PEFT_FILES, WEIGHTS_FILE, lora_file
 from fluxsr.backbone.places import download, explain_push, folder_of
 from fluxsr.backbone.prompts import FILE, load_prompt
 from fluxsr.errors import InputError, ModelError, OutputError

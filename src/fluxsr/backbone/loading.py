@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from fluxsr.backbone.adapter import CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE, AdapterConfig, load_config, lora_file
+from fluxsr.backbone.adapter import CONFIG_FILE, AdapterConfig, load_config
 from fluxsr.backbone.assemble import assemble
 from fluxsr.backbone.attention import ChunkedFluxAttnProcessor
 from fluxsr.backbone.device import best_device, best_dtype, free_bytes
 from fluxsr.backbone.fold import FoldedFluxTransformer2DModel, fingerprint
+from fluxsr.backbone.lora_files import PEFT_FILES, WEIGHTS_FILE, lora_file
 from fluxsr.backbone.memory import BITS, Needs, Plan, plan
 from fluxsr.backbone.parts import load_part, parameter_count, part_config, skeleton
 from fluxsr.backbone.places import BUNDLED, download, folder_of
@@ -183,6 +184,14 @@ def save(backbone: Backbone, folder: str | Path) -> None:
     """Write what diffusers' own ``save_pretrained`` does not know of: config and fixed prompt."""
     backbone.config.save(folder)
     backbone.prompt.save(folder)
+
+
+def save_fused(backbone: Backbone, folder: Path) -> None:
+    """``save`` where the adapter is in the weights: a LoRA left there would be fused a second time on loading."""
+    folder.mkdir(parents=True, exist_ok=True)
+    while lora := lora_file(folder):
+        lora.unlink()
+    save(backbone, folder)
 
 
 def _check_fit(transformer: Any, prompt: FixedPrompt, config: AdapterConfig, folder: Path) -> None:

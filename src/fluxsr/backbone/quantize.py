@@ -9,7 +9,7 @@ import diffusers
 import torch
 from diffusers.quantizers import DiffusersAutoQuantizer
 
-from fluxsr.errors import InputError
+from fluxsr.errors import InputError, needed
 
 KINDS = ("none", "int8", "fp8", "nf4")
 
@@ -31,8 +31,7 @@ def scheme_of(kind: str, device: torch.device, dtype: torch.dtype) -> Any:
         return None
     if kind == "nf4":
         return nf4(device, dtype)
-    if importlib.util.find_spec("torchao") is None:
-        raise InputError(f"{kind} needs torchao; install it with `pip install 'fluxsr[torchao]'`")
+    needed(kind, "torchao", "torchao")
     from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig
 
     return diffusers.TorchAoConfig({"int8": Int8WeightOnlyConfig, "fp8": Float8WeightOnlyConfig}[kind]())
@@ -51,8 +50,7 @@ def nf4(device: torch.device, dtype: torch.dtype) -> Any:
     Raises:
         InputError: bitsandbytes is not installed, or the device is no GPU.
     """
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise InputError("nf4 needs bitsandbytes; install it with `pip install 'fluxsr[nf4]'`")
+    needed("nf4", "nf4", "bitsandbytes")
     if device.type not in ("cuda", "xpu"):
         raise InputError(f"nf4 needs a GPU, this is '{device.type}'; take none (quantize_base, --quantize)")
     return diffusers.BitsAndBytesConfig(

@@ -6,7 +6,6 @@ one they are FLUX.1-dev's, whose sizes are in this package, and the autoencoder'
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 from fluxsr.backbone.parts import check_whole, load_part
 from fluxsr.backbone.places import explain
 from fluxsr.backbone.stream import Weights, has_safetensors
-from fluxsr.errors import InputError, ModelError
+from fluxsr.errors import ModelError, needed
 
 ENDINGS = (".gguf", ".safetensors")
 AUTOENCODER = "ae.safetensors"  # its name on FLUX.1-dev's page
@@ -94,8 +93,7 @@ def load_gguf(file: Path, config: Path, dtype: torch.dtype) -> Any:
         InputError: the package gguf is not installed.
         ModelError: a file that cannot be read or does not fit.
     """
-    if importlib.util.find_spec("gguf") is None:
-        raise InputError(f"{file.name} needs the package gguf; install it with `pip install 'fluxsr[gguf]'`")
+    needed(file.name, "gguf", "gguf")
     try:
         transformer = diffusers.FluxTransformer2DModel.from_single_file(
             str(file),

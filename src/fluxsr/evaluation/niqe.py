@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fluxsr.errors import InputError
+from fluxsr.errors import InputError, needed
 from fluxsr.evaluation.natural import blocks, grey, normalised
 
 BLOCK = 96
@@ -177,10 +177,9 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         if path.suffix == ".npz":
             with np.load(path) as opened:
                 return dict(opened)
-        try:
-            import scipy.io
-        except ImportError as error:
-            raise InputError(f"{path}: .mat files need scipy (pip install 'fluxsr[eval]')") from error
+        needed(f"{path}: a .mat file", "eval", "scipy")
+        import scipy.io
+
         failures += (scipy.io.matlab.MatReadError,)
         return scipy.io.loadmat(path)
     except failures as error:

@@ -15,7 +15,6 @@ from typing import IO
 import psutil
 
 from fluxsr.errors import OutputError
-from fluxsr.imaging.formats import format_of
 
 _END = ".part"
 
@@ -51,14 +50,19 @@ def replaced(path: Path, times: tuple[int, int] | None = None) -> Iterator[IO[by
             part.unlink()
 
 
+def write_text(text: str, path: Path) -> None:
+    """Write a text in one piece, its bytes the same on every system; as ``replaced``."""
+    with replaced(path) as file:
+        file.write(text.encode())
+
+
 def check_writable(path: str | Path) -> None:
     """Find out before the work whether ``replaced`` could write here.
 
     Raises:
-        OutputError: an unknown ending, a folder, or a place that cannot be written.
+        OutputError: a folder, or a place that cannot be written.
     """
     path = Path(path)
-    format_of(path)
     part = part_of(path)
     try:
         if path.is_dir():

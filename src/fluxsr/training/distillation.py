@@ -20,7 +20,7 @@ from fluxsr.backbone.loading import Backbone, load_base, save, save_base
 from fluxsr.backbone.parts import part_config
 from fluxsr.backbone.velocity import velocity
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
-from fluxsr.errors import InputError
+from fluxsr.errors import InputError, needed
 from fluxsr.imaging import tiles
 from fluxsr.imaging.finish import finished
 from fluxsr.imaging.resize import bicubic
@@ -157,10 +157,9 @@ def _distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor
         return partial(feature_distance, load_efficientnet().to(device))
     if perceptual != "lpips":
         return partial(feature_distance, load_feature_network(perceptual).to(device))
-    try:
-        import lpips
-    except ImportError as error:
-        raise InputError("perceptual is 'lpips'; install it with `pip install 'fluxsr[lpips]'`") from error
+    needed("perceptual: lpips", "lpips", "lpips")
+    import lpips
+
     return lpips.LPIPS(net="vgg", verbose=False).requires_grad_(False).to(device)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from fluxsr.errors import InputError
+from fluxsr.errors import InputError, needed
 from fluxsr.training.config import RunConfig
 
 BETAS = (0.9, 0.99)
@@ -35,10 +35,8 @@ def build_optimizer(groups: Mapping[str, list[nn.Parameter]], config: RunConfig)
         return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, betas=BETAS)
     if config.optimizer == "adamw8bit":
         return _adamw8bit(parameters, config)
-    try:
-        from pytorch_optimizer import Muon
-    except ImportError as error:
-        raise InputError("run.optimizer is muon; install it with `pip install 'fluxsr[train]'`") from error
+    needed("run.optimizer: muon", "train", "pytorch_optimizer")
+    from pytorch_optimizer import Muon
 
     def by_muon(name: str, parameter: nn.Parameter) -> bool:
         return parameter.ndim >= 2 and not name.endswith("critic")
@@ -53,10 +51,9 @@ def build_optimizer(groups: Mapping[str, list[nn.Parameter]], config: RunConfig)
 
 
 def _adamw8bit(parameters: list[nn.Parameter], config: RunConfig) -> torch.optim.Optimizer:
-    try:
-        from bitsandbytes.optim import AdamW8bit
-    except ImportError as error:
-        raise InputError("run.optimizer is adamw8bit; install it with `pip install 'fluxsr[nf4]'`") from error
+    needed("run.optimizer: adamw8bit", "nf4", "bitsandbytes")
+    from bitsandbytes.optim import AdamW8bit
+
     if any(p.device.type == "cpu" for p in parameters):
         raise InputError("run.optimizer is adamw8bit, which needs a GPU; on this device take adamw")
     return AdamW8bit(parameters, lr=config.lr, weight_decay=config.weight_decay, betas=BETAS)

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import torch
 
-from fluxsr.errors import InputError
+from fluxsr.errors import needed
 from fluxsr.progress import progress
 
 Writer = tuple[Callable[[int, Mapping[str, float]], None], Callable[[], None]]  # record, close
@@ -102,10 +102,9 @@ class Journal:
 def open_tracker(name: str, out: Path, step: int, settings: Mapping[str, Any]) -> Writer | None:
     """Writer of curves. TensorBoard is used where it is installed; what was drawn after ``step`` is dropped."""
     if name == "wandb":
-        try:
-            import wandb
-        except ImportError as error:
-            raise InputError("run.tracker is wandb; install it with `pip install 'fluxsr[wandb]'`") from error
+        needed("run.tracker: wandb", "wandb", "wandb")
+        import wandb
+
         known = {"id": _wandb_id(out, step), "resume": "allow"}
         run = wandb.init(project="fluxsr", name=out.name, dir=str(out), config=dict(settings), **known)
         return (lambda step, values: run.log(dict(values), step=step)), run.finish

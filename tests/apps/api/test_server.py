@@ -118,8 +118,8 @@ def test_a_port_that_is_taken_is_one_line(model_folder: Path) -> None:
     assert done.exit_code == 2 and "choose another --host or --port" in done.output.splitlines()[-1]
 
 
-def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "find_spec", lambda name: None if name == "uvicorn" else True)
+def test_a_missing_package_is_one_line(uninstall: Callable[..., None]) -> None:
+    uninstall("uvicorn")
     done = CliRunner().invoke(app, ["serve"])
     assert done.exit_code == 2 and 'fluxsr serve needs uvicorn; pip install "fluxsr[serve]"' in done.output
 

@@ -125,11 +125,11 @@ def test_shards_have_images_where_their_bytes_are(shard: Path, tmp_path: Path, i
         ("x.tar", "does not exist"),
         ("x.tar.gz", "is compressed"),
         ("broken.tar", "is damaged"),
-        ("none", "no image in this folder"),
+        ("none", "none does not exist"),
         ("a.png", "is a file; name a folder"),
         ("*.png", "patterns are for shards"),
         ("none.csv", "does not exist"),
-        (".", "it holds 1 shards, which './\\*.tar' names"),
+        (".", "no image in this folder .*; it holds 1 shards, which './\\*.tar' names"),
     ],
 )
 def test_a_source_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str) -> None:

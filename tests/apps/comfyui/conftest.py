@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import torch
 
-from fluxsr.backbone.adapter import WEIGHTS_FILE, AdapterConfig
+from fluxsr.backbone.adapter import AdapterConfig
+from fluxsr.backbone.lora_files import WEIGHTS_FILE
 from fluxsr.backbone.prompts import FixedPrompt, random_prompt
 
 REAL = os.environ.get("FLUXSR_COMFYUI")

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fluxsr.apps.comfyui import adapters
-from fluxsr.backbone.adapter import WEIGHTS_FILE, load_config
+from fluxsr.backbone.adapter import load_config
+from fluxsr.backbone.lora_files import WEIGHTS_FILE
 from fluxsr.errors import InputError, ModelError
 
 

@@ -69,7 +69,7 @@ def test_lattice_and_t_l_are_the_adapters(upscale: Any, tiny: Any, adapter: Path
 def test_a_lora_of_comfyui_at_lora_strength_is_the_fused_adapter(
     comfyui: Any, upscale: Any, tiny: Any, adapter: Path
 ) -> None:
-    from fluxsr.backbone.adapter import WEIGHTS_FILE
+    from fluxsr.backbone.lora_files import WEIGHTS_FILE
 
     images, strength = photographs(), adapters.lora_strength(adapter)
     assert strength == 3.0

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from fluxsr.apps.batch import Options
 from fluxsr.apps.cli import app
 from fluxsr.apps.web.command import checked
+from fluxsr.apps.web.limits import Limits
 from fluxsr.errors import InputError
 
 
@@ -30,12 +33,26 @@ def test_an_adapter_fits_one_model() -> None:
         checked(["a", "b"], "adapter", None)
 
 
-def test_without_gradio_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
-
-    def without(name: str, *rest: Any) -> Any:
-        return None if name == "gradio" else find(name, *rest)
-
-    monkeypatch.setattr(importlib.util, "find_spec", without)
+def test_without_gradio_one_line_says_what_to_install(uninstall: Callable[..., None]) -> None:
+    uninstall("gradio")
     result = CliRunner().invoke(app, ["web"])
-    assert result.exit_code == 2 and "pip install 'fluxsr[web]'" in result.output and "Traceback" not in result.output
+    assert result.exit_code == 2 and result.stderr == 'error: fluxsr web needs gradio; pip install "fluxsr[web]"\n'
+
+
+def test_formats_and_memory_are_those_of_the_other_commands() -> None:
+    for wrong in (["--dtype", "int4"], ["--memory", "10gb"]):
+        result = CliRunner().invoke(app, ["web", *wrong])
+        assert result.exit_code == 2 and wrong[0] in result.stderr and "one of" in result.stderr
+
+
+def test_what_visitors_may_do_is_typed_option_by_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fluxsr.apps.web import server
+
+    seen: list[Any] = []
+    monkeypatch.setattr(server, "serve", lambda models, options, limits, *rest: seen.append((options, limits)))
+    for given in ([], ["--memory", "8gb", *(f"--{field.name.replace('_', '-')}=7" for field in fields(Limits))]):
+        assert CliRunner().invoke(app, ["web", *given], catch_exceptions=False).exit_code == 0
+    assert seen == [
+        (Options(), Limits()),
+        (Options(memory="8gb"), Limits(**{field.name: 7 for field in fields(Limits)})),
+    ]

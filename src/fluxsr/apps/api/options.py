@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from fluxsr.apps.api.problems import Problem
+from fluxsr.apps.arguments import stripped
 from fluxsr.apps.batch import Options
 from fluxsr.imaging.formats import WRITTEN
 
@@ -55,17 +56,8 @@ class Wanted(BaseModel):
 
     def options(self) -> Options:
         """As the batch of the command line takes them."""
-        return Options(
-            scale=self.scale,
-            strength=self.strength,
-            tile_size=self.tile_size,
-            tile_overlap=self.tile_overlap,
-            color_fix=self.color_fix,
-            quality=self.quality,
-            lossless=self.lossless,
-            profile=self.profile,
-            strip="all" if self.strip_metadata else "gps" if self.strip_gps else "none",
-        )
+        shaping = self.model_dump(exclude={"format", "strip_metadata", "strip_gps"})
+        return Options(**shaping, strip=stripped(self.strip_metadata, self.strip_gps))
 
     def ending(self, found: str) -> str:
         """The result's, with its dot.

@@ -24,6 +24,7 @@ from fluxsr.apps.api.work import check_output
 GONE = 499  # nginx's number for a client that did not wait; seen in the metrics alone
 MEDIA = {".png": "png", ".jpg": "jpeg", ".webp": "webp", ".tif": "tiff", ".avif": "avif", ".bmp": "bmp"}
 _KEYED = ("unauthorized",)
+_OF_JOBS = ("not_found", "invalid_option", *_KEYED)
 _WORK = ("unusable_input", "too_many_pixels", "no_room", "internal", "model", "out_of_memory", "shutting_down")
 
 Id = Annotated[str, Path(description="Of the answer 202.", pattern="^[A-Za-z0-9_-]{1,64}$")]
@@ -82,7 +83,7 @@ def following(desk: Desk) -> APIRouter:
         "/jobs/{id}",
         summary="What became of a job",
         response_model=JobView,
-        responses={200: {"description": "Its state", **JOB}, **described("not_found", "invalid_option", *_KEYED)},
+        responses={200: {"description": "Its state", **JOB}, **described(*_OF_JOBS)},
     )
     def job(id: Id) -> JobView:
         """Ask as often as you like; once it is done, fetch its result."""
@@ -92,10 +93,7 @@ def following(desk: Desk) -> APIRouter:
         "/jobs/{id}/result",
         summary="The result of a job",
         response_class=Response,
-        responses={
-            200: IMAGE,
-            **described("not_found", "not_finished", "cancelled", "invalid_option", *_KEYED, *_WORK),
-        },
+        responses={200: IMAGE, **described(*_OF_JOBS, "not_finished", "cancelled", *_WORK)},
     )
     def result(id: Id) -> Response:
         """The picture; of a job that failed, its error. It can be fetched again until it expires or makes room."""
@@ -112,7 +110,7 @@ def following(desk: Desk) -> APIRouter:
         summary="Cancel a job, or forget its result",
         status_code=204,
         response_class=Response,
-        responses={204: {"description": "Cancelled or forgotten"}, **described("not_found", "invalid_option", *_KEYED)},
+        responses={204: {"description": "Cancelled or forgotten"}, **described(*_OF_JOBS)},
     )
     def cancel(id: Id) -> Response:
         """A waiting job at once, a running one before its next tile."""

@@ -7,42 +7,15 @@ from typing import Annotated
 import typer
 
 from fluxsr.apps.about import reported
-from fluxsr.apps.arguments import (
-    Adapter,
-    ColorFix,
-    ColorFixOption,
-    Config,
-    Debug,
-    Device,
-    Dtype,
-    DtypeOption,
-    FormatOption,
-    Lossless,
-    MaxPixels,
-    Memory,
-    MemoryOption,
-    Model,
-    Overwrite,
-    Profile,
-    ProfileOption,
-    Quality,
-    Scale,
-    Seed,
-    Strength,
-    StripGps,
-    StripMetadata,
-    Suffix,
-    TileOverlap,
-    TileSize,
-    check_suffix,
-    check_tiles,
-    stripped,
-)
+from fluxsr.apps.arguments import Upscaling, spread
+from fluxsr.errors import needed
 
 _CLUSTER, _SOURCE = "Cluster", "Source"  # panels of --help
 
 
+@spread
 def batch(
+    *,
     source: Annotated[
         str,
         typer.Argument(
@@ -78,69 +51,25 @@ def batch(
     ] = "",
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
     measure: Annotated[bool, typer.Option(help="Estimate the quality of each result, for the report.")] = True,
-    model: Model = "bundled",
-    config: Config = None,
-    adapter: Adapter = None,
-    scale: Scale = 4,
-    strength: Strength = None,
-    tile_size: TileSize = None,
-    tile_overlap: TileOverlap = 32,
-    color_fix: ColorFixOption = ColorFix.wavelet,
-    seed: Seed = 0,
-    dtype: DtypeOption = Dtype.auto,
-    device: Device = "auto",
-    memory: MemoryOption = Memory.auto,
-    format: FormatOption = None,
-    suffix: Suffix = "",
-    quality: Quality = None,
-    lossless: Lossless = None,
-    profile: ProfileOption = Profile.keep,
-    strip_metadata: StripMetadata = False,
-    strip_gps: StripGps = False,
-    max_pixels: MaxPixels = 100_000_000,
-    overwrite: Overwrite = False,
-    debug: Debug = False,
+    typed: Upscaling,
 ) -> None:
     """Upscale an archive on several workers, of this machine or a Ray cluster; run again to resume."""
-    check_tiles(tile_size, tile_overlap)
-    check_suffix(suffix)
-    with reported(debug):
-        from fluxsr.apps.archive.cluster import Size, needed
-
-        needed("ray", "pyarrow", "fsspec")  # before torch is loaded, which takes seconds
+    with reported(typed.debug):
+        needed("fluxsr batch", "ray", "ray", "pyarrow", "fsspec")  # before torch is loaded, which takes seconds
+        from fluxsr.apps.archive.cluster import Size
         from fluxsr.apps.archive.run import Request, run
-        from fluxsr.apps.batch import Options
 
-        options = Options(
-            model=model,
-            config=config,
-            adapter=adapter,
-            device=device,
-            dtype=dtype.value,
-            memory=memory.value,
-            scale=scale,
-            strength=strength,
-            tile_size=tile_size,
-            tile_overlap=tile_overlap,
-            color_fix=color_fix.value,
-            seed=seed,
-            quality=quality,
-            lossless=lossless,
-            profile=profile.value,
-            strip=stripped(strip_metadata, strip_gps),
-            max_pixels=max_pixels,
-        )
         request = Request(
             source=source,
             out=output,
-            ending=f".{format.value}" if format else None,
-            suffix=suffix,
+            ending=f".{typed.format.value}" if typed.format else None,
+            suffix=typed.suffix,
             columns=(column, output_column),
-            overwrite=overwrite,
+            overwrite=typed.overwrite,
             retry_failed=retry_failed,
             attempts=attempts,
             timeout=timeout,
             measure=measure,
         )
-        whole = run(request, options, Size(address, workers, gpus_per_worker, cpus_per_worker))
+        whole = run(request, typed.options(), Size(address, workers, gpus_per_worker, cpus_per_worker))
     raise typer.Exit(0 if whole else 1)

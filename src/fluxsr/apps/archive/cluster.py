@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import logging
 import os
 import socket
@@ -75,11 +74,10 @@ def connected(size: Size) -> Iterator[Cluster]:
     """A cluster for the time of a run; nothing is told to anybody, and no dashboard is started.
 
     Raises:
-        InputError: Ray is not installed, there is no cluster at the address, or it is too small.
+        InputError: there is no cluster at the address, or it is too small.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # as it is today, without the warning
-    needed("ray")
     _check(size.address)
     ray = importlib.import_module("ray")
     options: dict[str, Any] = {"address": size.address}
@@ -112,14 +110,3 @@ def _check(address: str | None) -> None:
             socket.create_connection((host, int(port)), timeout=10).close()
         except OSError as error:
             raise InputError(f"no Ray cluster at '{address}': {error.strerror or error}") from error
-
-
-def needed(*packages: str) -> None:
-    """Make sure that packages are there.
-
-    Raises:
-        InputError: one is not.
-    """
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            raise InputError(f'fluxsr batch needs {package}, which is not installed; pip install "fluxsr[ray]"')

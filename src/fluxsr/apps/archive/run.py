@@ -11,7 +11,7 @@ from rich.console import Console
 
 from fluxsr.apps import batch
 from fluxsr.apps.archive import sources
-from fluxsr.apps.archive.cluster import Cluster, Size, connected, needed
+from fluxsr.apps.archive.cluster import Cluster, Size, connected
 from fluxsr.apps.archive.dispatch import Dispatch, Lost
 from fluxsr.apps.archive.items import Item, Listing
 from fluxsr.apps.archive.packing import Packing
@@ -60,7 +60,6 @@ def run(request: Request, options: batch.Options, size: Size) -> bool:
         FluxSRError: nothing can be done, or nothing more.
         KeyboardInterrupt: after a stop.
     """
-    needed("pyarrow", "fsspec")
     out = Place(request.out)
     found = sources.listing(request.source, out, ending=request.ending, suffix=request.suffix, columns=request.columns)
     work = _Batch(request, options, out, found)

@@ -57,6 +57,8 @@ def _folder(source: str, out: Place, ending: str | None, suffix: str) -> Listing
     files = place.find()
     images = {name: info for name, info in sorted(files.items()) if _wanted(name) and not name.startswith(inside)}
     if not images:
+        if not place.fs.exists(place.root):
+            raise InputError(f"{source} does not exist")
         tars = sum(name.endswith(".tar") for name in files)
         there = f"; it holds {tars} shards, which '{source.rstrip('/')}/*.tar' names" if tars else ""
         raise InputError(f"{source}: no image in this folder (endings looked for: {' '.join(READABLE)}){there}")

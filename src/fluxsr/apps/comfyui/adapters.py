@@ -11,7 +11,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from fluxsr.backbone import prompts
-from fluxsr.backbone.adapter import AdapterConfig, load_config, lora_file, read_lora
+from fluxsr.backbone.adapter import AdapterConfig, load_config
+from fluxsr.backbone.lora_files import lora_file, read_lora
 from fluxsr.errors import InputError, ModelError
 
 KEY = "fluxsr"  # under which the adapter's config travels in a conditioning

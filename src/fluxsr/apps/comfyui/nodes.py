@@ -39,6 +39,18 @@ def settings() -> list[Any]:
     ]
 
 
+def upscaler(node_id: str, name: str, description: str, *inputs: Any) -> io.Schema:
+    """The schema of a node from image to image, after whose own inputs come those that both have."""
+    return io.Schema(
+        node_id=node_id,
+        display_name=name,
+        category=CATEGORY,
+        description=description,
+        inputs=[*inputs, io.Image.Input("image"), *settings()],
+        outputs=[io.Image.Output()],
+    )
+
+
 def chosen(strength: float, tile_size: int, **others: Any) -> dict[str, Any]:
     """Widgets' values as arguments: what is left to the model becomes None."""
     return {"strength": None if strength < 0 else strength, "tile_size": tile_size or None, **others}
@@ -78,19 +90,13 @@ class FluxSRUpscale(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="FluxSRUpscale",
-            display_name="FluxSR Upscale",
-            category=CATEGORY,
-            description="One-step super-resolution by FLUX.1-dev and a FluxSR adapter, tile by tile.",
-            inputs=[
-                io.Model.Input("model", tooltip="FLUX.1-dev with the adapter's LoRA."),
-                io.Vae.Input("vae", tooltip="FLUX's, ae.safetensors."),
-                io.Conditioning.Input("conditioning", tooltip="Of FluxSR Conditioning, with the adapter's settings."),
-                io.Image.Input("image"),
-                *settings(),
-            ],
-            outputs=[io.Image.Output()],
+        return upscaler(
+            "FluxSRUpscale",
+            "FluxSR Upscale",
+            "One-step super-resolution by FLUX.1-dev and a FluxSR adapter, tile by tile.",
+            io.Model.Input("model", tooltip="FLUX.1-dev with the adapter's LoRA."),
+            io.Vae.Input("vae", tooltip="FLUX's, ae.safetensors."),
+            io.Conditioning.Input("conditioning", tooltip="Of FluxSR Conditioning, with the adapter's settings."),
         )
 
     @classmethod
@@ -105,13 +111,10 @@ class FluxSRBundled(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="FluxSRBundled",
-            display_name="FluxSR Upscale (bundled model)",
-            category=CATEGORY,
-            description="One-step super-resolution by the small model that comes with fluxsr: nothing to download.",
-            inputs=[io.Image.Input("image"), *settings()],
-            outputs=[io.Image.Output()],
+        return upscaler(
+            "FluxSRBundled",
+            "FluxSR Upscale (bundled model)",
+            "One-step super-resolution by the small model that comes with fluxsr: nothing to download.",
         )
 
     @classmethod

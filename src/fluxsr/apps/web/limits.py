@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+import typer
 
 
 @dataclass(frozen=True)
@@ -18,9 +21,9 @@ class Limits:
         time_limit: seconds of one job, a picture or a batch.
     """
 
-    max_pixels: int = 16_000_000
-    max_output_pixels: int = 64_000_000
-    max_upload: int = 100
-    batch_limit: int = 20
-    queue: int = 10
-    time_limit: int = 600
+    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse larger pictures.")] = 16_000_000
+    max_output_pixels: Annotated[int, typer.Option(min=1, help="Refuse larger results.")] = 64_000_000
+    max_upload: Annotated[int, typer.Option(min=1, help="MB of one file.")] = 100
+    batch_limit: Annotated[int, typer.Option(min=1, help="Pictures of one batch.")] = 20
+    queue: Annotated[int, typer.Option(min=1, help="Visitors that wait; one is served at a time.")] = 10
+    time_limit: Annotated[int, typer.Option(min=1, help="Seconds of one picture, or one batch.")] = 600

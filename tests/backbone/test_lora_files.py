@@ -11,8 +11,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
-from fluxsr.backbone.adapter import WEIGHTS_FILE, attach_lora, fuse_lora, lora_file, read_lora
+from fluxsr.backbone.adapter import attach_lora, fuse_lora
 from fluxsr.backbone.fold import fold
+from fluxsr.backbone.lora_files import WEIGHTS_FILE, lora_file, read_lora
 from fluxsr.backbone.parts import part_config, skeleton
 from fluxsr.backbone.single_file import flux_dev
 from fluxsr.backbone.velocity import velocity
