@@ -18,7 +18,7 @@ def on(
     gib: float | None, memory: str = "auto", needs: Needs = FLUX, dtype: torch.dtype = torch.bfloat16, **more: object
 ):  # type: ignore[no-untyped-def]
     free = None if gib is None else int(gib * GIB)
-    return plan(memory, free, needs, dtype, "cuda", more.get("kinds", ALL))  # type: ignore[arg-type]
+    return plan(memory, free, needs, dtype, "cuda", more.get("kinds", ALL), bool(more.get("compiled")))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,15 @@ def test_too_little_for_anything_says_how_much_is_needed() -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="memory is '6gb'; choose one of auto, 8gb"):
         on(8, "6gb")
+
+
+@pytest.mark.parametrize("free", [None, 139, 4.4])
+def test_compiled_code_gets_one_tile_at_a_time_and_the_line_says_so(free: float | None) -> None:
+    plain, made = on(free), on(free, compiled=True)
+    assert made.compiled and made.batch_size == 1 and (free is None or made.peak <= plain.peak)
+    assert (made.quantize, made.offload, made.tile_size) == (plain.quantize, plain.offload, plain.tile_size)
+    assert ", compiled, tiles of 1024 px, 1 at a time" in made.line().replace("autoencoder ", "")
+    assert ("autoencoder compiled" in made.line()) == made.offload and "compiled" not in plain.line()
 
 
 def test_a_plan_is_one_line() -> None:

@@ -109,6 +109,7 @@ def plan_for(
     dtype: torch.dtype,
     memory: str,
     config_folder: str | Path | None = None,
+    compiled: bool = False,
 ) -> Plan:
     """How to load a model here (memory.py), from its configurations alone; arguments as ``load``'s.
 
@@ -125,7 +126,7 @@ def plan_for(
     if file and is_gguf(file):
         stored = file.stat().st_size * count // parameter_count(skeleton(source))
     needs = Needs(count, parameter_count(vae), load_config(adapter_folder(folder, file, adapter)).tile_size, stored)
-    return plan(memory, free_bytes(device), needs, dtype, device.type, kinds_here(device))
+    return plan(memory, free_bytes(device), needs, dtype, device.type, kinds_here(device), compiled)
 
 
 def source_of(model: str | Path, config_folder: str | Path | None) -> tuple[Path | str, Path | None]:
