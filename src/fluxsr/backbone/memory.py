@@ -1,7 +1,7 @@
 """Which number format, quantization, offload and tile make a model fit a device: arithmetic alone.
 
-Activations and overheads were measured on FLUX.1-dev's sizes with an allocation tracker; a model of other sizes is
-small enough for it not to matter.
+Activations were measured at FLUX.1-dev's size on an H200 (docs/benchmarks.md), overheads with an allocation tracker; a
+model of other sizes is small enough for it not to matter.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MEMORIES = ("auto", *SIZES, "max")
 """auto: what is free; a size: a card of so many GiB, of which more may be free; max: nothing is saved."""
 
 BITS = {"int8": 8.02, "fp8": 8.02, "nf4": 4.13}  # a weight, its share of the scales included
-DECODE = 1.5 * GIB / 2**20  # bytes per pixel of a tile in 16 bits: the autoencoder's decoder needs most
+DECODE = 2.5 * GIB / 2**20  # bytes per pixel of a tile in 16 bits, all in all; compiled 1.4
 IN_FLIGHT = 0.9 * GIB  # of 17.2 GB that are offloaded: two blocks, and what belongs to no block
 CONTEXT = 0.7 * GIB  # driver and libraries; where free memory was asked for, they have theirs already
 SPARE = 0.05  # share of the memory that fragments
