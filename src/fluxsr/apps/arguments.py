@@ -170,7 +170,7 @@ class Upscaling:
             )
 
     def options(self) -> Options:
-        """What shapes the results: each field that ``Options`` has, too."""
+        """As the work takes them: words for enums, and no more than ``Options`` has."""
         from fluxsr.apps.batch import Options  # brings torch, which takes seconds
 
         values = {field.name: getattr(self, field.name) for field in fields(Options) if hasattr(self, field.name)}

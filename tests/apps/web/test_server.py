@@ -13,6 +13,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from fluxsr.apps.batch import Options
+from fluxsr.apps.web import server
+from fluxsr.apps.web.limits import Limits
 from fluxsr.apps.web.page import examples
 from fluxsr.apps.web.server import bound, guarded
 from fluxsr.errors import OutputError
@@ -61,6 +64,20 @@ def test_what_is_no_request_passes() -> None:
 
 def test_there_are_examples() -> None:
     assert [path.name for path in examples()] == ["building_lr.jpg", "church_lr.jpg"]
+
+
+def test_ctrl_c_while_the_models_load_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_options: Options) -> None:
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("it goes on")
+
+    monkeypatch.setattr(server, "_loaded", load)
+    held = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            server.serve({"bundled": "bundled"}, Options(), Limits(), "127.0.0.1", 0)
+    finally:
+        signal.signal(signal.SIGINT, held)
 
 
 @pytest.mark.slow

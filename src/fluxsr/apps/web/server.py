@@ -46,14 +46,15 @@ def serve(models: dict[str, str], options: batch.Options, limits: Limits, host: 
     """
     temporary = tempfile.TemporaryDirectory(prefix="fluxsr-web-", ignore_cleanup_errors=True)
     batch.quieten(max(limits.max_pixels, limits.max_output_pixels))
-    with stop_flag(), bound(host, port) as door, temporary as folder:
+    with bound(host, port) as door, temporary as folder:
         studio = Studio({name: _loaded(replace(options, model=model)) for name, model in models.items()}, limits)
         desk = Desk(Path(folder), limits.time_limit)
         server = server_of(studio, desk)
         if not door.getsockname()[0].startswith(("127.", "::1")):
             typer.echo("note: whoever reaches this machine can use the page; it has no password", err=True)
         typer.echo(f"open http://{_shown(door)} (Ctrl-C ends)", err=True)
-        server.run(sockets=[door])
+        with stop_flag():  # for uvicorn, which raises the signal again once it has ended; while models load, it acts
+            server.run(sockets=[door])
 
 
 def server_of(studio: Studio, desk: Desk) -> Any:
