@@ -45,6 +45,8 @@ PLANS: dict[str, dict[str, Any]] = {
     "int8 weights, bf16": {"dtype": "bf16", "quantize": "int8"},
     "fp8 weights, bf16": {"dtype": "bf16", "quantize": "fp8"},
     "nf4 weights, bf16": {"dtype": "bf16", "quantize": "nf4"},
+    "weights as of GGUF Q8_0, bf16": {"dtype": "bf16", "gguf": "Q8_0"},
+    "weights as of GGUF Q4_0, bf16": {"dtype": "bf16", "gguf": "Q4_0"},
 }
 FLOAT32, BFLOAT16 = "fp32, unfolded", "bf16"  # what all are measured against
 
@@ -53,7 +55,7 @@ FLOAT32, BFLOAT16 = "fp32, unfolded", "bf16"  # what all are measured against
 class Row:
     model: str
     plan: str
-    megabytes: float  # of the transformer's weights, as saved
+    megabytes: float  # of the transformer's weights, as saved; 0 where nothing is
     psnr: float | None  # against float32; None where nothing differs
     worst: float
     psnr_bf16: float | None
@@ -69,8 +71,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def loaded(model: str | Path, device: str, compiled: bool = False, quantize: str = "none", **options: Any) -> Backbone:
-    """What ``load`` gives; compiled, and in nf4 on a CPU, too.
+def loaded(
+    model: str | Path, device: str, compiled: bool = False, quantize: str = "none", gguf: str = "", **options: Any
+) -> Backbone:
+    """What ``load`` gives; compiled, in nf4 on a CPU, or with the values that a GGUF file would hold, too.
 
     Raises:
         InputError: a package that is not installed.
@@ -80,9 +84,23 @@ def loaded(model: str | Path, device: str, compiled: bool = False, quantize: str
     if on_cpu:
         needed("nf4", "nf4", "bitsandbytes")
         nf4_in_place(parts.transformer, parts.transformer.dtype)
+    if gguf:
+        round_as_gguf(parts.transformer, gguf)
     if compiled:
         compiling.compile_(parts.transformer, parts.vae)
     return parts
+
+
+def round_as_gguf(transformer: Any, kind: str) -> None:
+    """The linears' weights as they come out of a GGUF file of that kind, in place: products see no more of it."""
+    needed("GGUF", "gguf", "gguf")
+    from gguf import GGMLQuantizationType, quants
+
+    form = GGMLQuantizationType[kind]
+    for module in transformer.modules():
+        if isinstance(module, torch.nn.Linear):
+            small = quants.quantize(module.weight.detach().float().cpu().numpy(), form)
+            module.weight.data.copy_(torch.from_numpy(quants.dequantize(small, form)))
 
 
 def random_model(folder: Path) -> None:
@@ -130,7 +148,7 @@ def measure(name: str, model: str | Path, image: Tensor, device: str) -> list[Ro
         except InputError as error:
             print(f"left out: {plan}: {error}", file=sys.stderr)
             continue
-        pictures[plan] = picture(parts, image), megabytes(parts.transformer)
+        pictures[plan] = picture(parts, image), 0.0 if "gguf" in options else megabytes(parts.transformer)
         if plan == FLOAT32:
             control = picture(parts, image, strength=0), 0.0
         print(f"{name}, {plan}: done", file=sys.stderr)
@@ -142,16 +160,16 @@ def measure(name: str, model: str | Path, image: Tensor, device: str) -> list[Ro
 
 
 def table(rows: list[Row]) -> str:
-    def decibels(value: float | None) -> str:
-        return "equal" if value is None else f"{value:.1f}"
+    def shown(value: float | None, nothing: str = "equal") -> str:
+        return nothing if value is None else f"{value:.1f}"
 
     lines = [
         "| model | plan | weights MB | PSNR, fp32 | worst pixel, fp32 | PSNR, bf16 | worst pixel, bf16 |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
-        f"| {row.model} | {row.plan} | {row.megabytes:.1f} | {decibels(row.psnr)} | {row.worst:.2f} "
-        f"| {decibels(row.psnr_bf16)} | {row.worst_bf16:.2f} |"
+        f"| {row.model} | {row.plan} | {shown(row.megabytes or None, '-')} | {shown(row.psnr)} | {row.worst:.2f} "
+        f"| {shown(row.psnr_bf16)} | {row.worst_bf16:.2f} |"
         for row in rows
     ]
     return "\n".join(lines)

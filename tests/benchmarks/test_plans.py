@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +23,18 @@ def plans() -> ModuleType:
     sys.modules["plans"] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_gguf_rounds_the_weights_alone(plans: ModuleType) -> None:
+    pytest.importorskip("gguf")
+    torch.manual_seed(0)
+    linear, worst = torch.nn.Linear(64, 8), []
+    for kind in ("Q8_0", "Q4_0"):
+        rounded = deepcopy(linear)
+        plans.round_as_gguf(torch.nn.Sequential(rounded), kind)
+        assert torch.equal(rounded.bias, linear.bias)
+        worst.append(float((rounded.weight.data - linear.weight.data).abs().max() / linear.weight.data.abs().max()))
+    assert 0 < worst[0] < 1 / 200 < worst[1] < 1 / 7  # half a step of 127, and of 8, levels
 
 
 def test_difference(plans: ModuleType) -> None:
