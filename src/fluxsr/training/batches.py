@@ -67,6 +67,7 @@ def _pairs(config: DistillConfig, vae: Any, photos: dict[str, Tensor]) -> Iterat
     if config.eps_source == "fresh" and not config.pairs:
         for name, photo in photos.items():
             (z_0,) = encode_photos(vae, [photo], config.run.precision)
+            z_0 = z_0.cpu()  # forked workers cannot use a GPU
             yield TeacherPair(name, z_0, torch.zeros_like(z_0))
         return
     store = PairStore(config.pairs)
