@@ -24,7 +24,6 @@ import diffusers
 import torch
 from torch import Tensor
 
-from fluxsr.backbone import compiling
 from fluxsr.backbone.adapter import AdapterConfig
 from fluxsr.backbone.loading import Backbone, load, save_base
 from fluxsr.backbone.places import folder_of
@@ -71,10 +70,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def loaded(
-    model: str | Path, device: str, compiled: bool = False, quantize: str = "none", gguf: str = "", **options: Any
-) -> Backbone:
-    """What ``load`` gives; compiled, in nf4 on a CPU, or with the values that a GGUF file would hold, too.
+def loaded(model: str | Path, device: str, quantize: str = "none", gguf: str = "", **options: Any) -> Backbone:
+    """What ``load`` gives; in nf4 on a CPU, or with the values that a GGUF file would hold, too.
 
     Raises:
         InputError: a package that is not installed.
@@ -86,8 +83,6 @@ def loaded(
         nf4_in_place(parts.transformer, parts.transformer.dtype)
     if gguf:
         round_as_gguf(parts.transformer, gguf)
-    if compiled:
-        compiling.compile_(parts.transformer, parts.vae)
     return parts
 
 

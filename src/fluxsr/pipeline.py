@@ -15,7 +15,7 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput
 from torch import Tensor
 
 from fluxsr import flow
-from fluxsr.backbone import compiling, hub, latents, loading
+from fluxsr.backbone import hub, latents, loading
 from fluxsr.backbone.adapter import AdapterConfig
 from fluxsr.backbone.device import best_device, best_dtype
 from fluxsr.backbone.memory import Plan
@@ -96,17 +96,14 @@ class FluxSRPipeline(DiffusionPipeline):
         """
         target = best_device(device)
         kind = best_dtype(target, dtype if torch_dtype is None else torch_dtype)
-        if compile and target.type != "cuda":
-            raise InputError(f"compile needs a CUDA GPU, this is '{target.type}'; leave it out")
         plan = loading.plan_for(model, adapter, target, kind, memory, config_folder, compile)
         parts = loading.load(
             *(model, adapter, target, plan.dtype),
             quantize=plan.quantize,
             offload=plan.offload,
             config_folder=config_folder,
+            compiled=plan.compiled,
         )
-        if compile:  # blocks that come and go cannot be
-            compiling.compile_(None if plan.offload else parts.transformer, parts.vae)
         return cls(parts.transformer, parts.vae, parts.prompt, parts.config, parts.name, plan)
 
     @torch.no_grad()  # not inference_mode: its tensors could not be worked on by the caller

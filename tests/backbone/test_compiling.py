@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
-from fluxsr.backbone import compiling, latents
+from fluxsr.backbone import compiling, latents, loading
 from fluxsr.backbone.compiling import ProductsAttnProcessor, SummedGroupNorm
 from fluxsr.backbone.memory import Plan
 from fluxsr.errors import InputError
@@ -116,6 +117,16 @@ def test_images_of_all_sizes_run_the_code_that_the_first_one_compiled(pipeline: 
     assert torch.cat(list(rows), -2).shape[-2:] == size == (40, 27)
     assert len(made) == 4
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("offload", [False, True])
+def test_what_is_loaded_compiled_is_ready_to_be_unless_its_blocks_come_and_go(
+    model_folder: Path, offload: bool
+) -> None:
+    loaded = loading.load(model_folder, device="cpu", dtype="fp32", offload=offload, compiled=True)
+    blocks = [*loaded.transformer.transformer_blocks, *loaded.transformer.single_transformer_blocks]
+    assert {block._compiled_call_impl is None for block in blocks} == {offload}
+    assert loaded.vae.encoder._compiled_call_impl is not None and loaded.vae.decoder._compiled_call_impl is not None
 
 
 def test_without_a_gpu_compiling_is_refused_before_anything_is_loaded() -> None:

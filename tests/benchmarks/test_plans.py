@@ -13,6 +13,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from fluxsr.backbone import compiling
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "plans.py"
 
 
@@ -49,8 +51,8 @@ def test_difference(plans: ModuleType) -> None:
 def test_every_plan_of_a_cpu(
     plans: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    traced = partial(plans.compiling.compile_, backend="eager")  # no code made: seconds instead of minutes
-    monkeypatch.setattr(plans.compiling, "compile_", traced)
+    traced = partial(compiling.compile_, backend="eager")  # no code made: seconds instead of minutes
+    monkeypatch.setattr(compiling, "compile_", traced)
     assert plans.main(["--side", "16", "--json", str(tmp_path / "plans.json")]) == 0
     rows = {(row["model"], row["plan"]): row for row in json.loads((tmp_path / "plans.json").read_text())}
     printed = capsys.readouterr()
