@@ -1,16 +1,12 @@
-"""The cases of full_size.py, and which of them need not be measured."""
+"""The cases of full_size.py."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
-
-from variants import AUTOENCODER
+from dataclasses import dataclass, replace
 
 OVERLAP = 128  # of tiles, in output pixels
 SHRUNK = 8  # --tiny: sides, tiles and prompts are so many times smaller
-BASE = "folded-1024"  # what "best" improves on
+BASE, TOGETHER = "folded-1024", "together-1024"
 
 
 @dataclass(frozen=True)
@@ -23,35 +19,29 @@ class Row:
     tile: int = 0  # largest tile; 0 is the whole image
     batch: int = 1  # tiles per forward pass
     tokens: int = 512  # of the prompt
-    changes: tuple[str, ...] = ()  # compiled, fused_qkv, an attention, AUTOENCODER's; best (of what was measured)
+    changes: tuple[str, ...] = ()  # compiled, an attention, variants.AUTOENCODER's
     overlap: int = OVERLAP
 
 
-BEST, VAE = ("best",), ("products", "channels_last", "vae_compiled")
+SHIPPED = ("compiled", "products", "channels_last", "vae_compiled", "summed")  # what the pipeline's compile=True does
+VAE = SHIPPED[1:]
 ROWS = (  # a run may be cut: what matters most comes first
     Row("unfolded-1024", 1024, "unfolded"),
-    Row("folded-1024", 1024),
+    Row(BASE, 1024),
     Row("products-1024", 1024, changes=("products",)),
     Row("compiled-1024", 1024, changes=("compiled",)),
-    Row("vae-compiled-1024", 1024, changes=(*VAE, "summed")),  # as the pipeline compiles it
-    Row("vae-compiled-benchmark-1024", 1024, changes=(*VAE, "summed", "cudnn_benchmark")),
-    Row("together-1024", 1024, changes=BEST),
-    Row("fused-qkv-1024", 1024, changes=("compiled", "fused_qkv")),
-    Row("together-4096-batch-1", 4096, tile=1024, changes=BEST, overlap=256),  # tiles of 1024 px: compiled already
+    Row("vae-compiled-1024", 1024, changes=VAE),
+    Row(TOGETHER, 1024, changes=SHIPPED),
+    Row("together-4096-batch-1", 4096, tile=1024, changes=SHIPPED, overlap=256),  # tiles of 1024 px: compiled already
     Row("64-tokens-1024", 1024, tokens=64),
-    Row("together-64-tokens-1024", 1024, tokens=64, changes=BEST),
-    Row("compiled-cudnn-1024", 1024, changes=("compiled", "_native_cudnn")),
+    Row("together-64-tokens-1024", 1024, tokens=64, changes=SHIPPED),
     Row("vae-compiled-contiguous-1024", 1024, changes=("products", "vae_compiled")),
-    Row("best-1024", 1024, changes=BEST),
-    Row("together-2048-batch-4", 2048, tile=1152, batch=4, changes=BEST, overlap=192),  # of 1120 px, as the next
-    Row("together-4096-batch-4", 4096, tile=1152, batch=4, changes=BEST),
+    Row("together-2048-batch-4", 2048, tile=1152, batch=4, changes=SHIPPED, overlap=192),  # of 1120 px, as the next
+    Row("together-4096-batch-4", 4096, tile=1152, batch=4, changes=SHIPPED),
     Row("folded-512", 512),
+    Row("together-512", 512, changes=SHIPPED),
     Row("flash-attention-1024", 1024, changes=("_native_flash",)),
     Row("cudnn-attention-1024", 1024, changes=("_native_cudnn",)),
-    Row("compiled-flash-1024", 1024, changes=("compiled", "_native_flash")),
-    Row("benchmark-1024", 1024, changes=("products", "cudnn_benchmark")),
-    Row("together-512", 512, changes=BEST),
-    Row("vae-compiled-plain-norms-1024", 1024, changes=VAE),
     Row("channels-last-1024", 1024, changes=("channels_last",)),
     Row("folded-2048-batch-4", 2048, tile=1152, batch=4),
     Row("folded-4096-batch-4", 4096, tile=1152, batch=4),
@@ -74,25 +64,3 @@ def smaller(row: Row) -> Row:
         tokens=row.tokens // SHRUNK,
         overlap=row.overlap // SHRUNK,
     )
-
-
-def best(measured: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """What was fastest for the transformer, and what for the autoencoder, of the rows comparable with BASE."""
-    base = {row["name"]: row for row in measured}.get(BASE, {})
-    alike = [
-        row
-        for row in measured
-        if "encode" in row and all(row[key] == base.get(key) for key in ("side", "model", "tokens"))
-    ]
-    if not alike:
-        return ()
-    walk = min(alike, key=lambda row: row["transformer"])["changes"]
-    code = min(alike, key=lambda row: row["encode"] + row["decode"])["changes"]
-    return (*(name for name in walk if name not in AUTOENCODER), *(name for name in code if name in AUTOENCODER))
-
-
-def again(row: Row, measured: Sequence[dict[str, Any]]) -> str:
-    """Why a row need not be measured: another one has measured the same."""
-    case = {key: value for key, value in asdict(row).items() if key != "name"}
-    same = [other["name"] for other in measured if "device_s" in other and other.items() >= case.items()]
-    return f"the same as {same[0]}" if same else ""

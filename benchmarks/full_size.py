@@ -1,6 +1,6 @@
 """Time and memory of one step at FLUX.1-dev's size, with random weights: no download.
 
-    python benchmarks/full_size.py [--budget 100] [--rows NAME ...] [--best CHANGE ...] [--json results.json]
+    python benchmarks/full_size.py [--budget 100] [--rows NAME ...] [--json results.json]
     python benchmarks/full_size.py --tiny    # the same code on a small model, on the CPU, in seconds
 
 FluxSRPipeline enlarges a random image by 4. "device" is all that follows once the enlarged image is on the device, the
@@ -20,7 +20,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,7 +28,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
-from cases import BASE, BEST, ROWS, Row, again, best, smaller
+from cases import BASE, ROWS, TOGETHER, Row, smaller
 from measuring import environment, kernels, repeated, seconds, transformer_flop, vae_flop
 from PIL import Image
 from plans import difference
@@ -40,7 +40,6 @@ from fluxsr.backbone.velocity import velocity
 from fluxsr.imaging import inputs, resize, tiles
 from fluxsr.pipeline import FluxSRPipeline
 
-PROFILED = ("together-1024", "best-1024")  # their kernels' times go into the JSON
 COLUMNS = (
     "row", "whole call s", "device s", "encode", "transformer", "decode", "runs", "peak GiB", "TFLOP/s", "of ceiling",
     "transformer's", "PSNR", "worst", "note",
@@ -109,9 +108,10 @@ def measure(row: Row, models: Models) -> dict[str, Any]:
             if row.name == BASE:  # how much the step changes at all
                 psnr, worst = difference(pipe(image, 4, strength=0, **options).images, models.pictures[place(row)])
                 found |= {"no_step_psnr": psnr, "no_step_worst": worst}
-        if row.changes and row.name in PROFILED and cuda:
+        if row.name == TOGETHER and cuda:  # the kernels' times go into the JSON
             found["kernels"] = kernels(lambda: pipe.one_step(lr_up))
-    found["first_call_s"] = first - median(times)  # compiling, most of it, where something was compiled
+    each = median(times) * min(row.batch, len(tiling)) / len(tiling)
+    found["first_call_s"] = first - each  # compiling, most of it, where something was compiled
     return found | {"tflop": tflop, "tflop_per_s": tflop / median(times)}
 
 
@@ -149,7 +149,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], help="all, in the order of the table")
     parser.add_argument("--budget", type=float, help="seconds after which no row is begun; imports come on top")
-    parser.add_argument("--best", nargs="+", help="changes that the rows called together take; else the fastest parts")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path, help="write the measurements here too, after every row")
     parser.add_argument("--tiny", action="store_true", help="a small model on the CPU, everything a few times smaller")
@@ -168,10 +167,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     print(f"{results['device']}, ceiling {results['ceiling_tflop_per_s']:.3g} TFLOP/s\n")
     print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}", flush=True)
     for row in rows:
-        if row.changes == BEST:
-            row = replace(row, changes=tuple(options.best) if options.best else best(results["rows"]))
         late = options.budget is not None and time.perf_counter() - started > options.budget
-        found = guarded(row, models, "the budget is spent" if late else again(row, results["rows"]))
+        found = guarded(row, models, "the budget is spent" if late else "")
         for name in {"tflop_per_s", "transformer_tflop_per_s"} & set(found):
             found[name.replace("tflop_per_s", "of_ceiling")] = found[name] / results["ceiling_tflop_per_s"]
         results["rows"].append(found)

@@ -3,9 +3,9 @@
     python benchmarks/plans.py [--device cpu] [--image PICTURE] [--json plans.json]
 
 Two models: the bundled one, and a random FLUX of six blocks, embedded guidance and width 512 with the bundled
-autoencoder. Plans whose package is not installed, or that need a GPU on a CPU, are left out with a line. PSNR in dB;
-the worst pixel is the largest difference of a channel, of 255. A control says what leaving out the whole step
-would cost.
+autoencoder. Plans whose package is not installed are left out with a line. Compiled code and nf4, which the loader
+keeps for GPUs, are had on a CPU here all the same, with a C++ compiler and bitsandbytes 0.50. PSNR in dB; the worst
+pixel is the largest difference of a channel, of 255. A control says what leaving out the whole step would cost.
 """
 
 from __future__ import annotations
@@ -27,21 +27,25 @@ from torch import Tensor
 from fluxsr.backbone.adapter import AdapterConfig
 from fluxsr.backbone.loading import Backbone, load, save_base
 from fluxsr.backbone.places import folder_of
-from fluxsr.errors import InputError
+from fluxsr.backbone.quantize import nf4_in_place
+from fluxsr.errors import InputError, needed
 from fluxsr.imaging import inputs, io
 from fluxsr.pipeline import FluxSRPipeline
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-# name -> arguments of `load`
+# name -> arguments of `loaded`
 PLANS: dict[str, dict[str, Any]] = {
     "fp32, unfolded": {"dtype": "fp32", "folded": False},
     "fp32": {"dtype": "fp32"},
     "bf16, unfolded": {"dtype": "bf16", "folded": False},
     "bf16": {"dtype": "bf16"},
     "bf16, offloaded": {"dtype": "bf16", "offload": True},
+    "bf16, compiled": {"dtype": "bf16", "compiled": True},
     "int8 weights, bf16": {"dtype": "bf16", "quantize": "int8"},
     "fp8 weights, bf16": {"dtype": "bf16", "quantize": "fp8"},
     "nf4 weights, bf16": {"dtype": "bf16", "quantize": "nf4"},
+    "weights as of GGUF Q8_0, bf16": {"dtype": "bf16", "gguf": "Q8_0"},
+    "weights as of GGUF Q4_0, bf16": {"dtype": "bf16", "gguf": "Q4_0"},
 }
 FLOAT32, BFLOAT16 = "fp32, unfolded", "bf16"  # what all are measured against
 
@@ -50,7 +54,7 @@ FLOAT32, BFLOAT16 = "fp32, unfolded", "bf16"  # what all are measured against
 class Row:
     model: str
     plan: str
-    megabytes: float  # of the transformer's weights, as saved
+    megabytes: float  # of the transformer's weights, as saved; 0 where nothing is
     psnr: float | None  # against float32; None where nothing differs
     worst: float
     psnr_bf16: float | None
@@ -64,6 +68,34 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--side", type=int, default=128, help="of the input, cut from the middle (%(default)s)")
     parser.add_argument("--json", type=Path, help="write the measurements here too")
     return parser.parse_args(arguments)
+
+
+def loaded(model: str | Path, device: str, quantize: str = "none", gguf: str = "", **options: Any) -> Backbone:
+    """What ``load`` gives; in nf4 on a CPU, or with the values that a GGUF file would hold, too.
+
+    Raises:
+        InputError: a package that is not installed.
+    """
+    on_cpu = quantize == "nf4" and device == "cpu"
+    parts = load(model, device=device, quantize="none" if on_cpu else quantize, **options)
+    if on_cpu:
+        needed("nf4", "nf4", "bitsandbytes")
+        nf4_in_place(parts.transformer, parts.transformer.dtype)
+    if gguf:
+        round_as_gguf(parts.transformer, gguf)
+    return parts
+
+
+def round_as_gguf(transformer: Any, kind: str) -> None:
+    """The linears' weights as they come out of a GGUF file of that kind, in place: products see no more of it."""
+    needed("GGUF", "gguf", "gguf")
+    from gguf import GGMLQuantizationType, quants
+
+    form = GGMLQuantizationType[kind]
+    for module in transformer.modules():
+        if isinstance(module, torch.nn.Linear):
+            small = quants.quantize(module.weight.detach().float().cpu().numpy(), form)
+            module.weight.data.copy_(torch.from_numpy(quants.dequantize(small, form)))
 
 
 def random_model(folder: Path) -> None:
@@ -107,11 +139,11 @@ def measure(name: str, model: str | Path, image: Tensor, device: str) -> list[Ro
     pictures: dict[str, tuple[Tensor, float]] = {}
     for plan, options in PLANS.items():
         try:
-            parts = load(model, device=device, **options)
+            parts = loaded(model, device, **options)
         except InputError as error:
             print(f"left out: {plan}: {error}", file=sys.stderr)
             continue
-        pictures[plan] = picture(parts, image), megabytes(parts.transformer)
+        pictures[plan] = picture(parts, image), 0.0 if "gguf" in options else megabytes(parts.transformer)
         if plan == FLOAT32:
             control = picture(parts, image, strength=0), 0.0
         print(f"{name}, {plan}: done", file=sys.stderr)
@@ -123,16 +155,16 @@ def measure(name: str, model: str | Path, image: Tensor, device: str) -> list[Ro
 
 
 def table(rows: list[Row]) -> str:
-    def decibels(value: float | None) -> str:
-        return "equal" if value is None else f"{value:.1f}"
+    def shown(value: float | None, nothing: str = "equal") -> str:
+        return nothing if value is None else f"{value:.1f}"
 
     lines = [
         "| model | plan | weights MB | PSNR, fp32 | worst pixel, fp32 | PSNR, bf16 | worst pixel, bf16 |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
-        f"| {row.model} | {row.plan} | {row.megabytes:.1f} | {decibels(row.psnr)} | {row.worst:.2f} "
-        f"| {decibels(row.psnr_bf16)} | {row.worst_bf16:.2f} |"
+        f"| {row.model} | {row.plan} | {shown(row.megabytes or None, '-')} | {shown(row.psnr)} | {row.worst:.2f} "
+        f"| {shown(row.psnr_bf16)} | {row.worst_bf16:.2f} |"
         for row in rows
     ]
     return "\n".join(lines)

@@ -21,8 +21,8 @@ from fluxsr.pipeline import FluxSRPipeline
 
 CONFIG = AdapterConfig(t_l=0.25, guidance=3.5)
 NEEDS = {"int8": "torchao", "fp8-products": "torchao", "nf4": "bitsandbytes"}
-AUTOENCODER = ("products", "summed", "channels_last", "vae_compiled", "cudnn_benchmark")
-"""What a row can change there (compiling.py); "compiled", "fused_qkv" and attentions are the transformer's."""
+AUTOENCODER = ("products", "summed", "channels_last", "vae_compiled")
+"""What a row can change there (compiling.py); "compiled" and attentions are the transformer's."""
 
 
 class Models:
@@ -46,8 +46,7 @@ class Models:
         return FluxSRPipeline(self.transformer, self.vae, prompt, CONFIG, kind)
 
     def autoencoder(self, recipe: tuple[str, ...], compiler: dict[str, Any]) -> Any:
-        """On the device: the one of a recipe, some of AUTOENCODER; compiled once, whatever cuDNN chooses."""
-        recipe = tuple(name for name in recipe if name != "cudnn_benchmark")
+        """On the device: the one of a recipe, some of AUTOENCODER; compiled once."""
         for other in self.vaes.values():
             other.to("cpu")
         if recipe not in self.vaes:
@@ -119,35 +118,18 @@ def changed(models: Models, pipe: FluxSRPipeline, changes: Sequence[str]) -> Ite
     transformer, recipe = pipe.transformer, tuple(name for name in AUTOENCODER if name in changes)
     try:
         pipe.vae = models.autoencoder(recipe, compiler)
-        torch.backends.cudnn.benchmark = "cudnn_benchmark" in changes
         for change in changes:
             if change == "compiled":
                 transformer.compile_repeated_blocks(fullgraph=True, **compiler)
-            elif change == "fused_qkv":
-                fuse_qkv(transformer)
             elif change.startswith("_native"):
                 transformer.set_attention_backend(change)
         yield
     finally:
         pipe.vae = models.autoencoder((), compiler)
-        torch.backends.cudnn.benchmark = False
-        if "fused_qkv" in changes:
-            transformer.unfuse_qkv_projections()
         if any(change.startswith("_native") for change in changes):
             transformer.set_attention_backend("native")
         for block in blocks_of(transformer):
             block._compiled_call_impl = None
-
-
-def fuse_qkv(transformer: Any) -> None:
-    """diffusers' fused projections without a second copy: the separate ones become views of the fused."""
-    transformer.fuse_qkv_projections()
-    for attention in (block.attn for block in blocks_of(transformer)):
-        pairs = [("to_qkv", ("to_q", "to_k", "to_v")), ("to_added_qkv", ("add_q_proj", "add_k_proj", "add_v_proj"))]
-        for fused, names in ((getattr(attention, fused, None), names) for fused, names in pairs):
-            if fused is not None:
-                for name, weight in zip(names, fused.weight.data.chunk(3), strict=True):
-                    getattr(attention, name).weight.data = weight
 
 
 def blocks_of(transformer: Any) -> list[Any]:

@@ -15,7 +15,7 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput
 from torch import Tensor
 
 from fluxsr import flow
-from fluxsr.backbone import compiling, hub, latents, loading
+from fluxsr.backbone import hub, latents, loading
 from fluxsr.backbone.adapter import AdapterConfig
 from fluxsr.backbone.device import best_device, best_dtype
 from fluxsr.backbone.memory import Plan
@@ -87,7 +87,8 @@ class FluxSRPipeline(DiffusionPipeline):
             memory: what a GPU may be filled with: "auto" (what is free), "8gb", "12gb", "16gb", "24gb" or "max". A
                 model that does not fit whole is quantized, gets smaller tiles, or is offloaded; ``plan`` says how.
             config_folder: of a transformer's file: configuration and autoencoder; else FLUX.1-dev's.
-            compile: FLUX on a CUDA GPU runs faster, and the first image of a size takes a minute more; for many images.
+            compile: FLUX on a CUDA GPU runs faster, and the first image takes most of a minute more; for many images.
+                All get tiles of one size, which are reflected past the ends of smaller ones.
 
         Raises:
             InputError: a device or dtype that there is not, too little memory, or no CUDA GPU to compile for.
@@ -95,17 +96,14 @@ class FluxSRPipeline(DiffusionPipeline):
         """
         target = best_device(device)
         kind = best_dtype(target, dtype if torch_dtype is None else torch_dtype)
-        if compile and target.type != "cuda":
-            raise InputError(f"compile needs a CUDA GPU, this is '{target.type}'; leave it out")
-        plan = loading.plan_for(model, adapter, target, kind, memory, config_folder)
+        plan = loading.plan_for(model, adapter, target, kind, memory, config_folder, compile)
         parts = loading.load(
             *(model, adapter, target, plan.dtype),
             quantize=plan.quantize,
             offload=plan.offload,
             config_folder=config_folder,
+            compiled=plan.compiled,
         )
-        if compile:  # blocks that come and go cannot be
-            compiling.compile_(None if plan.offload else parts.transformer, parts.vae)
         return cls(parts.transformer, parts.vae, parts.prompt, parts.config, parts.name, plan)
 
     @torch.no_grad()  # not inference_mode: its tensors could not be worked on by the caller
@@ -205,7 +203,8 @@ class FluxSRPipeline(DiffusionPipeline):
         step = partial(settings.step or self.one_step, strength=strength)
         tile_size = settings.tile_size or min(self.plan.tile_size, self.adapter_config.tile_size)
         batch_size = settings.batch_size or self.plan.batch_size or (1 if self._execution_device.type == "cpu" else 4)
-        return size, step, Fit(tile_size, batch_size, settings.tile_overlap, latents.pixel_multiple(self.vae))
+        multiple = latents.pixel_multiple(self.vae)
+        return size, step, Fit(tile_size, batch_size, settings.tile_overlap, multiple, self.plan.compiled)
 
     def _keep(self, wanted: Fit, fitted: Fit) -> None:
         """Where memory ran out: the next image need not find out again."""

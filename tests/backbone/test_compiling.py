@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,9 +9,11 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
-from fluxsr.backbone import compiling, latents
+from fluxsr.backbone import compiling, latents, loading
 from fluxsr.backbone.compiling import ProductsAttnProcessor, SummedGroupNorm
+from fluxsr.backbone.memory import Plan
 from fluxsr.errors import InputError
+from fluxsr.imaging.settings import Settings
 from fluxsr.pipeline import FluxSRPipeline
 
 
@@ -91,6 +94,39 @@ def test_all_is_compiled_in_few_graphs_and_gives_the_same(deep_vae: Any, transfo
     assert blocks and all(block._compiled_call_impl is not None for block in blocks)
     compiling.compile_(None, nn.Identity())  # neither FLUX's autoencoder nor a transformer: nothing to do
     torch._dynamo.reset()
+
+
+def test_images_of_all_sizes_run_the_code_that_the_first_one_compiled(pipeline: Any) -> None:
+    made: list[Any] = []
+
+    def backend(graph: Any, _inputs: Any) -> Any:
+        made.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    model, vae = deepcopy(pipeline.transformer), deepcopy(pipeline.vae)
+    plan = Plan(torch.float32, "cpu", 64, batch_size=1, compiled=True)
+    pipe = FluxSRPipeline(model, vae, pipeline.prompt, pipeline.adapter_config, plan=plan)
+    images = [torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)) for size in ((16, 16), (40, 27))]
+    plain = [pipe.whole(image, Settings()) for image in images]
+    compiling.compile_(model, vae, backend=backend)
+    first = pipe.whole(images[0], Settings())
+    assert len(made) == 4  # encoder, a block of each kind, decoder
+    torch.testing.assert_close([first, pipe.whole(images[1], Settings())], plain, rtol=1e-3, atol=1e-3)
+    size, rows = pipe.rows(images[1], Settings(scale=1, color_fix="none"))  # smaller than a tile
+    assert torch.cat(list(rows), -2).shape[-2:] == size == (40, 27)
+    assert len(made) == 4
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("offload", [False, True])
+def test_what_is_loaded_compiled_is_ready_to_be_unless_its_blocks_come_and_go(
+    model_folder: Path, offload: bool
+) -> None:
+    loaded = loading.load(model_folder, device="cpu", dtype="fp32", offload=offload, compiled=True)
+    blocks = [*loaded.transformer.transformer_blocks, *loaded.transformer.single_transformer_blocks]
+    assert {block._compiled_call_impl is None for block in blocks} == {offload}
+    assert loaded.vae.encoder._compiled_call_impl is not None and loaded.vae.decoder._compiled_call_impl is not None
 
 
 def test_without_a_gpu_compiling_is_refused_before_anything_is_loaded() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
 
@@ -43,13 +44,27 @@ def test_tiny_runs_and_reports(benchmark: ModuleType, tmp_path: Path, capsys: py
 
 def test_all_blocks_of_the_folded_model_are_compiled_once(benchmark: ModuleType) -> None:
     torch._dynamo.reset()
-    names = ["compiled-1024", "vae-compiled-contiguous-1024", "together-1024", "best-1024"]
-    options = ["--best", "compiled", "products", "vae_compiled"]
-    compiled, code, *others = benchmark.main(["--tiny", *options, "--rows", *names])["rows"]
-    assert (compiled["compiled_blocks"], compiled["graphs"]) == (2, 2)  # one double and one single block
-    rows = {row["name"]: row for row in [code, *others]}
-    assert rows["together-1024"]["graphs"] + rows["vae-compiled-contiguous-1024"]["graphs"] == 2  # encoder, decoder
-    assert rows["best-1024"]["skipped"] == "the same as together-1024"
+    names = ["compiled-1024", "vae-compiled-1024", "together-1024"]
+    rows = benchmark.main(["--tiny", "--rows", *names])["rows"]
+    assert [row["name"] for row in rows] == names
+    assert [row["graphs"] for row in rows] == [2, 2, 0]  # a double and a single block; encoder, decoder; no more
+    assert rows[0]["compiled_blocks"] == rows[2]["compiled_blocks"] == 2
+    assert rows[2]["changes"] == (*rows[0]["changes"], *rows[1]["changes"])
+
+
+def test_the_pipeline_compiles_as_the_rows_called_together(benchmark: ModuleType) -> None:
+    from fluxsr.backbone import compiling
+
+    models = benchmark.Models(torch.device("cpu"), True)
+    pipe = models.pipeline("folded", 8)
+    shipped = deepcopy(pipe.vae)
+    compiling.compile_(None, shipped, backend="eager")
+    (row,) = (row for row in benchmark.ROWS if row.name == "together-1024")
+    with benchmark.changed(models, pipe, row.changes):
+        assert [type(module) for module in pipe.vae.modules()] == [type(module) for module in shipped.modules()]
+        for vae in (pipe.vae, shipped):
+            assert vae.decoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+            assert vae.encoder._compiled_call_impl is not None and vae.decoder._compiled_call_impl is not None
 
 
 def test_rows_past_the_budget_are_named(benchmark: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,36 +73,16 @@ def test_rows_past_the_budget_are_named(benchmark: ModuleType, capsys: pytest.Ca
     assert "| fp8-1024 |" in capsys.readouterr().out
 
 
-def test_the_best_is_the_faster_of_each_part(benchmark: ModuleType) -> None:
-    times = {  # transformer, and each half of the autoencoder
-        "folded-1024": ((), 2.0, 1.0),
-        "a": (("compiled",), 1.5, 1.1),
-        "b": (("compiled", "fused_qkv"), 1.4, 1.1),
-        "c": (("products", "channels_last"), 2.1, 0.6),
-        "d": (("channels_last",), 2.1, 1.6),
-    }
-    rows = [
-        {"name": name, "changes": changes, "transformer": walk, "encode": code, "decode": code}
-        | {"side": 1024, "model": "folded", "tokens": 512}
-        for name, (changes, walk, code) in times.items()
-    ]
-    assert benchmark.best(rows) == ("compiled", "fused_qkv", "products", "channels_last")
-    cheap = {**rows[0], "name": "e", "changes": ("summed",), "encode": 0.1, "decode": 0.1}
-    assert benchmark.best([*rows, cheap | {"side": 512}, cheap | {"tokens": 64}]) == benchmark.best(rows)
-    assert benchmark.best(rows[:1]) == benchmark.best(rows[1:]) == benchmark.best([]) == ()  # nothing to compare
-
-
 def test_a_model_is_as_it_was_after_a_row(benchmark: ModuleType) -> None:
     models = benchmark.Models(torch.device("cpu"), True)
     pipe = models.pipeline("folded", 8)
-    with benchmark.changed(models, pipe, ("channels_last", "summed", "fused_qkv", "_native_flash")):
+    with benchmark.changed(models, pipe, ("channels_last", "summed", "_native_flash")):
         assert not pipe.vae.decoder.conv_in.weight.is_contiguous()
         assert type(pipe.vae.decoder.conv_norm_out) is not torch.nn.GroupNorm
-        assert all(block.attn.fused_projections for block in pipe.transformer.transformer_blocks)
     assert pipe.vae is models.vae and pipe.vae.decoder.conv_in.weight.is_contiguous()
     assert type(pipe.vae.decoder.conv_norm_out) is torch.nn.GroupNorm
     for block in pipe.transformer.transformer_blocks:
-        assert block.attn.processor._attention_backend.value == "native" and not block.attn.fused_projections
+        assert block.attn.processor._attention_backend.value == "native"
     assert models.pipeline("folded", 4).transformer is pipe.transformer
     assert models.pipeline("unfolded", 4).transformer is not pipe.transformer
 

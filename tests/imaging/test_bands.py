@@ -25,11 +25,14 @@ def sharper(batch: Tensor) -> Tensor:
     st.sampled_from([1, 1.7, 3]),
     st.sampled_from(["wavelet", "none"]),
     st.integers(1, 3),
+    st.booleans(),
 )
-def test_rows_are_those_of_the_whole(height: int, width: int, scale: float, color_fix: str, batch_size: int) -> None:
+def test_rows_are_those_of_the_whole(
+    height: int, width: int, scale: float, color_fix: str, batch_size: int, fixed: bool
+) -> None:
     image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(height))
     size = (round(height * scale), round(width * scale))
-    tiling = tiles.grid(*size, 64, 32)
+    tiling = tiles.grid(*size, 64, 32, fixed=fixed)
     seen: list[tuple[int, int]] = []
     found = list(
         bands.enlarged(

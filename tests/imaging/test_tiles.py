@@ -15,9 +15,9 @@ tile_sizes = st.integers(32, 300)
 
 
 @settings(max_examples=60, deadline=None)
-@given(length=st.integers(1, 5000), tile=st.integers(32, 600), overlap=st.integers(0, 300))
-def test_windows_add_up_to_one_at_every_pixel(length: int, tile: int, overlap: int) -> None:
-    line = tiles.axis(length, tile, min(overlap, tile // 16 // 2 * 16))
+@given(length=st.integers(1, 5000), tile=st.integers(32, 600), overlap=st.integers(0, 300), fixed=st.booleans())
+def test_windows_add_up_to_one_at_every_pixel(length: int, tile: int, overlap: int, fixed: bool) -> None:
+    line = tiles.axis(length, tile, min(overlap, tile // 16 // 2 * 16), fixed=fixed)
     total = torch.zeros(line.starts[-1] + line.tile)
     for start, window in zip(line.starts, line.windows(), strict=True):
         assert (window > 0).all()
@@ -38,11 +38,22 @@ def test_tiles_are_on_the_lattice_within_size_and_overlap(length: int, tile: int
     assert line.starts[0] == 0 and 0 <= line.starts[-1] + line.tile - length < 16
 
 
+@settings(max_examples=60, deadline=None)
+@given(length=st.integers(1, 5000), tile=st.integers(32, 600), overlap=st.integers(0, 300))
+def test_fixed_tiles_have_one_size_whatever_the_image_and_are_no_more(length: int, tile: int, overlap: int) -> None:
+    overlap = min(overlap, tile // 16 // 2 * 16)
+    line, balanced = tiles.axis(length, tile, overlap, fixed=True), tiles.axis(length, tile, overlap)
+    assert line.tile == tile // 16 * 16 and len(line.starts) == len(balanced.starts)
+    steps = [b - a for a, b in zip(line.starts[:-1], line.starts[1:], strict=True)]
+    assert line.starts[0] == 0 and all(0 < step <= line.tile - overlap for step in steps)
+    assert line.starts[-1] + line.tile >= length
+
+
 @settings(max_examples=25, deadline=None)
-@given(height=sides, width=sides, tile=tile_sizes, batch_size=st.integers(1, 5))
-def test_identity_through_tiles_is_the_image(height: int, width: int, tile: int, batch_size: int) -> None:
+@given(height=sides, width=sides, tile=tile_sizes, batch_size=st.integers(1, 5), fixed=st.booleans())
+def test_identity_through_tiles_is_the_image(height: int, width: int, tile: int, batch_size: int, fixed: bool) -> None:
     image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(height))
-    grid = tiles.grid(height, width, tile, 16)
+    grid = tiles.grid(height, width, tile, 16, fixed=fixed)
     seen = []
 
     def identity(batch: torch.Tensor) -> torch.Tensor:

@@ -115,7 +115,7 @@ MemoryOption = Annotated[
     Memory, typer.Option(help="What a GPU may be filled with: what is free, a card's size, or all that it takes.")
 ]
 Compile = Annotated[
-    bool, typer.Option("--compile", help="FLUX on a CUDA GPU: faster; the first image of a size takes a minute more.")
+    bool, typer.Option("--compile", help="FLUX on a CUDA GPU: faster; the first image takes most of a minute more.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Stop at the first error, with its trace.")]
 

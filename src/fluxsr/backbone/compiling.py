@@ -68,13 +68,16 @@ def sum_norms(vae: Any) -> None:
 
 
 def compile_(transformer: Any, vae: Any, **options: Any) -> None:
-    """Compile both in place, on the first call at every size: a minute, for much work at few sizes.
+    """Compile both in place, on the first call at every size: most of a minute, for much work at few sizes.
+
+    A size has a graph of its own ("dynamic" is off): one that serves several sizes would be slower at each.
 
     Args:
         transformer: FLUX's, of which the repeated blocks are compiled, each kind once; None leaves it as it is.
         vae: an AutoencoderKL becomes channels_last and is compiled; another one is left as it is.
         options: of ``torch.compile``.
     """
+    options = {"dynamic": False, **options}
     if transformer is not None:
         transformer.compile_repeated_blocks(**options)
     if isinstance(vae, AutoencoderKL):

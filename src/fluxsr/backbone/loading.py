@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from fluxsr.backbone import compiling
 from fluxsr.backbone.adapter import CONFIG_FILE, AdapterConfig, load_config
 from fluxsr.backbone.assemble import assemble
 from fluxsr.backbone.attention import ChunkedFluxAttnProcessor
@@ -50,6 +51,7 @@ def load(
     quantize: str = "none",
     offload: bool = False,
     config_folder: str | Path | None = None,
+    compiled: bool = False,
 ) -> Backbone:
     """Everything inference needs: adapter fused, modulation folded, weights quantized, on its device.
 
@@ -67,6 +69,7 @@ def load(
             needed: slower, and for cards that hold no more.
         config_folder: for a transformer's file, the folder with its configuration and autoencoder; None takes
             FLUX.1-dev's, and ``ae.safetensors`` beside the file.
+        compiled: as ``compiling.compile_`` does it; a transformer that is offloaded, whose blocks come and go, is not.
 
     Raises:
         ModelError: anything missing or unfit, in one line.
@@ -98,6 +101,8 @@ def load(
     # (docs/benchmarks.md).
     layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
     vae = vae.to(device, memory_format=layout).eval()
+    if compiled:
+        compiling.compile_(None if offload else transformer, vae)
     name = str(model) if adapter is None else f"{model} ({'no adapter' if adapter is False else adapter})"
     return Backbone(transformer.eval(), vae, prompt.to(device), config, name)
 
@@ -109,13 +114,16 @@ def plan_for(
     dtype: torch.dtype,
     memory: str,
     config_folder: str | Path | None = None,
+    compiled: bool = False,
 ) -> Plan:
     """How to load a model here (memory.py), from its configurations alone; arguments as ``load``'s.
 
     Raises:
         ModelError: they cannot be read.
-        InputError: an unknown memory, or one that is too small.
+        InputError: an unknown memory, or one that is too small; nothing to compile for.
     """
+    if compiled and device.type != "cuda":
+        raise InputError(f"compile needs a CUDA GPU, this is '{device.type}'; leave it out")
     folder, file = source_of(model, config_folder)
     source, vae = part_config(folder, "transformer"), skeleton(part_config(folder, "vae"), "vae")
     count = parameter_count(skeleton(dict(source) | {"_class_name": "FoldedFluxTransformer2DModel"}))
@@ -125,7 +133,7 @@ def plan_for(
     if file and is_gguf(file):
         stored = file.stat().st_size * count // parameter_count(skeleton(source))
     needs = Needs(count, parameter_count(vae), load_config(adapter_folder(folder, file, adapter)).tile_size, stored)
-    return plan(memory, free_bytes(device), needs, dtype, device.type, kinds_here(device))
+    return plan(memory, free_bytes(device), needs, dtype, device.type, kinds_here(device), compiled)
 
 
 def source_of(model: str | Path, config_folder: str | Path | None) -> tuple[Path | str, Path | None]:

@@ -1,7 +1,7 @@
 """Which number format, quantization, offload and tile make a model fit a device: arithmetic alone.
 
-Activations and overheads were measured on FLUX.1-dev's sizes with an allocation tracker; a model of other sizes is
-small enough for it not to matter.
+Activations were measured at FLUX.1-dev's size on an H200 (docs/benchmarks.md), overheads with an allocation tracker; a
+model of other sizes is small enough for it not to matter.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MEMORIES = ("auto", *SIZES, "max")
 """auto: what is free; a size: a card of so many GiB, of which more may be free; max: nothing is saved."""
 
 BITS = {"int8": 8.02, "fp8": 8.02, "nf4": 4.13}  # a weight, its share of the scales included
-DECODE = 1.5 * GIB / 2**20  # bytes per pixel of a tile in 16 bits: the autoencoder's decoder needs most
+DECODE = 2.5 * GIB / 2**20  # bytes per pixel of a tile in 16 bits, all in all; compiled 1.4
 IN_FLIGHT = 0.9 * GIB  # of 17.2 GB that are offloaded: two blocks, and what belongs to no block
 CONTEXT = 0.7 * GIB  # driver and libraries; where free memory was asked for, they have theirs already
 SPARE = 0.05  # share of the memory that fragments
@@ -55,6 +55,7 @@ class Plan:
         offload: whether the transformer waits in the host's memory and comes block by block.
         tile_size: largest tile, output pixels.
         batch_size: tiles per forward pass; None takes 1 on a CPU and 4 elsewhere.
+        compiled: whether the code is compiled, for one size: every image gets tiles of ``tile_size``, one at a time.
         peak: bytes that it is expected to need on the device; 0 where nobody counted.
         hint: what would make a better plan.
     """
@@ -65,19 +66,29 @@ class Plan:
     quantize: str = "none"
     offload: bool = False
     batch_size: int | None = None
+    compiled: bool = False
     peak: int = 0
     hint: str = ""
 
     def line(self) -> str:
         """The plan in one line."""
         kind = str(self.dtype).removeprefix("torch.") + (f", weights in {self.quantize}" * (self.quantize != "none"))
-        parts = [f"{kind} on {self.device}", "offloaded block by block" * self.offload, f"tiles of {self.tile_size} px"]
+        parts = [f"{kind} on {self.device}", "offloaded block by block" * self.offload]
+        parts += [("autoencoder " * self.offload + "compiled") * self.compiled, f"tiles of {self.tile_size} px"]
         parts += [f"{self.batch_size} at a time"] if self.batch_size else []
         parts += [f"about {self.peak / GIB:.1f} GiB"] if self.peak else []
         return ", ".join(filter(None, parts)) + (f" ({self.hint})" if self.hint else "")
 
 
-def plan(memory: str, free: int | None, needs: Needs, dtype: torch.dtype, device: str, kinds: tuple[str, ...]) -> Plan:
+def plan(
+    memory: str,
+    free: int | None,
+    needs: Needs,
+    dtype: torch.dtype,
+    device: str,
+    kinds: tuple[str, ...],
+    compiled: bool = False,
+) -> Plan:
     """The plan that loses least and fits: first whole weights, then 8 bits, then 4, then offload; large tiles first.
 
     Args:
@@ -87,6 +98,7 @@ def plan(memory: str, free: int | None, needs: Needs, dtype: torch.dtype, device
         dtype: asked for, or the device's best.
         device: its type.
         kinds: of quantization that can be had here, such as ("int8", "nf4").
+        compiled: what is loaded will be compiled.
 
     Raises:
         InputError: an unknown memory, or one that is too small for any plan.
@@ -94,7 +106,7 @@ def plan(memory: str, free: int | None, needs: Needs, dtype: torch.dtype, device
     if memory not in MEMORIES:
         raise InputError(f"memory is '{memory}'; choose one of {', '.join(MEMORIES)}")
     if memory == "max" or free is None:
-        return Plan(dtype, device, needs.tile_size)
+        return Plan(dtype, device, needs.tile_size, batch_size=1 if compiled else None, compiled=compiled)
     budget = free * (1 - SPARE)
     if memory in SIZES:
         budget = min(budget, (SIZES[memory] * GIB - CONTEXT) * (1 - SPARE))
@@ -108,10 +120,9 @@ def plan(memory: str, free: int | None, needs: Needs, dtype: torch.dtype, device
             if quantize not in ("none", *kinds):
                 skipped.append(quantize)
                 break
-            batch = max(1, min(BATCH, int((budget - fixed) // tile)))
-            return Plan(
-                *(dtype, device, tile_size, quantize, offload, batch, int(fixed + batch * tile)), _hint(skipped)
-            )
+            batch = 1 if compiled else max(1, min(BATCH, int((budget - fixed) // tile)))
+            peak = int(fixed + batch * tile)
+            return Plan(dtype, device, tile_size, quantize, offload, batch, compiled, peak, _hint(skipped))
     least = IN_FLIGHT + needs.vae * dtype.itemsize + pixel * (FLOOR // 2) ** 2
     raise InputError(
         f"{max(0.0, budget) / GIB:.1f} GiB are free on {device}, this model needs {least / GIB:.1f} "

@@ -21,7 +21,7 @@ class Fit:
     """How an image is cut.
 
     Attributes:
-        tile_size, tile_overlap, multiple: of ``tiles.grid``.
+        tile_size, tile_overlap, multiple, fixed: of ``tiles.grid``.
         batch_size: tiles per call.
     """
 
@@ -29,6 +29,7 @@ class Fit:
     batch_size: int
     tile_overlap: int
     multiple: int
+    fixed: bool = False
 
     def grid(self, height: int, width: int) -> tiles.Grid:
         """The tiles of an image of that size.
@@ -36,7 +37,7 @@ class Fit:
         Raises:
             InputError: a tile or an overlap that cannot be.
         """
-        return tiles.grid(height, width, self.tile_size, self.tile_overlap, self.multiple)
+        return tiles.grid(height, width, self.tile_size, self.tile_overlap, self.multiple, self.fixed)
 
     def smaller(self, height: int, width: int) -> Fit | None:
         """One tile at a time, then tiles of half the side; None below ``LEAST_TILE``."""

@@ -2,8 +2,9 @@
 
 Tiles stand on a lattice of ``multiple`` pixels and have one size per image ("balanced": an image
 a little larger than a tile becomes two tiles of about half of it, not a full one and a sliver), so
-they can be batched. The window of a tile is the product of one window per axis, and the windows of
-an axis add up to 1 at every pixel; merging is then plain addition, with no image of weights.
+they can be batched. Code that is compiled for one size wants that one of every image ("fixed").
+The window of a tile is the product of one window per axis, and the windows of an axis add up to 1
+at every pixel; merging is then plain addition, with no image of weights.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Axis:
     Attributes:
         length: pixels of the image.
         tile: pixels of every tile, a multiple of the lattice.
-        starts: first pixel of each tile; the last one may reach past the image (``indices``).
+        starts: first pixel of each tile; the last one may reach past the image, a fixed one far (``indices``).
     """
 
     length: int
@@ -61,7 +62,7 @@ class Axis:
         return windows.float()
 
 
-def axis(length: int, tile_size: int, tile_overlap: int, multiple: int = 16) -> Axis:
+def axis(length: int, tile_size: int, tile_overlap: int, multiple: int = 16, fixed: bool = False) -> Axis:
     """Cover ``length`` pixels with the fewest equal tiles that are no larger than ``tile_size``.
 
     Args:
@@ -69,6 +70,7 @@ def axis(length: int, tile_size: int, tile_overlap: int, multiple: int = 16) -> 
         tile_size: largest tile, in pixels; rounded down to the lattice.
         tile_overlap: least overlap of neighbours, in pixels; rounded up to the lattice.
         multiple: pixels of the lattice on which tiles begin and end.
+        fixed: tiles are no smaller, either: they overlap more, and one reaches past an image that is smaller.
 
     Raises:
         InputError: a tile below the lattice, or an overlap above half a tile.
@@ -82,9 +84,10 @@ def axis(length: int, tile_size: int, tile_overlap: int, multiple: int = 16) -> 
             f"tile_overlap is {tile_overlap} with tile_size {tile_size}; choose one from 0 to {tile // 2 * multiple}"
         )
     if units <= tile:
-        return Axis(length, units * multiple, (0,))
+        return Axis(length, (tile if fixed else units) * multiple, (0,))
     count = math.ceil((units - overlap) / (tile - overlap))
-    tile = math.ceil((units + (count - 1) * overlap) / count)
+    if not fixed:
+        tile = math.ceil((units + (count - 1) * overlap) / count)
     starts = tuple(i * (units - tile) // (count - 1) * multiple for i in range(count))
     return Axis(length, tile * multiple, starts)
 
@@ -112,11 +115,11 @@ class Grid:
         return part.index_select(-2, y - top).index_select(-1, x - left)
 
 
-def grid(height: int, width: int, tile_size: int, tile_overlap: int, multiple: int = 16) -> Grid:
+def grid(height: int, width: int, tile_size: int, tile_overlap: int, multiple: int = 16, fixed: bool = False) -> Grid:
     """Tiles that cover an image of this size; see ``axis``."""
     return Grid(
-        axis(height, tile_size, tile_overlap, multiple),
-        axis(width, tile_size, tile_overlap, multiple),
+        axis(height, tile_size, tile_overlap, multiple, fixed),
+        axis(width, tile_size, tile_overlap, multiple, fixed),
     )
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ import pytest
 import uvicorn
 from typer.testing import CliRunner
 
-from fluxsr.apps.api import command
+from fluxsr.apps.api import command, server
 from fluxsr.apps.api.desk import Desk
 from fluxsr.apps.api.limits import Limits
 from fluxsr.apps.api.routes import Handed
 from fluxsr.apps.api.server import Server, _awaited
+from fluxsr.apps.batch import Options
 from fluxsr.apps.cli import app
+from fluxsr.errors import InputError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 SLOW = {"scale": "8", "tile_size": "64", "tile_overlap": "32"}
@@ -116,6 +119,25 @@ def test_a_port_that_is_taken_is_one_line(model_folder: Path) -> None:
             app, ["serve", "--model", str(model_folder), "--port", str(other.getsockname()[1])], catch_exceptions=False
         )
     assert done.exit_code == 2 and "choose another --host or --port" in done.output.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("planned", "most"), [(None, 4), (1, 1), (16, 4)])
+def test_a_batch_is_no_larger_than_the_plan_s(
+    pipeline: Any, monkeypatch: pytest.MonkeyPatch, planned: int | None, most: int
+) -> None:
+    """Which fits the memory; and compiled code is compiled for one tile."""
+    monkeypatch.setattr(pipeline, "plan", replace(pipeline.plan, batch_size=planned))
+    monkeypatch.setattr(server.batch, "load", lambda options: pipeline)
+    seen: list[int] = []
+
+    def batcher(_step: Any, most: int, *_rest: Any) -> Any:
+        seen.append(most)
+        raise InputError("enough")
+
+    monkeypatch.setattr(server, "Batcher", batcher)
+    with pytest.raises(InputError, match="enough"):
+        server.serve(Options(), Limits(), "127.0.0.1", 0, [], False)
+    assert seen == [most]
 
 
 def test_a_missing_package_is_one_line(uninstall: Callable[..., None]) -> None:

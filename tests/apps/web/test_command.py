@@ -50,9 +50,12 @@ def test_what_visitors_may_do_is_typed_option_by_option(monkeypatch: pytest.Monk
 
     seen: list[Any] = []
     monkeypatch.setattr(server, "serve", lambda models, options, limits, *rest: seen.append((options, limits)))
-    for given in ([], ["--memory", "8gb", *(f"--{field.name.replace('_', '-')}=7" for field in fields(Limits))]):
+    for given in (
+        [],
+        ["--compile", "--memory", "8gb", *(f"--{field.name.replace('_', '-')}=7" for field in fields(Limits))],
+    ):
         assert CliRunner().invoke(app, ["web", *given], catch_exceptions=False).exit_code == 0
     assert seen == [
         (Options(), Limits()),
-        (Options(memory="8gb"), Limits(**{field.name: 7 for field in fields(Limits)})),
+        (Options(memory="8gb", compile=True), Limits(**{field.name: 7 for field in fields(Limits)})),
     ]

@@ -81,7 +81,8 @@ def serve(options: batch.Options, limits: Limits, host: str, port: int, keys: Se
     typer.echo(f"plan: {pipeline.plan.line()}", err=True)
     disable_created_metrics()  # a second series beside every counter, which nothing reads
     metrics = Metrics()
-    batcher = Batcher(pipeline.one_step, limits.batch, limits.batch_wait, metrics.batch)
+    most = min(limits.batch, pipeline.plan.batch_size or limits.batch)  # the plan's fit the memory, or compiled code
+    batcher = Batcher(pipeline.one_step, most, limits.batch_wait, metrics.batch)
     with tempfile.TemporaryDirectory(prefix="fluxsr-serve-", ignore_cleanup_errors=True) as folder:
         desk = Desk(worker(pipeline, batcher, limits), limits, Path(folder), metrics.job)
         metrics.watch(desk)

@@ -9,7 +9,18 @@ from typing import Annotated, Optional
 import typer
 
 from fluxsr.apps.about import reported
-from fluxsr.apps.arguments import Adapter, Config, Debug, Device, Dtype, DtypeOption, Memory, MemoryOption, spread
+from fluxsr.apps.arguments import (
+    Adapter,
+    Compile,
+    Config,
+    Debug,
+    Device,
+    Dtype,
+    DtypeOption,
+    Memory,
+    MemoryOption,
+    spread,
+)
 from fluxsr.apps.web.limits import Limits
 from fluxsr.errors import InputError, needed
 
@@ -31,6 +42,7 @@ def web(
     device: Device = "auto",
     dtype: DtypeOption = Dtype.auto,
     memory: MemoryOption = Memory.auto,
+    compile: Compile = False,
     debug: Debug = False,
 ) -> None:
     """A page in the browser: upscale pictures and compare. Ends with Ctrl-C."""
@@ -40,7 +52,14 @@ def web(
         from fluxsr.apps.batch import Options
         from fluxsr.apps.web.server import serve
 
-        options = Options(config=config, adapter=adapter, device=device, dtype=dtype.value, memory=memory.value)
+        options = Options(
+            config=config,
+            adapter=adapter,
+            device=device,
+            dtype=dtype.value,
+            memory=memory.value,
+            compile=compile,
+        )
         serve(models, options, limits, host, port)
 
 
