@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 import fluxsr
 from fluxsr import flow
 from fluxsr.backbone import latents, loading
+from fluxsr.backbone.cuts import over_cuts
 from fluxsr.backbone.lora_files import WEIGHTS_FILE
 from fluxsr.backbone.memory import Plan
 from fluxsr.backbone.quantize import is_quantized
@@ -36,6 +38,18 @@ def test_one_tile_is_the_formula(pipeline: Any) -> None:
         v = velocity(pipeline.transformer, z_l, 0.25, pipeline.prompt)
         expected = latents.decode(pipeline.vae, flow.one_step(z_l, v, 0.25, 0.5)).clamp(0, 1)
     out = pipeline(lr, strength=0.5, color_fix="none", output_type="pt").images
+    torch.testing.assert_close(out, expected)
+
+
+def test_the_velocity_is_the_mean_over_the_models_own_cuts(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "adapter_config", replace(pipeline.adapter_config, token_cuts=4))
+    lr = photograph(16, 16)
+    lr_up = bicubic(lr, (64, 64))
+    with torch.no_grad():
+        z_l = latents.encode(pipeline.vae, lr_up)
+        v = over_cuts(lambda z: velocity(pipeline.transformer, z, 0.25, pipeline.prompt), z_l, 4)
+        expected = latents.decode(pipeline.vae, flow.one_step(z_l, v, 0.25)).clamp(0, 1)
+    out = pipeline(lr, strength=1, color_fix="none", output_type="pt").images
     torch.testing.assert_close(out, expected)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from fluxsr import flow
 from fluxsr.backbone import hub, latents, loading
 from fluxsr.backbone.adapter import AdapterConfig
+from fluxsr.backbone.cuts import over_cuts
 from fluxsr.backbone.device import best_device, best_dtype
 from fluxsr.backbone.memory import Plan
 from fluxsr.backbone.prompts import FixedPrompt
@@ -213,8 +214,8 @@ class FluxSRPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def one_step(self, lr_up: Tensor, strength: float = 1.0) -> Tensor:
-        """Images in one piece: x_hat = VAE.decode(z_l - strength t_l v(z_l, t_l)) (method.md, 4), less its lattice
-        and some of its finest detail, where the config says so.
+        """Images in one piece: x_hat = VAE.decode(z_l - strength t_l v(z_l, t_l)) (method.md, 4). Where the config
+        says so, v is a mean over cuts, and x_hat loses its lattice and some of its finest detail.
 
         Args:
             lr_up: (B,3,H,W), RGB in [0,1], sides multiples of ``latents.pixel_multiple``.
@@ -228,7 +229,9 @@ class FluxSRPipeline(DiffusionPipeline):
         """
         config, lr_up = self.adapter_config, lr_up.to(self._execution_device)
         z_l = latents.encode(self.vae, lr_up)
-        v = velocity(self.transformer, z_l, config.t_l, self.prompt, config.guidance)
+        v = over_cuts(
+            lambda z: velocity(self.transformer, z, config.t_l, self.prompt, config.guidance), z_l, config.token_cuts
+        )
         hr = latents.decode(self.vae, flow.one_step(z_l, v, config.t_l, strength))
         hr = finished(hr, lr_up, latents.pixel_multiple(self.vae), **config.finish)
         if not hr.isfinite().all():

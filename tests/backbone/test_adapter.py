@@ -207,6 +207,8 @@ def test_config_survives_its_file(tmp_path: Path) -> None:
         ('{"t_1": 0.25}', "unknown keys t_1; known are .*t_l"),
         ('{"t_l": 0}', "t_l = 0; it must lie between 0 and 1"),
         ('{"lattice_reach": null}', "lattice_reach = None; it must be a number"),
+        ('{"token_cuts": 3}', "token_cuts = 3; it must be one of 1, 2, 4"),
+        ('{"token_cuts": [1]}', "token_cuts|cannot be read"),
         ('{"fine_strength": "all"}', "fine_strength = 'all'; it must be a number"),
         ('{"t_l": 1.0}', "t_l = 1.0"),
         ('{"t_l": NaN}', "t_l = nan"),

@@ -15,6 +15,7 @@ from diffusers.utils import recurse_remove_peft_layers
 from peft import LoraConfig, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 
+from fluxsr.backbone.cuts import CUTS
 from fluxsr.backbone.licence import Licence
 from fluxsr.backbone.lora_files import WEIGHTS_FILE, check_lora, first_line, lora_file, read_lora
 from fluxsr.errors import ModelError
@@ -46,6 +47,7 @@ class AdapterConfig:
     guidance: float | None = None  # distilled guidance, for bases that embed one
     scale: int = 4  # magnification it was trained for
     tile_size: int = 512  # largest tile, in output pixels, that it is known to work on
+    token_cuts: int = 1  # ways to cut the latent into tokens, over which the velocity is averaged (cuts.py): 1, 2 or 4
     lattice_reach: float = 0.0  # tokens over which the lattice is averaged and taken out (imaging/lattice.py); 0 is off
     fine_strength: float = 1.0  # share of the finest added detail that stays (imaging/detail.py)
     flat_floor: float = (
@@ -91,6 +93,10 @@ def load_config(folder: str | Path) -> AdapterConfig:
             value = getattr(config, name)
             if not isinstance(value, (int, float)) and not (name == "guidance" and value is None):
                 raise ModelError(f"{path} says {name} = {value!r}; it must be a number")
+        if config.token_cuts not in CUTS:
+            raise ModelError(
+                f"{path} says token_cuts = {config.token_cuts!r}; it must be one of {', '.join(map(str, CUTS))}"
+            )
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
     return config

@@ -15,6 +15,7 @@ from torch import Tensor
 from fluxsr import flow
 from fluxsr.backbone import latents
 from fluxsr.backbone.adapter import TARGETS, AdapterConfig, add_lora, fuse_lora, save_lora
+from fluxsr.backbone.cuts import over_cuts
 from fluxsr.backbone.licence import Licence, licence_of, pass_on, stated, write_notice
 from fluxsr.backbone.loading import Backbone, load_base, save, save_base
 from fluxsr.backbone.parts import part_config
@@ -57,6 +58,7 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         guidance=config.guidance,
         scale=settings.scale,
         tile_size=config.tile_size,
+        token_cuts=config.token_cuts,
         lattice_reach=config.lattice_reach,
         fine_strength=config.fine_strength,
         flat_floor=config.flat_floor,
@@ -181,6 +183,8 @@ def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
     with torch.autocast(lr_up.device.type, torch.bfloat16, enabled=precision == "bf16"):
         z_l = latents.encode(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
         c = backbone.config
-        v = velocity(backbone.transformer, z_l, c.t_l, backbone.prompt, c.guidance)
+        v = over_cuts(
+            lambda z: velocity(backbone.transformer, z, c.t_l, backbone.prompt, c.guidance), z_l, c.token_cuts
+        )
         hr = latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l))
     return finished(hr, lr_up, latents.pixel_multiple(backbone.vae), **c.finish).clamp(0, 1)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fluxsr import flow
 from fluxsr.apps.comfyui.adapters import config_in
+from fluxsr.backbone.cuts import over_cuts
 from fluxsr.backbone.latents import PATCH
 from fluxsr.errors import InputError, ModelError
 from fluxsr.imaging import color, resize, tiles
@@ -29,10 +30,11 @@ class OneStep(Sampler):
 
     Args:
         strength: share of the step.
+        token_cuts: see backbone/cuts.py.
     """
 
-    def __init__(self, strength: float) -> None:
-        self.strength = strength
+    def __init__(self, strength: float, token_cuts: int = 1) -> None:
+        self.strength, self.token_cuts = strength, token_cuts
 
     def sample(
         self,
@@ -47,7 +49,8 @@ class OneStep(Sampler):
     ) -> Tensor:
         """From latents (B,C,h,w), shifted and scaled, at sigmas[0] to clean ones; the signature is ComfyUI's."""
         t_l = float(sigmas[0])
-        denoised = model_wrap(latent_image, sigmas[:1].expand(len(latent_image)), **extra_args)
+        times = sigmas[:1].expand(len(latent_image))
+        denoised = over_cuts(lambda z: model_wrap(z, times, **extra_args), latent_image, self.token_cuts)
         velocity = (latent_image - denoised) / t_l  # ComfyUI's flow models give x - sigma v
         return flow.one_step(latent_image, velocity, t_l, self.strength)
 
@@ -89,7 +92,8 @@ def upscale(
     multiple = PATCH * vae.spacial_compression_encode()
     grid = tiles.grid(*size, tile_size or config.tile_size, tile_overlap, multiple)
     ups = [resize.bicubic(image[None], size) for image in lr]  # each (1,3,H,W)
-    step = stepper(model, conditioning, config.t_l, config.strength if strength is None else strength)
+    sampler = OneStep(config.strength if strength is None else strength, config.token_cuts)
+    step = stepper(model, conditioning, config.t_l, sampler)
     advance = progress(3 * len(grid) * len(ups))
 
     encoded = [advance(vae.encode(batch.movedim(1, -1))) for up in ups for batch in batches(up, grid, batch_size)]
@@ -117,14 +121,14 @@ def check(model: Any, vae: Any) -> None:
         )
 
 
-def stepper(model: Any, conditioning: Any, t_l: float, strength: float) -> Callable[[Tensor], Tensor]:
+def stepper(model: Any, conditioning: Any, t_l: float, sampler: OneStep) -> Callable[[Tensor], Tensor]:
     """The step as a function of latents (B,C,h,w), before and after as the autoencoder has them.
 
     ComfyUI's guider loads the model as far as it fits, applies LoRA, hooks and other patches, and shifts and scales.
     """
     guider = CFGGuider(model)
     guider.inner_set_conds({"positive": conditioning})  # no negative: cfg 1 would not look at it
-    sampler, sigmas = OneStep(strength), torch.tensor([t_l, 0.0])
+    sigmas = torch.tensor([t_l, 0.0])
 
     def step(z: Tensor) -> Tensor:
         z = z.float()  # newer versions keep what is in between in half precision where they were told to
