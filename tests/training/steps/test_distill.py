@@ -12,9 +12,11 @@ from torch.nn import functional as F
 
 from fluxsr.backbone import latents
 from fluxsr.backbone.adapter import add_lora
+from fluxsr.backbone.cuts import over_cuts
 from fluxsr.backbone.loading import Backbone
 from fluxsr.backbone.prompts import random_prompt
 from fluxsr.backbone.tiny import build_autoencoder, build_transformer
+from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import InputError
 from fluxsr.losses.features import FeatureNetwork, feature_distance
 from fluxsr.training import loop
@@ -207,7 +209,9 @@ def test_batches_are_asked_for_by_step_and_sample(backbone: Backbone) -> None:
 
 @pytest.mark.parametrize("parts", [[[0, 1], [2, 3]], [[0], [1], [2], [3]]], ids=["halves", "quarters"])
 @pytest.mark.parametrize("ftd_every", [1, 2, 4])
-@pytest.mark.parametrize("options", [{"eps_source": "pair"}, {"eps_source": "fresh", "ftd_times": "uniform+start"}])
+@pytest.mark.parametrize(
+    "options", [{"eps_source": "pair"}, {"eps_source": "fresh", "ftd_times": "uniform+start"}, {"token_cuts": 2}]
+)
 def test_losses_of_the_parts_are_those_of_the_whole(
     backbone: Backbone, options: dict[str, Any], ftd_every: int, parts: list[list[int]]
 ) -> None:
@@ -315,6 +319,28 @@ def test_the_step_stands_at_the_lr_latent_and_the_path_above_it(
     t = times[:8].view(-1, 1, 1, 1)
     assert float(t.min()) >= 0.4 - 1e-6 and float(t.max()) <= 1 and len(t.unique()) == 8
     torch.testing.assert_close(z[:8], ((1 - t) * z_l + (t - 0.4) * eps) / 0.6)
+
+
+def test_the_step_is_trained_as_it_is_taken(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With cuts, the loss sees the mean over them, as inference does; the path is walked with one."""
+    wake(backbone)
+    calls, real = [], distill.velocity
+
+    def watched(transformer: Any, z: Tensor, times: Tensor, *rest: Any) -> Tensor:
+        calls.append((tuple(z.shape[2:]), times.tolist()))
+        return real(transformer, z, times, *rest)
+
+    monkeypatch.setattr(distill, "velocity", watched)
+    given = batch(0, 1)
+    one = stage(backbone, given, token_cuts=4, t_l=0.4)
+    _, v_step = one._velocities(given[1], torch.tensor([0.5, 0.6]), given[1])
+    height, width = given[1].shape[2:]
+    step, sizes = [pytest.approx(0.4)] * 2, [(0, 0), (0, 2), (2, 0), (2, 2)]
+    assert calls == [((height + y, width + x), step) for y, x in sizes] + [
+        ((height, width), [pytest.approx(0.5), pytest.approx(0.6)])
+    ]
+    expected = over_cuts(lambda z: velocity(backbone.transformer, z, 0.4, backbone.prompt), given[1], 4)
+    torch.testing.assert_close(v_step, expected)
 
 
 def test_weights_scale_their_terms(backbone: Backbone) -> None:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from fluxsr import flow
 from fluxsr.backbone import latents
+from fluxsr.backbone.cuts import over_cuts
 from fluxsr.backbone.features import attention_taps
 from fluxsr.backbone.loading import Backbone
 from fluxsr.backbone.velocity import time_on_grid, velocity
@@ -79,20 +80,19 @@ class DistillStage:
         if c.eps_source == "fresh":
             eps = normals(eps.shape[1:], sample_generators(c.run.seed, step, samples, NOISE)).to(self.device)
 
-        # One call gives v_theta on the LR-to-noise path, t ~ U[t_l, 1], and at its start, where inference stands.
+        # v_theta on the LR-to-noise path, t ~ U[t_l, 1], and at its start, where inference stands.
         walked = [k for k, sample in enumerate(samples) if sample % c.ftd_every == 0]
         drawn = [torch.rand(1, generator=g) for g in sample_generators(c.run.seed, step, samples, TIME)]
         t = c.t_l + (1 - c.t_l) * TIME_LAWS[c.ftd_times](torch.cat(drawn)[walked])
         t = time_on_grid(t, torch.bfloat16 if c.run.precision == "bf16" else torch.float32).to(self.device)
         z_t = flow.lr_interpolate(z_l[walked], eps[walked], t, c.t_l)
-        times = torch.cat([t, t.new_full((len(z_l),), c.t_l)])
         with _taps(c, backbone) as features:
-            v = velocity(backbone.transformer, torch.cat([z_t, z_l]), times, backbone.prompt, c.guidance)
-        v_path, v_step = v.split([len(z_t), len(z_l)])
+            v_path, v_step = self._velocities(z_t, t, z_l)
         z_hat = flow.one_step(z_l, v_step, c.t_l)
 
         # A share of the batch may have more walkers than another: so weighed, means over shares are the batch's.
-        share, rows = len(walked) * c.ftd_every / len(samples), len(v) / len(samples) / (1 + 1 / c.ftd_every)
+        share = len(walked) * c.ftd_every / len(samples)
+        rows = len(features[0]) / len(samples) / (1 + 1 / c.ftd_every if c.token_cuts == 1 else 1)
         ftd = (
             share * ftd_loss(z_0[walked], z_l[walked], v_path, c.t_l) if walked else v_path.sum()
         )  # 0, with a gradient
@@ -107,6 +107,20 @@ class DistillStage:
         real, made = (torch.cat([z, z_l], dim=1) for z in (z_0, z_hat))
         terms |= critic_terms(critic, real, made, c.latent_adversarial_weight, since, "latent_")
         return terms | {f"log/ftd/{bin}": value for bin, value in by_time.items()}
+
+    def _velocities(self, z_t: Tensor, t: Tensor, z_l: Tensor) -> tuple[Tensor, Tensor]:
+        """v_theta(z_t, t) and v_theta(z_l, t_l), the latter as inference has it: the mean over cuts."""
+        c, backbone = self.config, self.backbone
+        start = t.new_full((len(z_l),), c.t_l)
+
+        def v_theta(z: Tensor, times: Tensor) -> Tensor:
+            return velocity(backbone.transformer, z, times, backbone.prompt, c.guidance)
+
+        if c.token_cuts == 1:  # one call for both
+            v_path, v_step = v_theta(torch.cat([z_t, z_l]), torch.cat([t, start])).split([len(z_t), len(z_l)])
+            return v_path, v_step
+        v_step = over_cuts(lambda z: v_theta(z, start), z_l, c.token_cuts)
+        return v_theta(z_t, t) if len(z_t) else z_t, v_step
 
     def _pixels(self, step: int, x_0: Tensor, z_hat: Tensor) -> dict[str, Tensor]:
         """What the decoded image of the one step lacks; left out if nothing weighs it, for decoding costs much."""
