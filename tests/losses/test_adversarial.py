@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fluxsr.losses.adversarial import LEAD, Critic, critic_loss, critic_terms, generator_loss
+from fluxsr.losses.adversarial import LEAD, Critic, FeatureCritic, critic_loss, critic_terms, generator_loss
+from fluxsr.losses.efficientnet import EfficientNetLite
 
 
 @pytest.fixture()
@@ -101,3 +102,26 @@ def test_terms_set_in_one_after_the_other(critic: Critic) -> None:
 
 def test_a_critic_of_latents_takes_their_channels() -> None:
     assert Critic((4, 8), channels=10)(torch.zeros(2, 10, 16, 16)).shape == (2, 1, 4, 4)
+
+
+@pytest.fixture()
+def feature_critic() -> FeatureCritic:
+    torch.manual_seed(0)
+    network = EfficientNetLite().requires_grad_(False)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return FeatureCritic(network, width=8)
+
+
+def test_every_tap_has_its_map(feature_critic: FeatureCritic) -> None:
+    assert feature_critic(images()).shape == (2, 4, 8, 8)
+
+
+def test_the_heads_learn_and_their_network_does_not(feature_critic: FeatureCritic) -> None:
+    real, made = images(seed=1), images(seed=2).requires_grad_()
+    (critic_loss(feature_critic, real, made) + generator_loss(feature_critic, made)).backward()
+    assert made.grad is not None and float(made.grad.abs().max()) > 0
+    assert all(p.grad is None for p in feature_critic.network.parameters())
+    for head in feature_critic.heads:  # the last bias may rest: inside both margins a shift of all scores is not seen
+        gradients = [p.grad for name, p in head.named_parameters() if not name.startswith("4.bias")]
+        assert all(g is not None and float(g.abs().max()) > 0 for g in gradients)

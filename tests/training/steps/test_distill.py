@@ -18,6 +18,7 @@ from fluxsr.backbone.prompts import random_prompt
 from fluxsr.backbone.tiny import build_autoencoder, build_transformer
 from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import InputError
+from fluxsr.losses.efficientnet import EfficientNetLite
 from fluxsr.losses.features import FeatureNetwork, feature_distance
 from fluxsr.training import loop
 from fluxsr.training.config import DistillConfig, RunConfig
@@ -165,6 +166,18 @@ def test_critics_loss_stays_off_the_adapter(backbone: Backbone, kind: str) -> No
     by_adversary = torch.autograd.grad(found[f"{kind}adversarial"], parameters, allow_unused=True)
     assert all(g is None for g in by_critic[:count]) and all(g is not None for g in by_critic[count:])
     assert any(g is not None for g in by_adversary[:count]) and all(g is None for g in by_adversary[count:])
+
+
+def test_the_critic_may_look_at_features(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = EfficientNetLite().requires_grad_(False)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    monkeypatch.setattr(distill, "load_efficientnet", lambda: network)
+    one = stage(backbone, critic_network="efficientnet", adversarial_weight=0.5)
+    found = terms(one)
+    found["adversarial"].backward()
+    assert one.modules["critic"].network is network
+    assert any(p.grad is not None and bool(p.grad.any()) for p in adapter(backbone).values())
 
 
 def test_adversarial_term_sets_in_at_its_step(backbone: Backbone) -> None:
