@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # bash recipes/tiny/make.sh [key=value ...]
-# The bundled model from nothing: five commands into runs/tiny/, each resumed where it stopped. On a small machine:
+# The bundled model from nothing: six commands into runs/tiny/, each resumed where it stopped. On a small machine:
 # bash recipes/tiny/make.sh run.workers=1
 # The overrides go to the trained stages; pairs have no run.* options.
 set -euo pipefail
@@ -11,4 +11,5 @@ stage autoencoder decoder "$@"
 stage teacher teacher "$@"
 fluxsr pairs invert --recipe recipes/tiny/pairs.yaml --out runs/tiny/pairs
 stage distill distill "$@"
-echo "model: runs/tiny/distill/model"
+stage distill finish "$@"
+echo "model: runs/tiny/finish/model"
