@@ -14,6 +14,7 @@ import argparse
 import json
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,15 +108,15 @@ def scores(run: Path, config: DistillConfig) -> dict[str, float]:
     return found
 
 
-def table(found: dict[str, list[dict[str, float]]]) -> str:
-    """Markdown: a row a recipe, mean and standard deviation over its seeds."""
-    lines = ["| recipe | seeds | " + " | ".join(COLUMNS) + " |", "| --- |" + " --- |" * (len(COLUMNS) + 1)]
+def table(found: dict[str, list[dict[str, float]]], columns: Sequence[str] = COLUMNS) -> str:
+    """Markdown: a row a recipe, mean and, where there are several, standard deviation over its seeds."""
+    lines = ["| recipe | seeds | " + " | ".join(columns) + " |", "| --- |" + " --- |" * (len(columns) + 1)]
     for name, runs in found.items():
         cells = []
-        for column in COLUMNS:
+        for column in columns:
             values = [run[column] for run in runs]
-            deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
-            cells.append(f"{statistics.mean(values):.3f} ± {deviation:.3f}")
+            deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.3f}{deviation}")
         lines.append(f"| {name} | {len(runs)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -1,0 +1,255 @@
+"""The search over shapes and training of the bundled model: short runs, a table for each group and one picture.
+
+    python benchmarks/search.py --out DIR [--only GROUP,GROUP/NAME] [--seeds 0] [--report] [key=value ...]
+
+search.yaml beside it has the groups and their variants. A run is a recipe of recipes/tiny with what its variant changes,
+into DIR/GROUP/NAME/SEED. Finished runs are not repeated, a run that was stopped goes on; --report trains nothing. It needs
+what the first stages of recipes/tiny made: decoder, teacher, pairs. Every run is scored on the same photographs
+(data.validation), spoilt in the same way whatever the seed; seconds are for 1024 x 1024 pixels, on the threads torch has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from ablation import table
+from torch import Tensor
+from torch.utils.benchmark import Timer
+
+from fluxsr import FluxSRPipeline, recipe
+from fluxsr.backbone import latents
+from fluxsr.backbone.loading import Backbone, save_base
+from fluxsr.backbone.parts import load_part
+from fluxsr.backbone.prompts import FILE as PROMPT_FILE
+from fluxsr.backbone.prompts import random_prompt
+from fluxsr.backbone.tiny import build_transformer
+from fluxsr.degradation import degrade, load_settings
+from fluxsr.errors import FluxSRError, InputError
+from fluxsr.imaging.resize import bicubic
+from fluxsr.keyed import keyed_generator
+from fluxsr.training.config import AutoencoderConfig, DistillConfig, TeacherConfig
+from fluxsr.training.distillation import train_distill
+from fluxsr.training.run_folder import differences
+from fluxsr.training.stages import train_autoencoder
+from fluxsr.training.validation import spectral_scores, validation_photographs
+
+RECIPES = Path(__file__).parents[1] / "recipes" / "tiny"
+PRESETS = {"": "mild", "camera_": str(RECIPES / "camera.yaml")}  # what students are scored on, by prefix of the column
+TILE, TILES = 368, 9  # how inference cuts 1024 x 1024 pixels
+MIDDLE = slice(128, 384)  # of a validation crop of 512 pixels: more photographs for the same time
+SCORES = "scores.json"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Variants of one recipe; the first is the bundled model's."""
+
+    recipe: str
+    shared: list[str]
+    variants: dict[str, list[str]]
+    columns: list[str]
+    plane: list[str]  # the two columns of its panel in the picture
+    shapes: bool = False  # variants change teacher.yaml, and the base is a random transformer of that shape
+
+
+def groups() -> dict[str, Group]:
+    text = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
+    return {name: Group(**its | {"shared": _flat(its["shared"])}) for name, its in yaml.safe_load(text).items()}
+
+
+def _flat(items: list[Any]) -> list[str]:
+    """A list in which YAML aliases stand for lists."""
+    return [word for item in items for word in (item if isinstance(item, list) else [item])]
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs, the tables and the picture")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=[], metavar="GROUP,GROUP/NAME")
+    parser.add_argument(
+        "--seeds", type=lambda text: [int(word) for word in text.split(",")], default=[0], metavar="0,1"
+    )
+    parser.add_argument("--report", action="store_true", help="train nothing: tables and picture of finished runs")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to every recipe")
+    return parser.parse_intermixed_args(arguments)
+
+
+def planned(options: argparse.Namespace) -> list[tuple[str, str, int]]:
+    """(group, name, seed) of every run asked for, seed by seed.
+
+    Raises:
+        InputError: --only has a word that is no group and no variant.
+    """
+    known = [(group, name) for group, its in groups().items() for name in its.variants]
+    words = {group: 0 for group, _ in known} | {f"{group}/{name}": 0 for group, name in known}
+    for word in options.only:
+        if word not in words:
+            raise InputError(f"--only has '{word}'; known are {', '.join(words)}")
+    wanted = [(g, n) for g, n in known if not options.only or {g, f"{g}/{n}"} & set(options.only)]
+    return [(group, name, seed) for seed in options.seeds for group, name in wanted]
+
+
+def configured(group: Group, name: str, run: Path, overrides: list[str], out: Path) -> Any:
+    """The recipe of a run. Of a shape, its random base is written first."""
+    changes = [change.format(out=out) for change in group.variants[name]]
+    if group.shapes:
+        random_base(recipe.load(TeacherConfig, RECIPES / "teacher.yaml", changes), run / "base")
+        changes = [f"base={run / 'base'}"]
+    kind: type = AutoencoderConfig if group.recipe == "autoencoder" else DistillConfig
+    return recipe.load(kind, RECIPES / f"{group.recipe}.yaml", [*group.shared, *changes, *overrides])
+
+
+def random_base(shape: TeacherConfig, folder: Path) -> None:
+    """What stage 3 would begin with, in the layout in which it ends."""
+    if (folder / PROMPT_FILE).is_file():  # written last
+        return
+    vae = load_part(Path(shape.autoencoder), "vae", torch.bfloat16)
+    torch.manual_seed(shape.run.seed)  # initial weights only; diffusers takes no generator
+    sizes = (shape.num_layers, shape.num_single_layers, shape.num_attention_heads, shape.text_dim)
+    transformer = build_transformer(vae.config.latent_channels, *sizes).to(torch.bfloat16)
+    prompt = random_prompt(shape.text_tokens, shape.text_dim, keyed_generator(shape.run.seed, 7))
+    save_base(Backbone(transformer, vae, prompt), folder)
+
+
+def scored(run: Path, config: Any) -> None:
+    """Train, or go on, and measure, unless it has been done.
+
+    Raises:
+        InputError: the folder's run was made with other options.
+    """
+    if other := differences(run, config):
+        raise InputError(f"{run} was made with {', '.join(other.values())}; give another --out")
+    if (run / SCORES).is_file():
+        return
+    alone = replace(config, data=replace(config.data, validation=[]))  # validation here is the same for all
+    photos = [photo[None, :, MIDDLE, MIDDLE] / 255 for photo in validation_photographs(config.data)]
+    if not photos:
+        raise InputError("data.validation is empty, but the tables are what it measures")
+    if isinstance(config, AutoencoderConfig):
+        train_autoencoder(alone, run)
+        found = measured_autoencoder(run, photos)
+    else:
+        train_distill(alone, run)
+        found = measured_student(run / "model", photos)
+    log = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    found["s_train"] = config.run.steps * statistics.median(r["seconds_per_step"] for r in log if len(r) > 1)
+    partial = run / f"{SCORES}.partial"
+    partial.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    os.replace(partial, run / SCORES)
+
+
+@torch.no_grad()
+def measured_autoencoder(run: Path, photos: list[Tensor]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, dtype in (("s_fp32", torch.float32), ("s_bf16", torch.bfloat16)):
+        vae = load_part(run, "vae", dtype).to(memory_format=torch.channels_last)
+
+        def reconstruct(image: Tensor, vae: Any = vae) -> Tensor:
+            return latents.decode(vae, latents.encode(vae, image.contiguous(memory_format=torch.channels_last)))
+
+        found[name] = seconds(reconstruct, latents.pixel_multiple(vae))
+    made = [reconstruct(photo).clamp(0, 1) for photo in photos]
+    return found | _scores(made, photos, "") | {"MB": megabytes(run / "vae")}
+
+
+def measured_student(model: Path, photos: list[Tensor]) -> dict[str, float]:
+    found = {"MB": megabytes(model / "transformer", model / "vae")}
+    for name, dtype in (("s_fp32", "fp32"), ("s_bf16", "bf16")):
+        pipe = FluxSRPipeline.from_pretrained(model, device="cpu", dtype=dtype)
+        found[name] = seconds(pipe.one_step, latents.pixel_multiple(pipe.vae))
+    for prefix, preset in PRESETS.items():
+        made = [pipe(lr, color_fix="none", output_type="pt").images for lr in spoilt(photos, preset)]
+        found |= _scores([image.clamp(0, 1) for image in made], photos, prefix)
+    return found
+
+
+def spoilt(photos: list[Tensor], preset: str) -> list[Tensor]:
+    settings = load_settings(preset)
+    return [degrade(photo, settings, keyed_generator(0, 5, index)) for index, photo in enumerate(photos)]
+
+
+def _scores(made: list[Tensor], photos: list[Tensor], prefix: str) -> dict[str, float]:
+    return {key.replace("val/", prefix): value for key, value in spectral_scores(made, photos).items()}
+
+
+def seconds(step: Callable[[Tensor], Tensor], multiple: int) -> float:
+    """Of 1024 x 1024 pixels in tiles: the median tile, nine times."""
+    side = -(-TILE // multiple) * multiple
+    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    timer = Timer("step(image)", globals={"step": step, "image": image}, num_threads=torch.get_num_threads())
+    return TILES * timer.blocked_autorange(min_run_time=1.5).median
+
+
+def megabytes(*folders: Path) -> float:
+    return sum(file.stat().st_size for folder in folders for file in folder.glob("*.safetensors")) / 1e6
+
+
+def finished(out: Path) -> dict[str, dict[str, list[dict[str, float]]]]:
+    """Scores of every finished run, by group and variant."""
+    found: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for group, its in groups().items():
+        for name in its.variants:
+            files = sorted((out / group / name).glob(f"*/{SCORES}"))
+            if files:
+                runs = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+                found.setdefault(group, {})[name] = runs
+    return found
+
+
+def report(out: Path) -> str:
+    """The tables, printed, as search.md and, their planes, as search.png."""
+    found, its = finished(out), groups()
+    texts = [f"{name}:\n\n{table(runs, its[name].columns)}" for name, runs in found.items()]
+    text = "\n\n".join(texts) + "\n"
+    (out / "search.md").write_text(text, encoding="utf-8")
+    if found:
+        figure(found, {name: its[name].plane for name in found}, out / "search.png")
+    return text
+
+
+def figure(found: dict[str, dict[str, list[dict[str, float]]]], planes: dict[str, list[str]], path: Path) -> None:
+    """A panel a group: every variant's mean, named, every run as a small point."""
+    from matplotlib.figure import Figure
+
+    picture = Figure(figsize=(12, 4.2 * ((len(found) + 1) // 2)), layout="constrained")
+    for index, (group, variants) in enumerate(found.items()):
+        x, y = planes[group]
+        axes = picture.add_subplot((len(found) + 1) // 2, 2, index + 1, title=group, xlabel=x, ylabel=y)
+        for rank, (name, runs) in enumerate(variants.items()):
+            colour = "tab:blue" if rank else "tab:red"
+            axes.plot([run[x] for run in runs], [run[y] for run in runs], ".", color=colour, alpha=0.4)
+            centre = [statistics.mean(run[key] for run in runs) for key in (x, y)]
+            axes.plot(*centre, "o", color=colour)
+            axes.annotate(name, centre, xytext=(5, 3), textcoords="offset points", fontsize=8)
+        axes.margins(0.15)
+        axes.grid(alpha=0.3)
+    picture.savefig(path, dpi=80)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    try:
+        for group, name, seed in [] if options.report else planned(options):
+            run, its = options.out / group / name / str(seed), groups()[group]
+            print(f"{group}/{name}, seed {seed}", file=sys.stderr)
+            scored(run, configured(its, name, run, [*options.overrides, f"run.seed={seed}"], options.out))
+            report(options.out)
+    except FluxSRError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(report(options.out), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
