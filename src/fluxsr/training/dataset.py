@@ -78,15 +78,17 @@ class PairCrops:
         degradation: Callable[[Tensor, Sequence[torch.Generator]], Tensor],
         group: int = 2,
         device: torch.device | None = None,
+        pixels: int = 8,
     ):
         """``photos``: (3,H,W) uint8; ``latents``: (2,C,h,w), their z_0 and eps; ``degradation``: HR -> LR on
-        ``device``, with a generator for every group (``degrade_samples``)."""
+        ``device``, with a generator for every group (``degrade_samples``); ``pixels``: side of a latent."""
         if crop % 16 or crop + 2 * self.MARGIN > min(min(photo.shape[1:]) for photo in photos):
             raise InputError(f"run.crop is {crop}; it must be a multiple of 16 and fit the photographs with a margin")
         if group < 1:
             raise InputError(f"degradation_group is {group}; it must be at least 1")
         self.photos, self.latents, self.crop, self.seed = photos, latents, crop, seed
         self.degradation, self.group, self.device = degradation, group, device or torch.device("cpu")
+        self.pixels = pixels
 
     def __call__(self, step: int, samples: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(x_0, lr_up, z_0, eps) of these samples: (B,3,n,n) twice, RGB in [0,1], and latents twice."""
@@ -112,9 +114,8 @@ class PairCrops:
         side = self.crop + 2 * self.MARGIN
         top, left = (16 * int(r * ((n - side) // 16 + 1)) for r, n in zip((y, x), photo.shape[1:], strict=True))
         wide = photo[:, top : top + side, left : left + side]
-        factor = photo.shape[1] // pair.shape[2]  # pixels of a latent
-        top, left = ((place + self.MARGIN) // factor for place in (top, left))
-        return wide, pair[:, :, top : top + self.crop // factor, left : left + self.crop // factor].float()
+        top, left, side = ((n + self.MARGIN) // self.pixels for n in (top, left, self.crop - self.MARGIN))
+        return wide, pair[:, :, top : top + side, left : left + side].float()
 
 
 class Ahead(Generic[T]):

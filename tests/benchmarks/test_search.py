@@ -1,0 +1,105 @@
+"""The search: its variants are recipes, small runs go from nothing to a table, and what is finished stays."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from fluxsr import recipe
+from fluxsr.training.config import TeacherConfig
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+RUN = ["run.steps=1", "run.batch=1", "run.crop=32", "run.warmup=0", "ftd_every=1", "degradation_group=1"]
+
+
+@pytest.fixture
+def search(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(FOLDER)  # as running the script does
+    return importlib.import_module("search")
+
+
+@pytest.fixture
+def small(search: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Arguments of runs that take no time; two groups with one small variant each, two photographs, small tiles."""
+    for name in ("a", "b"):
+        Image.effect_noise((384, 384), 40).convert("RGB").save(tmp_path / f"{name}.png")
+    its = search.groups()
+    autoencoder = ["widths=[8,8,8]", "layers=[0,1,1]", "latent_channels=4"]
+    tiny = {
+        "autoencoder": replace(its["autoencoder"], variants={"f4": autoencoder}),
+        "tokens": replace(
+            its["tokens"],
+            variants={"8px": ["autoencoder={out}/autoencoder/f4/0", "num_single_layers=1", "num_attention_heads=1"]},
+        ),
+    }  # fmt: skip
+    monkeypatch.setattr(search, "groups", lambda: tiny)
+    monkeypatch.setattr(search, "TILE", 32)
+    monkeypatch.setattr(search, "MIDDLE", slice(0, 128))
+    photos = [f"data.shards=[{tmp_path / 'a.png'}]", f"data.validation=[{tmp_path / 'b.png'}]"]
+    return ["--out", str(tmp_path / "out"), *photos, *RUN[:4]]
+
+
+def test_every_variant_is_a_recipe(search: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[TeacherConfig] = []
+    monkeypatch.setattr(search, "random_base", lambda shape, folder: shapes.append(shape))
+    for group in search.groups().values():
+        configs = [search.configured(group, name, tmp_path, [], tmp_path) for name in group.variants]
+        texts = {json.dumps(recipe.flatten(config), default=str) for config in configs}
+        assert group.shapes or len(texts) == len(configs)  # no two variants are the same run
+        assert set(group.plane) <= set(group.columns)
+    assert len({json.dumps(recipe.flatten(shape)) for shape in shapes}) == len(shapes) > 0
+
+
+def test_what_is_unknown_is_one_line(search: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert search.main(["--out", str(tmp_path), "--only", "student/rank_17"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --only has 'student/rank_17'; known are autoencoder, ")
+
+
+def test_runs_are_asked_for_by_group_name_and_seed(search: ModuleType) -> None:
+    options = search.parse(["--out", "x", "--seeds", "1,2", "--only", "tokens,student/full", "run.steps=3"])
+    tokens = [("tokens", name, 1) for name in search.groups()["tokens"].variants]
+    assert search.planned(options)[:4] == [*tokens, ("student", "full", 1)]
+    assert [seed for _, _, seed in search.planned(options)] == [1] * 4 + [2] * 4
+    assert options.overrides == ["run.steps=3"]
+
+
+def test_from_photographs_to_a_table(
+    search: ModuleType, small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    out = Path(small[1])
+    assert search.main([*small, "--only", "autoencoder"]) == 0
+    assert search.main([*small, "--only", "tokens", *RUN[4:]]) == 0
+    text = (out / "search.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out.endswith(text) and "| f4 | 1 |" in text and "| 8px | 1 |" in text
+    assert (out / "search.png").read_bytes()[:4] == b"\x89PNG"
+    scores = json.loads((out / "tokens" / "8px" / "0" / "scores.json").read_text(encoding="utf-8"))
+    assert 0 < scores["psnr"] < 60 and scores["camera_psnr"] != scores["psnr"]
+    assert min(scores[name] for name in ("s_bf16", "s_fp32", "s_train", "MB")) > 0
+
+    def never(*_: Any) -> None:
+        raise AssertionError("a finished run was trained again")
+
+    monkeypatch.setattr(search, "train_autoencoder", never)
+    monkeypatch.setattr(search, "train_distill", never)
+    assert search.main([*small, "--only", "autoencoder"]) == 0
+    assert search.main([*small[:2], "--report"]) == 0 and capsys.readouterr().out.endswith(text)
+    assert search.main([*small, "--only", "autoencoder", "edge_weight=2"]) == 1
+    assert "edge_weight 0.5 there, 2.0 here; give another --out" in capsys.readouterr().err
+
+
+def test_a_mean_has_a_deviation_where_there_are_seeds(search: ModuleType, tmp_path: Path) -> None:
+    row = dict.fromkeys(search.groups()["autoencoder"].columns, 1.0)
+    for seed, psnr in enumerate((30.0, 31.0)):
+        run = tmp_path / "autoencoder" / "f8_c32" / str(seed)
+        run.mkdir(parents=True)
+        (run / "scores.json").write_text(json.dumps(row | {"psnr": psnr}), encoding="utf-8")
+    assert "| f8_c32 | 2 | 30.500 ± 0.707 | 1.000 ± 0.000 |" in search.report(tmp_path)
