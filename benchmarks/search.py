@@ -19,7 +19,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -123,8 +123,8 @@ def random_base(shape: TeacherConfig, folder: Path) -> None:
     save_base(Backbone(transformer, vae, prompt), folder)
 
 
-def scored(run: Path, config: Any) -> None:
-    """Train, or go on, and measure, unless it has been done.
+def scored(run: Path, config: Any, columns: Collection[str]) -> None:
+    """Train, or go on, and measure what the columns ask for, unless it has been done.
 
     Raises:
         InputError: the folder's run was made with other options.
@@ -140,7 +140,7 @@ def scored(run: Path, config: Any) -> None:
     start, auto = time.process_time(), isinstance(config, AutoencoderConfig)
     (train_autoencoder if auto else train_distill)(alone, run)
     found = {"s_train": time.process_time() - start}
-    found |= measured_autoencoder(run, photos) if auto else measured_student(run / "model", photos)
+    found |= measured_autoencoder(run, photos) if auto else measured_student(run / "model", photos, columns)
     partial = run / f"{SCORES}.partial"
     partial.write_text(json.dumps(found, indent=1), encoding="utf-8")
     os.replace(partial, run / SCORES)
@@ -160,14 +160,16 @@ def measured_autoencoder(run: Path, photos: list[Tensor]) -> dict[str, float]:
     return found | _scores(made, photos, "") | {"MB": megabytes(run / "vae")}
 
 
-def measured_student(model: Path, photos: list[Tensor]) -> dict[str, float]:
+def measured_student(model: Path, photos: list[Tensor], columns: Collection[str]) -> dict[str, float]:
     found = {"MB": megabytes(model / "transformer", model / "vae")}
-    for name, dtype in (("s_fp32", "fp32"), ("s_bf16", "bf16")):
+    for dtype in ("fp32", "bf16"):
         pipe = FluxSRPipeline.from_pretrained(model, device="cpu", dtype=dtype)
-        found[name] = seconds(pipe.one_step, latents.pixel_multiple(pipe.vae))
+        if f"s_{dtype}" in columns:
+            found[f"s_{dtype}"] = seconds(pipe.one_step, latents.pixel_multiple(pipe.vae))
     for prefix, preset in PRESETS.items():
-        made = [pipe(lr, color_fix="none", output_type="pt").images for lr in spoilt(photos, preset)]
-        found |= _scores([image.clamp(0, 1) for image in made], photos, prefix)
+        if f"{prefix}psnr" in columns:
+            made = [pipe(lr, color_fix="none", output_type="pt").images for lr in spoilt(photos, preset)]
+            found |= _scores([image.clamp(0, 1) for image in made], photos, prefix)
     return found
 
 
@@ -243,7 +245,8 @@ def main(arguments: list[str] | None = None) -> int:
         for group, name, seed in [] if options.report else planned(options):
             run, its = options.out / group / name / str(seed), groups()[group]
             print(f"{group}/{name}, seed {seed}", file=sys.stderr)
-            scored(run, configured(its, name, run, [*options.overrides, f"run.seed={seed}"], options.out))
+            config = configured(its, name, run, [*options.overrides, f"run.seed={seed}"], options.out)
+            scored(run, config, its.columns)
             report(options.out)
     except FluxSRError as error:
         print(f"error: {error}", file=sys.stderr)
