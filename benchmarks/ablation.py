@@ -35,17 +35,17 @@ MEASURED_WITH = {"data.validation", "tile_size"}  # free to change in a run, but
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs, the table and the figure")
-    parser.add_argument("--seeds", type=_numbers, default=[0, 1, 2], metavar="0,1,2", help="a run for each")
-    parser.add_argument("--only", type=_names, metavar="NAME,NAME", help="these recipes alone")
+    parser.add_argument("--seeds", type=numbers_of, default=[0, 1, 2], metavar="0,1,2", help="a run for each")
+    parser.add_argument("--only", type=names_of, metavar="NAME,NAME", help="these recipes alone")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to every recipe")
     return parser.parse_intermixed_args(arguments)  # options may stand behind overrides
 
 
-def _names(text: str) -> list[str]:
+def names_of(text: str) -> list[str]:
     return text.split(",")
 
 
-def _numbers(text: str) -> list[int]:
+def numbers_of(text: str) -> list[int]:
     return [int(word) for word in text.split(",")]
 
 

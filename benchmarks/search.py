@@ -14,23 +14,21 @@ for 1024 x 1024 pixels; s_train of training, from where it was last stopped, rea
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from ablation import table
+from ablation import names_of, numbers_of, table
+from costs import COSTS, measure_costs, read, step_of, write
 from torch import Tensor
 
 from fluxsr import FluxSRPipeline, recipe
-from fluxsr.backbone import latents
 from fluxsr.backbone.loading import Backbone, save_base
 from fluxsr.backbone.parts import load_part
 from fluxsr.backbone.prompts import FILE as PROMPT_FILE
@@ -47,7 +45,6 @@ from fluxsr.training.validation import spectral_scores, validation_photographs
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "tiny"
 PRESETS = {"": "mild", "camera_": str(RECIPES / "camera.yaml")}  # what students are scored on, by prefix of the column
-TILE, TILES = 368, 9  # how inference cuts 1024 x 1024 pixels
 MIDDLE = slice(128, 384)  # of a validation crop of 512 pixels: more photographs for the same time
 SCORES = "scores.json"
 
@@ -77,11 +74,10 @@ def _flat(items: list[Any]) -> list[str]:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs, the tables and the picture")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=[], metavar="GROUP,GROUP/NAME")
-    parser.add_argument(
-        "--seeds", type=lambda text: [int(word) for word in text.split(",")], default=[0], metavar="0,1"
-    )
+    parser.add_argument("--only", type=names_of, default=[], metavar="GROUP,GROUP/NAME", help="these alone")
+    parser.add_argument("--seeds", type=numbers_of, default=[0], metavar="0,1", help="a run for each")
     parser.add_argument("--report", action="store_true", help="train nothing: tables and picture of finished runs")
+    parser.add_argument("--costs", action="store_true", help="measure the seconds of finished runs again, too")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to every recipe")
     return parser.parse_intermixed_args(arguments)
 
@@ -102,13 +98,14 @@ def planned(options: argparse.Namespace) -> list[tuple[str, str, int]]:
 
 
 def configured(group: Group, name: str, run: Path, overrides: list[str], out: Path) -> Any:
-    """The recipe of a run. Of a shape, its random base is written first."""
+    """The recipe of the run in DIR/GROUP/NAME/SEED. Of a shape, its random base is written first."""
+    seed = f"run.seed={run.name}"
     changes = [change.format(out=out) for change in group.variants[name]]
     if group.shapes:
-        random_base(recipe.load(TeacherConfig, RECIPES / "teacher.yaml", changes), run / "base")
+        random_base(recipe.load(TeacherConfig, RECIPES / "teacher.yaml", [*changes, seed]), run / "base")
         changes = [f"base={run / 'base'}"]
     kind: type = AutoencoderConfig if group.recipe == "autoencoder" else DistillConfig
-    return recipe.load(kind, RECIPES / f"{group.recipe}.yaml", [*group.shared, *changes, *overrides])
+    return recipe.load(kind, RECIPES / f"{group.recipe}.yaml", [*group.shared, *changes, *overrides, seed])
 
 
 def random_base(shape: TeacherConfig, folder: Path) -> None:
@@ -124,7 +121,7 @@ def random_base(shape: TeacherConfig, folder: Path) -> None:
 
 
 def scored(run: Path, config: Any, columns: Collection[str]) -> None:
-    """Train, or go on, and measure what the columns ask for, unless it has been done.
+    """Train, or go on, and score, unless it has been done.
 
     Raises:
         InputError: the folder's run was made with other options.
@@ -133,44 +130,22 @@ def scored(run: Path, config: Any, columns: Collection[str]) -> None:
         raise InputError(f"{run} was made with {', '.join(other.values())}; give another --out")
     if (run / SCORES).is_file():
         return
-    alone = replace(config, data=replace(config.data, validation=[]))  # validation here is the same for all
     photos = [photo[None, :, MIDDLE, MIDDLE] / 255 for photo in validation_photographs(config.data)]
     if not photos:
         raise InputError("data.validation is empty, but the tables are what it measures")
-    start, auto = time.process_time(), isinstance(config, AutoencoderConfig)
-    (train_autoencoder if auto else train_distill)(alone, run)
+    alone = replace(config, data=replace(config.data, validation=[]))  # validation here is the same for all
+    start, train = time.process_time(), train_autoencoder if isinstance(config, AutoencoderConfig) else train_distill
+    train(alone, run)
     found = {"s_train": time.process_time() - start}
-    found |= measured_autoencoder(run, photos) if auto else measured_student(run / "model", photos, columns)
-    partial = run / f"{SCORES}.partial"
-    partial.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    os.replace(partial, run / SCORES)
-
-
-@torch.no_grad()
-def measured_autoencoder(run: Path, photos: list[Tensor]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for name, dtype in (("s_fp32", torch.float32), ("s_bf16", torch.bfloat16)):
-        vae = load_part(run, "vae", dtype).to(memory_format=torch.channels_last)
-
-        def reconstruct(image: Tensor, vae: Any = vae) -> Tensor:
-            return latents.decode(vae, latents.encode(vae, image.contiguous(memory_format=torch.channels_last)))
-
-        found[name] = seconds(reconstruct, latents.pixel_multiple(vae))
-    made = [reconstruct(photo).clamp(0, 1) for photo in photos]
-    return found | _scores(made, photos, "") | {"MB": megabytes(run / "vae")}
-
-
-def measured_student(model: Path, photos: list[Tensor], columns: Collection[str]) -> dict[str, float]:
-    found = {"MB": megabytes(model / "transformer", model / "vae")}
-    for dtype in ("fp32", "bf16"):
-        pipe = FluxSRPipeline.from_pretrained(model, device="cpu", dtype=dtype)
-        if f"s_{dtype}" in columns:
-            found[f"s_{dtype}"] = seconds(pipe.one_step, latents.pixel_multiple(pipe.vae))
-    for prefix, preset in PRESETS.items():
-        if f"{prefix}psnr" in columns:
-            made = [pipe(lr, color_fix="none", output_type="pt").images for lr in spoilt(photos, preset)]
-            found |= _scores([image.clamp(0, 1) for image in made], photos, prefix)
-    return found
+    if train is train_autoencoder:
+        found |= _scores(map(step_of(run, "bf16")[0], photos), photos, "")
+    else:
+        pipe = FluxSRPipeline.from_pretrained(run / "model", device="cpu", dtype="bf16")
+        for prefix in (prefix for prefix in PRESETS if f"{prefix}psnr" in columns):
+            lrs = spoilt(photos, PRESETS[prefix])
+            made = (pipe(lr, color_fix="none", output_type="pt").images for lr in lrs)
+            found |= _scores(made, photos, prefix)
+    write(run / SCORES, found)
 
 
 def spoilt(photos: list[Tensor], preset: str) -> list[Tensor]:
@@ -178,34 +153,20 @@ def spoilt(photos: list[Tensor], preset: str) -> list[Tensor]:
     return [degrade(photo, settings, keyed_generator(0, 5, index)) for index, photo in enumerate(photos)]
 
 
-def _scores(made: list[Tensor], photos: list[Tensor], prefix: str) -> dict[str, float]:
-    return {key.replace("val/", prefix): value for key, value in spectral_scores(made, photos).items()}
-
-
-def seconds(step: Callable[[Tensor], Tensor], multiple: int) -> float:
-    """Of 1024 x 1024 pixels in tiles: the fastest tile, nine times."""
-    side = -(-TILE // multiple) * multiple
-    image, took = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)), []
-    for _ in range(5):  # the first is slower: kernels are chosen
-        start = time.process_time()
-        step(image)
-        took.append(time.process_time() - start)
-    return TILES * min(took)
-
-
-def megabytes(*folders: Path) -> float:
-    return sum(file.stat().st_size for folder in folders for file in folder.glob("*.safetensors")) / 1e6
+def _scores(made: Iterable[Tensor], photos: list[Tensor], prefix: str) -> dict[str, float]:
+    scores = spectral_scores([image.clamp(0, 1) for image in made], photos)
+    return {key.replace("val/", prefix): value for key, value in scores.items()}
 
 
 def finished(out: Path) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """Scores of every finished run, by group and variant."""
+    """What the columns show of every run that has it all, by group and variant."""
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
     for group, its in groups().items():
         for name in its.variants:
-            files = sorted((out / group / name).glob(f"*/{SCORES}"))
-            if files:
-                runs = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-                found.setdefault(group, {})[name] = runs
+            folders = [path.parent for path in sorted((out / group / name).glob(f"*/{SCORES}"))]
+            rows = [read(run / SCORES) | read(run / COSTS) for run in folders]
+            if whole := [row for row in rows if set(its.columns) <= set(row)]:
+                found.setdefault(group, {})[name] = whole
     return found
 
 
@@ -245,8 +206,10 @@ def main(arguments: list[str] | None = None) -> int:
         for group, name, seed in [] if options.report else planned(options):
             run, its = options.out / group / name / str(seed), groups()[group]
             print(f"{group}/{name}, seed {seed}", file=sys.stderr)
-            config = configured(its, name, run, [*options.overrides, f"run.seed={seed}"], options.out)
+            config = configured(its, name, run, options.overrides, options.out)
             scored(run, config, its.columns)
+            if "s_bf16" in its.columns:
+                measure_costs(run, options.costs)
             report(options.out)
     except FluxSRError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -40,7 +40,7 @@ def small(search: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         ),
     }  # fmt: skip
     monkeypatch.setattr(search, "groups", lambda: tiny)
-    monkeypatch.setattr(search, "TILE", 32)
+    monkeypatch.setattr(importlib.import_module("costs"), "TILE", 32)
     monkeypatch.setattr(search, "MIDDLE", slice(0, 128))
     photos = [f"data.shards=[{tmp_path / 'a.png'}]", f"data.validation=[{tmp_path / 'b.png'}]"]
     return ["--out", str(tmp_path / "out"), *photos, *RUN[:4]]
@@ -50,7 +50,7 @@ def test_every_variant_is_a_recipe(search: ModuleType, tmp_path: Path, monkeypat
     shapes: list[TeacherConfig] = []
     monkeypatch.setattr(search, "random_base", lambda shape, folder: shapes.append(shape))
     for group in search.groups().values():
-        configs = [search.configured(group, name, tmp_path, [], tmp_path) for name in group.variants]
+        configs = [search.configured(group, name, tmp_path / "0", [], tmp_path) for name in group.variants]
         texts = {json.dumps(recipe.flatten(config), default=str) for config in configs}
         assert group.shapes or len(texts) == len(configs)  # no two variants are the same run
         assert set(group.plane) <= set(group.columns)
@@ -83,7 +83,8 @@ def test_from_photographs_to_a_table(
     assert (out / "search.png").read_bytes()[:4] == b"\x89PNG"
     scores = json.loads((out / "tokens" / "8px" / "0" / "scores.json").read_text(encoding="utf-8"))
     assert 0 < scores["psnr"] < 60 and "camera_psnr" not in scores  # no column of this group asks for it
-    assert min(scores[name] for name in ("s_bf16", "s_fp32", "s_train", "MB")) > 0
+    costs = json.loads((out / "tokens" / "8px" / "0" / "costs.json").read_text(encoding="utf-8"))
+    assert min(costs[name] for name in ("s_bf16", "s_fp32", "MB", "TFLOP")) > 0 and scores["s_train"] > 0
 
     def never(*_: Any) -> None:
         raise AssertionError("a finished run was trained again")
