@@ -29,6 +29,7 @@ from costs import COSTS, measure_costs, read, step_of, write
 from torch import Tensor
 
 from fluxsr import FluxSRPipeline, recipe
+from fluxsr.backbone import latents
 from fluxsr.backbone.loading import Backbone, save_base
 from fluxsr.backbone.parts import load_part
 from fluxsr.backbone.prompts import FILE as PROMPT_FILE
@@ -58,6 +59,7 @@ class Group:
     variants: dict[str, list[str]]
     columns: list[str]
     plane: list[str]  # the two columns of its panel in the picture
+    patch: int = latents.PATCH  # side of a token in latents
     shapes: bool = False  # variants change teacher.yaml, and the base is a random transformer of that shape
 
 
@@ -115,7 +117,8 @@ def random_base(shape: TeacherConfig, folder: Path) -> None:
     vae = load_part(Path(shape.autoencoder), "vae", torch.bfloat16)
     torch.manual_seed(shape.run.seed)  # initial weights only; diffusers takes no generator
     sizes = (shape.num_layers, shape.num_single_layers, shape.num_attention_heads, shape.text_dim)
-    transformer = build_transformer(vae.config.latent_channels, *sizes).to(torch.bfloat16)
+    channels = vae.config.latent_channels * latents.PATCH**2 // 4  # four latents a token are taken for granted there
+    transformer = build_transformer(channels, *sizes).to(torch.bfloat16)
     prompt = random_prompt(shape.text_tokens, shape.text_dim, keyed_generator(shape.run.seed, 7))
     save_base(Backbone(transformer, vae, prompt), folder)
 
@@ -206,6 +209,7 @@ def main(arguments: list[str] | None = None) -> int:
         for group, name, seed in [] if options.report else planned(options):
             run, its = options.out / group / name / str(seed), groups()[group]
             print(f"{group}/{name}, seed {seed}", file=sys.stderr)
+            latents.PATCH = its.patch  # the package knows one; models of another run in this script alone
             config = configured(its, name, run, options.overrides, options.out)
             scored(run, config, its.columns)
             if "s_bf16" in its.columns:

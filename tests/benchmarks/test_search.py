@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from fluxsr import recipe
+from fluxsr.backbone import latents
 from fluxsr.training.config import TeacherConfig
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -36,11 +37,13 @@ def small(search: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         "autoencoder": replace(its["autoencoder"], variants={"f4": autoencoder}),
         "tokens": replace(
             its["tokens"],
-            variants={"8px": ["autoencoder={out}/autoencoder/f4/0", "num_single_layers=1", "num_attention_heads=1"]},
+            patch=4,
+            variants={"16px": ["autoencoder={out}/autoencoder/f4/0", "num_single_layers=1", "num_attention_heads=1"]},
         ),
     }  # fmt: skip
     monkeypatch.setattr(search, "groups", lambda: tiny)
     monkeypatch.setattr(importlib.import_module("costs"), "TILE", 32)
+    monkeypatch.setattr(latents, "PATCH", latents.PATCH)  # put back, for runs change it
     monkeypatch.setattr(search, "MIDDLE", slice(0, 128))
     photos = [f"data.shards=[{tmp_path / 'a.png'}]", f"data.validation=[{tmp_path / 'b.png'}]"]
     return ["--out", str(tmp_path / "out"), *photos, *RUN[:4]]
@@ -65,9 +68,8 @@ def test_what_is_unknown_is_one_line(search: ModuleType, tmp_path: Path, capsys:
 
 def test_runs_are_asked_for_by_group_name_and_seed(search: ModuleType) -> None:
     options = search.parse(["--out", "x", "--seeds", "1,2", "--only", "tokens,student/full", "run.steps=3"])
-    tokens = [("tokens", name, 1) for name in search.groups()["tokens"].variants]
-    assert search.planned(options)[:4] == [*tokens, ("student", "full", 1)]
-    assert [seed for _, _, seed in search.planned(options)] == [1] * 4 + [2] * 4
+    names = [*(("tokens", name) for name in search.groups()["tokens"].variants), ("student", "full")]
+    assert search.planned(options) == [(*name, seed) for seed in (1, 2) for name in names]
     assert options.overrides == ["run.steps=3"]
 
 
@@ -79,11 +81,11 @@ def test_from_photographs_to_a_table(
     assert search.main([*small, "--only", "autoencoder"]) == 0
     assert search.main([*small, "--only", "tokens", *RUN[4:]]) == 0
     text = (out / "search.md").read_text(encoding="utf-8")
-    assert capsys.readouterr().out.endswith(text) and "| f4 | 1 |" in text and "| 8px | 1 |" in text
+    assert capsys.readouterr().out.endswith(text) and "| f4 | 1 |" in text and "| 16px | 1 |" in text
     assert (out / "search.png").read_bytes()[:4] == b"\x89PNG"
-    scores = json.loads((out / "tokens" / "8px" / "0" / "scores.json").read_text(encoding="utf-8"))
+    scores = json.loads((out / "tokens" / "16px" / "0" / "scores.json").read_text(encoding="utf-8"))
     assert 0 < scores["psnr"] < 60 and "camera_psnr" not in scores  # no column of this group asks for it
-    costs = json.loads((out / "tokens" / "8px" / "0" / "costs.json").read_text(encoding="utf-8"))
+    costs = json.loads((out / "tokens" / "16px" / "0" / "costs.json").read_text(encoding="utf-8"))
     assert min(costs[name] for name in ("s_bf16", "s_fp32", "MB", "TFLOP")) > 0 and scores["s_train"] > 0
 
     def never(*_: Any) -> None:
