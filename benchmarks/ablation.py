@@ -121,14 +121,14 @@ def table(found: dict[str, list[dict[str, float]]], columns: Sequence[str] = COL
     return "\n".join(lines)
 
 
-def against(found: dict[str, list[dict[str, float]]], name: str = "full") -> str:
+def against(found: dict[str, list[dict[str, float]]], name: str = "full", columns: Sequence[str] = COLUMNS) -> str:
     """Markdown: what each recipe changes against one of them, seed by seed, so that a seed's own luck drops out."""
     changed = {
-        other: [{c: run[c] - own[c] for c in COLUMNS} for run, own in zip(runs, found[name], strict=True)]
+        other: [{c: run[c] - own[c] for c in columns} for run, own in zip(runs, found[name], strict=True)]
         for other, runs in found.items()
         if other != name
     }
-    return table(changed)
+    return table(changed, columns)
 
 
 def figure(found: dict[str, list[dict[str, float]]], path: Path) -> None:

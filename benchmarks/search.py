@@ -18,13 +18,13 @@ import statistics
 import sys
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from ablation import names_of, numbers_of, table
+from ablation import against, names_of, numbers_of, table
 from costs import COSTS, measure_costs, read, step_of, write
 from torch import Tensor
 
@@ -48,6 +48,7 @@ RECIPES = Path(__file__).parents[1] / "recipes" / "tiny"
 PRESETS = {"": "mild", "camera_": str(RECIPES / "camera.yaml")}  # what students are scored on, by prefix of the column
 MIDDLE = slice(128, 384)  # of a validation crop of 512 pixels: more photographs for the same time
 SCORES = "scores.json"
+PATCH = latents.PATCH
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class Group:
     variants: dict[str, list[str]]
     columns: list[str]
     plane: list[str]  # the two columns of its panel in the picture
-    patch: int = latents.PATCH  # side of a token in latents
     shapes: bool = False  # variants change teacher.yaml, and the base is a random transformer of that shape
+    patches: dict[str, int] = field(default_factory=dict)  # sides of tokens in latents, other than the package's
 
 
 def groups() -> dict[str, Group]:
@@ -167,7 +168,7 @@ def finished(out: Path) -> dict[str, dict[str, list[dict[str, float]]]]:
     for group, its in groups().items():
         for name in its.variants:
             folders = [path.parent for path in sorted((out / group / name).glob(f"*/{SCORES}"))]
-            rows = [read(run / SCORES) | read(run / COSTS) for run in folders]
+            rows = [{"seed": int(run.name)} | read(run / SCORES) | read(run / COSTS) for run in folders]
             if whole := [row for row in rows if set(its.columns) <= set(row)]:
                 found.setdefault(group, {})[name] = whole
     return found
@@ -177,11 +178,23 @@ def report(out: Path) -> str:
     """The tables, printed, as search.md and, their planes, as search.png."""
     found, its = finished(out), groups()
     texts = [f"{name}:\n\n{table(runs, its[name].columns)}" for name, runs in found.items()]
+    texts += [text for name, runs in found.items() if (text := paired(runs, its[name].columns))]
     text = "\n\n".join(texts) + "\n"
     (out / "search.md").write_text(text, encoding="utf-8")
     if found:
         figure(found, {name: its[name].plane for name in found}, out / "search.png")
     return text
+
+
+def paired(runs: dict[str, list[dict[str, float]]], columns: list[str]) -> str:
+    """What each variant with the seeds of the first changes against it, seed by seed; empty if nothing can be said."""
+    first, *_ = runs
+    seeds = [row["seed"] for row in runs[first]]
+    alike = {name: rows for name, rows in runs.items() if [row["seed"] for row in rows] == seeds}
+    if len(seeds) < 2 or len(alike) < 2:
+        return ""
+    shown = [column for column in columns if column not in ("MB", "TFLOP") and not column.startswith("s_")]
+    return f"Difference from {first}, seed by seed:\n\n{against(alike, first, shown)}"
 
 
 def figure(found: dict[str, dict[str, list[dict[str, float]]]], planes: dict[str, list[str]], path: Path) -> None:
@@ -209,7 +222,7 @@ def main(arguments: list[str] | None = None) -> int:
         for group, name, seed in [] if options.report else planned(options):
             run, its = options.out / group / name / str(seed), groups()[group]
             print(f"{group}/{name}, seed {seed}", file=sys.stderr)
-            latents.PATCH = its.patch  # the package knows one; models of another run in this script alone
+            latents.PATCH = its.patches.get(name, PATCH)  # the package knows one; others run in this script alone
             config = configured(its, name, run, options.overrides, options.out)
             scored(run, config, its.columns)
             if "s_bf16" in its.columns:

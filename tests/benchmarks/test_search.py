@@ -37,7 +37,7 @@ def small(search: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         "autoencoder": replace(its["autoencoder"], variants={"f4": autoencoder}),
         "tokens": replace(
             its["tokens"],
-            patch=4,
+            patches={"16px": 4},
             variants={"16px": ["autoencoder={out}/autoencoder/f4/0", "num_single_layers=1", "num_attention_heads=1"]},
         ),
     }  # fmt: skip
@@ -54,10 +54,11 @@ def test_every_variant_is_a_recipe(search: ModuleType, tmp_path: Path, monkeypat
     monkeypatch.setattr(search, "random_base", lambda shape, folder: shapes.append(shape))
     for group in search.groups().values():
         configs = [search.configured(group, name, tmp_path / "0", [], tmp_path) for name in group.variants]
-        texts = {json.dumps(recipe.flatten(config), default=str) for config in configs}
-        assert group.shapes or len(texts) == len(configs)  # no two variants are the same run
+        made = [recipe.flatten(config) for config in (shapes if group.shapes else configs)]
+        runs = {(json.dumps(one), group.patches.get(name)) for one, name in zip(made, group.variants, strict=True)}
+        assert len(runs) == len(configs)  # no two variants are the same run
         assert set(group.plane) <= set(group.columns)
-    assert len({json.dumps(recipe.flatten(shape)) for shape in shapes}) == len(shapes) > 0
+        shapes.clear()
 
 
 def test_what_is_unknown_is_one_line(search: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,10 +100,14 @@ def test_from_photographs_to_a_table(
     assert "edge_weight 0.5 there, 2.0 here; give another --out" in capsys.readouterr().err
 
 
-def test_a_mean_has_a_deviation_where_there_are_seeds(search: ModuleType, tmp_path: Path) -> None:
-    row = dict.fromkeys(search.groups()["autoencoder"].columns, 1.0)
-    for seed, psnr in enumerate((30.0, 31.0)):
-        run = tmp_path / "autoencoder" / "f8_c32" / str(seed)
-        run.mkdir(parents=True)
-        (run / "scores.json").write_text(json.dumps(row | {"psnr": psnr}), encoding="utf-8")
-    assert "| f8_c32 | 2 | 30.500 ± 0.707 | 1.000 ± 0.000 |" in search.report(tmp_path)
+def test_seeds_give_deviations_and_differences(search: ModuleType, tmp_path: Path) -> None:
+    """Luck that both variants share drops out of their difference."""
+    row = dict.fromkeys(search.groups()["student"].columns, 1.0)
+    for name, gain in {"full": 0.0, "ftd_0": 0.5, "ftd_1": 0.0}.items():
+        for seed, psnr in enumerate((30.0, 31.0)[: 1 if name == "ftd_1" else 2]):
+            run = tmp_path / "student" / name / str(seed)
+            run.mkdir(parents=True)
+            (run / "scores.json").write_text(json.dumps(row | {"psnr": psnr + gain}), encoding="utf-8")
+    means, differences = search.report(tmp_path).split("seed by seed:")
+    assert "| full | 2 | 30.500 ± 0.707 | 1.000 ± 0.000 |" in means and "| ftd_1 | 1 | 30.000 | 1.000 |" in means
+    assert "| ftd_0 | 2 | 0.500 ± 0.000 | 0.000 ± 0.000 |" in differences and "ftd_1" not in differences
