@@ -17,7 +17,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,27 +26,23 @@ import torch
 import yaml
 from ablation import against, names_of, numbers_of, table
 from costs import COSTS, measure_costs, read, step_of, write
-from torch import Tensor
+from scores import middles, model, scores, upscaled
 
-from fluxsr import FluxSRPipeline, recipe
+from fluxsr import recipe
 from fluxsr.backbone import latents
 from fluxsr.backbone.loading import Backbone, save_base
 from fluxsr.backbone.parts import load_part
 from fluxsr.backbone.prompts import FILE as PROMPT_FILE
 from fluxsr.backbone.prompts import random_prompt
 from fluxsr.backbone.tiny import build_transformer
-from fluxsr.degradation import degrade, load_settings
 from fluxsr.errors import FluxSRError, InputError
 from fluxsr.keyed import keyed_generator
 from fluxsr.training.config import AutoencoderConfig, DistillConfig, TeacherConfig
 from fluxsr.training.distillation import train_distill
 from fluxsr.training.run_folder import differences
 from fluxsr.training.stages import train_autoencoder
-from fluxsr.training.validation import spectral_scores, validation_photographs
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "tiny"
-PRESETS = {"": "mild", "camera_": str(RECIPES / "camera.yaml")}  # what students are scored on, by prefix of the column
-MIDDLE = slice(128, 384)  # of a validation crop of 512 pixels: more photographs for the same time
 SCORES = "scores.json"
 PATCH = latents.PATCH
 
@@ -134,32 +130,16 @@ def scored(run: Path, config: Any, columns: Collection[str]) -> None:
         raise InputError(f"{run} was made with {', '.join(other.values())}; give another --out")
     if (run / SCORES).is_file():
         return
-    photos = [photo[None, :, MIDDLE, MIDDLE] / 255 for photo in validation_photographs(config.data)]
-    if not photos:
-        raise InputError("data.validation is empty, but the tables are what it measures")
+    photos = middles(config.data)
     alone = replace(config, data=replace(config.data, validation=[]))  # validation here is the same for all
     start, train = time.process_time(), train_autoencoder if isinstance(config, AutoencoderConfig) else train_distill
     train(alone, run)
     found = {"s_train": time.process_time() - start}
     if train is train_autoencoder:
-        found |= _scores(map(step_of(run, "bf16")[0], photos), photos, "")
+        found |= scores(map(step_of(run, "bf16")[0], photos), photos, "")
     else:
-        pipe = FluxSRPipeline.from_pretrained(run / "model", device="cpu", dtype="bf16")
-        for prefix in (prefix for prefix in PRESETS if f"{prefix}psnr" in columns):
-            lrs = spoilt(photos, PRESETS[prefix])
-            made = (pipe(lr, color_fix="none", output_type="pt").images for lr in lrs)
-            found |= _scores(made, photos, prefix)
+        found |= upscaled(model(run / "model"), photos, columns)
     write(run / SCORES, found)
-
-
-def spoilt(photos: list[Tensor], preset: str) -> list[Tensor]:
-    settings = load_settings(preset)
-    return [degrade(photo, settings, keyed_generator(0, 5, index)) for index, photo in enumerate(photos)]
-
-
-def _scores(made: Iterable[Tensor], photos: list[Tensor], prefix: str) -> dict[str, float]:
-    scores = spectral_scores([image.clamp(0, 1) for image in made], photos)
-    return {key.replace("val/", prefix): value for key, value in scores.items()}
 
 
 def finished(out: Path) -> dict[str, dict[str, list[dict[str, float]]]]:

@@ -44,7 +44,7 @@ def small(search: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr(search, "groups", lambda: tiny)
     monkeypatch.setattr(importlib.import_module("costs"), "TILE", 32)
     monkeypatch.setattr(latents, "PATCH", latents.PATCH)  # put back, for runs change it
-    monkeypatch.setattr(search, "MIDDLE", slice(0, 128))
+    monkeypatch.setattr(importlib.import_module("scores"), "MIDDLE", slice(0, 128))
     photos = [f"data.shards=[{tmp_path / 'a.png'}]", f"data.validation=[{tmp_path / 'b.png'}]"]
     return ["--out", str(tmp_path / "out"), *photos, *RUN[:4]]
 
