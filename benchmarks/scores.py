@@ -12,7 +12,7 @@ from fluxsr.degradation import degrade, load_settings
 from fluxsr.errors import InputError
 from fluxsr.imaging.photographs import DataConfig
 from fluxsr.keyed import keyed_generator
-from fluxsr.training.validation import validation_photographs
+from fluxsr.training.validation import spectral_scores, validation_photographs
 
 CAMERA = Path(__file__).parents[1] / "recipes" / "tiny" / "camera.yaml"
 PRESETS = {"": "mild", "camera_": str(CAMERA)}  # by prefix of the column

@@ -7,7 +7,7 @@ changes, into DIR/GROUP/NAME/SEED. Finished runs are not repeated, a run that wa
 nothing. It needs what the first stages of recipes/tiny made: decoder, teacher, pairs. Runs are scored on the middles
 of the same photographs (data.validation), spoilt in the same way whatever the seed.
 
-Seconds are the processor's, of all threads, so that a busy machine changes them little: s_bf16 and s_fp32 of inference,
+Seconds are the processor's, of all threads, so that a busy machine changes them less: s_bf16 and s_fp32 of inference,
 for 1024 x 1024 pixels; s_train of training, from where it was last stopped, reading the photographs included.
 """
 
