@@ -14,6 +14,7 @@ import argparse
 import json
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,17 +35,17 @@ MEASURED_WITH = {"data.validation", "tile_size"}  # free to change in a run, but
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs, the table and the figure")
-    parser.add_argument("--seeds", type=_numbers, default=[0, 1, 2], metavar="0,1,2", help="a run for each")
-    parser.add_argument("--only", type=_names, metavar="NAME,NAME", help="these recipes alone")
+    parser.add_argument("--seeds", type=numbers_of, default=[0, 1, 2], metavar="0,1,2", help="a run for each")
+    parser.add_argument("--only", type=names_of, metavar="NAME,NAME", help="these recipes alone")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to every recipe")
     return parser.parse_intermixed_args(arguments)  # options may stand behind overrides
 
 
-def _names(text: str) -> list[str]:
+def names_of(text: str) -> list[str]:
     return text.split(",")
 
 
-def _numbers(text: str) -> list[int]:
+def numbers_of(text: str) -> list[int]:
     return [int(word) for word in text.split(",")]
 
 
@@ -107,27 +108,27 @@ def scores(run: Path, config: DistillConfig) -> dict[str, float]:
     return found
 
 
-def table(found: dict[str, list[dict[str, float]]]) -> str:
-    """Markdown: a row a recipe, mean and standard deviation over its seeds."""
-    lines = ["| recipe | seeds | " + " | ".join(COLUMNS) + " |", "| --- |" + " --- |" * (len(COLUMNS) + 1)]
+def table(found: dict[str, list[dict[str, float]]], columns: Sequence[str] = COLUMNS) -> str:
+    """Markdown: a row a recipe, mean and, where there are several, standard deviation over its seeds."""
+    lines = ["| recipe | seeds | " + " | ".join(columns) + " |", "| --- |" + " --- |" * (len(columns) + 1)]
     for name, runs in found.items():
         cells = []
-        for column in COLUMNS:
+        for column in columns:
             values = [run[column] for run in runs]
-            deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
-            cells.append(f"{statistics.mean(values):.3f} ± {deviation:.3f}")
+            deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.3f}{deviation}")
         lines.append(f"| {name} | {len(runs)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def against(found: dict[str, list[dict[str, float]]], name: str = "full") -> str:
+def against(found: dict[str, list[dict[str, float]]], name: str = "full", columns: Sequence[str] = COLUMNS) -> str:
     """Markdown: what each recipe changes against one of them, seed by seed, so that a seed's own luck drops out."""
     changed = {
-        other: [{c: run[c] - own[c] for c in COLUMNS} for run, own in zip(runs, found[name], strict=True)]
+        other: [{c: run[c] - own[c] for c in columns} for run, own in zip(runs, found[name], strict=True)]
         for other, runs in found.items()
         if other != name
     }
-    return table(changed)
+    return table(changed, columns)
 
 
 def figure(found: dict[str, list[dict[str, float]]], path: Path) -> None:

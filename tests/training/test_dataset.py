@@ -94,6 +94,15 @@ def test_pairs_keep_pixels_and_latents_together(photos: list[Tensor]) -> None:
     assert {row for index, row, _ in seen if index == 0} == {16, 32, 48}  # 96 rows, crop 32, margin 16: all of them
 
 
+@pytest.mark.parametrize("pixels", [4, 16])
+def test_latents_of_other_sizes_stay_with_their_pixels(photos: list[Tensor], pixels: int) -> None:
+    codes = [photo[:, ::pixels, ::pixels].float() for photo in photos]
+    latents = [torch.stack([code, -code]) for code in codes]
+    x_0, _, z_0, _ = PairCrops(photos, latents, 32, 0, shrink, pixels=pixels)(0, range(8))
+    assert z_0.shape == (8, 3, 32 // pixels, 32 // pixels)
+    torch.testing.assert_close(x_0[:, :, ::pixels, ::pixels] * 255, z_0)
+
+
 def test_the_enlarged_partner_lies_on_its_photograph(photos: list[Tensor]) -> None:
     """Down by averages and up by bicubic keeps a ramp to a quarter of its step, unless something is shifted."""
     x_0, lr_up, _, _ = pair_crops(photos)(0, range(8))

@@ -109,6 +109,13 @@ def test_autoencoder_scale_is_fitted(runs: Path) -> None:
     assert (runs / "autoencoder" / "reconstructions.png").is_file()
 
 
+def test_an_autoencoder_needs_no_photographs_to_be_scored_on(data: DataConfig, tmp_path: Path) -> None:
+    config = AutoencoderConfig(run(), replace(data, validation=[]), [8, 8, 8], [0, 1, 1], 4)
+    stages.train_autoencoder(config, tmp_path)
+    assert (tmp_path / "vae").is_dir() and not (tmp_path / "reconstructions.png").exists()
+    assert "val/" not in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8")
+
+
 def test_feature_network_comes_back_frozen(runs: Path) -> None:
     network = stages.load_feature_network(runs / "perceptual")
     assert network.widths == (4, 8) and not any(p.requires_grad for p in network.parameters())

@@ -59,7 +59,8 @@ def pair_crops(config: DistillConfig, vae: Any, settings: DegradationSettings) -
         return degrade_samples(hr, settings, generators)
 
     run = config.run
-    return PairCrops(photos, pairs, run.crop, run.seed, degradation, config.degradation_group, spoilt_on)
+    pixels, group = latents.pixel_multiple(vae) // latents.PATCH, config.degradation_group
+    return PairCrops(photos, pairs, run.crop, run.seed, degradation, group, spoilt_on, pixels)
 
 
 def _pairs(config: DistillConfig, vae: Any, photos: dict[str, Tensor]) -> Iterator[TeacherPair]:

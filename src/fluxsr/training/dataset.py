@@ -78,18 +78,20 @@ class PairCrops:
         degradation: Callable[[Tensor, Sequence[torch.Generator]], Tensor],
         group: int = 2,
         device: torch.device | None = None,
+        pixels: int = 8,
     ):
-        """``photos``: (3,H,W) uint8; ``latents``: (2,C,H/8,W/8), their z_0 and eps; ``degradation``: HR -> LR on
-        ``device``, with a generator for every group (``degrade_samples``)."""
+        """``photos``: (3,H,W) uint8; ``latents``: (2,C,h,w), their z_0 and eps; ``degradation``: HR -> LR on
+        ``device``, with a generator for every group (``degrade_samples``); ``pixels``: side of a latent."""
         if crop % 16 or crop + 2 * self.MARGIN > min(min(photo.shape[1:]) for photo in photos):
             raise InputError(f"run.crop is {crop}; it must be a multiple of 16 and fit the photographs with a margin")
         if group < 1:
             raise InputError(f"degradation_group is {group}; it must be at least 1")
         self.photos, self.latents, self.crop, self.seed = photos, latents, crop, seed
         self.degradation, self.group, self.device = degradation, group, device or torch.device("cpu")
+        self.pixels = pixels
 
     def __call__(self, step: int, samples: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(x_0, lr_up, z_0, eps) of these samples: (B,3,n,n) twice, RGB in [0,1], and (B,C,n/8,n/8) twice."""
+        """(x_0, lr_up, z_0, eps) of these samples: (B,3,n,n) twice, RGB in [0,1], and latents twice."""
         groups = {first: self._group(step, first) for first in {s - s % self.group for s in samples}}
         rows = [[part[s % self.group] for part in groups[s - s % self.group]] for s in samples]
         x_0, lr_up, pairs = (torch.stack(column) for column in zip(*rows, strict=True))
@@ -106,14 +108,14 @@ class PairCrops:
         return images[..., inner, inner], lr_up[..., inner, inner], torch.stack([pair for _, pair in cut])
 
     def _cut(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A photograph's crop with its margin, uint8, and z_0 and eps (2,C,n/8,n/8) of the crop."""
+        """A photograph's crop with its margin, uint8, and its z_0 and eps (2,C,h,w)."""
         index, y, x = torch.rand(3, generator=generator).tolist()
         photo, pair = (images[int(index * len(self.photos))] for images in (self.photos, self.latents))
         side = self.crop + 2 * self.MARGIN
         top, left = (16 * int(r * ((n - side) // 16 + 1)) for r, n in zip((y, x), photo.shape[1:], strict=True))
         wide = photo[:, top : top + side, left : left + side]
-        top, left = (top + self.MARGIN) // 8, (left + self.MARGIN) // 8
-        return wide, pair[:, :, top : top + self.crop // 8, left : left + self.crop // 8].float()
+        top, left, side = ((n + self.MARGIN) // self.pixels for n in (top, left, self.crop - self.MARGIN))
+        return wide, pair[:, :, top : top + side, left : left + side].float()
 
 
 class Ahead(Generic[T]):

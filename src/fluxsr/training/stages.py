@@ -43,6 +43,9 @@ def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
     stage = AutoencoderStage(config, vae, photos, device)
 
     def validate(step: int, _path: Path) -> dict[str, float]:
+        if not validation:
+            curves(out)
+            return {}
         made = [_reconstruct(stage.vae, image.to(device)) for image in validation]
         sheet(out / "reconstructions.png", [validation[:6], made[:6]])
         curves(out)
