@@ -83,7 +83,9 @@ class PairCrops:
         """``photos``: (3,H,W) uint8; ``latents``: (2,C,h,w), their z_0 and eps; ``degradation``: HR -> LR on
         ``device``, with a generator for every group (``degrade_samples``); ``pixels``: side of a latent."""
         if 16 % pixels:
-            raise InputError(f"a latent is {pixels} pixels wide; crops start at every 16th, so take an autoencoder of 16 or less")
+            raise InputError(
+                f"a latent is {pixels} pixels wide; crops start at every 16th, so take an autoencoder of 16 or less"
+            )
         token = max(16, 2 * pixels)
         if crop % token or crop + 2 * self.MARGIN > min(min(photo.shape[1:]) for photo in photos):
             raise InputError(
