@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import nn
 from fluxsr.backbone import compiling, latents, loading
 from fluxsr.backbone.compiling import ProductsAttnProcessor, SummedGroupNorm
 from fluxsr.backbone.memory import Plan
+from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import InputError
 from fluxsr.imaging.settings import Settings
 from fluxsr.pipeline import FluxSRPipeline
@@ -116,6 +118,31 @@ def test_images_of_all_sizes_run_the_code_that_the_first_one_compiled(pipeline: 
     size, rows = pipe.rows(images[1], Settings(scale=1, color_fix="none"))  # smaller than a tile
     assert torch.cat(list(rows), -2).shape[-2:] == size == (40, 27)
     assert len(made) == 4
+    torch._dynamo.reset()
+
+
+def test_sizes_beyond_torch_s_own_limit_are_compiled_too_in_any_thread(
+    transformer: Any, prompt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    def backend(graph: Any, _inputs: Any) -> Any:
+        made.append(graph)
+        return graph.forward
+
+    @torch.no_grad()
+    def work() -> None:
+        torch._dynamo.config.recompile_limit = 1
+        for height in (4, 6):
+            velocity(model, torch.zeros(1, 4, height, 4), 0.25, prompt)
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)  # put back afterwards
+    model = deepcopy(transformer)
+    compiling.compile_(model, None, backend=backend)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work).result()
+    assert len(made) == 4  # a block of each kind for each size
     torch._dynamo.reset()
 
 

@@ -55,8 +55,8 @@ def test_a_named_size_leaves_the_rest_of_a_large_card_alone(memory: str, quantiz
 def test_what_is_not_installed_is_not_planned_but_named() -> None:
     made = on(15.3, kinds=())
     assert made.offload and made.quantize == "none"
-    assert "pip install 'fluxsr[torchao]'" in made.hint
-    assert on(7.3, kinds=("int8", "fp8")).hint == "faster in nf4: pip install 'fluxsr[nf4]'"
+    assert 'pip install "fluxsr[torchao]"' in made.hint
+    assert on(7.3, kinds=("int8", "fp8")).hint == 'faster in nf4: pip install "fluxsr[nf4]"'
     assert on(23.3, kinds=()).hint == ""
 
 

@@ -25,7 +25,7 @@ def test_a_missing_package_is_one_clear_line(package, name, extra, monkeypatch, 
     kept = extras.installed([METRICS["psnr"], METRICS[name]])
     assert [metric.name for metric in kept] == ["psnr"]
     assert len(caplog.records) == 1
-    assert f"columns {name} left out: {package} is not installed (pip install 'fluxsr[{extra}]')" in caplog.text
+    assert f'columns {name} left out: {package} is not installed (pip install "fluxsr[{extra}]")' in caplog.text
 
 
 def test_nothing_is_imported_where_nothing_needs_it(monkeypatch):

@@ -266,7 +266,7 @@ def test_what_an_extra_is_needed_for(
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     (tmp_path / f"a{ending}").write_bytes(b"no such thing")
-    with pytest.raises(InputError, match=rf"pip install 'fluxsr\[{extra}\]'"):
+    with pytest.raises(InputError, match=rf'needs {package}; pip install "fluxsr\[{extra}\]"'):
         decode(tmp_path / f"a{ending}")
 
 

@@ -165,6 +165,14 @@ def test_crop_that_does_not_fit_is_refused(photos: list[Tensor], crop: int) -> N
         pair_crops(photos, crop=crop)
 
 
+@pytest.mark.parametrize(("pixels", "reason"), [(16, "a multiple of 32"), (32, "autoencoder of 16 or less")])
+def test_what_would_cut_a_token_or_part_pixels_from_latents_is_refused(
+    photos: list[Tensor], pixels: int, reason: str
+) -> None:
+    with pytest.raises(InputError, match=reason):
+        PairCrops(photos, [latents_of(photo) for photo in photos], 48, 0, shrink, pixels=pixels)
+
+
 def test_a_batch_made_ahead_is_the_same_and_made_once() -> None:
     asked: list[int] = []
     ahead = Ahead(lambda step, samples: asked.append(step) or [-step, *samples])  # type: ignore[func-returns-value]

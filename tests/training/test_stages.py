@@ -17,8 +17,10 @@ from safetensors.torch import load_file
 
 from fluxsr import recipe
 from fluxsr.backbone import latents
-from fluxsr.backbone.adapter import load_config
-from fluxsr.backbone.prompts import load_prompt
+from fluxsr.backbone.adapter import AdapterConfig, load_config
+from fluxsr.backbone.loading import Backbone
+from fluxsr.backbone.prompts import load_prompt, random_prompt
+from fluxsr.backbone.tiny import build_autoencoder, build_transformer
 from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import FluxSRError, InputError
 from fluxsr.pairs.make import make_pairs
@@ -154,6 +156,14 @@ def test_the_student_loads_and_its_adapter_counts(runs: Path) -> None:
     )
     assert with_adapter.shape == (1, 3, 32, 32) and bool(torch.isfinite(with_adapter).all())
     assert not torch.equal(with_adapter, without)
+
+
+def test_validation_takes_tiles_of_whole_tokens_whatever_the_autoencoder() -> None:
+    vae = build_autoencoder([8] * 5, [0, 1, 1, 1, 1], 4).eval()  # 16 pixels a latent, 32 a token
+    prompt = random_prompt(4, 32, torch.Generator().manual_seed(0))
+    base = Backbone(build_transformer(4, 1, 0, 1, 32), vae, prompt, AdapterConfig(tile_size=128))
+    image = torch.rand(1, 3, 176, 96)  # tiles that are balanced on a lattice of 16 would have 112 rows
+    assert distillation._upscaled(base, image, torch.device("cpu"), "fp32").shape == image.shape
 
 
 def test_a_cut_run_in_bfloat16_ends_as_an_unbroken_one(data: DataConfig, runs: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from fluxsr.backbone.attention import chunked_attention
 
 ROWS = 4096  # query rows of the autoencoder's attention at a time: a tile of 1024 px takes 128 MiB of scores
 DEEP = 256  # channels of a head up to which GPUs have fast attention
+GRAPHS = 64  # of a block; a size takes two (the first single block's input lies otherwise in memory), torch allows 8
 
 
 class ProductsAttnProcessor:
@@ -80,9 +81,15 @@ def compile_(transformer: Any, vae: Any, **options: Any) -> None:
     options = {"dynamic": False, **options}
     if transformer is not None:
         transformer.compile_repeated_blocks(**options)
+        transformer.register_forward_pre_hook(_allow_graphs)
     if isinstance(vae, AutoencoderKL):
         attend_by_products(vae)
         sum_norms(vae)
         vae.to(memory_format=torch.channels_last)
         vae.encoder.compile(**options)
         vae.decoder.compile(**options)
+
+
+def _allow_graphs(*_: Any) -> None:
+    """More sizes than torch compiles by itself, after which code runs as it is; its settings are a thread's own."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, GRAPHS)

@@ -149,4 +149,4 @@ def _tiles(largest: int, least: int) -> Iterator[int]:
 def _hint(skipped: list[str]) -> str:
     packages = {"int8": "torchao", "nf4": "nf4"}
     wanted = list(dict.fromkeys(skipped))
-    return f"faster in {wanted[0]}: pip install 'fluxsr[{packages[wanted[0]]}]'" if wanted else ""
+    return f'faster in {wanted[0]}: pip install "fluxsr[{packages[wanted[0]]}]"' if wanted else ""

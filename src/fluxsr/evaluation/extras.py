@@ -28,7 +28,7 @@ def installed(metrics: Sequence[Metric]) -> list[Metric]:
     for package, extra in _EXTRA.items():
         missing = [metric.name for metric in kept if metric.source == package and not _is_there(package)]
         if missing:
-            command = f"pip install 'fluxsr[{extra}]'"
+            command = f'pip install "fluxsr[{extra}]"'
             log.warning("columns %s left out: %s is not installed (%s)", ", ".join(missing), package, command)
             kept = [metric for metric in kept if metric.name not in missing]
     return kept

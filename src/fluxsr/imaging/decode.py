@@ -209,7 +209,7 @@ def _lossless(kind: str, file: IO[bytes]) -> bool:
 def _unknown(path: Path) -> str:
     for endings, package, extra in (((".heic", ".heif"), "pillow_heif", "heic"), ((".jxl",), "pillow_jxl", "jxl")):
         if path.suffix.lower() in endings and importlib.util.find_spec(package) is None:
-            return f"{path} needs a package that is not installed; pip install 'fluxsr[{extra}]'"
+            return f'{path} needs {package}; pip install "fluxsr[{extra}]"'
     return f"{path} is not an image that can be read, whatever its name"
 
 

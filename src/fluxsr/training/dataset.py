@@ -60,7 +60,7 @@ class PhotoCrops:
 class PairCrops:
     """Crops of teacher pairs: the photograph x_0, its LR partner drawn afresh, its latent z_0 and the teacher's eps.
 
-    A crop starts on the grid of tokens, so that pixels and latents belong together. The degradation sees a
+    A crop starts at every 16th pixel, so that pixels and latents belong together. The degradation sees a
     margin around the crop, so that blur has no border inside it; z_0 is a cut of the whole image's latent and knows
     no border either. The degradation is drawn for fixed groups of ``group`` neighbours, which may share its sizes;
     a group is always degraded whole, so that the share of a process does not change what is drawn. A share of less
@@ -82,8 +82,15 @@ class PairCrops:
     ):
         """``photos``: (3,H,W) uint8; ``latents``: (2,C,h,w), their z_0 and eps; ``degradation``: HR -> LR on
         ``device``, with a generator for every group (``degrade_samples``); ``pixels``: side of a latent."""
-        if crop % 16 or crop + 2 * self.MARGIN > min(min(photo.shape[1:]) for photo in photos):
-            raise InputError(f"run.crop is {crop}; it must be a multiple of 16 and fit the photographs with a margin")
+        if 16 % pixels:
+            raise InputError(
+                f"a latent is {pixels} pixels wide; crops start at every 16th, so take an autoencoder of 16 or less"
+            )
+        token = max(16, 2 * pixels)
+        if crop % token or crop + 2 * self.MARGIN > min(min(photo.shape[1:]) for photo in photos):
+            raise InputError(
+                f"run.crop is {crop}; it must be a multiple of {token} and fit the photographs with a margin"
+            )
         if group < 1:
             raise InputError(f"degradation_group is {group}; it must be at least 1")
         self.photos, self.latents, self.crop, self.seed = photos, latents, crop, seed

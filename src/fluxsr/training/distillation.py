@@ -118,8 +118,8 @@ def _check(config: DistillConfig) -> None:
         )
     if config.tv_lpips_weight and not config.perceptual:
         raise InputError(
-            f"tv_lpips_weight is {config.tv_lpips_weight}, but perceptual is empty; name the folder of stage 2 "
-            "or lpips, or set tv_lpips_weight: 0"
+            f"tv_lpips_weight is {config.tv_lpips_weight}, but perceptual is empty; name the folder of stage 2, "
+            "lpips or efficientnet, or set tv_lpips_weight: 0"
         )
     if config.guidance is None and part_config(config.base, "transformer").get("guidance_embeds"):
         raise guidance_missing(config.base)
@@ -173,7 +173,8 @@ def _enlarged(photo: Tensor, settings: DegradationSettings, seed: int, index: in
 
 def _upscaled(backbone: Backbone, lr_up: Tensor, device: torch.device, precision: str) -> Tensor:
     """An enlarged image (1,3,H,W) restored in the tiles of inference, so that validation sees what users will."""
-    tiling = tiles.grid(lr_up.shape[-2], lr_up.shape[-1], backbone.config.tile_size, TILE_OVERLAP)
+    multiple = latents.pixel_multiple(backbone.vae)
+    tiling = tiles.grid(lr_up.shape[-2], lr_up.shape[-1], backbone.config.tile_size, TILE_OVERLAP, multiple)
     return tiles.stream(lr_up, lambda tile: step_image(backbone, tile.to(device), precision), tiling)
 
 

@@ -81,7 +81,8 @@ def load_feature_network(folder: str | Path) -> FeatureNetwork:
     """
     if not (Path(folder) / "features.json").is_file():
         raise InputError(
-            f"no features.json in {folder}; make it with `fluxsr train perceptual`, or set perceptual: lpips"
+            f"no features.json in {folder}; make it with `fluxsr train perceptual`, or set perceptual: lpips "
+            "or efficientnet"
         )
     widths = json.loads((Path(folder) / "features.json").read_text(encoding="utf-8"))["widths"]
     network = FeatureNetwork(widths, TARGETS)
