@@ -70,7 +70,10 @@ def test_accelerate_reads_its_configuration(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in RECIPES if recipe.stage_of(path) == "distill"], ids=relative)
 def test_no_tile_of_inference_is_larger_than_what_was_trained_on(path: Path) -> None:
     options = recipe.load(STAGES["distill"], path)
-    assert options.tile_size <= options.run.crop
+    crops = [options.run.crop]
+    if options.base.endswith("distill/model"):  # a student that goes on has seen what it was trained on before
+        crops.append(recipe.load(STAGES["distill"], path.with_name("distill.yaml")).run.crop)
+    assert options.tile_size <= max(crops)
 
 
 @pytest.mark.parametrize("path", [*LAUNCHERS, ROOT / "docs" / "training.md"], ids=relative)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # bash recipes/tiny/make.sh [key=value ...]
-# The bundled model from nothing: six commands into runs/tiny/, each resumed where it stopped. On a small machine:
+# The bundled model from nothing: eight commands into runs/tiny/, each resumed where it stopped. On a small machine:
 # bash recipes/tiny/make.sh run.workers=1
 # The overrides go to the trained stages; pairs have no run.* options.
 set -euo pipefail
@@ -12,4 +12,6 @@ stage teacher teacher "$@"
 fluxsr pairs invert --recipe recipes/tiny/pairs.yaml --out runs/tiny/pairs
 stage distill distill "$@"
 stage distill finish "$@"
-echo "model: runs/tiny/finish/model"
+stage distill finish_pairs "$@"
+python recipes/tiny/average.py runs/tiny/model runs/tiny/finish_pairs/model runs/tiny/finish/model
+echo "model: runs/tiny/model"

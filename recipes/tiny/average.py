@@ -1,0 +1,34 @@
+"""python recipes/tiny/average.py OUT MODEL MODEL ...: the transformer's weights are the mean of these models'.
+
+For students that were trained from the same one ("Model soups", arXiv 2203.05482). All else is the first one's.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+WEIGHTS = Path("transformer", "diffusion_pytorch_model.safetensors")
+
+
+def average(out: Path, models: list[Path]) -> None:
+    """Write the mean of ``models`` to ``out``."""
+    weights = [load_file(model / WEIGHTS) for model in models]
+    if any(held.keys() != weights[0].keys() for held in weights):
+        raise SystemExit("these models have transformers of different shapes; give models that were trained from one")
+    mean = {
+        name: torch.stack([held[name].float() for held in weights]).mean(0).to(value.dtype)
+        for name, value in weights[0].items()
+    }
+    shutil.copytree(models[0], out, dirs_exist_ok=True)
+    save_file(mean, out / WEIGHTS, metadata={"format": "pt"})
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        raise SystemExit(__doc__)
+    average(Path(sys.argv[1]), [Path(model) for model in sys.argv[2:]])

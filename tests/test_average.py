@@ -1,0 +1,37 @@
+"""recipes/tiny/average.py: weight by weight the mean, all else the first model's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+SCRIPT = Path(__file__).parents[1] / "recipes" / "tiny" / "average.py"
+
+
+def model(folder: Path, value: float, name: str = "w") -> Path:
+    (folder / "transformer").mkdir(parents=True)
+    save_file({name: torch.full((2, 3), value).bfloat16()}, folder / "transformer/diffusion_pytorch_model.safetensors")
+    (folder / "fluxsr_config.json").write_text(json.dumps({"strength": value}), encoding="utf-8")
+    return folder
+
+
+def run(*arguments: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_mean_of_the_weights_and_the_rest_of_the_first(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(out, model(tmp_path / "a", 1.0), model(tmp_path / "b", 4.0)).returncode == 0
+    mean = load_file(out / "transformer/diffusion_pytorch_model.safetensors")["w"]
+    assert mean.dtype == torch.bfloat16 and bool((mean == 2.5).all())
+    assert json.loads((out / "fluxsr_config.json").read_text(encoding="utf-8")) == {"strength": 1.0}
+
+
+def test_models_of_different_shapes_are_refused(tmp_path: Path) -> None:
+    found = run(tmp_path / "out", model(tmp_path / "a", 1.0), model(tmp_path / "b", 1.0, "other"))
+    assert found.returncode == 1 and "different shapes" in found.stderr and not (tmp_path / "out").exists()
