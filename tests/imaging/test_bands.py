@@ -41,7 +41,9 @@ def test_rows_are_those_of_the_whole(
     )
     lr_up = bicubic(image, size)
     whole = color.fix_(tiles.stream(lr_up, sharper, tiling), lr_up, color_fix)
-    assert torch.allclose(torch.cat(found, -2), whole, atol=1e-5)
+    # Tiles of other batches and bands round otherwise: some 1e-5 of values about 1.
+    worst = float((torch.cat(found, -2) - whole).abs().max())
+    assert worst < 1e-4, (worst, height, width, scale, color_fix, batch_size, fixed)
     assert seen[-1] == (len(tiling), len(tiling)) and all(band.shape[-2] <= 64 + 2 * color.REACH for band in found)
 
 
