@@ -30,7 +30,8 @@ def sharper(batch: Tensor) -> Tensor:
 def test_rows_are_those_of_the_whole(
     height: int, width: int, scale: float, color_fix: str, batch_size: int, fixed: bool
 ) -> None:
-    image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(height))
+    # In double precision: bicubic rows round otherwise than the whole, by 1.2e-5 in float32.
+    image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(height), dtype=torch.float64)
     size = (round(height * scale), round(width * scale))
     tiling = tiles.grid(*size, 64, 32, fixed=fixed)
     seen: list[tuple[int, int]] = []
@@ -41,9 +42,7 @@ def test_rows_are_those_of_the_whole(
     )
     lr_up = bicubic(image, size)
     whole = color.fix_(tiles.stream(lr_up, sharper, tiling), lr_up, color_fix)
-    # Tiles of other batches and bands round otherwise: some 1e-5 of values about 1.
-    worst = float((torch.cat(found, -2) - whole).abs().max())
-    assert worst < 1e-4, (worst, height, width, scale, color_fix, batch_size, fixed)
+    assert torch.allclose(torch.cat(found, -2), whole, atol=1e-5)
     assert seen[-1] == (len(tiling), len(tiling)) and all(band.shape[-2] <= 64 + 2 * color.REACH for band in found)
 
 
