@@ -15,7 +15,6 @@ from PIL import Image
 import fluxsr
 from fluxsr import flow
 from fluxsr.backbone import latents, loading
-from fluxsr.backbone.cuts import over_cuts
 from fluxsr.backbone.lora_files import WEIGHTS_FILE
 from fluxsr.backbone.memory import Plan
 from fluxsr.backbone.quantize import is_quantized
@@ -47,7 +46,7 @@ def test_the_velocity_is_the_mean_over_the_models_own_cuts(pipeline: Any, monkey
     lr_up = bicubic(lr, (64, 64))
     with torch.no_grad():
         z_l = latents.encode(pipeline.vae, lr_up)
-        v = over_cuts(lambda z: velocity(pipeline.transformer, z, 0.25, pipeline.prompt), z_l, 4)
+        v = velocity(pipeline.transformer, z_l, 0.25, pipeline.prompt, cuts=4)
         expected = latents.decode(pipeline.vae, flow.one_step(z_l, v, 0.25)).clamp(0, 1)
     out = pipeline(lr, strength=1, color_fix="none", output_type="pt").images
     torch.testing.assert_close(out, expected)

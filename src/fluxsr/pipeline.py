@@ -17,7 +17,6 @@ from torch import Tensor
 from fluxsr import flow
 from fluxsr.backbone import hub, latents, loading
 from fluxsr.backbone.adapter import AdapterConfig
-from fluxsr.backbone.cuts import over_cuts
 from fluxsr.backbone.device import best_device, best_dtype
 from fluxsr.backbone.memory import Plan
 from fluxsr.backbone.prompts import FixedPrompt
@@ -229,9 +228,7 @@ class FluxSRPipeline(DiffusionPipeline):
         """
         config, lr_up = self.adapter_config, lr_up.to(self._execution_device)
         z_l = latents.encode(self.vae, lr_up)
-        v = over_cuts(
-            lambda z: velocity(self.transformer, z, config.t_l, self.prompt, config.guidance), z_l, config.token_cuts
-        )
+        v = velocity(self.transformer, z_l, config.t_l, self.prompt, config.guidance, config.token_cuts)
         hr = latents.decode(self.vae, flow.one_step(z_l, v, config.t_l, strength))
         hr = finished(hr, lr_up, latents.pixel_multiple(self.vae), **config.finish)
         if not hr.isfinite().all():

@@ -9,6 +9,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 
 from fluxsr import flow
 from fluxsr.backbone import latents as space
+from fluxsr.backbone.cuts import over_cuts
 from fluxsr.backbone.velocity import time_on_grid, velocity
 
 
@@ -86,3 +87,11 @@ def test_the_bfloat16_grid_is_coarse_but_holds_a_quarter() -> None:
     error = (time_on_grid(t, torch.bfloat16) - t).abs().max()
     assert 0.001 < error < 0.005
     assert time_on_grid(torch.tensor(0.25), torch.bfloat16) == 0.25
+
+
+@torch.no_grad()
+def test_over_cuts_it_is_the_mean_of_what_each_cut_gives(build: Callable[..., Any], prompt: Any, latents: Any) -> None:
+    transformer = build()
+    expected = over_cuts(lambda z: velocity(transformer, z, 0.25, prompt), latents, 4)
+    torch.testing.assert_close(velocity(transformer, latents, 0.25, prompt, cuts=4), expected)
+    assert not torch.allclose(expected, velocity(transformer, latents, 0.25, prompt), atol=1e-4)

@@ -7,12 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fluxsr.backbone.cuts import over_cuts
 from fluxsr.backbone.latents import image_ids, pack, unpack
 from fluxsr.backbone.prompts import FixedPrompt
 
 
 def velocity(
-    transformer: Any, z_t: Tensor, t: float | Tensor, prompt: FixedPrompt, guidance: float | None = None
+    transformer: Any,
+    z_t: Tensor,
+    t: float | Tensor,
+    prompt: FixedPrompt,
+    guidance: float | None = None,
+    cuts: int = 1,
 ) -> Tensor:
     """The transformer's velocity, an estimate of eps - z_0 (section 1 of docs/method.md).
 
@@ -22,10 +28,17 @@ def velocity(
         t: time in [0,1], a float or (B,). A folded transformer stands at its own time and ignores it.
         prompt: fixed condition, spread over the batch.
         guidance: distilled guidance scale; needed by models with guidance embedding (FLUX.1-dev), else unused.
+        cuts: ways to cut the latent into tokens, over which the velocity is a mean: 1, 2 or 4 (`backbone/cuts.py`).
 
     Returns:
         Velocity (B,C,h,w), float32.
     """
+    return over_cuts(lambda z: _of_one_cut(transformer, z, t, prompt, guidance), z_t, cuts)
+
+
+def _of_one_cut(
+    transformer: Any, z_t: Tensor, t: float | Tensor, prompt: FixedPrompt, guidance: float | None
+) -> Tensor:
     batch, _, height, width = z_t.shape
     dtype, device = transformer.dtype, z_t.device
     prompt = prompt.to(device, dtype)

@@ -15,7 +15,6 @@ from torch import Tensor
 from fluxsr import flow
 from fluxsr.backbone import latents
 from fluxsr.backbone.adapter import TARGETS, AdapterConfig, add_lora, fuse_lora, save_lora
-from fluxsr.backbone.cuts import over_cuts
 from fluxsr.backbone.licence import Licence, licence_of, pass_on, stated, write_notice
 from fluxsr.backbone.loading import Backbone, load_base, save, save_base
 from fluxsr.backbone.parts import part_config
@@ -184,8 +183,6 @@ def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
     with torch.autocast(lr_up.device.type, torch.bfloat16, enabled=precision == "bf16"):
         z_l = latents.encode(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
         c = backbone.config
-        v = over_cuts(
-            lambda z: velocity(backbone.transformer, z, c.t_l, backbone.prompt, c.guidance), z_l, c.token_cuts
-        )
+        v = velocity(backbone.transformer, z_l, c.t_l, backbone.prompt, c.guidance, c.token_cuts)
         hr = latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l))
     return finished(hr, lr_up, latents.pixel_multiple(backbone.vae), **c.finish).clamp(0, 1)

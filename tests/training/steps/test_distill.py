@@ -12,11 +12,9 @@ from torch.nn import functional as F
 
 from fluxsr.backbone import latents
 from fluxsr.backbone.adapter import add_lora
-from fluxsr.backbone.cuts import over_cuts
 from fluxsr.backbone.loading import Backbone
 from fluxsr.backbone.prompts import random_prompt
 from fluxsr.backbone.tiny import build_autoencoder, build_transformer
-from fluxsr.backbone.velocity import velocity
 from fluxsr.errors import InputError
 from fluxsr.losses.efficientnet import EfficientNetLite
 from fluxsr.losses.features import FeatureNetwork, feature_distance
@@ -340,19 +338,16 @@ def test_the_step_is_trained_as_it_is_taken(backbone: Backbone, monkeypatch: pyt
     calls, real = [], distill.velocity
 
     def watched(transformer: Any, z: Tensor, times: Tensor, *rest: Any) -> Tensor:
-        calls.append((tuple(z.shape[2:]), times.tolist()))
+        calls.append((len(z), times.tolist(), rest[-1]))
         return real(transformer, z, times, *rest)
 
     monkeypatch.setattr(distill, "velocity", watched)
     given = batch(0, 1)
     one = stage(backbone, given, token_cuts=4, t_l=0.4)
     _, v_step = one._velocities(given[1], torch.tensor([0.5, 0.6]), given[1])
-    height, width = given[1].shape[2:]
-    step, sizes = [pytest.approx(0.4)] * 2, [(0, 0), (0, 2), (2, 0), (2, 2)]
-    assert calls == [((height + y, width + x), step) for y, x in sizes] + [
-        ((height, width), [pytest.approx(0.5), pytest.approx(0.6)])
-    ]
-    expected = over_cuts(lambda z: velocity(backbone.transformer, z, 0.4, backbone.prompt), given[1], 4)
+    path, step = (2, [pytest.approx(0.5), pytest.approx(0.6)], 1), (2, [pytest.approx(0.4)] * 2, 4)
+    assert calls == [step, path]
+    expected = real(backbone.transformer, given[1], 0.4, backbone.prompt, cuts=4)
     torch.testing.assert_close(v_step, expected)
 
 

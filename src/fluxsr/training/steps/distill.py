@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from fluxsr import flow
 from fluxsr.backbone import latents
-from fluxsr.backbone.cuts import over_cuts
 from fluxsr.backbone.features import attention_taps
 from fluxsr.backbone.loading import Backbone
 from fluxsr.backbone.velocity import time_on_grid, velocity
@@ -113,13 +112,13 @@ class DistillStage:
         c, backbone = self.config, self.backbone
         start = t.new_full((len(z_l),), c.t_l)
 
-        def v_theta(z: Tensor, times: Tensor) -> Tensor:
-            return velocity(backbone.transformer, z, times, backbone.prompt, c.guidance)
+        def v_theta(z: Tensor, times: Tensor, cuts: int = 1) -> Tensor:
+            return velocity(backbone.transformer, z, times, backbone.prompt, c.guidance, cuts)
 
         if c.token_cuts == 1:  # one call for both
             v_path, v_step = v_theta(torch.cat([z_t, z_l]), torch.cat([t, start])).split([len(z_t), len(z_l)])
             return v_path, v_step
-        v_step = over_cuts(lambda z: v_theta(z, start), z_l, c.token_cuts)
+        v_step = v_theta(z_l, start, c.token_cuts)  # first: ADL's rows are counted by the first call
         return v_theta(z_t, t) if len(z_t) else z_t, v_step
 
     def _pixels(self, step: int, x_0: Tensor, z_hat: Tensor) -> dict[str, Tensor]:
