@@ -98,7 +98,7 @@ def decode_crop(
 
 def crop_pixels(vae: Any, images: Tensor, place: tuple[int, int], side: int) -> Tensor:
     """The pixels (B,3,8 side,8 side) of images (B,3,H,W) that a crop of their latents decodes to."""
-    factor = pixel_multiple(vae) // PATCH
+    factor = latent_pixels(vae)
     top, left = (factor * start for start in place)
     return images[..., top : top + factor * side, left : left + factor * side]
 
@@ -115,10 +115,15 @@ def denormalise(vae: Any, z: Tensor) -> Tensor:
     return z / vae.config.scaling_factor + _shift(vae)
 
 
-def pixel_multiple(vae: Any) -> int:
-    """Image sides must be multiples of this: downsampling of the autoencoder times the packing (16 for FLUX)."""
+def latent_pixels(vae: Any) -> int:
+    """Side of a latent in pixels, the autoencoder's downsampling (8 for FLUX)."""
     widths = getattr(vae.config, "block_out_channels", None) or vae.config.encoder_block_out_channels
-    return PATCH * 2 ** (len(widths) - 1)
+    return 2 ** (len(widths) - 1)
+
+
+def pixel_multiple(vae: Any) -> int:
+    """Side of a token in pixels, of which image sides must be multiples (16 for FLUX)."""
+    return PATCH * latent_pixels(vae)
 
 
 def pack(z: Tensor) -> Tensor:

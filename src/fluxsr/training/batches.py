@@ -59,7 +59,7 @@ def pair_crops(config: DistillConfig, vae: Any, settings: DegradationSettings) -
         return degrade_samples(hr, settings, generators)
 
     run = config.run
-    pixels, group = latents.pixel_multiple(vae) // latents.PATCH, config.degradation_group
+    pixels, group = latents.latent_pixels(vae), config.degradation_group
     return PairCrops(photos, pairs, run.crop, run.seed, degradation, group, spoilt_on, pixels)
 
 

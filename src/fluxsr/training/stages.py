@@ -96,7 +96,8 @@ def train_teacher(config: TeacherConfig, out: Path) -> None:
     device = training_device(config.run.device)
     _, photos = read_photographs(config.data.shards, config.data.limit)
     vae = load_part(Path(config.autoencoder), "vae", torch.float32).to(device, memory_format=torch.channels_last)
-    stage = TeacherStage(config, encode_photos(vae, photos, config.run.precision), device)
+    encoded = encode_photos(vae, photos, config.run.precision)
+    stage = TeacherStage(config, encoded, latents.latent_pixels(vae), device)
     loop.run(stage, config.run, out, lambda step, path: curves(out), recipe=config)
     if not is_main():
         return

@@ -15,12 +15,12 @@ from fluxsr.training.steps.teacher import TeacherStage
 LATENTS = [torch.randn(4, 6, 8, generator=torch.Generator().manual_seed(k)).half() for k in range(3)]
 
 
-def stage(batch: int = 2, precision: Any = "fp32", **changes: Any) -> TeacherStage:
+def stage(batch: int = 2, precision: Any = "fp32", latent_pixels: int = 8, **changes: Any) -> TeacherStage:
     run = RunConfig(batch=batch, crop=32, device="cpu", precision=precision)
     config = TeacherConfig(
         run=run, num_layers=1, num_single_layers=1, num_attention_heads=1, text_tokens=2, text_dim=8, **changes
     )
-    return TeacherStage(config, LATENTS, torch.device("cpu"))
+    return TeacherStage(config, LATENTS, latent_pixels, torch.device("cpu"))
 
 
 def test_the_true_velocity_has_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,6 +43,7 @@ def test_gradient_reaches_the_transformer_and_latents_are_drawn_by_key() -> None
     assert all(p.grad is not None for p in one.transformer.parameters())
     assert not torch.equal(one._crops(1, [0, 1]), one._crops(2, [0, 1]))
     assert one._crops(1, [0, 1]).shape == (2, 4, 4, 4)
+    assert stage(latent_pixels=16)._crops(1, [0, 1]).shape == (2, 4, 2, 2)
 
 
 def test_crops_are_pieces_of_the_latents() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -124,7 +123,7 @@ class DistillStage:
     def _pixels(self, step: int, x_0: Tensor, z_hat: Tensor) -> dict[str, Tensor]:
         """What the decoded image of the one step lacks; left out if nothing weighs it, for decoding costs much."""
         c, vae = self.config, self.backbone.vae
-        side = c.pixel_crop // _latent_pixels(vae) or z_hat.shape[-1]
+        side = c.pixel_crop // latents.latent_pixels(vae) or z_hat.shape[-1]
         _, place = latents.random_crop(z_hat, side, keyed_generator(c.run.seed, step, 0, CROP))
         x_hat = latents.decode_crop(vae, z_hat, place, side, checkpoint=c.run.decoder_checkpointing) * 2 - 1
         target = latents.crop_pixels(vae, x_0, place, side) * 2 - 1
@@ -151,7 +150,7 @@ def check(config: DistillConfig, backbone: Backbone) -> None:
     Raises:
         InputError: options that contradict each other or do not fit the base.
     """
-    c, pixels = config, _latent_pixels(backbone.vae)
+    c, pixels = config, latents.latent_pixels(backbone.vae)
     if c.ftd_times not in TIME_LAWS:
         raise InputError(f"ftd_times is {c.ftd_times!r}; choose from {', '.join(TIME_LAWS)}")
     if c.ftd_every < 1 or c.run.batch % c.ftd_every:
@@ -180,8 +179,3 @@ def guidance_missing(base: str) -> InputError:
 def _taps(config: DistillConfig, backbone: Backbone) -> AbstractContextManager[list[Tensor]]:
     tokens = backbone.prompt.prompt_embeds.shape[1]
     return attention_taps(backbone.transformer, tokens, config.adl_double, config.adl_single)
-
-
-def _latent_pixels(vae: Any) -> int:
-    """Side of a latent in pixels."""
-    return latents.pixel_multiple(vae) // latents.PATCH

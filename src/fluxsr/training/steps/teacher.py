@@ -19,8 +19,8 @@ from fluxsr.training.dataset import NOISE, TIME, normals, sample_generators
 class TeacherStage:
     """Squared error between the transformer's velocity and eps - z_0 (rectified flow)."""
 
-    def __init__(self, config: TeacherConfig, latents: list[Tensor], device: torch.device):
-        """``latents``: encoded photographs, each (C,h,w), normalised."""
+    def __init__(self, config: TeacherConfig, latents: list[Tensor], latent_pixels: int, device: torch.device):
+        """``latents``: encoded photographs, each (C,h,w), normalised; ``latent_pixels``: the side of one in pixels."""
         torch.manual_seed(config.run.seed)
         channels = latents[0].shape[0]
         self.transformer = build_transformer(
@@ -29,6 +29,7 @@ class TeacherStage:
         self.prompt = random_prompt(config.text_tokens, config.text_dim, keyed_generator(config.run.seed, 7))
         self.modules: dict[str, nn.Module] = {"transformer": self.transformer}
         self.latents, self.config, self.device = latents, config, device
+        self.side = config.run.crop // latent_pixels
 
     def losses(self, step: int, samples: Sequence[int]) -> dict[str, Tensor]:
         z_0, seed = self._crops(step, samples), self.config.run.seed
@@ -47,7 +48,7 @@ class TeacherStage:
 
     def _crops(self, step: int, samples: Sequence[int]) -> Tensor:
         """Latent crops (B,C,n,n), keyed by (seed, step, sample)."""
-        side, crops = self.config.run.crop // 8, []
+        side, crops = self.side, []
         for sample in samples:
             generator = keyed_generator(self.config.run.seed, step, sample)
             index, y, x = torch.rand(3, generator=generator).tolist()
