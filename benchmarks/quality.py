@@ -137,6 +137,7 @@ def reports(options: argparse.Namespace, out: Path) -> list[Report]:
         folder = out / name.replace(" ", "-")
         upscale_folder(images, upscale, folder, name)
         table.append(score(folder, options.hr, name))
+        del upscale  # and its model, before the next is loaded
     order = ("bicubic", "strength 0", "base without adapter", "colour fix off", "full")
     if not options.strengths:
         table.sort(key=lambda report: order.index(report.name))

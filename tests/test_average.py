@@ -35,3 +35,15 @@ def test_the_mean_of_the_weights_and_the_rest_of_the_first(tmp_path: Path) -> No
 def test_models_of_different_shapes_are_refused(tmp_path: Path) -> None:
     found = run(tmp_path / "out", model(tmp_path / "a", 1.0), model(tmp_path / "b", 1.0, "other"))
     assert found.returncode == 1 and "different shapes" in found.stderr and not (tmp_path / "out").exists()
+    wide = model(tmp_path / "c", 1.0)
+    save_file({"w": torch.zeros(2, 4).bfloat16()}, wide / "transformer/diffusion_pytorch_model.safetensors")
+    assert "different shapes" in run(tmp_path / "out", tmp_path / "a", wide).stderr
+
+
+def test_a_student_with_a_lora_is_refused_and_so_is_an_empty_folder(tmp_path: Path) -> None:
+    one, adapted, empty = model(tmp_path / "a", 1.0), model(tmp_path / "b", 1.0), tmp_path / "empty"
+    save_file({"w": torch.zeros(1)}, adapted / "pytorch_lora_weights.safetensors")
+    empty.mkdir()
+    for other in (adapted, empty):
+        found = run(tmp_path / "out", one, other)
+        assert found.returncode == 1 and f"{other} is no student trained as a whole" in found.stderr

@@ -1,6 +1,7 @@
 """python recipes/tiny/average.py OUT MODEL MODEL ...: the transformer's weights are the mean of these models'.
 
-For students that were trained from the same one ("Model soups", arXiv 2203.05482). All else is the first one's.
+For students that were trained from the same one ("Model soups", arXiv 2203.05482). All else is the
+first one's, the notice of its licences too.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 WEIGHTS = Path("transformer", "diffusion_pytorch_model.safetensors")
+LORA = "pytorch_lora_weights.safetensors"
 
 
 def average(out: Path, models: list[Path]) -> None:
     """Write the mean of ``models`` to ``out``."""
+    for model in models:
+        if not (model / WEIGHTS).is_file() or (model / LORA).is_file():
+            raise SystemExit(f"{model} is no student trained as a whole: that has {WEIGHTS}, and no {LORA}")
     weights = [load_file(model / WEIGHTS) for model in models]
-    if any(held.keys() != weights[0].keys() for held in weights):
+    shapes = [{name: value.shape for name, value in held.items()} for held in weights]
+    if any(found != shapes[0] for found in shapes):
         raise SystemExit("these models have transformers of different shapes; give models that were trained from one")
     mean = {
         name: torch.stack([held[name].float() for held in weights]).mean(0).to(value.dtype)

@@ -174,6 +174,12 @@ def test_weights_other_than_lora_are_not_ignored(build: Callable[..., Any], tmp_
     assert "no LoRA weight" in error_of(build, tmp_path, state)
 
 
+@pytest.mark.parametrize("end", ["lora_magnitude_vector", "lora_B.bias"])
+def test_dora_and_biases_are_refused_rather_than_dropped(end: str, build: Callable[..., Any], tmp_path: Path) -> None:
+    state = pair() | {f"transformer.{NAME}.{end}": torch.ones(32)}
+    assert f"holds 'transformer.{NAME}.{end}', which is no LoRA weight" in error_of(build, tmp_path, state)
+
+
 @pytest.mark.parametrize("name", ["transformer_blocks.0.norm1.linear", "time_text_embed.text_embedder.linear_1"])
 def test_an_adapter_of_the_modulation_does_not_fit_a_folded_model(
     name: str, build: Callable[..., Any], prompt: Any, tmp_path: Path
@@ -215,6 +221,9 @@ def test_config_survives_its_file(tmp_path: Path) -> None:
         ('{"t_l": "0.25"}', "cannot be read"),
         ('{"strength": "much"}', "strength = 'much'; it must be a number"),
         ('{"strength": null}', "strength = None"),
+        ('{"lattice_reach": -1}', "lattice_reach = -1; it must be 0 or more"),
+        ('{"flat_floor": NaN}', "flat_floor = nan; it must be 0 or more"),
+        ('{"tile_size": 512.0}', "tile_size = 512.0; it must be a whole number of pixels"),
         ('{"guidance": "3.5"}', "guidance = '3.5'"),
     ],
 )

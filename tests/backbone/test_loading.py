@@ -142,6 +142,13 @@ def test_base_models_are_saved_unfolded_and_loaded_to_the_bit(
     assert not any(p.requires_grad for p in base.vae.parameters())
 
 
+def test_a_folded_transformer_is_no_base(model_folder: Path, tmp_path: Path) -> None:
+    FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="fp32").save_pretrained(tmp_path)
+    for load in (loading.load_base, loading.load_transformer):
+        with pytest.raises(ModelError, match="is folded, it stands at one time; give it unfolded"):
+            load(tmp_path, CPU, torch.float32)
+
+
 def test_a_sharded_transformer_is_loaded_to_the_bit(folder: Path, transformer: Any) -> None:
     _shard(folder, transformer)
     loaded = load_part(folder, "transformer", torch.float32)

@@ -42,6 +42,14 @@ def test_amplitudes_have_their_closed_form() -> None:
     assert float(texture_loss(wave(period, amplitude), torch.zeros(1, 3, 64, 64))) == pytest.approx(expected, rel=0.05)
 
 
+@pytest.mark.parametrize("level", [0.9, -0.7])
+def test_autocast_gives_a_flat_image_no_detail(level: float) -> None:
+    flat, faint = torch.full((1, 3, 64, 64), level), torch.full((1, 3, 64, 64), level) + 0.01 * noise(7)
+    exact = float(texture_loss(flat, faint))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert float(texture_loss(flat, faint)) == pytest.approx(exact, rel=1e-5)
+
+
 def test_gain_asks_for_more_where_there_is_detail_and_for_none_where_there_is_none() -> None:
     strong, weak, flat = wave(4, 0.6), wave(4, 0.3), torch.zeros(1, 3, 64, 64)
     assert float(texture_loss(strong, weak, gains=(2.0, 2.0))) <= FLOOR + 1e-6 < float(texture_loss(strong, weak))

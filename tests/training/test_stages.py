@@ -186,6 +186,15 @@ def test_the_teachers_terms_go_with_the_student(runs: Path) -> None:
     assert [entry["name"] for entry in recorded] == ["terms of the teacher"]
 
 
+def test_they_go_with_what_is_trained_on_from_it(data: DataConfig, runs: Path, tmp_path: Path) -> None:
+    """Without the pairs, whose manifest told them, the student's own config and notice still do."""
+    student = str(runs / "distill" / "model")
+    config = replace(distill_config(data, runs), pairs="", start=student, eps_source="fresh")
+    distillation.train_distill(config, tmp_path)
+    assert load_config(tmp_path / "model").licences == load_config(student).licences
+    assert "under: terms of the teacher" in (tmp_path / "model" / "NOTICE").read_text(encoding="utf-8")
+
+
 def test_validation_is_recorded(runs: Path) -> None:
     lines = (runs / "distill" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     names = {name for line in lines for name in json.loads(line)}
@@ -247,6 +256,10 @@ def test_options_that_cannot_work_are_refused_at_once(
     refused("a base in nf4 is neither trained nor exported; set rank and export", quantize_base="nf4")
     refused("tv_lpips_weight is 1.0, but perceptual is empty; name the folder of stage 2", perceptual="")
     refused("no features.json in .*pairs; make it with", perceptual=str(runs / "pairs"))
+    refused("the recipe says lattice_reach = -1; it must be 0 or more", lattice_reach=-1)
+    refused("the recipe says t_l = 1.0; it must lie between 0 and 1", t_l=1.0)
+    student = str(runs / "distill" / "model")
+    refused(f"base is {student}, and a LoRA lies beside its transformer, .* set base to what", base=student)
     refused("cannot adapt attn.to_x", targets=["attn.to_x"], export="adapter")
     if importlib.util.find_spec("bitsandbytes"):
         refused("nf4 needs a GPU, this is 'cpu'", quantize_base="nf4", export="adapter")
@@ -286,6 +299,9 @@ def test_validation_follows_the_precision_of_training(runs: Path) -> None:
         z_0 = z_l - 0.25 * velocity(model.transformer, z_l, 0.25, model.prompt)
     torch.testing.assert_close(exact, latents.decode(model.vae, z_0).detach().clamp(0, 1))
     assert not torch.equal(exact, rounded)
+    model.config = replace(model.config, strength=0.0)
+    unchanged = latents.decode(model.vae, z_l).detach().clamp(0, 1)
+    torch.testing.assert_close(distillation.step_image(model, image, "fp32"), unchanged)
 
 
 def test_what_is_missing_is_named(data: DataConfig, runs: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -73,7 +74,7 @@ def load_config(folder: str | Path) -> AdapterConfig:
     """Read ``fluxsr_config.json``.
 
     Raises:
-        ModelError: missing or unreadable file, unknown keys, or t_l outside (0, 1).
+        ModelError: missing or unreadable file, unknown keys, or settings that cannot be.
     """
     path = Path(folder, CONFIG_FILE)
     if not path.is_file():
@@ -85,21 +86,36 @@ def load_config(folder: str | Path) -> AdapterConfig:
         if unknown:
             raise ModelError(f"{path} has unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}")
         config = AdapterConfig(**values)
-        if not 0 < config.t_l < 1:
-            raise ModelError(f"{path} says t_l = {config.t_l}; it must lie between 0 and 1")
         for entry in config.licences:
             Licence(**entry)  # a TypeError names a key that there is not
-        for name in ("strength", "guidance", "lattice_reach", "fine_strength", "flat_floor"):
-            value = getattr(config, name)
-            if not isinstance(value, (int, float)) and not (name == "guidance" and value is None):
-                raise ModelError(f"{path} says {name} = {value!r}; it must be a number")
-        if config.token_cuts not in CUTS:
-            raise ModelError(
-                f"{path} says token_cuts = {config.token_cuts!r}; it must be one of {', '.join(map(str, CUTS))}"
-            )
+        if fault := unfit(config):
+            raise ModelError(f"{path} says {fault}")
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
     return config
+
+
+def unfit(settings: Any) -> str:
+    """What none of an adapter's settings may be; empty where all are well.
+
+    Args:
+        settings: an `AdapterConfig`, or a recipe whose settings travel into one.
+    """
+    if not 0 < settings.t_l < 1:
+        return f"t_l = {settings.t_l}; it must lie between 0 and 1"
+    for name in ("strength", "guidance", "lattice_reach", "fine_strength", "flat_floor"):
+        value = getattr(settings, name)
+        if name == "guidance" and value is None:
+            continue
+        if not isinstance(value, (int, float)):
+            return f"{name} = {value!r}; it must be a number"
+        if not (math.isfinite(value) and value >= 0):
+            return f"{name} = {value!r}; it must be 0 or more"
+    if not isinstance(settings.tile_size, int) or settings.tile_size < 1:
+        return f"tile_size = {settings.tile_size!r}; it must be a whole number of pixels"
+    if settings.token_cuts not in CUTS:
+        return f"token_cuts = {settings.token_cuts!r}; it must be one of {', '.join(map(str, CUTS))}"
+    return ""
 
 
 def add_lora(transformer: Any, rank: int, alpha: float, targets: Sequence[str] = TARGETS) -> None:

@@ -162,16 +162,24 @@ def load_base(
     path = folder_of(folder)
     fixed = load_prompt(prompt_folder or path)
     scheme = nf4(device, dtype) if quantize == "nf4" else None
-    transformer = load_part(path, "transformer", dtype, scheme).to(device)
+    transformer = _unfolded(load_part(path, "transformer", dtype, scheme), folder).to(device)
     vae = load_part(path, "vae", dtype).to(device, memory_format=torch.channels_last)
     return Backbone(transformer, vae.requires_grad_(False), fixed, name=str(folder))
 
 
 def load_transformer(model: str | Path, device: torch.device, dtype: torch.dtype) -> Any:
     """The transformer alone, frozen and unfolded: a teacher whose prompts come from elsewhere."""
-    transformer = load_part(folder_of(model), "transformer", dtype).to(device).eval().requires_grad_(False)
+    transformer = _unfolded(load_part(folder_of(model), "transformer", dtype), model)
+    transformer = transformer.to(device).eval().requires_grad_(False)
     if device.type == "cpu" and dtype == torch.bfloat16:
         transformer.set_attn_processor(ChunkedFluxAttnProcessor())
+    return transformer
+
+
+def _unfolded(transformer: Any, model: str | Path) -> Any:
+    """A transformer that knows time: a folded one would train and invert as if all times were its own."""
+    if isinstance(transformer, FoldedFluxTransformer2DModel):
+        raise ModelError(f"the transformer of {model} is folded, it stands at one time; give it unfolded")
     return transformer
 
 

@@ -88,9 +88,12 @@ def check_lora(transformer: Any, state: dict[str, Any], path: Path) -> None:
                 f"adapter {path}: '{name}' has lora_A {[*value.shape]} and lora_B {found[1]}; "
                 f"the transformer's layer goes from {module.in_features} to {module.out_features} channels"
             )
-    strays = sorted(key for key in state if ".lora_" not in key)
+    strays = sorted(key for key in state if not key.endswith((".lora_A.weight", ".lora_B.weight")))
     if strays:
-        raise ModelError(f"adapter {path} holds '{strays[0]}', which is no LoRA weight; only LoRA is read")
+        raise ModelError(
+            f"adapter {path} holds '{strays[0]}', which is no LoRA weight; only LoRA's two matrices are read: "
+            "merge DoRA, biases and the like into the base first"
+        )
 
 
 def first_line(error: Exception) -> str:

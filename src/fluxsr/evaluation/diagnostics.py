@@ -8,6 +8,7 @@ from torch import Tensor
 from fluxsr.errors import InputError
 from fluxsr.evaluation.metrics import luma
 
+SMALLEST = 128  # pixels a side: below, rings of the spectrum are empty and neighbours reach the next harmonic
 _BINS = 64
 _NEAR = (3, 4, 5, 6)
 # What the power mean of `grid_db` gives for plain noise, whose excess has the spread of an
@@ -75,8 +76,8 @@ def grid_excess(images: Tensor) -> Tensor:
         InputError: a side is below 128 pixels, so that neighbours would reach the next harmonic.
     """
     height, width = (side // 16 * 16 for side in images.shape[-2:])
-    if min(height, width) < 128:
-        raise InputError(f"the grid measure needs sides of 128 pixels or more, got {tuple(images.shape[-2:])}")
+    if min(height, width) < SMALLEST:
+        raise InputError(f"the grid measure needs sides of {SMALLEST} pixels or more, got {tuple(images.shape[-2:])}")
     level = 10 * power_spectrum(luma(images[..., :height, :width])).log10()
     at_rows = torch.arange(16, device=images.device) * (height // 16)
     at_columns = torch.arange(9, device=images.device) * (width // 16)

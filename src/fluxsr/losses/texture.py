@@ -36,11 +36,12 @@ def _amplitudes(images: Tensor) -> list[Tensor]:
     """Amplitude of each band per window, (B,1,H/4,W/4) or so."""
     weights = images.new_tensor([0.299, 0.587, 0.114], dtype=torch.float32).view(1, 3, 1, 1)  # ITU-R 601
     rest, found = (images.float() * weights).sum(1, keepdim=True), []
-    for sigma in SIGMAS:
-        blurred = _blur(rest, sigma)
-        energy = F.avg_pool2d((rest - blurred).square(), WINDOW, WINDOW // 2)
-        found.append((energy + FLOOR**2).sqrt())
-        rest = blurred
+    with torch.autocast(images.device.type, enabled=False):  # rounded to bfloat16, what is flat and bright has detail
+        for sigma in SIGMAS:
+            blurred = _blur(rest, sigma)
+            energy = F.avg_pool2d((rest - blurred).square(), WINDOW, WINDOW // 2)
+            found.append((energy + FLOOR**2).sqrt())
+            rest = blurred
     return found
 
 

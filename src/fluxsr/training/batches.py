@@ -53,6 +53,8 @@ def pair_crops(config: DistillConfig, vae: Any, settings: DegradationSettings) -
         photos.append(photo)
         pairs.append(torch.stack([pair.z_0, pair.eps]))
     if not photos:
+        if not config.pairs and config.eps_source == "fresh":
+            raise InputError("data.shards is empty; name the photographs to train on, or set pairs")
         raise InputError(f"no pairs in {config.pairs or 'pairs (it is empty)'}; run `fluxsr pairs invert` first")
 
     def degradation(hr: Tensor, generators: Sequence[torch.Generator]) -> Tensor:

@@ -152,7 +152,8 @@ KEPT = {
 }  # fmt: skip
 # Options that change nothing in what is learnt.
 FREE = {
-    "data.validation", "export", "name", "run.accumulate", "run.decoder_checkpointing", "run.device", "run.explode",
+    "data.validation", "data.validation_limit", "export", "name",
+    "run.accumulate", "run.decoder_checkpointing", "run.device", "run.explode",
     "run.gradient_checkpointing", "run.keep", "run.log_every", "run.resume", "run.save_every", "run.stop",
     "run.tracker", "run.workers", "tile_size", "lattice_reach", "fine_strength", "flat_floor", "strength",
 }  # fmt: skip

@@ -14,10 +14,21 @@ from torch import Tensor
 
 from fluxsr import flow
 from fluxsr.backbone import latents
-from fluxsr.backbone.adapter import TARGETS, AdapterConfig, add_lora, fuse_lora, save_lora
+from fluxsr.backbone.adapter import (
+    CONFIG_FILE,
+    TARGETS,
+    AdapterConfig,
+    add_lora,
+    fuse_lora,
+    load_config,
+    save_lora,
+    unfit,
+)
 from fluxsr.backbone.licence import Licence, licence_of, pass_on, stated, write_notice
 from fluxsr.backbone.loading import Backbone, load_base, save, save_base
+from fluxsr.backbone.lora_files import lora_file
 from fluxsr.backbone.parts import part_config
+from fluxsr.backbone.places import folder_of
 from fluxsr.backbone.velocity import velocity
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError, needed
@@ -49,9 +60,10 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     # The frozen parts are stored in bfloat16: holding them so changes no value and spares a cast per call.
     dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
     base = load_base(config.base, device, dtype, config.quantize_base, config.prompt_folder)
-    if config.start:  # fused in float32: in bfloat16 a small adapter would be rounded away
+    if config.start:  # fused in float32: in bfloat16 much of a small adapter would be rounded away
         fuse_lora(base.transformer.float(), config.start)
-        base.transformer.to(dtype)
+        if config.rank:  # frozen under a new LoRA, it would take twice the memory
+            base.transformer.to(dtype)
     base.config = AdapterConfig(
         t_l=config.t_l,
         guidance=config.guidance,
@@ -94,17 +106,33 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     export(base, model, alone=config.export == "adapter")
     if is_main():  # the terms go with what was made under them
         write_notice(model, *base.config.licences)
-        pass_on(model, config.base)
+        pass_on(model, config.base, *filter(None, [config.start]))
 
 
 def _terms(config: DistillConfig, transformer: Any) -> list[Licence]:
-    """Of the base, under the name that the adapter's config gives it, and of the teacher that made the pairs."""
+    """Of the base, under the name that the adapter's config gives it, of what it and start were made from, and of the
+    teacher that made the pairs."""
     own = replace(licence_of(config.base, transformer.config), model=config.name)
-    return stated(own, PairStore(config.pairs).manifest().get("licence") if config.pairs else None)
+    earlier = [terms for source in _sources(config) for terms in load_config(source).licences]
+    return stated(own, *earlier, PairStore(config.pairs).manifest().get("licence") if config.pairs else None)
+
+
+def _sources(config: DistillConfig) -> list[Path]:
+    """Folders of the models that the student goes on from, as far as they have a config."""
+    folders = [folder_of(model) for model in (config.base, config.start) if model]
+    return [folder for folder in folders if isinstance(folder, Path) and Path(folder, CONFIG_FILE).is_file()]
 
 
 def _check(config: DistillConfig) -> None:
     """What cannot work is said before a base of 24 GB is read."""
+    if fault := unfit(config):
+        raise InputError(f"the recipe says {fault}")
+    base = folder_of(config.base)
+    if isinstance(base, Path) and lora_file(base):
+        raise InputError(
+            f"base is {config.base}, and a LoRA lies beside its transformer, which would be left out; "
+            "set base to what it adapts, and start to it"
+        )
     if config.export == "adapter" and not config.rank:
         raise InputError("export is adapter, but rank is 0: there is none; set export: model")
     if config.train_decoder and config.export == "adapter":
@@ -184,5 +212,5 @@ def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
         z_l = latents.encode(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
         c = backbone.config
         v = velocity(backbone.transformer, z_l, c.t_l, backbone.prompt, c.guidance, c.token_cuts)
-        hr = latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l))
+        hr = latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l, c.strength))
     return finished(hr, lr_up, latents.pixel_multiple(backbone.vae), **c.finish).clamp(0, 1)

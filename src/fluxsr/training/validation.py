@@ -5,16 +5,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fluxsr.evaluation.diagnostics import band_db, grid_db, grid_excess, peak16
+from fluxsr.errors import InputError
+from fluxsr.evaluation.diagnostics import SMALLEST, band_db, grid_db, grid_excess, peak16
 from fluxsr.evaluation.metrics import psnr_y, ssim_y
 from fluxsr.imaging.photographs import DataConfig, read_photographs, whole_tokens
 
 
 def validation_photographs(data: DataConfig) -> list[Tensor]:
-    """The photographs (3,H,W) uint8 that a stage is scored on, cut to whole tokens; none where none are named."""
+    """The photographs (3,H,W) uint8 that a stage is scored on, cut to whole tokens; none where none are named.
+
+    Raises:
+        InputError: one is too small for its spectrum to be measured, which is to be known before a step is trained.
+    """
     if not data.validation:
         return []
-    return [whole_tokens(photo) for photo in read_photographs(data.validation, data.validation_limit)[1]]
+    names, photos = read_photographs(data.validation, data.validation_limit)
+    for name, photo in zip(names, photos, strict=True):
+        if min(photo.shape[1:]) < SMALLEST:
+            raise InputError(
+                f"validation photograph {name} has {photo.shape[2]}x{photo.shape[1]} pixels; "
+                f"name photographs with sides of {SMALLEST} or more in data.validation"
+            )
+    return [whole_tokens(photo) for photo in photos]
 
 
 def spectral_scores(made: list[Tensor], photos: list[Tensor]) -> dict[str, float]:

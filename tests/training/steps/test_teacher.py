@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from fluxsr.errors import InputError
 from fluxsr.training.config import RunConfig, TeacherConfig
 from fluxsr.training.dataset import TIME, sample_generators
 from fluxsr.training.steps import teacher
@@ -44,6 +45,17 @@ def test_gradient_reaches_the_transformer_and_latents_are_drawn_by_key() -> None
     assert not torch.equal(one._crops(1, [0, 1]), one._crops(2, [0, 1]))
     assert one._crops(1, [0, 1]).shape == (2, 4, 4, 4)
     assert stage(latent_pixels=16)._crops(1, [0, 1]).shape == (2, 4, 2, 2)
+
+
+def test_a_photograph_below_the_crop_is_left_out_and_a_crop_that_none_holds_is_refused() -> None:
+    small = torch.zeros(4, 3, 8).half()
+    one = stage()
+    config, device = one.config, torch.device("cpu")
+    assert len(TeacherStage(config, [small, *LATENTS], 8, device).latents) == len(LATENTS)
+    with pytest.raises(InputError, match="run.crop is 32, and no photograph has sides as large; set a smaller one"):
+        TeacherStage(config, [small], 8, device)
+    with pytest.raises(InputError, match="run.crop is 32; it must be a multiple of a token's 64 pixels"):
+        TeacherStage(config, LATENTS, 32, device)
 
 
 def test_crops_are_pieces_of_the_latents() -> None:

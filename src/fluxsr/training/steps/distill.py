@@ -163,6 +163,9 @@ def check(config: DistillConfig, backbone: Backbone) -> None:
         raise InputError(
             f"pixel_crop is {c.pixel_crop}; it must be a multiple of a latent's {pixels} pixels, or 0 for all"
         )
+    token = latents.pixel_multiple(backbone.vae)
+    if c.periodic_weight and 0 < c.pixel_crop < token:
+        raise InputError(f"pixel_crop is {c.pixel_crop}; periodic_weight takes {token} or more, a token's side")
     if backbone.transformer.config.guidance_embeds and c.guidance is None:
         raise guidance_missing(c.base)
     try:

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from fluxsr import flow
+from fluxsr.backbone.latents import PATCH
 from fluxsr.backbone.prompts import random_prompt
 from fluxsr.backbone.tiny import build_transformer
 from fluxsr.backbone.velocity import time_on_grid, velocity
+from fluxsr.errors import InputError
 from fluxsr.keyed import keyed_generator
 from fluxsr.training.config import TeacherConfig
 from fluxsr.training.dataset import NOISE, TIME, normals, sample_generators
@@ -20,7 +22,16 @@ class TeacherStage:
     """Squared error between the transformer's velocity and eps - z_0 (rectified flow)."""
 
     def __init__(self, config: TeacherConfig, latents: list[Tensor], latent_pixels: int, device: torch.device):
-        """``latents``: encoded photographs, each (C,h,w), normalised; ``latent_pixels``: the side of one in pixels."""
+        """``latents``: encoded photographs, each (C,h,w), normalised; ``latent_pixels``: the side of one in pixels.
+
+        Raises:
+            InputError: a crop that is no multiple of a token, or larger than every photograph.
+        """
+        crop, token = config.run.crop, latent_pixels * PATCH
+        if crop < token or crop % token:
+            raise InputError(f"run.crop is {crop}; it must be a multiple of a token's {token} pixels")
+        if max(min(z.shape[1:]) for z in latents) * latent_pixels < crop:
+            raise InputError(f"run.crop is {crop}, and no photograph has sides as large; set a smaller one")
         torch.manual_seed(config.run.seed)
         channels = latents[0].shape[0]
         self.transformer = build_transformer(
@@ -28,8 +39,8 @@ class TeacherStage:
         ).to(device)
         self.prompt = random_prompt(config.text_tokens, config.text_dim, keyed_generator(config.run.seed, 7))
         self.modules: dict[str, nn.Module] = {"transformer": self.transformer}
-        self.latents, self.config, self.device = latents, config, device
-        self.side = config.run.crop // latent_pixels
+        self.side, self.config, self.device = config.run.crop // latent_pixels, config, device
+        self.latents = [z for z in latents if min(z.shape[1:]) >= self.side]
 
     def losses(self, step: int, samples: Sequence[int]) -> dict[str, Tensor]:
         z_0, seed = self._crops(step, samples), self.config.run.seed

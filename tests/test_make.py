@@ -1,0 +1,50 @@
+"""recipes/tiny/make.sh: a model that upscales, from photographs alone, in one command that goes on where it stopped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fluxsr import FluxSRPipeline
+
+ROOT = Path(__file__).parents[1]
+SHORT = ["run.steps=2", "run.stop=0", "run.batch=4", "run.crop=64", "run.save_every=2", "run.workers=0", "data.limit=4"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+def test_one_command_makes_a_model_from_nothing_and_again_makes_nothing_new(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "recipes" / "tiny", tmp_path / "recipes" / "tiny")
+    photos = tmp_path / "data" / "photos"
+    for shard in ("train-000", "val-000"):
+        (photos / shard).mkdir(parents=True)
+        for k in range(4):
+            pixels = np.random.default_rng(k).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).resize((256, 256), Image.Resampling.BICUBIC).save(photos / shard / f"{k}.png")
+        subprocess.run(["tar", "cf", photos / f"{shard}.tar", "-C", photos / shard, "."], check=True)
+    bin_folder = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+    def make() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", tmp_path / "recipes/tiny/make.sh", *SHORT],
+            env={**os.environ, "PATH": bin_folder}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    done = make()
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.endswith("model: runs/tiny/model\n")
+    weights = tmp_path / "runs/tiny/model/transformer/diffusion_pytorch_model.safetensors"
+    first = weights.read_bytes()
+    pipeline = FluxSRPipeline.from_pretrained(str(tmp_path / "runs/tiny/model"))
+    assert pipeline.adapter_config.token_cuts == 4
+    assert pipeline(Image.new("RGB", (16, 16), "teal")).images[0].size == (64, 64)
+
+    assert make().returncode == 0
+    assert weights.read_bytes() == first
