@@ -207,7 +207,7 @@ def _upscaled(backbone: Backbone, lr_up: Tensor, device: torch.device, precision
 
 @torch.no_grad()
 def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
-    """The one step, at the strength of inference, on an enlarged image (1,3,H,W) in [0,1], before any adapter is fused."""
+    """The one step at the strength of inference, on an enlarged image (1,3,H,W) in [0,1]; no adapter is fused."""
     with torch.autocast(lr_up.device.type, torch.bfloat16, enabled=precision == "bf16"):
         z_l = latents.encode(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
         c = backbone.config
