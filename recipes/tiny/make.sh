@@ -2,6 +2,7 @@
 # bash recipes/tiny/make.sh [key=value ...]
 # The bundled model from nothing: eight commands into runs/tiny/, each resumed where it stopped. On a small machine:
 # bash recipes/tiny/make.sh run.workers=1
+# About 9 hours on two CPU cores, 1.5 with a GPU for the pairs and the main training (src/fluxsr/pretrained/README.md).
 # On your own photographs, of 512 px or more a side:
 # bash recipes/tiny/make.sh "data.shards=['my/photos']" "data.validation=['my/validation']"
 # The overrides go to every stage; the pairs, which have no run.* options, take those of data.* alone.

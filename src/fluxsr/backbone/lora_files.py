@@ -88,6 +88,11 @@ def check_lora(transformer: Any, state: dict[str, Any], path: Path) -> None:
                 f"adapter {path}: '{name}' has lora_A {[*value.shape]} and lora_B {found[1]}; "
                 f"the transformer's layer goes from {module.in_features} to {module.out_features} channels"
             )
+    check_lora_alone(state, path)
+
+
+def check_lora_alone(state: dict[str, Any], path: Path) -> None:
+    """Nothing but LoRA's two matrices is in a file: loaders drop the rest, DoRA's magnitudes, without a word."""
     strays = sorted(key for key in state if not key.endswith((".lora_A.weight", ".lora_B.weight")))
     if strays:
         raise ModelError(

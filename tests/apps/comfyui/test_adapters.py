@@ -70,3 +70,11 @@ def test_a_scale_of_each_layer_is_refused(adapter: Path) -> None:
     FluxPipeline.save_lora_weights(adapter, transformer_lora_layers=layers, transformer_lora_adapter_metadata=header)
     with pytest.raises(ModelError, match="layer by layer"):
         adapters.lora_strength(adapter)
+
+
+def test_what_comfyui_would_drop_is_refused(adapter: Path) -> None:
+    state = load_file(adapter / WEIGHTS_FILE)
+    name = next(iter(state)).rsplit(".lora_", 1)[0]
+    save_file(state | {f"{name}.lora_magnitude_vector": torch.ones(1)}, adapter / WEIGHTS_FILE)
+    with pytest.raises(ModelError, match="lora_magnitude_vector', which is no LoRA weight"):
+        adapters.lora_strength(adapter)

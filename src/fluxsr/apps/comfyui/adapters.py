@@ -12,7 +12,7 @@ from typing import Any
 
 from fluxsr.backbone import prompts
 from fluxsr.backbone.adapter import AdapterConfig, load_config
-from fluxsr.backbone.lora_files import lora_file, read_lora
+from fluxsr.backbone.lora_files import check_lora_alone, lora_file, read_lora
 from fluxsr.errors import InputError, ModelError
 
 KEY = "fluxsr"  # under which the adapter's config travels in a conditioning
@@ -75,12 +75,13 @@ def lora_strength(folder: Path) -> float:
     does not read, so that any other scale than 1 has to come as the loader's strength. 1 where there is no LoRA.
 
     Raises:
-        ModelError: a LoRA that cannot be read, or whose layers scale differently.
+        ModelError: a LoRA that cannot be read, that is more than its matrices, or whose layers scale differently.
     """
     path = lora_file(folder)
     if path is None:
         return 1.0
-    _, alphas, header = read_lora(path)
+    state, alphas, header = read_lora(path)
+    check_lora_alone(state, path)
     told = {key.removeprefix("transformer."): value for key, value in header.items()}
     if alphas or not told.get("r") or told.get("lora_alpha") is None:
         return 1.0
