@@ -53,6 +53,9 @@ def test_orders_name_crops_by_their_photograph(photographs: Path, options: Calla
     assert [order.index for order in orders] == [0, 1, 2, 3]
     config.count = 2
     assert len(invert_orders(config)) == 2
+    config.count, config.crop = 0, 32
+    fine = invert_orders(config, latent_pixels=4)  # windows of 16 pixels, of which d holds two
+    assert [order.box[2:] for order in fine if order.name.startswith("d")] == [(16, 32)]
 
 
 def test_a_pair_cuts_its_part_out_of_the_photograph(photographs: Path, options: Callable[..., PairsConfig]) -> None:

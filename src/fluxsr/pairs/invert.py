@@ -41,17 +41,16 @@ def boxes(height: int, width: int, window: int, crop: int) -> list[Box]:
     return [(top + i * sides[0], left + j * sides[1], *sides) for i in range(rows) for j in range(columns)]  # type: ignore[misc]
 
 
-def invert_orders(config: PairsConfig) -> list[Order]:
-    """One order per crop of every photograph, at most ``count``.
+def invert_orders(config: PairsConfig, latent_pixels: int = 8) -> list[Order]:
+    """One order per crop of every photograph, at most ``count``; a latent is ``latent_pixels`` wide.
 
     Raises:
         InputError: options or photographs that do not fit, or a photograph without its prompt.
     """
-    window = 8 * config.window
+    window = latent_pixels * config.window
     if config.crop < 1 or config.crop % window:
-        raise InputError(
-            f"crop is {config.crop}; it must be a multiple of {window} pixels (8 x window {config.window})"
-        )
+        product = f"{latent_pixels} x window {config.window}"
+        raise InputError(f"crop is {config.crop}; it must be a multiple of {window} pixels ({product})")
     prompt_of = _prompts(config)
     orders: list[Order] = []
     largest = (0, 0)

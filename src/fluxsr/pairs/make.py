@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 
+from fluxsr.backbone import latents
 from fluxsr.backbone.device import best_device
 from fluxsr.backbone.licence import licence_of
 from fluxsr.backbone.loading import load_autoencoder
+from fluxsr.backbone.parts import part_config, skeleton
 from fluxsr.errors import InputError
 from fluxsr.pairs import manifest as manifests
 from fluxsr.pairs.config import PairsConfig
@@ -27,6 +29,11 @@ from fluxsr.pairs.teacher import load_teacher
 from fluxsr.progress import progress
 
 
+def _latent_pixels(base: str) -> int:
+    """Of the teacher's autoencoder, whose weights are not read for it."""
+    return latents.latent_pixels(skeleton(part_config(base, "vae"), "vae"))
+
+
 def make_pairs(config: PairsConfig, out: Path) -> None:
     """Write this process's shards of a store that are not there yet; who finds it complete adds summary and sheet.
 
@@ -36,7 +43,7 @@ def make_pairs(config: PairsConfig, out: Path) -> None:
     _check(config)
     rank, world = place()
     device = best_device(own_device(config.device))
-    orders = sample_orders(config) if config.mode == "sample" else invert_orders(config)
+    orders = sample_orders(config) if config.mode == "sample" else invert_orders(config, _latent_pixels(config.base))
     parts = shards(len(orders), config.shard)
     store = PairStore(out)
     settings = manifests.settings_of(config, orders)
