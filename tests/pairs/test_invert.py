@@ -54,8 +54,8 @@ def test_orders_name_crops_by_their_photograph(photographs: Path, options: Calla
     config.count = 2
     assert len(invert_orders(config)) == 2
     config.count, config.crop = 0, 32
-    fine = invert_orders(config, latent_pixels=4)  # windows of 16 pixels, of which d holds two
-    assert [order.box[2:] for order in fine if order.name.startswith("d")] == [(16, 32)]
+    fine = invert_orders(config, latent_pixels=4)  # windows of 16 pixels, which d holds
+    assert [order.box[2:] for order in fine if order.name.startswith("d")] == [(16, 32)] * 2
 
 
 def test_a_pair_cuts_its_part_out_of_the_photograph(photographs: Path, options: Callable[..., PairsConfig]) -> None:
