@@ -139,3 +139,11 @@ def test_a_folder_of_peft_keeps_its_alpha(build: Callable[..., Any], prompt: Any
         fuse_lora(fused := build(), tmp_path)
         torch.testing.assert_close(velocity(fused, latents, 0.25, prompt), expected, rtol=1e-4, atol=1e-4)
         assert not torch.allclose(velocity(build(), latents, 0.25, prompt), expected, atol=1e-2)
+
+
+def test_doras_magnitudes_are_not_left_out_in_silence(tmp_path: Path) -> None:
+    state = kohya()
+    name = next(key.split(".lora_down")[0] for key in state if ".lora_down" in key)
+    save_file(state | {f"{name}.dora_scale": torch.ones(1)}, tmp_path / WEIGHTS_FILE)
+    with pytest.raises(ModelError, match="dora_scale': DoRA is not read, merge it into the base first"):
+        read_lora(tmp_path / WEIGHTS_FILE)

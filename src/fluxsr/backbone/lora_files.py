@@ -25,14 +25,18 @@ def read_lora(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any
     """Matrices, alphas and header of a LoRA file, in diffusers' names; its text encoders' part is left out.
 
     Raises:
-        ModelError: unreadable file.
+        ModelError: unreadable file, or DoRA's, whose magnitudes diffusers would leave out.
     """
     try:
+        with safe_open(path, "pt") as file:
+            dora = next((key for key in file.keys() if "dora_scale" in key), "")  # noqa: SIM118
         state, alphas, metadata = _peft_s_own(path) or FluxPipeline.lora_state_dict(
             path.parent, weight_name=path.name, return_alphas=True, return_lora_metadata=True, local_files_only=True
         )
     except Exception as error:  # diffusers and safetensors raise many kinds; all mean an unreadable file
         raise ModelError(f"adapter weights {path} cannot be read: {first_line(error)}") from error
+    if dora:
+        raise ModelError(f"adapter {path} holds '{dora}': DoRA is not read, merge it into the base first")
     return _for_transformer(state or {}), _for_transformer(alphas or {}), _for_transformer(metadata or {})
 
 
