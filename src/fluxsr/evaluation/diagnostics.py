@@ -9,7 +9,7 @@ from fluxsr.errors import InputError
 from fluxsr.evaluation.metrics import luma
 
 SMALLEST = 128  # pixels a side: below, rings of the spectrum are empty and neighbours reach the next harmonic
-_BINS = 64
+_BINS = SMALLEST // 2
 _NEAR = (3, 4, 5, 6)
 # What the power mean of `grid_db` gives for plain noise, whose excess has the spread of an
 # exponential law.
@@ -56,8 +56,8 @@ def band_db(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: a side is below 128 pixels, so that rings of the spectrum are empty.
     """
-    if min(sr.shape[-2:]) < 2 * _BINS:
-        raise InputError(f"band energies need sides of {2 * _BINS} pixels or more, got {tuple(sr.shape[-2:])}")
+    if min(sr.shape[-2:]) < SMALLEST:
+        raise InputError(f"band energies need sides of {SMALLEST} pixels or more, got {tuple(sr.shape[-2:])}")
     ratio = radial_power(power_spectrum(luma(sr))) / radial_power(power_spectrum(luma(hr)))
     decibel = 10 * ratio.log10()
     return decibel[:, _BINS // 4 : _BINS // 2].mean(1), decibel[:, _BINS // 2 :].mean(1)

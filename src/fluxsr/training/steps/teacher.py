@@ -30,17 +30,18 @@ class TeacherStage:
         crop, token = config.run.crop, latent_pixels * PATCH
         if crop < token or crop % token:
             raise InputError(f"run.crop is {crop}; it must be a multiple of a token's {token} pixels")
-        if max(min(z.shape[1:]) for z in latents) * latent_pixels < crop:
+        self.side = crop // latent_pixels
+        self.latents = [z for z in latents if min(z.shape[1:]) >= self.side]
+        if not self.latents:
             raise InputError(f"run.crop is {crop}, and no photograph has sides as large; set a smaller one")
         torch.manual_seed(config.run.seed)
-        channels = latents[0].shape[0]
+        channels = self.latents[0].shape[0]
         self.transformer = build_transformer(
             channels, config.num_layers, config.num_single_layers, config.num_attention_heads, config.text_dim
         ).to(device)
         self.prompt = random_prompt(config.text_tokens, config.text_dim, keyed_generator(config.run.seed, 7))
         self.modules: dict[str, nn.Module] = {"transformer": self.transformer}
-        self.side, self.config, self.device = config.run.crop // latent_pixels, config, device
-        self.latents = [z for z in latents if min(z.shape[1:]) >= self.side]
+        self.config, self.device = config, device
 
     def losses(self, step: int, samples: Sequence[int]) -> dict[str, Tensor]:
         z_0, seed = self._crops(step, samples), self.config.run.seed
@@ -59,11 +60,11 @@ class TeacherStage:
 
     def _crops(self, step: int, samples: Sequence[int]) -> Tensor:
         """Latent crops (B,C,n,n), keyed by (seed, step, sample)."""
-        side, crops = self.side, []
+        crops = []
         for sample in samples:
             generator = keyed_generator(self.config.run.seed, step, sample)
             index, y, x = torch.rand(3, generator=generator).tolist()
             z = self.latents[int(index * len(self.latents))]
-            top, left = (int(r * (n - side + 1)) for r, n in zip((y, x), z.shape[1:], strict=True))
-            crops.append(z[:, top : top + side, left : left + side].float())
+            top, left = (int(r * (n - self.side + 1)) for r, n in zip((y, x), z.shape[1:], strict=True))
+            crops.append(z[:, top : top + self.side, left : left + self.side].float())
         return torch.stack(crops).to(self.device)
