@@ -83,6 +83,10 @@ def test_seeds_of_files_are_pinned() -> None:
     assert len({keyed_seed(seed, name) for seed in (0, 1, 10) for name in ("a.png", "b.png", "0/a.png")}) == 9
 
 
+def test_a_name_that_is_not_utf_8_has_a_seed() -> None:
+    assert len({keyed_seed(0, name) for name in ("caf\udce9.png", "caf\udcff.png", "caf\u00e9.png")}) == 3
+
+
 def test_finished_outputs_are_skipped(folder: Path, tmp_path: Path) -> None:
     run(folder / "a.png", "-o", tmp_path / "out")
     before = (tmp_path / "out" / "a.png").stat().st_mtime_ns

@@ -152,3 +152,21 @@ def test_outputs_follow_their_inputs_where_no_format_is_asked_for(place: Path) -
     make("a.JPG", "b.tiff", "c.heic", "d.gif", "e.avif", "f.jxl")
     work = plan(["*"], Path("out"), as_file=False)
     assert [job.target.name for job in work.jobs] == ["a.jpg", "b.tiff", "c.jpg", "d.png", "e.avif", "f.png"]
+
+
+def test_hidden_folders_are_passed_over_unless_they_are_named(place: Path) -> None:
+    make("in/a.png", "in/.trash/b.png", "in/@eaDir/a.png", "in/c.dng", "in/d.jpe")
+    work = plan(["in"], Path("out"), as_file=False)
+    assert [job.target.as_posix() for job in work.jobs] == ["out/a.png", "out/d.jpe"]
+    hidden = [str(Path("in", name)) for name in (".trash", "@eaDir")]
+    assert sorted(work.passed.hidden) == hidden and work.passed.endings == {".dng": 1}
+    pattern = plan(["in/**/*"], Path("out"), as_file=False)
+    assert [job.source.name for job in pattern.jobs] == ["a.png", "d.jpe"]
+    assert pattern.passed.endings == {".dng": 1} and pattern.passed.hidden == hidden[1:], "* leaves out dots by itself"
+    assert targets(["in/.trash"]) == {"in/.trash/b.png": "out/b.png"} == targets(["in/.trash/*.png"])
+
+
+def test_names_that_are_not_utf_8_get_outputs(place: Path) -> None:
+    names = ["p/one/caf\udce9.png", "q/one/caf\udce9.png"]  # told apart by a mark of the path
+    make(*names)
+    assert len(set(targets(["p/one", "q/one"]).values())) == 2

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fluxsr.apps.reporting import printable, reason_of
+from fluxsr.apps.reporting import reason_of
 from fluxsr.errors import InputError
+from fluxsr.names import printable
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def test_outputs_of_other_settings_or_inputs_are_done_again(tmp_path: Path) -> N
         (tmp_path / name).write_text(name)
     (tmp_path / "out").mkdir()
     plan = plan_of(tmp_path, "a", "b")
-    plan.root = tmp_path / "out"
+    plan.record = tmp_path / "out"
 
     def done(settings: dict[str, int]) -> list[str]:
         return [path.name for path in run_jobs(plan, copying, WORDS, settings=settings).done]
@@ -205,3 +205,32 @@ def test_outputs_of_other_settings_or_inputs_are_done_again(tmp_path: Path) -> N
     assert done({"scale": 2}) == ["b"] and (tmp_path / "out" / "b").read_text() == "another"
     (tmp_path / "out" / "a").unlink()
     assert done({"scale": 2}) == ["a"]
+
+
+def test_whatever_a_name_holds_a_line_stays_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["two\nlines", "\x1b[31mred", "caf\udce9", "[b]bold[red"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    plan = plan_of(tmp_path, *names, "lost\nfile")
+    plan.bad.append(("a\nb", "the output c\nd would replace an input"))
+    plan.record = tmp_path / "out"
+
+    def noted(job: Job, data: bytes, share: Share) -> Write:
+        write = work(job, data, share)
+        return lambda: [*write(), "has a title: 'x\ny\udcff'"]
+
+    report = run_jobs(plan, lambda _: Stages(read, noted), WORDS, settings={})
+    assert len(report.done) == 4 and len(report.bad) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4 + 2 + 1 + 2, "a note each, two errors, the summary, what failed"
+    assert all(line.isprintable() for line in lines)
+    assert len(run_jobs(plan, copying, WORDS, settings={}).skipped) == 4
+
+
+def test_the_summary_tells_what_was_not_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = plan_of(tmp_path)
+    plan.passed.endings[".dng"] = 3
+    plan.passed.linked.append("in/li\nnk")
+    run_jobs(plan, copying, WORDS)
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["0 copied", "not looked at: 3 .dng, 1 linked folders (in/li\\nnk)"]

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from fluxsr.backbone import licence
-from fluxsr.backbone.licence import Licence, licence_of, write_notice
+from fluxsr.backbone.licence import NOTICE_FILE, Licence, licence_of, pass_on, write_notice
 
 # black-forest-labs/FLUX.1-dev, transformer/config.json
 FLUX_DEV = {
@@ -77,3 +77,11 @@ def test_owners_under_one_licence_are_all_named(tmp_path: Path) -> None:
 def test_no_notice_where_nothing_is_stated(tmp_path: Path) -> None:
     write_notice(tmp_path, Licence("own"), None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_notice_in_another_encoding_is_passed_on_byte_for_byte(tmp_path: Path) -> None:
+    for name, text in (("a", "(c) José".encode("latin-1")), ("b", "(c) Jörg".encode("latin-1"))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / NOTICE_FILE).write_bytes(text)
+    pass_on(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a" / NOTICE_FILE).read_bytes() == "(c) José\n(c) Jörg".encode("latin-1")

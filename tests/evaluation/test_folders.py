@@ -52,3 +52,9 @@ def test_missing_stems_are_named(tmp_path):
         check_stems(["a", "b"], paths, tmp_path)
     with pytest.raises(InputError, match="none asked for"):
         check_stems([], paths, tmp_path)
+
+
+def test_hidden_files_are_no_images(tmp_path):
+    for name in ("a.png", "._a.png", ".b.png", "c.jpe"):
+        (tmp_path / name).touch()
+    assert list(list_images(tmp_path)) == ["a", "c"]

@@ -86,3 +86,13 @@ def test_a_compressed_tar_is_refused_in_a_line(tmp_path: Path) -> None:
 
 def test_whole_tokens_are_multiples_of_sixteen() -> None:
     assert whole_tokens(torch.zeros(3, 47, 32)).shape == (3, 32, 32)
+
+
+def test_what_is_hidden_is_no_photograph(tmp_path: Path) -> None:
+    for name in ("in/a.png", "in/._a.png", "in/.trash/b.png", "in/@eaDir/a.png/c.jpg", "in/deep/d.jpe"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert [photo.name for photo in list_photographs([str(tmp_path / "in")])] == ["a", "d"]
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(tmp_path / "in", "in")
+    assert sorted(photo.name for photo in list_photographs([str(tmp_path / "a.tar")])) == ["a", "d"]

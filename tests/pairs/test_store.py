@@ -184,6 +184,13 @@ def test_a_kill_while_writing_leaves_no_shard(tmp_path: Path, monkeypatch: pytes
     assert len(list(store)) == 1
 
 
+def test_a_photograph_whose_name_is_not_utf_8_comes_back(tmp_path: Path) -> None:
+    store = PairStore(tmp_path)
+    store.write_manifest({"photographs": ["caf\udce9", "caf\u00e9"]})
+    assert store.manifest()["photographs"] == ["caf\udce9", "caf\u00e9"]
+    assert "caf\u00e9" in (tmp_path / "manifest.json").read_text(encoding="utf-8")
+
+
 def test_manifest_round_trip(tmp_path: Path) -> None:
     store = PairStore(tmp_path)
     with pytest.raises(InputError, match="no manifest.json in .*fluxsr pairs invert"):

@@ -17,6 +17,7 @@ import typer
 
 import fluxsr
 from fluxsr.errors import FluxSRError, InputError
+from fluxsr.names import printable
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "safetensors", "pillow")
 
@@ -35,7 +36,7 @@ def reported(debug: bool = False) -> Iterator[None]:
     except FluxSRError as error:
         if debug:
             raise
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(printable(f"error: {error}"), err=True)
         raise SystemExit(2 if isinstance(error, InputError) else 1) from error
     except KeyboardInterrupt as error:
         typer.echo("stopped; what is finished is kept, the same command goes on", err=True)
@@ -72,7 +73,7 @@ def card_line(card: Path) -> str:
     """The first sentence of a model card after its front matter and headings; empty without one."""
     if not card.is_file():
         return ""
-    text = re.sub(r"\A---\n.*?\n---\n", "", card.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"\A---\n.*?\n---\n", "", card.read_text(encoding="utf-8", errors="replace"), flags=re.DOTALL)
     for paragraph in text.split("\n\n"):
         paragraph = " ".join(paragraph.split())
         if paragraph and not paragraph.startswith(("#", "<", "!", "|", "-")):

@@ -15,19 +15,23 @@ from torch import Tensor
 from fluxsr.apps.jobs import Job, Plan
 from fluxsr.apps.reporting import Report, Words
 from fluxsr.apps.runner import Share, Stages, Write, run_jobs
+from fluxsr.backbone.device import best_device, best_dtype, free_bytes
+from fluxsr.backbone.identity import contents_of
 from fluxsr.imaging import io
 from fluxsr.imaging.atomic import check_writable
 from fluxsr.imaging.bands import STREAMABLE
 from fluxsr.imaging.decode import MAX_PIXELS
 from fluxsr.imaging.picture import Delivery, Picture
 from fluxsr.imaging.settings import Settings, Step
+from fluxsr.names import printable
 
 if TYPE_CHECKING:
     from fluxsr.pipeline import FluxSRPipeline
 
 WHOLE = 32_000_000  # pixels of a result above which it is not held in one piece
 ROWS = 512  # of a result, converted at once for its file
-_ELSEWHERE = ("device", "memory", "compile", "max_pixels")  # options that say where and whether, not what
+_RESULT = ("scale", "strength", "tile_size", "tile_overlap", "color_fix", "quality", "lossless", "profile", "strip")
+"""Options that decide on the result by themselves; model, adapter and number format do by what they lead to."""
 WORDS = Words("upscale", "upscaled", memory="free some, or try --memory 8gb")
 
 
@@ -69,13 +73,15 @@ def run(work: Plan, options: Options, *, overwrite: bool = False, debug: bool = 
     """
     quieten(options.max_pixels, debug)
 
+    settings = settings_of(options)
+
     def start(console: Console) -> Stages[Picture]:
         pipeline = load(options)
         console.print(f"model: {describe(pipeline)}")
         console.print(f"plan: {pipeline.plan.line()}")
         return Stages(lambda job: read(job, options), lambda *what: upscale(pipeline, options, *what))
 
-    return run_jobs(work, start, WORDS, settings=shaping(options), overwrite=overwrite, debug=debug)
+    return run_jobs(work, start, WORDS, settings=settings, overwrite=overwrite, debug=debug)
 
 
 def quieten(max_pixels: int, debug: bool = False) -> None:
@@ -107,9 +113,37 @@ def load(options: Options) -> FluxSRPipeline:
     )
 
 
-def shaping(options: Options) -> dict[str, Any]:
-    """The options that decide on the outputs; with others an output is made anew."""
-    return {name: value for name, value in asdict(options).items() if name not in _ELSEWHERE}
+def settings_of(options: Options, *, here: bool = True) -> dict[str, Any]:
+    """Return everything but the input that decides on an output; where it has changed, an output is made again.
+
+    Args:
+        options: of the run.
+        here: whether the model runs on this machine, whose number format and quantization are known then.
+
+    Raises:
+        InputError, ModelError: the model, the device or the number format cannot be used.
+    """
+    values = asdict(options)
+    numbers = numbers_of(options) if here else [options.dtype, options.memory, str(options.compile)]
+    return {
+        **{name: values[name] for name in _RESULT},
+        "numbers": numbers,
+        "contents": contents_of(options.model, options.adapter, options.config),
+    }
+
+
+def numbers_of(options: Options) -> list[str]:
+    """Return the number format and the quantization that a run on this machine gets, and whether it is compiled."""
+    device = best_device(options.device)
+    dtype, quantize = best_dtype(device, options.dtype), "none"
+    if free_bytes(device) is not None:  # else memory changes nothing
+        from fluxsr.backbone.loading import plan_for  # seconds
+
+        plan = plan_for(
+            *(options.model, options.adapter, device, dtype, options.memory), options.config, options.compile
+        )
+        dtype, quantize = plan.dtype, plan.quantize
+    return [str(dtype).removeprefix("torch."), quantize, "compiled" if options.compile else "eager"]
 
 
 def read(job: Job, options: Options) -> Picture:
@@ -165,4 +199,4 @@ def describe(pipeline: FluxSRPipeline) -> str:
     parameters = sum(p.numel() for p in pipeline.transformer.parameters())
     parameters += sum(p.numel() for p in pipeline.vae.parameters())
     dtype = str(pipeline.transformer.dtype).removeprefix("torch.")
-    return f"{pipeline.name}, {parameters / 1e6:.1f} M parameters, {pipeline.device}, {dtype}"
+    return f"{printable(pipeline.name)}, {parameters / 1e6:.1f} M parameters, {pipeline.device}, {dtype}"

@@ -18,6 +18,7 @@ from fluxsr.degradation import load_settings
 from fluxsr.errors import FluxSRError, InputError
 from fluxsr.evaluation.protocols import SCALE, Benchmark, open_benchmark
 from fluxsr.imaging import io
+from fluxsr.names import printable
 
 
 def opened(folder: Path, protocol: str | None) -> Benchmark:
@@ -35,7 +36,7 @@ def model_options(model: str, config: str | None, adapter: str | None, device: s
 def made(
     found: Benchmark, options: batch.Options, folder: Path, preset: str, seed: int
 ) -> tuple[list[Method], dict[str, Path]]:
-    """Bicubic's and the model's images of a benchmark, in a folder where finished ones are taken as they are.
+    """Make bicubic's and the model's images of a benchmark, in a folder; those that are up to date there are kept.
 
     Returns:
         The methods, ground truth last where there is one, and the LR images by stem.
@@ -50,10 +51,10 @@ def made(
         return image.resize((image.width * SCALE, image.height * SCALE), Image.Resampling.BICUBIC)
 
     name = Path(options.model).name
-    plan = _plan(low, folder / "bicubic")
-    _complete(run_jobs(plan, lambda _: _stages(bicubic), Words("enlarge", "enlarged")).bad)
+    plan, words = _plan(low, folder / "bicubic"), Words("enlarge", "enlarged")
+    _complete(run_jobs(plan, lambda _: _stages(bicubic), words, settings={"bicubic": SCALE}).bad)
     _complete(batch.run(_plan(low, folder / name), options).bad)
-    methods = [Method("bicubic", folder / "bicubic", truth), Method(name, folder / name, truth)]
+    methods = [Method("bicubic", folder / "bicubic", truth), Method(printable(name), folder / name, truth)]
     return ([*methods, Method("HR", truth, None, truth=True)] if truth else methods), low
 
 
@@ -65,10 +66,11 @@ def _low(found: Benchmark, folder: Path, preset: str, seed: int) -> dict[str, Pa
     if settings.scale != SCALE:
         raise InputError(f"{preset} reduces by {settings.scale}; the benchmark needs {SCALE}")
     typer.echo(f"LR images made by {preset}, seed {seed}: not those of any paper", err=True)
-    jobs = [Job(picture.hr, folder / "LR" / f"{picture.stem}.png") for picture in found.pictures if picture.hr]
+    plan = _plan({picture.stem: picture.hr for picture in found.pictures if picture.hr}, folder / "LR")
     stages = Stages(read_hr, lambda job, hr, _share: degraded(job, hr, settings, seed))
-    _complete(run_jobs(Plan(jobs), lambda _: stages, Words("degrade", "degraded")).bad)
-    return {job.target.stem: job.target for job in jobs}
+    given = {"seed": seed, "degradation": settings}
+    _complete(run_jobs(plan, lambda _: stages, Words("degrade", "degraded"), settings=given).bad)
+    return {job.target.stem: job.target for job in plan.jobs}
 
 
 def _truth(found: Benchmark, folder: Path) -> Path:
@@ -77,13 +79,13 @@ def _truth(found: Benchmark, folder: Path) -> Path:
         parents = {picture.hr.parent for picture in found.pictures if picture.hr}
         if len(parents) == 1:
             return parents.pop()
-    jobs = [Job(picture.hr, folder / "HR" / f"{picture.stem}.png") for picture in found.pictures if picture.hr]
+    plan = _plan({picture.stem: picture.hr for picture in found.pictures if picture.hr}, folder / "HR")
 
     def cut(image: Image.Image) -> Image.Image:
         width, height = (side - side % SCALE for side in image.size)
         return image.crop((0, 0, width, height))
 
-    _complete(run_jobs(Plan(jobs), lambda _: _stages(cut), Words("copy", "copied")).bad)
+    _complete(run_jobs(plan, lambda _: _stages(cut), Words("copy", "copied"), settings={"multiple": SCALE}).bad)
     return folder / "HR"
 
 
@@ -102,8 +104,9 @@ def _stages(make: Callable[[Image.Image], Image.Image]) -> Stages[Image.Image]:
     return Stages(read_hr, work)
 
 
-def _plan(low: dict[str, Path], folder: Path) -> Plan:
-    return Plan([Job(path, folder / f"{stem}.png") for stem, path in low.items()])
+def _plan(inputs: dict[str, Path], folder: Path) -> Plan:
+    """Return a plan that makes {stem}.png of each input, and keeps a record of it."""
+    return Plan([Job(path, folder / f"{stem}.png") for stem, path in inputs.items()], record=folder)
 
 
 def _complete(bad: Sequence[str]) -> None:

@@ -40,6 +40,7 @@ from fluxsr.apps.fit_niqe import fit_niqe
 from fluxsr.apps.prompt import prompt
 from fluxsr.apps.push import push
 from fluxsr.apps.web.command import web
+from fluxsr.names import printable
 
 app = typer.Typer(
     help="One-step super-resolution of photographs (FluxSR).",
@@ -95,7 +96,7 @@ def info(
     """Print model, device and versions; paste it into a bug report."""
     with reported(debug):
         for line in lines(model, adapter, device, dtype.value, config):
-            typer.echo(line)
+            typer.echo(printable(line))
 
 
 def main() -> None:

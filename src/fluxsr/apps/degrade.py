@@ -10,6 +10,7 @@ import typer
 from fluxsr.apps.about import reported
 from fluxsr.apps.arguments import Debug, Format, Inputs, Output, Overwrite, Suffix, planned
 from fluxsr.apps.jobs import Job
+from fluxsr.names import raw
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -91,4 +92,4 @@ def degraded(job: Job, photograph: Image.Image, settings: DegradationSettings, s
 
 def keyed_seed(seed: int, name: str) -> int:
     """A seed of 63 bits for a file, the same on every machine."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") >> 1
+    return int.from_bytes(hashlib.sha256(raw(f"{seed}/{name}")).digest()[:8], "big") >> 1

@@ -1,7 +1,6 @@
 """Which files a command reads and where each result goes; no pixel is touched here.
 
-Nothing heavy is imported: ``fluxsr upscale`` plans, and reports what is missing, before torch is
-loaded.
+Nothing heavy is imported: ``fluxsr upscale`` plans before torch is loaded.
 """
 
 from __future__ import annotations
@@ -14,7 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fluxsr.apps.ledger import NAME, record_folder, recorded
 from fluxsr.imaging.formats import READABLE, following
+from fluxsr.imaging.listing import PassedOver, hidden_part, images_below, is_image_file
+from fluxsr.names import raw
 
 
 @dataclass(frozen=True)
@@ -45,39 +47,47 @@ class Plan:
     Attributes:
         jobs: in the order of the inputs, no target twice.
         bad: (input, reason) of inputs that give no job.
-        notes: lines that tell of renamed outputs.
+        notes: lines that tell of renamed outputs and of inputs that are left out.
         root: the folder that outputs go into or below; None for one output with a name of its own.
+        record: the folder whose record lists the outputs; None keeps none.
+        passed: what the search for inputs did not look at.
     """
 
     jobs: list[Job] = field(default_factory=list)
     bad: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     root: Path | None = None
+    record: Path | None = None
+    passed: PassedOver = field(default_factory=PassedOver)
 
 
-def find(inputs: Iterable[str], leave_out: Path | None = None) -> tuple[list[Found], list[tuple[str, str]]]:
-    """Expand files, folders (with all below them) and globs.
+def find(
+    inputs: Iterable[str], leave_out: Path | None = None, passed: PassedOver | None = None
+) -> tuple[list[Found], list[tuple[str, str]]]:
+    """Expand files, folders (with all below them, but nothing hidden) and globs.
 
     Args:
         inputs: as typed; a path that exists is taken literally, even with a ``*`` in its name.
         leave_out: the output folder: files below it are not inputs, unless it holds the inputs
             themselves (it is the folder or the beginning of the pattern that was named, or above it).
+        passed: counts what is not looked at.
 
     Returns:
         Files, each once, and (input, reason) of inputs that lead to none.
     """
     found: dict[str, Found] = {}
     bad: list[tuple[str, str]] = []
+    passed = PassedOver() if passed is None else passed
     for text in inputs:
         path = Path(text)
         if path.is_dir():
-            entries = _below(path, _apart(leave_out, path))
+            entries = _below(path, _apart(leave_out, path), passed)
             reason = f"no image in this folder (endings looked for: {' '.join(READABLE)})"
         elif path.exists():
             entries, reason = [Found(path, Path(path.name), True)], ""
         else:
             wild = any(c in text for c in "*?[")
-            entries = _matches(text, leave_out) if wild else []
+            entries = _matches(text, leave_out, passed) if wild else []
             reason = "nothing matches this pattern" if wild else "no such file or folder"
         if not entries:
             bad.append((text, reason))
@@ -92,28 +102,32 @@ def _apart(leave_out: Path | None, inputs: Path) -> Path | None:
     return None if root in (inputs.resolve(), *inputs.resolve().parents) else root
 
 
-def _below(folder: Path, root: Path | None) -> list[Found]:
+def _below(folder: Path, root: Path | None, passed: PassedOver) -> list[Found]:
     return [
         Found(path, path.relative_to(folder), False)
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in READABLE
-        and not path.name.startswith(".")  # macOS leaves ._a.jpg beside a.jpg on foreign disks
-        and path.is_file()
-        and (root is None or root not in path.resolve().parents)
+        for path in images_below(folder, READABLE, passed, root)
+        if root is None or root not in path.resolve().parents
     ]
 
 
-def _matches(pattern: str, leave_out: Path | None) -> list[Found]:
+def _matches(pattern: str, leave_out: Path | None, passed: PassedOver) -> list[Found]:
     entries: list[Found] = []
     parts = Path(pattern).parts
     fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
-    root = _apart(leave_out, Path(*parts[:fixed]))
+    base = Path(*parts[:fixed])
+    root = _apart(leave_out, base)
+    asked = any(hidden_part(part) for part in parts[fixed:])  # a pattern that names a hidden folder means it
     for path in map(Path, sorted(glob.glob(pattern, recursive=True))):
         if root is not None and root in (path.resolve(), *path.resolve().parents):
             continue
-        if path.is_dir() and "**" not in pattern:  # ** lists the files below by itself
-            entries += _below(path, root)
-        elif path.is_file() and path.suffix.lower() in READABLE:
+        hidden = "" if asked else hidden_part(path.relative_to(base).as_posix())
+        if hidden:
+            if str(base / hidden) not in passed.hidden:
+                passed.hide(str(base / hidden))
+        elif path.is_dir():
+            if "**" not in pattern:  # ** lists the files below by itself
+                entries += _below(path, root, passed)
+        elif is_image_file(path, READABLE, passed):
             entries.append(Found(path, Path(path.name), False))
     return entries
 
@@ -123,8 +137,8 @@ def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str | No
 
     Where several inputs would share an output, each gets its own ending, then its folder, and in
     the end a mark of its path into the name: a.gif and a.png become a.gif.png and a.png.png. A file
-    that was not named but found, and has the name of another input's output, is taken for an
-    earlier run's result and left out, so that a second run plans what the first one did.
+    that was not named but found is left out where the record of the output folder lists it as a result, and where
+    it has the name of another input's output, so that a second run plans what the first one did.
 
     Args:
         inputs: files, folders, globs.
@@ -133,8 +147,11 @@ def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str | No
         ending: of the outputs, with its dot; None follows each input.
         suffix: put between name and ending.
     """
-    found, bad = find(inputs, None if as_file else output)
-    result = Plan(bad=bad, root=None if as_file else output)
+    passed = PassedOver()
+    found, bad = find(inputs, None if as_file else output, passed)
+    record = record_folder(output) if as_file else output
+    result = Plan(bad=bad, root=None if as_file else output, record=record, passed=passed)
+    found = _without_own(found, record, result.notes)
 
     def names(entry: Found) -> list[Path]:
         return [output] if as_file else [_name(entry, output, ending, suffix, level) for level in range(4)]
@@ -163,6 +180,20 @@ def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str | No
             continue
         result.jobs.append(Job(entry.path, target))
     return result
+
+
+def _without_own(found: list[Found], folder: Path, notes: list[str]) -> list[Found]:
+    """Leave out what a record lists as a result, unless the user named the very file."""
+    if all(entry.named for entry in found):
+        return found
+    results = {_key(folder / name) for name in recorded(folder)}
+    own = {entry.path: entry for entry in found if not entry.named and _key(entry.path) in results}
+    if own:
+        notes.append(
+            f"{len(own)} results of earlier runs are left out, such as {next(iter(own))}: {folder / NAME} lists them; "
+            "choose another -o to upscale them again"
+        )
+    return [entry for entry in found if entry.path not in own]
 
 
 def _earlier_results(found: Sequence[Found], output: Path, names: Callable[[Found], list[Path]]) -> dict[Path, Path]:
@@ -209,7 +240,7 @@ def _name(entry: Found, output: Path, ending: str | None, suffix: str, level: in
     if level == 2:
         stem = f"{entry.path.resolve().parent.name}_{stem}"
     if level == 3:
-        mark = hashlib.sha256(os.path.realpath(entry.path).encode()).hexdigest()[:8]
+        mark = hashlib.sha256(raw(os.path.realpath(entry.path))).hexdigest()[:8]
         stem = f"{stem}_{mark}"
     ending = following(entry.path) if ending is None else ending
     return output / entry.inside.with_name(f"{stem}{suffix}{ending}")

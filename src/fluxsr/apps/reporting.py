@@ -8,6 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from fluxsr.errors import FluxSRError
+from fluxsr.imaging.listing import PassedOver
+from fluxsr.names import printable
 
 
 @dataclass
@@ -20,6 +22,7 @@ class Report:
         bad: inputs that failed.
         left: how many jobs were not begun.
         full: whether that is because the disk is full, or cannot be written.
+        passed: what the search for inputs did not look at.
     """
 
     done: list[Path] = field(default_factory=list)
@@ -27,6 +30,7 @@ class Report:
     bad: list[str] = field(default_factory=list)
     left: int = 0
     full: bool = False
+    passed: PassedOver = field(default_factory=PassedOver)
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,8 @@ def reason_of(error: Exception, source: Path, memory: str) -> str:
     return text if text.startswith(name) else f"{name}: {text}"
 
 
-def printable(text: str) -> str:
-    """Text that stays on its line and leaves the terminal as it is: names of files may hold anything."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-
-
 def print_summary(console: Console, report: Report, words: Words) -> None:
-    """How many files were done, skipped, left, and which failed."""
+    """Print how many files were done, skipped, left or not looked at, and which failed."""
     parts = [f"{len(report.done)} {words.past}"]
     if report.skipped:
         parts.append(f"{len(report.skipped)} finished before (--overwrite redoes them)")
@@ -72,5 +71,7 @@ def print_summary(console: Console, report: Report, words: Words) -> None:
     if report.left:
         parts.append(f"{report.left} left")
     console.print(", ".join(parts))
+    if report.passed.line():
+        console.print(printable(report.passed.line()))
     for name in report.bad:
         console.print(f"failed: {printable(name)}")

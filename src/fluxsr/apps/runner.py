@@ -18,9 +18,10 @@ from rich.console import Console
 
 from fluxsr.apps.jobs import Job, Plan
 from fluxsr.apps.ledger import Ledger
-from fluxsr.apps.reporting import Report, Words, print_summary, printable, reason_of
+from fluxsr.apps.reporting import Report, Words, print_summary, reason_of
 from fluxsr.errors import OutputError
 from fluxsr.imaging.atomic import remove_orphans
+from fluxsr.names import printable
 from fluxsr.progress import progress
 from fluxsr.training.stopping import stop_flag
 
@@ -66,8 +67,8 @@ def run_jobs(
         work: of ``jobs.plan``.
         start: loads what the work needs, and gives the stages; not called where nothing is to do.
         words: of the messages.
-        settings: what decides on the results; outputs made with others are done again. Kept in the output folder's
-            ledger; None keeps none.
+        settings: what decides on the results; outputs made with others are done again. A mark of them is kept in the
+            record of the plan; None keeps none.
         overwrite: redo outputs that exist.
         debug: raise the first error instead of reporting it.
 
@@ -75,13 +76,13 @@ def run_jobs(
         KeyboardInterrupt: after the file at work, where a signal asked to stop.
     """
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    report = Report()
+    report = Report(passed=work.passed)
     for note in work.notes:
         console.print(f"note: {printable(note)}")
     for name, reason in work.bad:
-        console.print(f"error: {printable(name)}: {reason}")
+        console.print(printable(f"error: {name}: {reason}"))
         report.bad.append(name)
-    ledger = None if settings is None or work.root is None else Ledger(work.root, settings)
+    ledger = None if settings is None or work.record is None else Ledger(work.record, settings)
     todo = _todo(work, ledger, overwrite, report, console)
     with stop_flag() as stop:
         if todo:
@@ -102,9 +103,8 @@ def _todo(work: Plan, ledger: Ledger | None, overwrite: bool, report: Report, co
         if work.root is not None and folder not in within:
             within[folder] = folder.resolve().is_relative_to(work.root.resolve())
         if not within.get(folder, True):
-            console.print(
-                f"error: {printable(str(job.source))}: its output folder {folder} is a link out of -o; remove it"
-            )
+            line = f"error: {job.source}: its output folder {folder} is a link out of -o; remove it"
+            console.print(printable(line))
             report.bad.append(str(job.source))
             continue
         old = job.target.exists() and not overwrite
@@ -141,7 +141,7 @@ class _Run:
             task = bar.add_task(self.words.task, total=len(todo))
             try:
                 for number, (job, stamp, reading) in enumerate(self._ahead(todo, readers)):
-                    bar.update(task, description=job.source.name)
+                    bar.update(task, description=printable(job.source.name))
 
                     def share(part: float, number: int = number) -> None:
                         bar.update(task, completed=number + part)
@@ -195,7 +195,7 @@ class _Run:
             return
         self.report.done.append(job.target)
         for note in notes:
-            self.console.print(f"note: {printable(str(job.source))} {note}")
+            self.console.print(printable(f"note: {job.source} {note}"))
 
     def _failed(self, job: Job, error: Exception) -> None:
         if self.debug:

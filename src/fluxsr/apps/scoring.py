@@ -11,6 +11,7 @@ from fluxsr.backbone.device import best_device
 from fluxsr.errors import InputError
 from fluxsr.evaluation import Report, score_folders
 from fluxsr.evaluation.catalogue import chosen
+from fluxsr.names import printable
 from fluxsr.progress import progress
 
 
@@ -46,7 +47,8 @@ def given(folders: Sequence[Path], hr: Path | None, no_hr: bool) -> list[Method]
             raise InputError(f"{len(folders)} folders: give METHOD... --hr HR, or --no-hr where there is none")
         folders, hr = folders[:1], (folders[1] if len(folders) == 2 else None)
     count = Counter(folder.name for folder in folders)
-    return [Method(folder.name if count[folder.name] == 1 else str(folder), folder, hr) for folder in folders]
+    names = [folder.name if count[folder.name] == 1 else str(folder) for folder in folders]
+    return [Method(printable(name), folder, hr) for name, folder in zip(names, folders, strict=True)]
 
 
 def scored(methods: Sequence[Method], setup: Setup) -> list[Report]:

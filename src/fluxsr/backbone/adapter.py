@@ -19,9 +19,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from fluxsr.backbone.cuts import CUTS
 from fluxsr.backbone.licence import Licence
 from fluxsr.backbone.lora_files import WEIGHTS_FILE, check_lora, first_line, lora_file, read_lora
+from fluxsr.backbone.places import CONFIG_FILE
 from fluxsr.errors import ModelError
 
-CONFIG_FILE = "fluxsr_config.json"
 ADAPTER = "fluxsr"  # what peft calls it while it is attached
 
 # diffusers' own list for FLUX plus the linears of single-stream blocks, the embedder of the latents and the last

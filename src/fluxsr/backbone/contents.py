@@ -19,6 +19,7 @@ from fluxsr.backbone.parts import parameter_count, part_config, skeleton
 from fluxsr.backbone.places import BUNDLED, is_hub_id
 from fluxsr.backbone.prompts import FILE, FixedPrompt, load_prompt
 from fluxsr.errors import InputError, ModelError
+from fluxsr.names import raw
 
 FLUX_DEV = "black-forest-labs/FLUX.1-dev"
 FLUX_DEV_PROMPT = (4096, 768)  # widths of T5's states and CLIP's pooled state
@@ -83,7 +84,7 @@ def contents(
     )
     files: dict[str, Path | bytes] = {"README.md": card(subject, folder / "README.md").encode(), **texts}
     if notice:
-        files[NOTICE_FILE] = notice.encode()
+        files[NOTICE_FILE] = raw(notice)
     # embeddings in pickles are not passed on
     tensors = {"prompt_embeds": prompt.prompt_embeds, "pooled_prompt_embeds": prompt.pooled_prompt_embeds}
     embeds = folder / FILE if (folder / FILE).is_file() else save(tensors)
@@ -154,7 +155,7 @@ def _is_flux_text(path: Path) -> bool:
 def _notice(folder: Path, terms: Sequence[Licence]) -> str:
     """The folder's own notice, and whatever of ours it does not say."""
     path, wanted = folder / NOTICE_FILE, notice_text(terms)
-    told = path.read_text(encoding="utf-8") if path.is_file() else ""
+    told = path.read_bytes().decode("utf-8", "surrogateescape") if path.is_file() else ""
     whole = "modified" in told and all((entry.attribution or entry.name) in told for entry in terms)
     return told if whole or not wanted else "\n".join(filter(None, (told, wanted)))
 

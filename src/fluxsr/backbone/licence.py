@@ -14,6 +14,7 @@ import yaml
 from huggingface_hub import hf_hub_download
 
 from fluxsr.backbone.places import folder_of, is_hub_id
+from fluxsr.names import raw
 
 NOTICE_FILE = "NOTICE"
 
@@ -146,10 +147,15 @@ def pass_on(folder: str | Path, *sources: str | Path) -> None:
     for source in filter(Path.is_dir, map(Path, sources)):
         for text in sorted(source.glob("LICENSE*")):
             shutil.copy(text, folder)
-        told = notice.read_text(encoding="utf-8") if notice.is_file() else ""
+        told = _exactly(notice) if notice.is_file() else ""
         theirs = Path(source, NOTICE_FILE)
-        if theirs.is_file() and (more := theirs.read_text(encoding="utf-8")) not in told:
-            notice.write_text(f"{told}\n{more}" if told else more, encoding="utf-8")
+        if theirs.is_file() and (more := _exactly(theirs)) not in told:
+            notice.write_bytes(raw(f"{told}\n{more}" if told else more))
+
+
+def _exactly(path: Path) -> str:
+    """The text of a file whose bytes ``raw`` gives back, whatever their encoding."""
+    return path.read_bytes().decode("utf-8", "surrogateescape")
 
 
 def _readme(model: str | Path) -> Path | None:
@@ -167,7 +173,7 @@ def _readme(model: str | Path) -> Path | None:
 
 def _card(path: Path) -> dict[str, Any]:
     """The YAML head of a model card; empty without one."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     head = text.split("---\n")[1] if text.startswith("---\n") and text.count("---\n") > 1 else ""
     try:
         card = yaml.safe_load(head)

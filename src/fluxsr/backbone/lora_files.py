@@ -9,10 +9,8 @@ from typing import Any
 from diffusers import FluxPipeline
 from safetensors import safe_open
 
+from fluxsr.backbone.places import PEFT_FILES, WEIGHTS_FILE
 from fluxsr.errors import ModelError
-
-WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
-PEFT_FILES = ("adapter_model.safetensors", "adapter_config.json")  # a folder that PEFT itself saved
 
 
 def lora_file(folder: str | Path) -> Path | None:

@@ -18,6 +18,12 @@ from huggingface_hub.errors import (
 from fluxsr.errors import ModelError
 
 BUNDLED = "bundled"
+CONFIG_FILE = "fluxsr_config.json"
+WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
+PEFT_FILES = ("adapter_model.safetensors", "adapter_config.json")  # a folder that PEFT itself saved
+PROMPT_FILE = "prompt_embeds.safetensors"
+PROMPT_PICKLES = ("t5_embedding.pth", "clip_embedding.pth")
+AUTOENCODER = "ae.safetensors"  # its name on FLUX.1-dev's page
 
 
 def explain(model: Path | str, part: str, error: Exception) -> str:

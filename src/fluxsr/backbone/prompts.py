@@ -12,9 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fluxsr.backbone.places import PROMPT_FILE as FILE
 from fluxsr.errors import ModelError
-
-FILE = "prompt_embeds.safetensors"
 
 
 @dataclass(frozen=True)

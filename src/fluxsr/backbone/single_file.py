@@ -17,12 +17,11 @@ from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpo
 from torch import Tensor
 
 from fluxsr.backbone.parts import check_whole, load_part
-from fluxsr.backbone.places import explain
+from fluxsr.backbone.places import AUTOENCODER, explain
 from fluxsr.backbone.stream import Weights, has_safetensors
 from fluxsr.errors import ModelError, needed
 
 ENDINGS = (".gguf", ".safetensors")
-AUTOENCODER = "ae.safetensors"  # its name on FLUX.1-dev's page
 
 
 def single_file(model: str | Path) -> Path | None:

@@ -21,6 +21,7 @@ from fluxsr.evaluation.diagnostics import peak16
 from fluxsr.evaluation.folders import check_stems, list_images
 from fluxsr.evaluation.niqe import PristineModel, read_model
 from fluxsr.evaluation.scorer import Scored, Task, scorer
+from fluxsr.names import printable
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ def score_folders(
                 excesses.append(scored.excess)
             if progress:
                 progress(number * len(stems) + index + 1, len(passes) * len(stems))
-    return _report(name or Path(sr).name, crop, rows, excesses if "peak16" in light else [])
+    return _report(name or printable(Path(sr).name), crop, rows, excesses if "peak16" in light else [])
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from fluxsr.errors import InputError
 from fluxsr.imaging.io import to_rgb
+from fluxsr.imaging.listing import is_hidden
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 def list_images(folder: Path) -> dict[str, Path]:
-    """File stem -> path of the images in a folder, sorted.
+    """Return the images in a folder by file stem, sorted; hidden ones are left out.
 
     Raises:
         InputError: no such folder, no images, or two images of one stem.
@@ -27,7 +28,7 @@ def list_images(folder: Path) -> dict[str, Path]:
         raise InputError(f"no such folder: {folder}")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES:
+        if path.suffix.lower() not in SUFFIXES or is_hidden(path.name):
             continue
         if path.stem in found:
             raise InputError(f"two images of one stem: {found[path.stem]} and {path.name}; keep one")

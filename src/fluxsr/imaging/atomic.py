@@ -15,6 +15,7 @@ from typing import IO
 import psutil
 
 from fluxsr.errors import OutputError
+from fluxsr.names import storable
 
 _END = ".part"
 
@@ -53,7 +54,7 @@ def replaced(path: Path, times: tuple[int, int] | None = None) -> Iterator[IO[by
 def write_text(text: str, path: Path) -> None:
     """Write a text in one piece, its bytes the same on every system; as ``replaced``."""
     with replaced(path) as file:
-        file.write(text.encode())
+        file.write(storable(text).encode())
 
 
 def check_writable(path: str | Path) -> None:

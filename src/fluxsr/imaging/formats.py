@@ -39,7 +39,7 @@ class Format:
 
 WRITTEN = (
     Format("PNG", (".png",), sixteen=True, streamed=True),
-    Format("JPEG", (".jpg", ".jpeg", ".jfif"), alpha=False, iptc=True),
+    Format("JPEG", (".jpg", ".jpeg", ".jfif", ".jpe"), alpha=False, iptc=True),
     Format("WEBP", (".webp",), grey=False, dpi=False),
     Format("TIFF", (".tif", ".tiff"), sixteen=True, iptc=True, streamed=True),
     Format("AVIF", (".avif",), dpi=False),

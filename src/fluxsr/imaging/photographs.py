@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from fluxsr.errors import InputError
+from fluxsr.imaging.listing import hidden_part, images_below
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"}
 
 
 @dataclass
@@ -78,7 +79,7 @@ class Photograph:
 
 
 def list_photographs(sources: Sequence[str], limit: int = 0) -> list[Photograph]:
-    """All photographs in tar shards, folders and files, in order; none is decoded.
+    """Return all photographs in tar shards, folders and files, in order; none is decoded, and hidden ones are left out.
 
     Raises:
         InputError: a source that does not exist or holds no image.
@@ -122,12 +123,13 @@ def _members(path: Path) -> Iterator[tuple[str, Path, int, int]]:
         try:
             with tarfile.open(path, "r:") as tar:  # plain tars only: members are read by their place in the file
                 for member in tar:
-                    if member.isfile() and Path(member.name).suffix.lower() in IMAGE_SUFFIXES:
+                    image = Path(member.name).suffix.lower() in IMAGE_SUFFIXES
+                    if member.isfile() and image and not hidden_part(member.name):
                         yield Path(member.name).stem, path, member.offset_data, member.size
         except tarfile.TarError as error:
             raise InputError(f"cannot read {path}: {error}; data.shards takes plain .tar files") from error
     else:
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        files = images_below(path, IMAGE_SUFFIXES) if path.is_dir() else [path]
         for file in files:
             if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
                 yield file.stem, file, 0, 0

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fluxsr.errors import InputError, OutputError, StoreError
 from fluxsr.keyed import keyed_noise
+from fluxsr.names import storable
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,8 @@ class PairStore:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False)
+    # a name's bytes that are not UTF-8 become JSON's own escapes, and are read back as they were
+    return storable(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def _pair(record: Mapping[str, Any], tensors: Mapping[str, Tensor], k: int) -> TeacherPair:

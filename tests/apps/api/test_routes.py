@@ -16,6 +16,10 @@ import pytest
 from PIL import Image, ImageCms
 
 from fluxsr.apps import batch
+from fluxsr.apps.api import jobs
+from fluxsr.apps.api.desk import Desk
+from fluxsr.apps.api.limits import Limits
+from fluxsr.apps.api.routes import Handed, view
 from fluxsr.apps.jobs import Job
 from fluxsr.imaging import io as files
 
@@ -176,3 +180,16 @@ def test_metrics_count_what_happened(
     assert 'method="other"' in text and "INVENTED" not in text
     assert 'route="other"' in text and "xxx" not in text, "clients cannot invent series"
     assert 'fluxsr_batch_tiles_bucket{le="4.0"}' in text and 'fluxsr_jobs{state="done"}' in text
+
+
+def test_notes_with_any_text_go_out(tmp_path: Path) -> None:
+    result = tmp_path / "result.png"
+    result.write_bytes(b"a picture")
+    job = jobs.Job(
+        "id", tmp_path, state="done", result=result, notes=("its title is 'two\nlines\udce9'", "\x07 caf\u00e9")
+    )
+    desk = Desk(lambda _: (result, []), Limits(), tmp_path)
+    header = Handed(job, desk).headers["X-FluxSR-Notes"]
+    assert header == "its title is 'two\\nlines\\udce9'; \\x07 caf?"
+    assert view(job, desk).model_dump_json().encode()
+    desk.close()

@@ -28,7 +28,7 @@ class Stub:
 
 
 class Fragile(Worker):
-    """Notes in ``LOG`` what it begins and ends; takes ``SECONDS`` an image; dies of those that are called poison."""
+    """Notes in ``LOG`` what it begins and ends; takes ``SECONDS`` an image; dies of "poison", hangs on "stuck"."""
 
     def load(self) -> tuple[str, str]:
         self._pipeline: Any = Stub()
@@ -38,7 +38,7 @@ class Fragile(Worker):
         self._note(f"begun {item.name}")
         if "poison" in item.name:
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(float(os.environ.get("SECONDS", "0")))
+        time.sleep(3600 if "stuck" in item.name else float(os.environ.get("SECONDS", "0")))
         row = super().upscale(item, made, attempt)
         self._note(f"ended {item.name}")
         return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tarfile
 from collections.abc import Callable
@@ -60,6 +61,31 @@ def test_shards_on_two_workers_and_again(shard: Path, tmp_path: Path, monkeypatc
     again = run(shard.parent / "*.tar", "-o", out, "--workers", "2")
     assert again.exit_code == 1 and "0 upscaled, 2 finished before" in again.stderr, again.output
     assert before_again == {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8")
+def test_a_name_that_is_not_utf_8_has_its_row_and_its_picture(tmp_path: Path, image: Callable[..., bytes]) -> None:
+    names = [b"caf\xe9.png", b"\xff/deep.png", b"two\nlines.png", b"broken\xe9.png", b"z.png"]
+    for name in names:
+        path = tmp_path / "in" / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"no picture" if b"broken" in name else image())
+    out = tmp_path / "out"
+    result = run(tmp_path / "in", "-o", out, "--workers", "1", "--scale", "1")
+    assert result.exit_code == 1, result.output
+    assert "4 upscaled, 1 failed; 5 rows" in result.stderr and "Traceback" not in result.output
+    for name in names:
+        assert (out / os.fsdecode(name)).exists() == (b"broken" not in name)
+    found = {row["output"]: row["status"] for row in rows(out)}
+    assert found == {
+        "caf\\udce9.png": "done",
+        "\\udcff/deep.png": "done",
+        "two\nlines.png": "done",
+        "broken\\udce9.png": "failed",
+        "z.png": "done",
+    }
+    again = run(tmp_path / "in", "-o", out, "--workers", "1", "--scale", "1")
+    assert "0 upscaled, 4 finished before" in again.stderr and "1 failed before" in again.stderr
 
 
 @pytest.mark.usefixtures("no_ray")

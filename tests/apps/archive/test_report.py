@@ -100,6 +100,28 @@ def test_a_journalled_row_is_found_by_the_next_worker(store: Place) -> None:
     assert journalled(store, ITEM, "other") is None
 
 
+def test_a_name_that_is_not_utf_8_is_known_again(store: Place) -> None:
+    item, failed = Item("caf\udce9.png", "in/caf\udce9.png", "1"), Item("b\udcff.png", "in/b\udcff.png")
+    report = Report(store, {})
+    store.write(item.name, b"one")
+    store.write(journal_name(failed.name), json.dumps(row(report, failed, FAILED, error="b\udcff is odd")).encode())
+    report.add(row(report, item, notes="\udce9"))
+    report.publish()
+    again = Report(store, {})
+    assert again.status(item) == DONE and again.status(failed) == FAILED and again.publish() == 2
+    assert [entry["output"] for entry in rows(store)] == ["b\\udcff.png", "caf\\udce9.png"]
+    assert again.made_here(item.name) and not again.made_here(failed.name)
+
+
+def test_another_version_of_fluxsr_makes_it_anew(store: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = Report(store, {})
+    store.write("a.png", b"one")
+    report.add(row(report))
+    report.publish()
+    monkeypatch.setattr("fluxsr.apps.ledger.__version__", "0.0.1")
+    assert Report(store, {}).status(ITEM) == OUTDATED
+
+
 def test_an_output_of_others_is_kept(store: Place) -> None:
     store.write("a.png", b"theirs")
     report = Report(store, {})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,46 @@ def test_outputs_among_the_inputs_are_no_inputs(tmp_path: Path) -> None:
     touched(tmp_path, "out/in/x.png", "out/in/in/x.png")
     with pytest.raises(InputError, match="would replace an input"):
         pairs(tmp_path / "out" / "in", tmp_path / "out")
+
+
+@pytest.mark.parametrize("where", ["disk", "store"])
+def test_what_is_hidden_is_not_walked_and_what_is_passed_over_is_told(tmp_path: Path, store: Place, where: str) -> None:
+    source, out = (
+        (str(tmp_path / "in"), str(tmp_path / "out")) if where == "disk" else ("memory://b/in", "memory://b/out")
+    )
+    place = Place(source)
+    for name in ("a.jpe", "b.dng", "c.DNG", ".trash/d.png", ".trash/e.png", "deep/@eaDir/f.jpg", "._a.jpg"):
+        place.write(name, b"x")
+    found = listing(source, Place(out))
+    assert [item.name for item in found.items] == ["a.jpe"]
+    assert found.passed.endings == {".dng": 2}
+    hidden = (".trash", "._a.jpg", "deep/@eaDir")
+    assert sorted(found.passed.hidden) == sorted(place.url(name) for name in hidden)
+
+
+def test_results_of_earlier_runs_are_no_inputs(tmp_path: Path) -> None:
+    source = touched(tmp_path / "out" / "in", "a.png", "b.png")
+    found = listing(str(source), Place(str(tmp_path / "out")), suffix="_x", own=lambda name: name == "in/b.png")
+    assert [item.name for item in found.items] == ["a_x.png"]
+    assert "1 results of earlier runs are left out" in found.notes[0]
+
+
+def test_a_manifest_names_files_that_are_not_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_bytes(b"path,comment\ncaf\xe9.png,\xff\nb.png,\n")
+    assert pairs(tmp_path / "m.csv", tmp_path / "out") == {
+        str(tmp_path / "caf\udce9.png"): "caf\udce9.png",
+        str(tmp_path / "b.png"): "b.png",
+    }
+
+
+def test_hidden_members_of_a_shard_are_no_images(tmp_path: Path, image: Callable[..., bytes]) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for name in ("./a.png", "._a.png", "__MACOSX/._a.png", ".thumbnails/a.png"):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(image())
+            tar.addfile(entry, io.BytesIO(image()))
+    found = listing(str(tmp_path / "0.tar"), Place(str(tmp_path / "out")))
+    assert [item.member for item in found.items] == ["./a.png"]
 
 
 def test_a_store(store: Place) -> None:

@@ -13,7 +13,7 @@ import pytest
 from fluxsr.apps import batch, jobs
 from fluxsr.apps.archive.items import Item
 from fluxsr.apps.archive.places import STATE, Full, Place
-from fluxsr.apps.archive.report import COLUMNS, DONE, FAILED, journal_name
+from fluxsr.apps.archive.report import COLUMNS, DONE, FAILED, Report, journal_name
 from fluxsr.apps.archive.sources import listing
 from fluxsr.errors import OutputError
 
@@ -104,3 +104,20 @@ def test_a_full_disk_is_no_fault_of_the_image(
     with pytest.raises(OutputError) as caught:
         one.upscale(Item("a.png", str(tmp_path / "a.png")), "made")
     assert not isinstance(caught.value, Full)
+
+
+def test_names_of_any_bytes_have_their_pictures_and_rows(worker: Make, tmp_path: Path, image: Make) -> None:
+    names = ["caf\udce9.png", "\udcff/two\nlines.png", "broken\udce9.png"]
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"no picture" if "broken" in name else image())
+    out = Place(str(tmp_path / "out"))
+    found, report, one = listing(str(tmp_path / "in"), out), Report(out, {}), worker(out.url())
+    for item in found.items:
+        report.add(one.upscale(item, report.made(item)))
+    assert report.publish() == 3
+    again = Report(out, {})
+    assert {item.name: again.status(item) for item in found.items} == dict(
+        zip(names, [DONE, DONE, FAILED], strict=True)
+    )
+    assert all((tmp_path / "out" / name).exists() for name in names[:2])

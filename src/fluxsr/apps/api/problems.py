@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fluxsr.apps.reporting import printable
 from fluxsr.apps.runner import NO_ROOM
 from fluxsr.errors import InputError, ModelError, OutputError, TooLargeError
+from fluxsr.names import printable
 
 log = logging.getLogger("fluxsr.serve")
 

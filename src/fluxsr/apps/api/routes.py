@@ -20,6 +20,7 @@ from fluxsr.apps.api.metrics import Metrics
 from fluxsr.apps.api.problems import Problem, described, problem_of
 from fluxsr.apps.api.schema import BODY, IMAGE, JOB, LOCATION, ErrorBody, JobView
 from fluxsr.apps.api.work import check_output
+from fluxsr.names import printable
 
 GONE = 499  # nginx's number for a client that did not wait; seen in the metrics alone
 MEDIA = {".png": "png", ".jpg": "jpeg", ".webp": "webp", ".tif": "tiff", ".avif": "avif", ".bmp": "bmp"}
@@ -202,7 +203,7 @@ class Handed(FileResponse):
 
     def __init__(self, job: Job, desk: Desk) -> None:
         assert job.result is not None
-        notes = "; ".join(job.notes).encode("ascii", "replace").decode()
+        notes = printable("; ".join(job.notes)).encode("ascii", "replace").decode()
         super().__init__(
             job.result,
             media_type=f"image/{MEDIA[job.result.suffix]}",
@@ -225,7 +226,7 @@ def view(job: Job, desk: Desk) -> JobView:
         status=job.state,
         progress=1 if job.state == "done" else round(job.progress, 4),
         result=f"/v1/jobs/{job.id}/result" if job.state == "done" else None,
-        notes=list(job.notes),
+        notes=[printable(note) for note in job.notes],
         error=ErrorBody(**job.problem.body()) if job.problem else None,
         expires_in=desk.expires_in(job),
     )

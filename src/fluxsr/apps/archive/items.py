@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fluxsr.imaging.listing import PassedOver
+
 
 @dataclass(frozen=True)
 class Item:
@@ -45,8 +47,10 @@ class Listing:
         items: no name twice.
         shards: URL of each shard by its name; their outputs are packed again.
         notes: lines for the user.
+        passed: what the search for images did not look at.
     """
 
     items: list[Item] = field(default_factory=list)
     shards: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    passed: PassedOver = field(default_factory=PassedOver)

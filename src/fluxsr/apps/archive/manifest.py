@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -92,7 +93,11 @@ def _columns(source: str, columns: tuple[str, str]) -> tuple[list[str], Iterable
 
 
 def _texts(table: Any, column: str) -> list[str]:
-    return ["" if value is None else str(value).strip() for value in table.column(column).to_pylist()]
+    return ["" if value is None else _text(value).strip() for value in table.column(column).to_pylist()]
+
+
+def _text(value: Any) -> str:
+    return os.fsdecode(value) if isinstance(value, bytes) else str(value)  # a name need not be UTF-8
 
 
 def _table(source: str, texts: Sequence[str]) -> Any:
@@ -104,7 +109,7 @@ def _table(source: str, texts: Sequence[str]) -> Any:
         data = fs.cat_file(path)
         if path.lower().endswith(".parquet"):
             return read_parquet(data)
-        as_texts = csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string()))  # 007 is no number
+        as_texts = csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.binary()))  # 007 is no number
         return csv.read_csv(pa.BufferReader(data), csv.ReadOptions(use_threads=False), convert_options=as_texts)
     except FileNotFoundError as error:
         raise InputError(f"{source} does not exist") from error

@@ -2,7 +2,8 @@
 
 A worker writes an image's row into the journal, then puts the output into its place. So an output that is there has a
 row, whoever is killed when; a row whose output is not there, or has another size, does not count. The driver gathers
-rows into parts, and at its end into one file, in which the last row of an image stands.
+rows into parts, and at its end into one file, in which the last row of an image stands. Bytes of a name that are not
+UTF-8 stand as escapes in a row, because Parquet holds nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import Any
 from fluxsr.apps.archive.items import Item
 from fluxsr.apps.archive.places import STATE, Place
 from fluxsr.apps.archive.shards import STAGED
+from fluxsr.apps.ledger import fingerprint
 from fluxsr.errors import OutputError
+from fluxsr.names import storable
 
 REPORT = "report.parquet"
 JOURNAL, PARTS = f"{STATE}/journal/", f"{STATE}/parts/"
@@ -58,13 +61,13 @@ class Report:
 
     Args:
         out: where outputs go.
-        settings: whatever decides on the pixels, as JSON can hold it.
+        settings: of ``ledger.fingerprint``.
     """
 
     def __init__(self, out: Place, settings: dict[str, Any]) -> None:
         self.out = out
-        self.settings = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
-        self._there = {name.removeprefix(STAGED): info.get("size") for name, info in out.find().items()}
+        self.settings = fingerprint(settings)
+        self._there = {storable(name.removeprefix(STAGED)): info.get("size") for name, info in out.find().items()}
         self._known: dict[str, tuple[str, str]] = {}  # output -> status, made
         self._rows: list[Row] = []
         self._begun = time.monotonic()
@@ -75,14 +78,15 @@ class Report:
 
     def made(self, item: Item) -> str:
         """What an image's result depends on."""
-        return f"{self.settings} {item.stamp} {item.member}".strip()
+        return storable(f"{self.settings} {item.stamp} {item.member}".strip())
 
     def status(self, item: Item) -> str:
         """What became of an image: one of the words above."""
-        there = item.name in self._there or f"{item.shard}.tar" in self._there
-        if item.name not in self._known:
-            return KEPT if item.name in self._there and not item.shard else TODO
-        status, made = self._known[item.name]
+        name = storable(item.name)
+        there = name in self._there or self.packed(item.shard)
+        if name not in self._known:
+            return KEPT if name in self._there and not item.shard else TODO
+        status, made = self._known[name]
         if status == KEPT:
             return KEPT if there else TODO
         if made != self.made(item) and (item.stamp or made.split()[0] != self.settings):
@@ -91,11 +95,15 @@ class Report:
 
     def knows(self, item: Item) -> bool:
         """Whether the image has a row."""
-        return item.name in self._known
+        return storable(item.name) in self._known
+
+    def made_here(self, name: str) -> bool:
+        """Return whether a file of this name below the place is a result of an earlier run."""
+        return self._known.get(storable(name), (KEPT,))[0] == DONE
 
     def packed(self, shard: str) -> bool:
         """Whether a shard's results were packed before."""
-        return f"{shard}.tar" in self._there
+        return storable(f"{shard}.tar") in self._there
 
     def add(self, row: Row) -> None:
         """Take a row; from time to time they are written.
@@ -103,6 +111,7 @@ class Report:
         Raises:
             OutputError: they cannot be.
         """
+        row = {name: storable(value) if isinstance(value, str) else value for name, value in row.items()}
         self._known[row["output"]] = (row["status"], row["made"])
         if row["status"] == DONE:
             self._there[row["output"]] = row["bytes_out"]
@@ -163,7 +172,7 @@ class Report:
         found = self.out.read(self.out.find(JOURNAL))
         for data in found.values():
             row = _row(data)
-            if row and (row["status"] == FAILED or self._there.get(row["output"]) == row["bytes_out"]):
+            if row and (row["status"] == FAILED or self._there.get(storable(row["output"])) == row["bytes_out"]):
                 self.add(row)
         self.flush()
         self.out.remove(found)
@@ -171,7 +180,7 @@ class Report:
 
 def journal_name(output: str) -> str:
     """Where an image's row lies until it is in a part."""
-    return f"{JOURNAL}{hashlib.sha256(output.encode()).hexdigest()[:32]}.json"
+    return f"{JOURNAL}{hashlib.sha256(storable(output).encode()).hexdigest()[:32]}.json"
 
 
 def place_of(item: Item) -> str:

@@ -18,8 +18,8 @@ from fluxsr.apps.archive.packing import Packing
 from fluxsr.apps.archive.places import Place
 from fluxsr.apps.archive.report import DONE, FAILED, KEPT, OUTDATED, REPORT, TODO, Report, Row, blank
 from fluxsr.apps.archive.worker import Worker
-from fluxsr.apps.reporting import printable
 from fluxsr.errors import InputError
+from fluxsr.names import printable
 from fluxsr.progress import progress
 from fluxsr.training.stopping import stop_flag
 
@@ -61,8 +61,17 @@ def run(request: Request, options: batch.Options, size: Size) -> bool:
         KeyboardInterrupt: after a stop.
     """
     out = Place(request.out)
-    found = sources.listing(request.source, out, ending=request.ending, suffix=request.suffix, columns=request.columns)
-    work = _Batch(request, options, out, found)
+    # workers of a cluster that runs elsewhere choose their number format themselves
+    report = Report(out, batch.settings_of(options, here=size.address is None))
+    found = sources.listing(
+        request.source,
+        out,
+        ending=request.ending,
+        suffix=request.suffix,
+        columns=request.columns,
+        own=report.made_here,
+    )
+    work = _Batch(request, options, report, found)
     with stop_flag() as stop:
         try:
             if work.todo or work.packing.waiting():
@@ -78,10 +87,10 @@ def run(request: Request, options: batch.Options, size: Size) -> bool:
 
 
 class _Batch:
-    def __init__(self, request: Request, options: batch.Options, out: Place, found: Listing) -> None:
-        self.request, self.options, self.out, self.found = request, options, out, found
+    def __init__(self, request: Request, options: batch.Options, report: Report, found: Listing) -> None:
+        self.request, self.options, self.report, self.found = request, options, report, found
+        self.out = report.out
         self.console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-        self.report = Report(out, batch.shaping(options))
         self.counts: Counter[str] = Counter()  # of this run
         self.before: Counter[str] = Counter()  # of what is not to do
         self._check_shards()
@@ -166,3 +175,5 @@ class _Batch:
         if left:
             parts.append(f"{left} left")
         self._tell(f"{', '.join(parts)}; {rows} rows in {self.out.url(REPORT)}")
+        if self.found.passed.line():
+            self._tell(self.found.passed.line())

@@ -15,6 +15,7 @@ from fluxsr.apps.archive.naming import named
 from fluxsr.apps.archive.places import STATE, Place, opened, safe, stamp_of, url_of
 from fluxsr.errors import InputError
 from fluxsr.imaging.formats import READABLE
+from fluxsr.imaging.listing import hidden_part
 
 STAGED = f"{STATE}/staged/"
 """Below an output place: images of shards that are not packed yet."""
@@ -72,9 +73,9 @@ def _items(shard: str, url: str, ending: str | None) -> tuple[list[Item], list[s
 
 
 def is_image(member: str) -> bool:
-    """Whether a member is one to enlarge: 7.jpg is, 7.mask.png and 7.json are not."""
-    key, dot, ending = posixpath.basename(member).partition(".")
-    return bool(key) and dot + ending.lower() in READABLE
+    """Whether a member is one to enlarge: 7.jpg is, 7.mask.png, 7.json and what is hidden are not."""
+    _, dot, ending = posixpath.basename(member).partition(".")
+    return dot + ending.lower() in READABLE and not hidden_part(member)
 
 
 @contextmanager

@@ -19,10 +19,11 @@ from fluxsr.apps.archive.places import Full, Place, is_local, opened
 from fluxsr.apps.archive.quality import measured
 from fluxsr.apps.archive.report import DONE, FAILED, Row, blank, journal_name, journalled, place_of
 from fluxsr.apps.jobs import Job
-from fluxsr.apps.reporting import printable, reason_of
+from fluxsr.apps.reporting import reason_of
 from fluxsr.apps.runner import no_room
 from fluxsr.errors import InputError, OutputError
 from fluxsr.imaging.picture import Picture
+from fluxsr.names import printable
 
 _BROKEN = getattr(torch, "AcceleratorError", ())  # after one, a GPU serves its process no more
 

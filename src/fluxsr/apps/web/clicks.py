@@ -13,6 +13,7 @@ import gradio as gr
 from fluxsr.apps.web.desk import Desk, Stopped
 from fluxsr.apps.web.report import of_batch, of_one, of_picture
 from fluxsr.apps.web.work import Batch, Studio, Wish, line_of
+from fluxsr.names import printable
 
 GLANCE = (1600, 1600)  # pixels of a picture that was just chosen
 HIDDEN = {"visible": False}
@@ -87,7 +88,7 @@ def _answer(found: Batch) -> list[Any]:
 
 
 def _told(progress: Any) -> Any:
-    return lambda part, name: progress(part, desc=name)
+    return lambda part, name: progress(part, desc=printable(name))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from html import escape
 
 from fluxsr.apps.web.work import Batch, Made
 from fluxsr.imaging.picture import Picture
+from fluxsr.names import printable
 
 
 def of_picture(picture: Picture) -> str:
@@ -19,7 +20,7 @@ def of_picture(picture: Picture) -> str:
 def of_one(made: Made) -> str:
     """A result."""
     hint = "<p class='quiet'>Drag the line; zoom with the wheel or two fingers.</p>"
-    return f"<p><b>{escape(made.path.name)}</b>: {_sizes(made)}, {made.seconds:.1f} s</p>{_notes(made.notes)}{hint}"
+    return f"<p><b>{_text(made.path.name)}</b>: {_sizes(made)}, {made.seconds:.1f} s</p>{_notes(made.notes)}{hint}"
 
 
 def of_batch(found: Batch) -> str:
@@ -29,8 +30,8 @@ def of_batch(found: Batch) -> str:
     counts += [f"{len(found.left)} left"] if found.left else []
     rows = [
         *(_row("✓", name, f"{_sizes(made)}, {made.seconds:.1f} s{_notes(made.notes)}") for name, made in found.made),
-        *(_row("✗", name, escape(reason.removeprefix(name).lstrip(": "))) for name, reason in found.bad),
-        *(_row("–", name, escape(found.why)) for name in found.left),
+        *(_row("✗", name, _text(reason.removeprefix(printable(name)).lstrip(": "))) for name, reason in found.bad),
+        *(_row("–", name, _text(found.why)) for name in found.left),
     ]
     return f"<p><b>{', '.join(counts)}</b></p><table class='files'>{''.join(rows)}</table>"
 
@@ -40,9 +41,13 @@ def _sizes(made: Made) -> str:
 
 
 def _row(mark: str, name: str, text: str) -> str:
-    return f"<tr><td>{mark}</td><td><b>{escape(name)}</b><br>{text}</td></tr>"
+    return f"<tr><td>{mark}</td><td><b>{_text(name)}</b><br>{text}</td></tr>"
+
+
+def _text(text: str) -> str:
+    return escape(printable(text))
 
 
 def _notes(notes: Iterable[str]) -> str:
-    lines = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    lines = "".join(f"<li>{_text(note)}</li>" for note in notes)
     return f"<ul>{lines}</ul>" if lines else ""

@@ -14,7 +14,7 @@ from PIL import Image
 
 from fluxsr.apps import batch
 from fluxsr.apps.jobs import Job as Task
-from fluxsr.apps.reporting import printable, reason_of
+from fluxsr.apps.reporting import reason_of
 from fluxsr.apps.runner import Share
 from fluxsr.apps.web.desk import Job, Stopped, TimeUp
 from fluxsr.apps.web.limits import Limits
@@ -23,6 +23,7 @@ from fluxsr.imaging import io
 from fluxsr.imaging.formats import WRITTEN, following
 from fluxsr.imaging.picture import Picture
 from fluxsr.imaging.resize import scaled_size
+from fluxsr.names import printable, raw
 from fluxsr.pipeline import FluxSRPipeline
 
 ENDINGS = [form.endings[0] for form in WRITTEN]
@@ -210,7 +211,7 @@ def _targets(sources: Sequence[Path], folder: Path, wish: Wish) -> list[Path]:
     taken: set[str] = set()
     targets = []
     for source in sources:
-        stem = source.stem.encode()[:_NAME].decode(errors="ignore") + f"_x{wish.scale:g}"
+        stem = raw(source.stem)[:_NAME].decode(errors="ignore") + f"_x{wish.scale:g}"
         ending, number = wish.ending or following(source), 2
         name = f"{stem}{ending}"
         while name.casefold() in taken:
