@@ -157,7 +157,9 @@ class Upscaling:
     profile: Annotated[
         Profile, typer.Option(help="Back to the input's colours, its ICC profile embedded, or sRGB.")
     ] = Profile.keep
-    strip_metadata: Annotated[bool, typer.Option("--strip-metadata", help="Write no EXIF, XMP, IPTC, dpi.")] = False
+    strip_metadata: Annotated[
+        bool, typer.Option("--strip-metadata", help="Write no metadata: EXIF, XMP, IPTC, texts, comments, dpi.")
+    ] = False
     strip_gps: Annotated[bool, typer.Option("--strip-gps", help="Leave out where a picture was taken.")] = False
     max_pixels: Annotated[int, typer.Option(min=1, help="Refuse larger inputs.")] = 100_000_000
     overwrite: Overwrite = False

@@ -119,9 +119,9 @@ def _by_pillow(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Rast
         check(*image.size)
         several = getattr(image, "is_animated", False) and image.format != "MPO"
         pixels, profile, notes = _pixels(file, image)
-        orientation, found = metadata.of(image)
+        orientation, found, lost = metadata.of(image, file)
         kind = {"MPO": "JPEG", "DIB": "BMP"}.get(str(image.format), str(image.format))
-        notes = [*([deep.SEVERAL] if several else []), *notes]
+        notes = [*([deep.SEVERAL] if several else []), *notes, *lost]
         return Raster(pixels, kind, profile, found, _lossless(kind, file), tuple(notes)), orientation
 
 

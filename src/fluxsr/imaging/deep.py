@@ -61,7 +61,7 @@ def tiff(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, in
         pixels = page.asarray(maxworkers=1)
         separate, extra = page.planarconfig == 2 and page.samplesperpixel > 1, tuple(page.extrasamples)
         inverted = page.photometric == PHOTOMETRIC.MINISWHITE
-        orientation, found = metadata.of_tiff(file)
+        orientation, found, lost = metadata.of_tiff(file)
         notes: tuple[str, ...] = ()
         with contextlib.suppress(Exception):  # there is none, or it is damaged, which harms nothing
             notes = (SEVERAL,) if tiff.pages[1] else ()
@@ -74,7 +74,7 @@ def tiff(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, in
     if inverted:
         pixels = (np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else np.float32(1)) - pixels
     pixels = _straight(pixels) if alpha and extra[0] == 1 else pixels
-    return Raster(pixels, "TIFF", profile, found, notes=notes), orientation
+    return Raster(pixels, "TIFF", profile, found, notes=(*notes, *lost)), orientation
 
 
 def checked_float(values: np.ndarray) -> np.ndarray:

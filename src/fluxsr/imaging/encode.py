@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import struct
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 import numpy as np
-from PIL import ExifTags, Image
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL import Image
 
-from fluxsr.imaging import png
+from fluxsr.imaging import photoshop, png, tiff
 from fluxsr.imaging.formats import Format
 from fluxsr.imaging.raster import Metadata
 
 QUALITY = 95
-_ROWS = 64  # of a TIFF's strip
-_EXIF, _GPS = int(ExifTags.IFD.Exif), int(ExifTags.IFD.GPSInfo)
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,8 @@ def encode(
     if form.name == "PNG":
         png.write(file, sheet.width, sheet.height, bands, sheet.profile, sheet.metadata)
     elif form.name == "TIFF":
-        _tiff(file, sheet, bands)
+        shape = (sheet.height, sheet.width, sheet.channels)
+        tiff.write(file, shape, sheet.sixteen, bands, sheet.profile, sheet.metadata)
     else:
         _by_pillow(file, form, sheet, bands, quality or QUALITY, lossless)
 
@@ -89,7 +86,8 @@ def _by_pillow(
     if form.name in ("JPEG", "AVIF"):
         options |= {"quality": quality}
     if form.name == "JPEG":
-        options |= {"subsampling": 0 if quality >= 90 else 2, "extra": _photoshop(metadata.iptc)}
+        extra = photoshop.segments(metadata.iptc, metadata.photoshop) + _comments(metadata.comments)
+        options |= {"subsampling": 0 if quality >= 90 else 2, "extra": extra}
     if form.name == "AVIF":
         options |= {"subsampling": "4:0:0" if sheet.channels == 1 else "4:4:4" if quality >= 90 else "4:2:0"}
     if form.name == "WEBP":
@@ -98,105 +96,5 @@ def _by_pillow(
     image.save(file, format=form.name, **options)
 
 
-def _photoshop(iptc: bytes) -> bytes:
-    """A JPEG segment with IPTC records in the Photoshop resource that readers look for."""
-    if not iptc:
-        return b""
-    resource = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
-    data = b"Photoshop 3.0\0" + resource
-    return b"\xff\xed" + struct.pack(">H", len(data) + 2) + data
-
-
-def _tiff(file: IO[bytes], sheet: Sheet, bands: Iterable[np.ndarray]) -> None:
-    from tifffile import TiffFile, TiffWriter
-
-    dtype = np.dtype(np.uint16 if sheet.sixteen else np.uint8)
-    shape = (sheet.height, sheet.width, sheet.channels)
-    large = sheet.height * sheet.width * sheet.channels * dtype.itemsize > 3_900_000_000
-    main = _directories(sheet.metadata.exif)
-    inner = {} if large else {tag: main.pop(tag) for tag in (_EXIF, _GPS) if tag in main}
-    with TiffWriter(file, bigtiff=large, byteorder="<") as writer:
-        writer.write(
-            _strips(bands),
-            shape=shape if sheet.channels > 1 else shape[:2],
-            dtype=dtype,
-            photometric="minisblack" if sheet.channels < 3 else "rgb",
-            planarconfig=None if sheet.channels == 1 else "contig",
-            extrasamples=["unassalpha"] if sheet.channels in (2, 4) else None,
-            compression="zlib",
-            predictor=True,
-            rowsperstrip=_ROWS,
-            iccprofile=sheet.profile or None,
-            resolution=sheet.metadata.dpi,
-            resolutionunit="INCH" if sheet.metadata.dpi else None,
-            software=False,
-            metadata=None,
-            maxworkers=1,
-            extratags=[*_extratags(main, sheet.metadata), *((tag + 1, 4, 1, 0, True) for tag in inner)],
-        )
-    if inner:  # tifffile writes no directories within directories: the tags one above hold their places
-        file.seek(0)
-        with TiffFile(file) as tiff:
-            places = {tag: tiff.pages.first.tags[tag + 1].offset for tag in inner}
-        for tag, place in places.items():
-            start = file.seek(0, 2)
-            start += file.write(b"\0" * (start % 2))
-            file.write(inner[tag].tobytes(start))
-            file.seek(place)
-            file.write(struct.pack("<HHII", tag, 4, 1, start))
-
-
-def _strips(bands: Iterable[np.ndarray]) -> Iterator[bytes]:
-    """Compressed strips of equal height, but for the last, of bands of any height."""
-    import imagecodecs
-
-    rest: np.ndarray | None = None
-    for band in bands:
-        rest = band if rest is None else np.concatenate([rest, band])
-        while len(rest) >= _ROWS:
-            yield _packed(rest[:_ROWS], imagecodecs.delta_encode)
-            rest = rest[_ROWS:]
-    if rest is not None and len(rest):
-        yield _packed(rest, imagecodecs.delta_encode)
-
-
-def _packed(rows: np.ndarray, delta: Any) -> bytes:
-    little = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))
-    return zlib.compress(delta(little, axis=1).tobytes(), png.LEVEL)
-
-
-def _directories(data: bytes) -> dict[int, Any]:
-    """EXIF's tags; the inner directories as ones that can be written."""
-    exif = Image.Exif()
-    if data:
-        exif.load(b"Exif\0\0" + data)
-    found: dict[int, Any] = dict(exif)
-    for tag in (_EXIF, _GPS):
-        found.pop(tag, None)
-        inner = exif.get_ifd(tag)
-        if inner:
-            directory = ImageFileDirectory_v2(ifh=b"II*\0\x08\0\0\0")
-            for name, value in inner.items():
-                if not isinstance(value, dict):  # Interop: how the file of a camera is named
-                    directory[name] = value
-            found[tag] = directory
-    return found
-
-
-def _extratags(main: dict[int, Any], metadata: Metadata) -> list[tuple[Any, ...]]:
-    own = {0x0100, 0x0101, 0x011A, 0x011B, 0x0128}  # tifffile writes them
-    tags: list[tuple[Any, ...]] = []
-    for tag, value in main.items():
-        if tag in own:
-            continue
-        if isinstance(value, str):
-            tags.append((tag, "s", 0, value, True))
-        elif isinstance(value, int):
-            tags.append((tag, 3 if value < 65536 else 4, 1, value, True))
-        elif isinstance(value, bytes) and value:
-            tags.append((tag, 7, len(value), value, True))
-    if metadata.xmp:
-        tags.append((700, 1, len(metadata.xmp), metadata.xmp, True))
-    if metadata.iptc:
-        tags.append((33723, 7, len(metadata.iptc), metadata.iptc, True))
-    return tags
+def _comments(comments: Iterable[bytes]) -> bytes:
+    return b"".join(b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment for comment in comments)

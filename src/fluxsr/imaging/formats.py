@@ -20,7 +20,7 @@ class Format:
         endings: with their dots; the first is the usual one.
         sixteen: whether it holds 16 bit per channel, as we write it.
         alpha, grey: whether it holds transparency, a single channel.
-        icc, exif, xmp, iptc, dpi: what it has a place for.
+        icc, exif, xmp, iptc, dpi, texts, comments: what it has a place for. Photoshop's resources go with IPTC.
         streamed: whether it is written row by row, in memory that does not grow with the picture.
     """
 
@@ -34,12 +34,14 @@ class Format:
     xmp: bool = True
     iptc: bool = False
     dpi: bool = True
+    texts: bool = False
+    comments: bool = False
     streamed: bool = False
 
 
 WRITTEN = (
-    Format("PNG", (".png",), sixteen=True, streamed=True),
-    Format("JPEG", (".jpg", ".jpeg", ".jfif", ".jpe"), alpha=False, iptc=True),
+    Format("PNG", (".png",), sixteen=True, texts=True, comments=True, streamed=True),
+    Format("JPEG", (".jpg", ".jpeg", ".jfif", ".jpe"), alpha=False, iptc=True, comments=True),
     Format("WEBP", (".webp",), grey=False, dpi=False),
     Format("TIFF", (".tif", ".tiff"), sixteen=True, iptc=True, streamed=True),
     Format("AVIF", (".avif",), dpi=False),

@@ -4,167 +4,166 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from dataclasses import replace
 from typing import IO, Any
 
-from PIL import ExifTags, Image
-
+from fluxsr.imaging import exif, extras, ifd, photoshop, png_text, xmp
+from fluxsr.imaging.change import Change
 from fluxsr.imaging.formats import Format
-from fluxsr.imaging.raster import ORIENTATION, Metadata
+from fluxsr.imaging.raster import Metadata
 
 STRIP = ("none", "gps", "all")
 
-_EXIF, _GPS = int(ExifTags.IFD.Exif), int(ExifTags.IFD.GPSInfo)
-_MAKER_NOTE = 0x927C
-# How a TIFF's pixels lie in its file, which its EXIF does not say of the output's; and what has its own place.
-_LAYOUT = {
-    *range(254, 267), 273, *range(277, 282), 284, *range(288, 294), *range(317, 326), 330, 332, 338, 339, 340, 341,
-    347, *range(512, 522), *range(529, 533), 700, 33723, 34377, 34675,
-}  # fmt: skip
-_JPEG_ROOM = 65_000  # bytes of a segment, less its head
+_JPEG_ROOM = {"exif": 65_527, "xmp": 65_504, "iptc": 65_000}  # bytes of a segment, less its head
+_COMMENT_ROOM = 65_533
+_NAMES = {"exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "photoshop": "data for Photoshop", "comments": "comment"}
+_PARAMETERS = "parameters"  # as tools for generated pictures name their settings
 
 
-def of(image: Image.Image) -> tuple[int, Metadata]:
-    """A loaded image's orientation (1 where its pixels are upright) and what its file says of it.
+def of(image: Any, file: IO[bytes]) -> tuple[int, Metadata, list[str]]:
+    """A loaded image's orientation (1 where its pixels are upright), its metadata, and notes on what is lost.
 
     What is damaged is left out.
+
+    Args:
+        image: as Pillow opened it, and loaded.
+        file: it came from.
     """
-    exif: Image.Exif | None = None
-    with contextlib.suppress(Exception):  # of a damaged EXIF anything may be thrown
-        exif = image.getexif()
-    orientation, data = _read(exif, image.format == "TIFF")
-    if image.format == "JXL":  # its pixels' own orientation counts, and the decoder has applied it
-        orientation = 1
+    if image.format == "TIFF":
+        return of_tiff(file)
+    data, texts, lost = exif.cleaned(_exif_of(image)), list[png_text.Chunk](), list[str]()
+    packet = _as_bytes(image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b"")
+    with contextlib.suppress(Exception):  # of a damaged file anything may be thrown; its pixels are there
+        lost = extras.lost(file, image)
+    if image.format == "PNG":
+        texts, others = png_text.read(file)
+        lost += others
+        data = data or exif.cleaned(png_text.raw_profile(texts, "exif", "APP1"))
+        packet = packet or png_text.raw_profile(texts, "xmp")
+        texts = [chunk for chunk in texts if not _has_own_place(chunk)]
+    iptc, resources = b"", b""
     if image.format in ("JPEG", "MPO"):
-        iptc = image.info.get("photoshop", {}).get(0x0404, b"")
-    else:
-        iptc = image.tag_v2.get(33723, b"") if image.format == "TIFF" else b""  # type: ignore[attr-defined]
-    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-    return orientation, Metadata(data, _as_bytes(xmp), _as_bytes(iptc), _dpi(image.info.get("dpi")))
+        iptc, resources = photoshop.parsed(extras.photoshop(image))
+    # of these two the pixels' own orientation counts, and the decoder has applied it
+    orientation = 1 if image.format in ("JXL", "HEIF") else exif.orientation(data)
+    dpi = _dpi(image.info.get("dpi"))
+    found = Metadata(data, packet, iptc, dpi, resources, tuple(texts), extras.comments(image))
+    return orientation, found, [_left_out(what) for what in lost]
 
 
-def of_tiff(file: IO[bytes]) -> tuple[int, Metadata]:
-    """The same of a TIFF that Pillow does not open."""
-    exif = Image.Exif()
-    with contextlib.suppress(Exception):
-        file.seek(0)
-        exif.load_from_fp(file)
-        xmp, iptc = exif.get(700, b""), exif.get(33723, b"")
-        unit = {2: 1.0, 3: 2.54}.get(exif.get(0x0128, 2), 0.0)
-        dpi = _dpi([unit * float(exif[tag]) for tag in (0x011A, 0x011B)] if 0x011A in exif else None)
-        orientation, data = _read(exif, True)
-        return orientation, Metadata(data, _as_bytes(xmp), _as_bytes(iptc), dpi)
-    return 1, Metadata()
+def of_tiff(file: IO[bytes]) -> tuple[int, Metadata, list[str]]:
+    """The same of a TIFF, whoever decodes it."""
+    with contextlib.suppress(ValueError):
+        data, notes = exif.of_tiff(file)
+        own = {
+            tag: value.data for tag, value in ifd.read_file(file, exif.LAYOUT - {700, 33723, 34377}).main.values.items()
+        }
+        iptc, resources = photoshop.parsed(own.get(34377, b""))
+        structure = exif.structure(data)
+        dpi = exif.resolution(structure) if structure else None
+        found = Metadata(data, own.get(700, b""), own.get(33723, b"") or iptc, _dpi(dpi), resources)
+        return exif.orientation(data), found, notes
+    return 1, Metadata(), []
 
 
-def _read(exif: Image.Exif | None, tiff: bool) -> tuple[int, bytes]:
-    orientation, data = 1, b""
-    with contextlib.suppress(Exception):
-        if exif is not None:
-            orientation = int(exif.get(ORIENTATION, 1))
-            for tag in _LAYOUT & set(exif) if tiff else ():
-                del exif[tag]
-            if str(exif.get(0x010E, "")).startswith('{"shape"'):  # how tifffile notes the array it wrote
-                del exif[0x010E]
-            data = _bytes(exif)
-            _exif(data)  # what cannot be read again is not worth writing
-    return orientation, data
-
-
-def carried(found: Metadata, form: Format, width: int, height: int, strip: str = "none") -> tuple[Metadata, list[str]]:
+def carried(found: Metadata, form: Format, change: Change, strip: str = "none") -> tuple[Metadata, list[str]]:
     """What the file of an enlarged, upright picture may say, and notes on what is lost.
 
     Args:
         found: the input's.
         form: the output's format; what it has no place for is left out.
-        width, height: of the output, in pixels.
+        change: from the input to the output.
         strip: "none", "gps" (places alone), "all".
     """
     if strip == "all":
         return Metadata(), []
-    dpi = found.dpi
-    exif = _corrected(found.exif, width, height, strip == "gps", None if form.dpi else dpi) if form.exif else b""
-    xmp = _corrected_xmp(found.xmp, width, height, strip == "gps") if form.xmp else b""
-    result = Metadata(exif, xmp, found.iptc if form.iptc else b"", dpi if form.dpi else None)
+    change = replace(change, no_place=strip == "gps", orientation=exif.orientation(found.exif))
+    found = _converted(found, form)
     notes = [
-        f"its {name.upper()} is left out: {form.name} has no place for it"
-        for name in ("exif", "xmp", "iptc")
-        if getattr(found, name) and not getattr(form, name)
+        f"its {_NAMES[name]} is left out: {form.name} has no place for it"
+        for name in ("exif", "xmp", "iptc", "photoshop", "comments")
+        if getattr(found, name) and not getattr(form, "iptc" if name == "photoshop" else name)
     ]
-    if form.name == "JPEG":
-        for name in ("exif", "xmp", "iptc"):
-            if len(getattr(result, name)) > _JPEG_ROOM:
-                lighter: Any = {name: _lighter(result.exif) if name == "exif" else b""}
-                result = replace(result, **lighter)
-                notes.append(f"its {name.upper()} is too long for a JPEG; parts of it are left out")
-    return result, notes
+    if found.texts and not form.texts:
+        names = ", ".join(dict.fromkeys(png_text.keyword(chunk) for chunk in found.texts))
+        notes.append(f"its text ({names[:100]}) is left out: {form.name} has no place for it")
+    result = Metadata(
+        iptc=found.iptc if form.iptc else b"",
+        dpi=found.dpi if form.dpi else None,
+        photoshop=found.photoshop if form.iptc else b"",
+        texts=found.texts if form.texts else (),
+        comments=found.comments if form.comments else (),
+    )
+    if form.exif:
+        data, told = exif.corrected(
+            found.exif,
+            change,
+            tiff=form.name == "TIFF",
+            keep_orientation=form.name != "AVIF",  # Pillow would write all of it anew
+            dpi=None if form.dpi else found.dpi,
+        )
+        result, notes = replace(result, exif=data), notes + told
+    if form.xmp:
+        packet, lost = xmp.corrected(found.xmp, change, f"image/{form.name.lower()}")
+        result, notes = replace(result, xmp=packet), notes + [_left_out(what) for what in lost]
+    if change.turned and result.photoshop:
+        result = replace(result, photoshop=photoshop.without_paths(result.photoshop))
+        if len(result.photoshop) < len(found.photoshop):
+            notes.append(_left_out("Photoshop paths"))
+    return _fitting_a_jpeg(result, notes) if form.name == "JPEG" else (result, notes)
 
 
-def _corrected(data: bytes, width: int, height: int, no_place: bool, dpi: tuple[float, float] | None) -> bytes:
-    """EXIF of the output: its size, upright, without the input's thumbnail."""
-    if not data and dpi is None:
-        return b""
-    exif = _exif(data)
-    for tag, value in ((0x0100, width), (0x0101, height), (ORIENTATION, 1)):
-        if tag in exif:
-            exif[tag] = value
-    details = exif.get_ifd(_EXIF)
-    for tag, value in ((0xA002, width), (0xA003, height)):
-        if tag in details:
-            details[tag] = value
-    if no_place:
-        exif._ifds.pop(_GPS, None)
-        if _GPS in exif:
-            del exif[_GPS]
-    if dpi is not None:
-        exif[0x011A], exif[0x011B], exif[0x0128] = dpi[0], dpi[1], 2
-    return _bytes(exif)
+def _converted(found: Metadata, form: Format) -> Metadata:
+    """Texts of a PNG in the places that another format has for them."""
+    if form.texts:
+        return found
+    comments, texts = list(found.comments), list[png_text.Chunk]()
+    data = found.exif
+    for chunk in found.texts:
+        name, text = png_text.keyword(chunk), png_text.text(chunk)
+        if name == "Comment" and form.comments and text:
+            comments.append(text.encode())
+        elif name == _PARAMETERS and form.exif and text and not exif.has_comment(data):
+            data = exif.with_comment(data, text)
+        else:
+            texts.append(chunk)
+    return replace(found, exif=data, comments=tuple(comments), texts=tuple(texts))
 
 
-def _lighter(data: bytes) -> bytes:
-    """EXIF without the maker's note, which is the long part; nothing where that does not help."""
-    exif = _exif(data)
-    exif.get_ifd(_EXIF).pop(_MAKER_NOTE, None)
-    lighter = _bytes(exif)
-    return lighter if len(lighter) <= _JPEG_ROOM else b""
+def _fitting_a_jpeg(result: Metadata, notes: list[str]) -> tuple[Metadata, list[str]]:
+    for name, room in _JPEG_ROOM.items():
+        if len(getattr(result, name)) > room:
+            shorter: Any = {name: exif.lighter(result.exif, room) if name == "exif" else b""}
+            result = replace(result, **shorter)
+            notes = [*notes, f"its {_NAMES[name]} is too long for a JPEG; parts of it are left out"]
+    short = replace(
+        result,
+        photoshop=photoshop.fitting(result.photoshop),
+        comments=tuple(comment for comment in result.comments if len(comment) <= _COMMENT_ROOM),
+    )
+    for name in ("photoshop", "comments"):
+        if len(getattr(short, name)) < len(getattr(result, name)):
+            notes = [*notes, f"its {_NAMES[name]} is too long for a JPEG; parts of it are left out"]
+    return short, notes
 
 
-def _exif(data: bytes) -> Image.Exif:
-    exif = Image.Exif()
-    if data:
-        exif.load(b"Exif\0\0" + data)
-    exif.get_ifd(_EXIF), exif.get_ifd(_GPS)  # read now: what is changed in them is what is written
-    return exif
+def _exif_of(image: Any) -> bytes:
+    data = image.info.get("exif", b"")
+    if image.format == "AVIF":  # Pillow writes it anew where the file turns the picture in another way than EXIF says
+        with contextlib.suppress(AttributeError, TypeError, ValueError):  # inside Pillow, where it may change
+            raw, orientation = image._decoder.get_info()[4:6]
+            data = exif.oriented(exif.cleaned(raw), orientation) if raw else data
+    if image.format == "HEIF" and image.info.get("original_orientation"):  # applied to the pixels, and set to 1 there
+        data = exif.oriented(exif.cleaned(data), image.info["original_orientation"])
+    return _as_bytes(data)
 
 
-def _bytes(exif: Image.Exif) -> bytes:
-    """EXIF without the "Exif" in front; its first directory alone: the second is the thumbnail's."""
-    if not len(exif) and not any(exif._ifds.values()):
-        return b""
-    for tag in (_EXIF, _GPS):
-        if tag in exif._ifds and tag in exif:
-            exif[tag] = exif._ifds[tag]  # as changed, not as read
-    return exif.tobytes().removeprefix(b"Exif\0\0")
+def _has_own_place(chunk: png_text.Chunk) -> bool:
+    return png_text.keyword(chunk) == "XML:com.adobe.xmp" or png_text.is_raw_profile(chunk, "exif", "APP1", "xmp")
 
 
-def _corrected_xmp(data: bytes, width: int, height: int, no_place: bool) -> bytes:
-    """XMP of the output; it is text, in which a value stands as an attribute or as an element."""
-    sizes = {
-        rb"tiff:Orientation": b"1",
-        rb"(?:tiff:ImageWidth|exif:PixelXDimension)": str(width).encode(),
-        rb"(?:tiff:ImageLength|exif:PixelYDimension)": str(height).encode(),
-    }
-    for name, value in sizes.items():
-        data = re.sub(rb"(" + name + rb"\s*=\s*[\"']|<" + name + rb">)\s*\d+", rb"\g<1>" + value, data)
-    if no_place:
-        data = re.sub(rb"\sexif:GPS\w+\s*=\s*(?:\"[^\"]*\"|'[^']*')", b"", data)
-        data = re.sub(
-            rb"<(exif:GPS\w+)\b[^<>]*(?:/>|>[^<]*</\1\s*>)", b"", data
-        )  # linear in time, also of hostile text
-        if b":GPS" in data:  # written in a way that this does not know
-            return b""
-    return data
+def _left_out(what: str) -> str:
+    return f"its {what} is left out: it belongs to the original file alone"
 
 
 def _as_bytes(data: Any) -> bytes:

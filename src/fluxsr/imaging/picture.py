@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fluxsr.imaging import metadata, profiles
 from fluxsr.imaging.alpha import filled, over_white
+from fluxsr.imaging.change import Change
 from fluxsr.imaging.encode import Sheet
 from fluxsr.imaging.formats import Format
 from fluxsr.imaging.raster import Metadata, Raster
@@ -126,7 +127,11 @@ def sheet_of(picture: Picture, form: Format, size: tuple[int, int], delivery: De
         delivery: what was asked for.
     """
     height, width = size
-    kept, notes = metadata.carried(picture.metadata, form, width, height, delivery.strip)
+    old = picture.lr.shape[-1], picture.lr.shape[-2]
+    to_srgb = delivery.profile == "srgb" and bool(picture.profile)
+    kept, notes = metadata.carried(
+        picture.metadata, form, Change(old, (width, height), to_srgb=to_srgb), delivery.strip
+    )
     keep = delivery.profile == "keep" and form.icc
     if picture.alpha is not None and not form.alpha:
         notes.append(f"its transparency is laid over white: {form.name} has none")

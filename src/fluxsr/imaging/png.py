@@ -9,6 +9,7 @@ from typing import IO
 
 import numpy as np
 
+from fluxsr.imaging import png_text
 from fluxsr.imaging.raster import Metadata
 
 LEVEL = 4  # zlib's level 6 takes about twice the time for about 2 % of the size
@@ -26,7 +27,7 @@ def write(
         width, height: in pixels.
         bands: from top to bottom, (rows,W,C), uint8 or uint16 all of them, C as in Raster; heights add up.
         profile: ICC; empty for none, which means sRGB.
-        metadata: EXIF, XMP and dpi; PNG has no place for IPTC.
+        metadata: EXIF, XMP, texts, comments and dpi; PNG has no place for IPTC and Photoshop's resources.
     """
     file.write(b"\x89PNG\r\n\x1a\n")
     packer, above, started = zlib.compressobj(LEVEL, zlib.DEFLATED, 15, 9), None, False
@@ -54,6 +55,8 @@ def _head(file: IO[bytes], width: int, height: int, band: np.ndarray, profile: b
         _chunk(file, b"eXIf", metadata.exif)
     if metadata.xmp:
         _chunk(file, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
+    for kind, data in [*metadata.texts, *(png_text.made("Comment", comment) for comment in metadata.comments)]:
+        _chunk(file, kind, data)
 
 
 def _chunk(file: IO[bytes], kind: bytes, data: bytes) -> None:

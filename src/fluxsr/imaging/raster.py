@@ -18,12 +18,18 @@ class Metadata:
         xmp: an XMP packet.
         iptc: IPTC-IIM records.
         dpi: pixels per inch, horizontal and vertical.
+        photoshop: Photoshop's image resources, without IPTC.
+        texts: text chunks of a PNG, kind and data, as they are.
+        comments: of JPEG and GIF files, in no certain encoding.
     """
 
     exif: bytes = b""
     xmp: bytes = b""
     iptc: bytes = b""
     dpi: tuple[float, float] | None = None
+    photoshop: bytes = b""
+    texts: tuple[tuple[bytes, bytes], ...] = ()
+    comments: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Wanted(BaseModel):
     )
     lossless: bool | None = Field(None, description="Of WebP; else as a WebP input is, or lossy.")
     profile: Literal["keep", "srgb"] = Field("keep", description="Back to the input's colours, or sRGB.")
-    strip_metadata: bool = Field(False, description="Write no EXIF, XMP, IPTC, dpi.")
+    strip_metadata: bool = Field(False, description="Write no metadata: EXIF, XMP, IPTC, texts, comments, dpi.")
     strip_gps: bool = Field(False, description="Leave out where a picture was taken.")
 
     @model_validator(mode="after")

@@ -1,0 +1,69 @@
+"""Photoshop's image resources, as JPEG and TIFF files hold them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+IPTC = 0x0404
+_SIGNATURES = (b"8BIM", b"MeSa", b"PHUT", b"AgHg", b"DCSR")
+# What is not true of the output, or has a place of its own: thumbnails, ICC profile, EXIF, XMP, guides, slices,
+# names of channels that are not written.
+_OLD = {0x0409, 0x040C, 0x040F, 0x0422, 0x0423, 0x0424, 0x0408, 0x041A, 0x03EE, 0x0415, 0x0413}
+_PATHS = range(0x07D0, 0x0BB7)  # in parts of width and height: true until the picture is turned
+_SEGMENT = 65_533  # most bytes of a JPEG segment, without marker and length
+_HEAD = b"Photoshop 3.0\0"
+
+
+def parsed(data: bytes) -> tuple[bytes, bytes]:
+    """IPTC records, and all other resources that say something of an enlarged picture as well."""
+    iptc, others = b"", b""
+    for number, content, whole in _resources(data):
+        if number == IPTC:
+            iptc = iptc or content
+        elif number not in _OLD:
+            others += whole
+    return iptc, others
+
+
+def without_paths(data: bytes) -> bytes:
+    """Resources of a picture that was turned, in which no path is in its place any more."""
+    return b"".join(whole for number, _, whole in _resources(data) if number not in _PATHS)
+
+
+def resources(iptc: bytes, others: bytes) -> bytes:
+    """One block of both; empty where there is none."""
+    head = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(iptc)) + iptc + b"\0" * (len(iptc) % 2) if iptc else b""
+    return head + others
+
+
+def segments(iptc: bytes, others: bytes) -> bytes:
+    """The JPEG segments that hold both."""
+    blocks, current = list[bytes](), b""
+    for _, _, whole in _resources(resources(iptc, others)):
+        if current and len(_HEAD + current + whole) > _SEGMENT:
+            blocks, current = [*blocks, current], b""
+        current += whole
+    blocks += [current] if current else []
+    return b"".join(b"\xff\xed" + struct.pack(">H", len(_HEAD + block) + 2) + _HEAD + block for block in blocks)
+
+
+def fitting(others: bytes) -> bytes:
+    """Resources that are short enough for a JPEG segment."""
+    return b"".join(whole for _, _, whole in _resources(others) if len(_HEAD + whole) <= _SEGMENT)
+
+
+def _resources(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """(number, content, all bytes of it) until the end or the first that is damaged."""
+    place = 0
+    while data[place : place + 4] in _SIGNATURES and place + 12 <= len(data):
+        number = int.from_bytes(data[place + 4 : place + 6], "big")
+        named = 1 + data[place + 6]
+        start = place + 6 + named + named % 2
+        size = int.from_bytes(data[start : start + 4], "big")
+        end = start + 4 + size
+        if start + 4 > len(data) or end > len(data):
+            return
+        whole = data[place:end]
+        yield number, data[start + 4 : end], whole + b"\0" * (size % 2)
+        place = end + size % 2
