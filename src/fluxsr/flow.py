@@ -2,7 +2,7 @@
 
 Time runs as in FLUX: t = 0 is clean data, t = 1 is noise (some flow-matching libraries run the other way).
 Time always means the sigma that enters the interpolation, not a step index. Latents are (B,C,h,w); a time is
-a float or one value per sample (B,).
+a float or one value per sample (B,). Only t_l, the time at which the LR latent enters, is one float for all.
 """
 
 from __future__ import annotations
@@ -117,6 +117,7 @@ def shifted_sigmas(steps: int, mu: float | None = None) -> Tensor:
 
 def euler_step(z_t: Tensor, velocity: Tensor, t: Time, t_next: Time) -> Tensor:
     """One step of dz/dt = v from t to t_next (t_next < t denoises): z + (t_next - t) v, in float32."""
+    t, t_next = _per_sample(t, z_t), _per_sample(t_next, z_t)
     return (z_t.float() + (t_next - t) * velocity).to(velocity.dtype)
 
 
