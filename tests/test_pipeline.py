@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from PIL import Image
 import fluxsr
 from fluxsr import flow
 from fluxsr.backbone import latents, loading
+from fluxsr.backbone.adapter import AdapterConfig
+from fluxsr.backbone.fold import fold
 from fluxsr.backbone.lora_files import WEIGHTS_FILE
 from fluxsr.backbone.memory import Plan
 from fluxsr.backbone.quantize import is_quantized
@@ -193,6 +196,60 @@ def test_runs_in_bfloat16(pipeline: Any, model_folder: Path) -> None:
     difference = half(photograph(), output_type="pt").images
     difference -= pipeline(photograph(), output_type="pt").images
     assert difference.abs().mean() < 0.01
+
+
+@pytest.fixture
+def guided(vae: Any, prompt: Any) -> Any:
+    """guided(dtype, folded=..., ...): a pipeline in which guidance weighs heavily, its weights rounded to bfloat16."""
+    transformer = tiny_guided().to(torch.bfloat16)
+
+    def build(dtype: torch.dtype, folded: bool = False, **config: Any) -> FluxSRPipeline:
+        settings = AdapterConfig(guidance=3.5, **config)
+        copied = deepcopy(transformer).to(dtype)
+        if folded:
+            copied = fold(copied, *settings.condition, prompt.pooled_prompt_embeds)
+        return FluxSRPipeline(copied, deepcopy(vae).bfloat16().to(dtype), prompt, settings)
+
+    return build
+
+
+def tiny_guided() -> Any:
+    from diffusers import FluxTransformer2DModel
+
+    torch.manual_seed(0)
+    made = FluxTransformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=1,
+        joint_attention_dim=16, pooled_projection_dim=16, guidance_embeds=True, axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    made.time_text_embed.guidance_embedder.linear_1.weight.data *= 5
+    return made.eval()
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_an_adapter_trained_in_bfloat16_makes_the_same_picture_elsewhere(
+    guided: Any, dtype: torch.dtype, folded: bool, tmp_path: Path
+) -> None:
+    """What training saw is the unfolded transformer in bfloat16; of it only rounding may be left."""
+
+    def picture(pipe: Any) -> torch.Tensor:
+        return pipe(photograph(), 2, color_fix="none", output_type="pt").images
+
+    trained = picture(guided(torch.bfloat16))
+    assert (picture(guided(dtype, folded)) - trained).norm() / trained.norm() < 0.03
+    guided(dtype, folded).save_pretrained(tmp_path)
+    loaded = fluxsr.FluxSRPipeline.from_pretrained(tmp_path, device="cpu", dtype=dtype)
+    assert (picture(loaded) - trained).norm() / trained.norm() < 0.03
+    other = picture(guided(torch.float32, train_dtype="fp32"))  # guidance 3500 in place of 3504
+    assert (other - trained).norm() / trained.norm() > 0.1
+
+
+def test_an_adapter_trained_in_float32_keeps_its_guidance_where_it_is_folded_in_bfloat16(guided: Any) -> None:
+    pictures = [
+        pipe(photograph(), 2, color_fix="none", output_type="pt").images
+        for pipe in (guided(torch.float32, train_dtype="fp32"), guided(torch.bfloat16, True, train_dtype="fp32"))
+    ]
+    assert (pictures[1] - pictures[0]).norm() / pictures[0].norm() < 0.03
 
 
 @pytest.mark.parametrize("options", [{"dtype": torch.bfloat16}, {"torch_dtype": torch.bfloat16}])

@@ -227,8 +227,8 @@ class FluxSRPipeline(DiffusionPipeline):
             ModelError: values that are not finite, such as a float16 overflow gives.
         """
         config, lr_up = self.adapter_config, lr_up.to(self._execution_device)
-        z_l = latents.encode(self.vae, lr_up)
-        v = velocity(self.transformer, z_l, config.t_l, self.prompt, config.guidance, config.token_cuts)
+        (t, guidance), z_l = config.condition, latents.encode(self.vae, lr_up)
+        v = velocity(self.transformer, z_l, t, self.prompt, guidance, config.token_cuts)
         hr = latents.decode(self.vae, flow.one_step(z_l, v, config.t_l, strength))
         hr = finished(hr, lr_up, latents.pixel_multiple(self.vae), **config.finish)
         if not hr.isfinite().all():

@@ -6,6 +6,8 @@ import torch
 
 from fluxsr.errors import InputError
 
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
 
 def best_device(name: str | torch.device = "auto") -> torch.device:
     """The named device, or the best there is: cuda, xpu, mps, cpu.
@@ -32,11 +34,10 @@ def best_dtype(device: torch.device, name: str | torch.dtype = "auto") -> torch.
     """
     if isinstance(name, torch.dtype) and name.is_floating_point:
         return name
-    names = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-    if name in names:
-        return names[name]
+    if name in DTYPES:
+        return DTYPES[name]
     if name != "auto":
-        raise InputError(f"dtype '{name}' is not known; choose from auto, {', '.join(names)}")
+        raise InputError(f"dtype '{name}' is not known; choose from auto, {', '.join(DTYPES)}")
     if device.type == "cpu":
         return torch.bfloat16 if _cpu_has_bf16() else torch.float32
     if device.type == "cuda":

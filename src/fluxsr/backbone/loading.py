@@ -88,7 +88,7 @@ def load(
     _check_fit(empty, prompt, config, adapted)
     home = torch.device("cpu") if offload else device  # where the transformer's weights live
     vae = load_autoencoder_for(file, Path(folder), dtype) if file else load_part(folder, "vae", dtype)
-    at = (config.t_l, config.guidance, prompt.pooled_prompt_embeds.to(home)) if folded else None
+    at = (*config.condition, prompt.pooled_prompt_embeds.to(home)) if folded else None
     transformer = assemble(empty, folder, file, dtype, home, adapted if lora and fused else None, at, scheme)
     if device.type == "cpu" and dtype == torch.bfloat16:
         transformer.set_attn_processor(ChunkedFluxAttnProcessor())
@@ -219,10 +219,10 @@ def _check_fit(transformer: Any, prompt: FixedPrompt, config: AdapterConfig, fol
         raise ModelError(f"{folder / CONFIG_FILE} gives no guidance, but this transformer embeds one; write 3.5, say")
     if isinstance(transformer, FoldedFluxTransformer2DModel):
         at = (transformer.config.folded_t, transformer.config.folded_guidance)
-        if at != (config.t_l, config.guidance):
+        if at not in (config.condition, (config.t_l, config.guidance)):  # older versions wrote down the latter
             raise ModelError(
-                f"the transformer is folded at t, guidance = {at}, but {folder} wants {(config.t_l, config.guidance)}; "
-                "give the model unfolded"
+                f"the transformer is folded at t, guidance = {at}, but {folder} wants {config.condition}, "
+                f"as a training in {config.train_dtype} sees them; give the model unfolded"
             )
         mark = transformer.config.folded_prompt  # absent from models that older versions folded
         if mark and mark != fingerprint(prompt.pooled_prompt_embeds):

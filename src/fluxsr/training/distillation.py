@@ -67,6 +67,7 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     base.config = AdapterConfig(
         t_l=config.t_l,
         guidance=config.guidance,
+        train_dtype=config.run.precision,
         scale=settings.scale,
         tile_size=config.tile_size,
         token_cuts=config.token_cuts,
@@ -211,6 +212,7 @@ def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
     with torch.autocast(lr_up.device.type, torch.bfloat16, enabled=precision == "bf16"):
         z_l = latents.encode(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
         c = backbone.config
-        v = velocity(backbone.transformer, z_l, c.t_l, backbone.prompt, c.guidance, c.token_cuts)
+        t, guidance = c.condition
+        v = velocity(backbone.transformer, z_l, t, backbone.prompt, guidance, c.token_cuts)
         hr = latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l, c.strength))
     return finished(hr, lr_up, latents.pixel_multiple(backbone.vae), **c.finish).clamp(0, 1)
