@@ -148,6 +148,18 @@ def test_strength_none_is_the_models_own(pipeline: Any) -> None:
         (photograph(), {"strength": float("nan")}, "strength is nan"),
         (photograph(), {"strength": float("inf")}, "strength is inf"),
         (photograph(), {"strength": "1"}, "strength is '1'"),
+        (photograph(), {"strength": 2.01}, "strength is 2.01; choose a number from 0 .no step. to 2"),
+        (photograph(), {"tile_size": 0}, "tile_size is 0; choose a whole number from 1 on"),
+        (photograph(), {"tile_size": 64.5}, "tile_size is 64.5"),
+        (photograph(), {"batch_size": 0}, "batch_size is 0; choose a whole number from 1 on"),
+        (photograph(), {"batch_size": -1}, "batch_size is -1"),
+        (photograph(), {"batch_size": "2"}, "batch_size is '2'"),
+        (photograph(), {"tile_overlap": -1}, "tile_overlap is -1; choose a whole number from 0 on"),
+        (photograph(), {"tile_overlap": "16"}, "tile_overlap is '16'"),
+        ([], {}, "image holds no image; pass one or more"),
+        ([[], []], {}, "image holds no image"),
+        (torch.zeros(0, 3, 16, 16), {}, "image holds no image"),
+        (np.zeros((0, 16, 16, 3), np.uint8), {}, "image holds no image"),
         (photograph(), {"color_fix": "lab"}, "color_fix is 'lab'"),
         (photograph(), {"output_type": "jpg"}, "output_type is 'jpg'"),
         (photograph(), {"tile_size": 8}, "tile_size is 8"),
@@ -398,6 +410,64 @@ def test_rows_are_those_of_the_call(pipeline: Any, color_fix: str) -> None:
     assert size == (120, 72) and len(found) > 1
     assert torch.allclose(torch.cat(found, -2).clamp(0, 1), whole, atol=1e-4)
     assert not any(band.requires_grad for band in found)
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that says it is on a GPU until it is brought to the CPU: no product with a CPU's tensor may see it."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.cpu:
+            return args[0].as_subclass(torch.Tensor).clone()
+        assert func in (torch.Tensor.float, torch.Tensor.ndim.__get__, torch.Tensor.shape.__get__), func  # type: ignore[attr-defined]
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+def test_an_image_on_another_device_is_brought_to_the_cpu(pipeline: Any) -> None:
+    settings, lr = Settings(scale=2, tile_size=64), photograph(40, 30)
+    expected, far = pipeline.whole(lr, settings), lr.as_subclass(Elsewhere)
+    assert torch.equal(pipeline.whole(far, settings), expected)
+    size, rows = pipeline.rows(far, settings)
+    torch.testing.assert_close(torch.cat(list(rows), -2), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_rows_of_an_image_on_a_gpu(pipeline: Any) -> None:
+    settings, lr = Settings(scale=2, tile_size=64), photograph(40, 30)
+    _, rows = pipeline.rows(lr.cuda(), settings)
+    torch.testing.assert_close(torch.cat(list(rows), -2), torch.cat(list(pipeline.rows(lr, settings)[1]), -2))
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (2, 3, 16, 16), (1, 4, 16, 16)])
+def test_rows_take_one_image(pipeline: Any, shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="expected one image, .1,3,height,width."):
+        pipeline.rows(torch.rand(shape), Settings())
+
+
+def test_the_plan_follows_a_cast(model_folder: Path) -> None:
+    pipe = FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="bf16")
+    pipe.plan = replace(pipe.plan, peak=5, hint="faster otherwise", batch_size=3)
+    assert pipe.to(torch.float32) is pipe and pipe.transformer.dtype == torch.float32
+    assert pipe.plan.dtype == torch.float32 and pipe.plan.line() == "float32 on cpu, tiles of 512 px, 3 at a time"
+    pipe.transformer.bfloat16()  # past the pipeline
+    assert pipe.plan.dtype == torch.bfloat16
+    assert pipe.plan.moved(torch.bfloat16, "cuda").batch_size is None
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+def test_an_export_in_8_bits_runs_in_every_number_format(
+    kind: str, dtype: str, model_folder: Path, tmp_path: Path
+) -> None:
+    """torchao's weights keep the format that they were made in, bfloat16 by default."""
+    pytest.importorskip("torchao")
+    parts = loading.load(model_folder, None, "cpu", "bf16", quantize=kind)
+    FluxSRPipeline(parts.transformer, parts.vae, parts.prompt, parts.config).save_pretrained(tmp_path)
+    loaded = FluxSRPipeline.from_pretrained(tmp_path, device="cpu", dtype=dtype)
+    expected = FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="fp32")(photograph(), output_type="pt")
+    found = loaded(photograph(), output_type="pt").images
+    assert (found - expected.images).norm() / expected.images.norm() < 0.1
+    assert loaded.transformer.dtype == loaded.vae.dtype == loaded.plan.dtype
 
 
 def test_rows_that_run_out_of_memory_begin_again_smaller(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:

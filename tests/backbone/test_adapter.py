@@ -244,6 +244,7 @@ def test_what_records_no_number_format_was_trained_in_bfloat16(tmp_path: Path) -
         ('{"t_l": "0.25"}', "cannot be read"),
         ('{"strength": "much"}', "strength = 'much'; it must be a number"),
         ('{"strength": null}', "strength = None"),
+        ('{"strength": 2.5}', "strength = 2.5; it must be 2 or less"),
         ('{"lattice_reach": -1}', "lattice_reach = -1; it must be 0 or more"),
         ('{"flat_floor": NaN}', "flat_floor = nan; it must be 0 or more"),
         ('{"tile_size": 512.0}', "tile_size = 512.0; it must be a whole number of pixels"),

@@ -22,6 +22,7 @@ from fluxsr.backbone.licence import Licence
 from fluxsr.backbone.lora_files import WEIGHTS_FILE, check_lora, first_line, lora_file, read_lora
 from fluxsr.backbone.velocity import on_grid
 from fluxsr.errors import ModelError
+from fluxsr.flow import MAX_STRENGTH
 
 CONFIG_FILE = "fluxsr_config.json"
 ADAPTER = "fluxsr"  # what peft calls it while it is attached
@@ -123,6 +124,8 @@ def unfit(settings: Any) -> str:
             return f"{name} = {value!r}; it must be a number"
         if not (math.isfinite(value) and value >= 0):
             return f"{name} = {value!r}; it must be 0 or more"
+    if settings.strength > MAX_STRENGTH:
+        return f"strength = {settings.strength!r}; it must be {MAX_STRENGTH:g} or less"
     if not isinstance(settings.tile_size, int) or settings.tile_size < 1:
         return f"tile_size = {settings.tile_size!r}; it must be a whole number of pixels"
     if settings.token_cuts not in CUTS:

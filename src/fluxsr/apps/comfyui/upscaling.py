@@ -23,6 +23,7 @@ from fluxsr.backbone.latents import PATCH
 from fluxsr.errors import InputError, ModelError
 from fluxsr.imaging import color, resize, tiles
 from fluxsr.imaging.finish import finished
+from fluxsr.imaging.settings import checked_count, checked_strength
 
 
 class OneStep(Sampler):
@@ -87,12 +88,15 @@ def upscale(
     """
     check(model, vae)
     config = config_in(conditioning)
+    strength = checked_strength(config.strength if strength is None else strength)
+    tile_size = checked_count("tile_size", config.tile_size if tile_size is None else tile_size)
+    checked_count("batch_size", batch_size)
     lr = images[..., :3].movedim(-1, 1).float()  # (B,3,h,w)
     size = resize.scaled_size(lr.shape[-2], lr.shape[-1], scale)
     multiple = PATCH * vae.spacial_compression_encode()
-    grid = tiles.grid(*size, tile_size or config.tile_size, tile_overlap, multiple)
+    grid = tiles.grid(*size, tile_size, tile_overlap, multiple)
     ups = [resize.bicubic(image[None], size) for image in lr]  # each (1,3,H,W)
-    sampler = OneStep(config.t_l, config.strength if strength is None else strength, config.token_cuts)
+    sampler = OneStep(config.t_l, strength, config.token_cuts)
     step = stepper(model, conditioning, config.condition[0], sampler)
     advance = progress(3 * len(grid) * len(ups))
 
