@@ -51,7 +51,7 @@ def parts(pipe: FluxSRPipeline, lr_up: torch.Tensor) -> dict[str, float]:
     z, device = latents.encode(pipe.vae, lr_up), lr_up.device
     calls: dict[str, Callable[[], Any]] = {
         "encode": lambda: latents.encode(pipe.vae, lr_up),
-        "transformer": lambda: velocity(pipe.transformer, z, CONFIG.t_l, pipe.prompt, CONFIG.guidance),
+        "transformer": lambda: velocity(pipe.transformer, z, CONFIG.condition[0], pipe.prompt, CONFIG.condition[1]),
         "decode": lambda: latents.decode(pipe.vae, z),
     }
     return {name: median(repeated(call, device)) for name, call in calls.items()}

@@ -97,9 +97,10 @@ class Models:
     def _fold(self) -> None:
         prompt = random_flux.prompt(self.device, 64, self.tiny)
         z = torch.randn(1, 16, 64, 64, generator=torch.Generator().manual_seed(0)).to(self.device)
-        before = velocity(self.transformer, z, CONFIG.t_l, prompt, CONFIG.guidance)
-        self.transformer = fold(self.transformer, CONFIG.t_l, CONFIG.guidance, prompt.pooled_prompt_embeds)
-        error = velocity(self.transformer, z, CONFIG.t_l, prompt, CONFIG.guidance) - before
+        t, guidance = CONFIG.condition
+        before = velocity(self.transformer, z, t, prompt, guidance)
+        self.transformer = fold(self.transformer, t, guidance, prompt.pooled_prompt_embeds)
+        error = velocity(self.transformer, z, t, prompt, guidance) - before
         self.folding = {"max_abs": float(error.abs().max()), "relative": float(error.norm() / before.norm())}
 
 

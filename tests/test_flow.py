@@ -182,6 +182,16 @@ def test_sampling_is_that_of_diffusers_to_the_bit(steps: int, dtype: torch.dtype
         assert ours.dtype == dtype and torch.equal(ours, theirs), f"step {k}"
 
 
+@pytest.mark.parametrize("width", [3, 5, 6])  # 3: as many samples as columns
+def test_every_sample_of_an_euler_step_has_its_own_times(width: int) -> None:
+    z, v = torch.randn(2, 3, 4, 5, width, generator=torch.Generator().manual_seed(0))
+    t, t_next = torch.tensor([0.9, 0.5, 0.2]), torch.tensor([0.1, 0.4, 0.0])
+    together = flow.euler_step(z, v, t, t_next)
+    alone = [flow.euler_step(z[k : k + 1], v[k : k + 1], float(t[k]), float(t_next[k])) for k in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone))
+    torch.testing.assert_close(flow.euler_step(z, v, t, 0.0), z - t[:, None, None, None] * v)
+
+
 def test_one_step_is_the_sampler_with_one_sigma() -> None:
     from diffusers import FlowMatchEulerDiscreteScheduler
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from PIL import Image
 import fluxsr
 from fluxsr import flow
 from fluxsr.backbone import latents, loading
+from fluxsr.backbone.adapter import AdapterConfig
+from fluxsr.backbone.fold import fold
 from fluxsr.backbone.lora_files import WEIGHTS_FILE
 from fluxsr.backbone.memory import Plan
 from fluxsr.backbone.quantize import is_quantized
@@ -145,6 +148,18 @@ def test_strength_none_is_the_models_own(pipeline: Any) -> None:
         (photograph(), {"strength": float("nan")}, "strength is nan"),
         (photograph(), {"strength": float("inf")}, "strength is inf"),
         (photograph(), {"strength": "1"}, "strength is '1'"),
+        (photograph(), {"strength": 2.01}, "strength is 2.01; choose a number from 0 .no step. to 2"),
+        (photograph(), {"tile_size": 0}, "tile_size is 0; choose a whole number from 1 on"),
+        (photograph(), {"tile_size": 64.5}, "tile_size is 64.5"),
+        (photograph(), {"batch_size": 0}, "batch_size is 0; choose a whole number from 1 on"),
+        (photograph(), {"batch_size": -1}, "batch_size is -1"),
+        (photograph(), {"batch_size": "2"}, "batch_size is '2'"),
+        (photograph(), {"tile_overlap": -1}, "tile_overlap is -1; choose a whole number from 0 on"),
+        (photograph(), {"tile_overlap": "16"}, "tile_overlap is '16'"),
+        ([], {}, "image holds no image; pass one or more"),
+        ([[], []], {}, "image holds no image"),
+        (torch.zeros(0, 3, 16, 16), {}, "image holds no image"),
+        (np.zeros((0, 16, 16, 3), np.uint8), {}, "image holds no image"),
         (photograph(), {"color_fix": "lab"}, "color_fix is 'lab'"),
         (photograph(), {"output_type": "jpg"}, "output_type is 'jpg'"),
         (photograph(), {"tile_size": 8}, "tile_size is 8"),
@@ -193,6 +208,60 @@ def test_runs_in_bfloat16(pipeline: Any, model_folder: Path) -> None:
     difference = half(photograph(), output_type="pt").images
     difference -= pipeline(photograph(), output_type="pt").images
     assert difference.abs().mean() < 0.01
+
+
+@pytest.fixture
+def guided(vae: Any, prompt: Any) -> Any:
+    """guided(dtype, folded=..., ...): a pipeline in which guidance weighs heavily, its weights rounded to bfloat16."""
+    transformer = tiny_guided().to(torch.bfloat16)
+
+    def build(dtype: torch.dtype, folded: bool = False, **config: Any) -> FluxSRPipeline:
+        settings = AdapterConfig(guidance=3.5, **config)
+        copied = deepcopy(transformer).to(dtype)
+        if folded:
+            copied = fold(copied, *settings.condition, prompt.pooled_prompt_embeds)
+        return FluxSRPipeline(copied, deepcopy(vae).bfloat16().to(dtype), prompt, settings)
+
+    return build
+
+
+def tiny_guided() -> Any:
+    from diffusers import FluxTransformer2DModel
+
+    torch.manual_seed(0)
+    made = FluxTransformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=1,
+        joint_attention_dim=16, pooled_projection_dim=16, guidance_embeds=True, axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    made.time_text_embed.guidance_embedder.linear_1.weight.data *= 5
+    return made.eval()
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_an_adapter_trained_in_bfloat16_makes_the_same_picture_elsewhere(
+    guided: Any, dtype: torch.dtype, folded: bool, tmp_path: Path
+) -> None:
+    """What training saw is the unfolded transformer in bfloat16; of it only rounding may be left."""
+
+    def picture(pipe: Any) -> torch.Tensor:
+        return pipe(photograph(), 2, color_fix="none", output_type="pt").images
+
+    trained = picture(guided(torch.bfloat16))
+    assert (picture(guided(dtype, folded)) - trained).norm() / trained.norm() < 0.03
+    guided(dtype, folded).save_pretrained(tmp_path)
+    loaded = fluxsr.FluxSRPipeline.from_pretrained(tmp_path, device="cpu", dtype=dtype)
+    assert (picture(loaded) - trained).norm() / trained.norm() < 0.03
+    other = picture(guided(torch.float32, train_dtype="fp32"))  # guidance 3500 in place of 3504
+    assert (other - trained).norm() / trained.norm() > 0.1
+
+
+def test_an_adapter_trained_in_float32_keeps_its_guidance_where_it_is_folded_in_bfloat16(guided: Any) -> None:
+    pictures = [
+        pipe(photograph(), 2, color_fix="none", output_type="pt").images
+        for pipe in (guided(torch.float32, train_dtype="fp32"), guided(torch.bfloat16, True, train_dtype="fp32"))
+    ]
+    assert (pictures[1] - pictures[0]).norm() / pictures[0].norm() < 0.03
 
 
 @pytest.mark.parametrize("options", [{"dtype": torch.bfloat16}, {"torch_dtype": torch.bfloat16}])
@@ -341,6 +410,64 @@ def test_rows_are_those_of_the_call(pipeline: Any, color_fix: str) -> None:
     assert size == (120, 72) and len(found) > 1
     assert torch.allclose(torch.cat(found, -2).clamp(0, 1), whole, atol=1e-4)
     assert not any(band.requires_grad for band in found)
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that says it is on a GPU until it is brought to the CPU: no product with a CPU's tensor may see it."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.cpu:
+            return args[0].as_subclass(torch.Tensor).clone()
+        assert func in (torch.Tensor.float, torch.Tensor.ndim.__get__, torch.Tensor.shape.__get__), func  # type: ignore[attr-defined]
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+def test_an_image_on_another_device_is_brought_to_the_cpu(pipeline: Any) -> None:
+    settings, lr = Settings(scale=2, tile_size=64), photograph(40, 30)
+    expected, far = pipeline.whole(lr, settings), lr.as_subclass(Elsewhere)
+    assert torch.equal(pipeline.whole(far, settings), expected)
+    size, rows = pipeline.rows(far, settings)
+    torch.testing.assert_close(torch.cat(list(rows), -2), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_rows_of_an_image_on_a_gpu(pipeline: Any) -> None:
+    settings, lr = Settings(scale=2, tile_size=64), photograph(40, 30)
+    _, rows = pipeline.rows(lr.cuda(), settings)
+    torch.testing.assert_close(torch.cat(list(rows), -2), torch.cat(list(pipeline.rows(lr, settings)[1]), -2))
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (2, 3, 16, 16), (1, 4, 16, 16)])
+def test_rows_take_one_image(pipeline: Any, shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="expected one image, .1,3,height,width."):
+        pipeline.rows(torch.rand(shape), Settings())
+
+
+def test_the_plan_follows_a_cast(model_folder: Path) -> None:
+    pipe = FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="bf16")
+    pipe.plan = replace(pipe.plan, peak=5, hint="faster otherwise", batch_size=3)
+    assert pipe.to(torch.float32) is pipe and pipe.transformer.dtype == torch.float32
+    assert pipe.plan.dtype == torch.float32 and pipe.plan.line() == "float32 on cpu, tiles of 512 px, 3 at a time"
+    pipe.transformer.bfloat16()  # past the pipeline
+    assert pipe.plan.dtype == torch.bfloat16
+    assert pipe.plan.moved(torch.bfloat16, "cuda").batch_size is None
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+def test_an_export_in_8_bits_runs_in_every_number_format(
+    kind: str, dtype: str, model_folder: Path, tmp_path: Path
+) -> None:
+    """torchao's weights keep the format that they were made in, bfloat16 by default."""
+    pytest.importorskip("torchao")
+    parts = loading.load(model_folder, None, "cpu", "bf16", quantize=kind)
+    FluxSRPipeline(parts.transformer, parts.vae, parts.prompt, parts.config).save_pretrained(tmp_path)
+    loaded = FluxSRPipeline.from_pretrained(tmp_path, device="cpu", dtype=dtype)
+    expected = FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="fp32")(photograph(), output_type="pt")
+    found = loaded(photograph(), output_type="pt").images
+    assert (found - expected.images).norm() / expected.images.norm() < 0.1
+    assert loaded.transformer.dtype == loaded.vae.dtype == loaded.plan.dtype
 
 
 def test_rows_that_run_out_of_memory_begin_again_smaller(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 Time runs as in FLUX: t = 0 is clean data, t = 1 is noise (some flow-matching libraries run the other way).
 Time always means the sigma that enters the interpolation, not a step index. Latents are (B,C,h,w); a time is
-a float or one value per sample (B,).
+a float or one value per sample (B,). Only t_l, the time at which the LR latent enters, is one float for all.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from torch import Tensor
 
 Time = float | Tensor
 Solver = Literal["euler", "midpoint", "heun"]
+
+MAX_STRENGTH = 2.0  # of ``one_step``: more than twice the step leaves photographs far behind
 
 
 def _per_sample(t: Time, like: Tensor) -> Time:
@@ -83,7 +85,7 @@ def one_step(z_l: Tensor, velocity: Tensor, t_l: float, strength: float = 1.0) -
         z_l: LR latent, standing at time t_l on the flow.
         velocity: v(z_l, t_l), same shape.
         t_l: time at which the LR latent enters, 0 < t_l < 1.
-        strength: 1 is the full step; 0 leaves the LR latent as it is.
+        strength: 1 is the full step; 0 leaves the LR latent as it is. Users choose from 0 to ``MAX_STRENGTH``.
     """
     _check_t_l(t_l)
     return z_l - strength * t_l * velocity
@@ -117,6 +119,7 @@ def shifted_sigmas(steps: int, mu: float | None = None) -> Tensor:
 
 def euler_step(z_t: Tensor, velocity: Tensor, t: Time, t_next: Time) -> Tensor:
     """One step of dz/dt = v from t to t_next (t_next < t denoises): z + (t_next - t) v, in float32."""
+    t, t_next = _per_sample(t, z_t), _per_sample(t_next, z_t)
     return (z_t.float() + (t_next - t) * velocity).to(velocity.dtype)
 
 

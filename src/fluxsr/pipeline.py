@@ -25,7 +25,7 @@ from fluxsr.errors import InputError, ModelError
 from fluxsr.imaging import bands, color, fitting, inputs, outputs, resize
 from fluxsr.imaging.finish import finished
 from fluxsr.imaging.fitting import Fit
-from fluxsr.imaging.settings import Settings, checked_strength
+from fluxsr.imaging.settings import Settings, checked_count, checked_strength
 
 
 class FluxSRPipeline(DiffusionPipeline):
@@ -42,6 +42,9 @@ class FluxSRPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "vae->transformer"  # each once: diffusers hooks a module per mention
+
+    _plan: Plan
+    _planned_for: tuple[torch.dtype, str]  # number format and device at which the plan was made
 
     # prompt and config have defaults only because diffusers takes arguments without one for modules
     def __init__(
@@ -61,6 +64,18 @@ class FluxSRPipeline(DiffusionPipeline):
         self.adapter_config = config
         self.name = name
         self.plan = plan or Plan(transformer.dtype, transformer.device.type, config.tile_size)
+
+    @property
+    def plan(self) -> Plan:
+        """How the model runs; it follows ``to`` and diffusers' offloading."""
+        now = (self.transformer.dtype, self._execution_device.type)
+        if now != self._planned_for:
+            self._plan, self._planned_for = self._plan.moved(*now), now
+        return self._plan
+
+    @plan.setter
+    def plan(self, plan: Plan) -> None:
+        self._plan, self._planned_for = plan, (self.transformer.dtype, self._execution_device.type)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -131,7 +146,7 @@ class FluxSRPipeline(DiffusionPipeline):
             image: PIL image; array (H,W), (H,W,C) or (B,H,W,C); tensor (3,H,W) or (B,3,H,W); or a list
                 of these, see imaging/inputs.py. Sides of 16 pixels or more.
             scale: 1 to 8; the target's sides are rounded to whole pixels.
-            strength: share of the step, 0 to 1 (more exaggerates); None takes the model's own.
+            strength: share of the step, 0 to 2 (more than 1 exaggerates); None takes the model's own.
             tile_size: largest tile that autoencoder and transformer see, in output pixels; None takes the plan's,
                 which is at most the size up to which the model is known to work.
             tile_overlap: least overlap of tiles, in output pixels.
@@ -155,18 +170,21 @@ class FluxSRPipeline(DiffusionPipeline):
         if output_type not in outputs.TYPES:
             raise InputError(f"output_type is '{output_type}'; choose one of {', '.join(outputs.TYPES)}")
         how = Settings(scale, strength, tile_size, tile_overlap, batch_size, color_fix, progress)
-        images = [outputs.converted(self.whole(lr, how), output_type) for lr in inputs.tensors(image)]
+        lrs = inputs.tensors(image)
+        if not lrs:
+            raise InputError("image holds no image; pass one or more")
+        images = [outputs.converted(self.whole(lr, how), output_type) for lr in lrs]
         self.maybe_free_model_hooks()
         result = outputs.stacked(images)
         return ImagePipelineOutput(images=result) if return_dict else (result,)
 
     @torch.no_grad()
     def whole(self, lr: Tensor, settings: Settings) -> Tensor:
-        """Enlarge one image in one piece: (1,3,h,w) to (1,3,H,W), float32, about [0,1]; see ``__call__``."""
+        """Enlarge one image in one piece: (1,3,h,w) to (1,3,H,W), float32, about [0,1], on the CPU."""
         if settings.color_fix not in color.METHODS:
             raise InputError(f"color_fix is '{settings.color_fix}'; choose one of {', '.join(color.METHODS)}")
         size, step, fit = self._prepared(lr, settings)
-        lr_up = resize.bicubic(lr, size)  # (1,3,H,W)
+        lr_up = resize.bicubic(lr.float().cpu(), size)  # (1,3,H,W)
         hr, fitted = fitting.stream(lr_up, step, fit, settings.progress)
         self._keep(fit, fitted)
         return color.fix_(hr, lr_up, settings.color_fix)
@@ -177,11 +195,12 @@ class FluxSRPipeline(DiffusionPipeline):
         Where memory runs out before the first rows are there, smaller tiles are tried, as in ``__call__``.
 
         Args:
-            lr: (1,3,h,w), RGB in [0,1].
+            lr: (1,3,h,w), RGB in [0,1], on any device.
             settings: any but the colour fix "adain".
 
         Returns:
-            (height, width) of the result, and its rows as they come, each (1,3,rows,width), float32, about [0,1].
+            (height, width) of the result, and its rows as they come, each (1,3,rows,width), float32, about [0,1], on
+            the CPU, where the whole is held.
 
         Raises:
             InputError: an image or a setting that cannot be used.
@@ -189,7 +208,7 @@ class FluxSRPipeline(DiffusionPipeline):
             torch.OutOfMemoryError: while rows come, not even a small tile fits, or others took the memory.
         """
         size, step, fit = self._prepared(lr, settings)
-        enlarged = partial(bands.enlarged, lr, size, step)
+        enlarged = partial(bands.enlarged, lr.float().cpu(), size, step)
         start = partial(enlarged, color_fix=settings.color_fix, progress=settings.progress)
         return size, fitting.rows(start, size, fit, partial(self._keep, fit))
 
@@ -201,10 +220,14 @@ class FluxSRPipeline(DiffusionPipeline):
         strength = checked_strength(self.adapter_config.strength if settings.strength is None else settings.strength)
         size = resize.scaled_size(*inputs.checked_size(lr), settings.scale)
         step = partial(settings.step or self.one_step, strength=strength)
-        tile_size = settings.tile_size or min(self.plan.tile_size, self.adapter_config.tile_size)
-        batch_size = settings.batch_size or self.plan.batch_size or (1 if self._execution_device.type == "cpu" else 4)
-        multiple = latents.pixel_multiple(self.vae)
-        return size, step, Fit(tile_size, batch_size, settings.tile_overlap, multiple, self.plan.compiled)
+        tile_size, batch_size, overlap = settings.tile_size, settings.batch_size, settings.tile_overlap
+        if tile_size is None:
+            tile_size = min(self.plan.tile_size, self.adapter_config.tile_size)
+        if batch_size is None:
+            batch_size = self.plan.batch_size or (1 if self._execution_device.type == "cpu" else 4)
+        counts = checked_count("tile_size", tile_size), checked_count("batch_size", batch_size)
+        overlap, multiple = checked_count("tile_overlap", overlap, 0), latents.pixel_multiple(self.vae)
+        return size, step, Fit(*counts, overlap, multiple, self.plan.compiled)
 
     def _keep(self, wanted: Fit, fitted: Fit) -> None:
         """Where memory ran out: the next image need not find out again."""
@@ -227,8 +250,8 @@ class FluxSRPipeline(DiffusionPipeline):
             ModelError: values that are not finite, such as a float16 overflow gives.
         """
         config, lr_up = self.adapter_config, lr_up.to(self._execution_device)
-        z_l = latents.encode(self.vae, lr_up)
-        v = velocity(self.transformer, z_l, config.t_l, self.prompt, config.guidance, config.token_cuts)
+        (t, guidance), z_l = config.condition, latents.encode(self.vae, lr_up)
+        v = velocity(self.transformer, z_l, t, self.prompt, guidance, config.token_cuts)
         hr = latents.decode(self.vae, flow.one_step(z_l, v, config.t_l, strength))
         hr = finished(hr, lr_up, latents.pixel_multiple(self.vae), **config.finish)
         if not hr.isfinite().all():

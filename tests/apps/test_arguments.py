@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import Annotated, get_type_hints
 
 import pytest
 import typer
@@ -57,3 +57,15 @@ def test_words_are_plain_text() -> None:
 def test_tiles_that_are_all_overlap_are_refused() -> None:
     with pytest.raises(typer.BadParameter, match="33 is more than half of --tile-size 64"):
         Upscaling(tile_size=64, tile_overlap=33)
+
+
+def test_strength_has_the_same_bounds_everywhere() -> None:
+    """Command line, HTTP and Python: a value that one takes is no error to another."""
+    from fluxsr.apps.api.options import Wanted
+    from fluxsr.flow import MAX_STRENGTH
+
+    (option,) = get_type_hints(Upscaling, include_extras=True)["strength"].__metadata__
+    assert (option.min, option.max) == (0, MAX_STRENGTH)
+    assert Wanted(strength=MAX_STRENGTH).strength == MAX_STRENGTH
+    with pytest.raises(ValueError, match="less than or equal to 2"):
+        Wanted(strength=MAX_STRENGTH + 0.01)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 import fluxsr
 from fluxsr.apps.cli import app
 from fluxsr.apps.ledger import NAME
+from fluxsr.backbone.device import best_device, best_dtype
 
 
 def photograph(path: Path, width: int = 20, height: int = 16, seed: int = 0) -> Path:
@@ -257,6 +258,8 @@ def test_info(loads: list[Any]) -> None:
     assert result.exit_code == 0, result.output
     for words in (f"fluxsr {fluxsr.__version__}", "torch ", "model: tiny", "cpu, float32", "t_l"):
         assert words in result.stdout
+    assert f"\nnumber format: {str(best_dtype(best_device())).removeprefix('torch.')}, " in result.stdout
+    assert "\nnumber format: bfloat16, as asked for\n" in run("info", "--dtype", "bf16").stdout
 
 
 def test_version_and_help() -> None:

@@ -205,6 +205,29 @@ def test_config_survives_its_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("train_dtype", "t_l", "expected"),
+    [
+        ("bf16", 0.25, (0.25, 3.504)),
+        ("fp16", 0.25, (0.25, 3.5)),
+        ("fp32", 0.25, (0.25, 3.5)),
+        ("bf16", 0.333, (0.332, 3.504)),
+        ("fp32", 0.333, (0.333, 3.5)),
+    ],
+)
+def test_time_and_guidance_are_those_that_training_saw(
+    train_dtype: str, t_l: float, expected: tuple[float, float]
+) -> None:
+    config = AdapterConfig(t_l=t_l, guidance=3.5, train_dtype=train_dtype)
+    assert config.condition == pytest.approx(expected, abs=1e-6)
+    assert AdapterConfig().condition == (0.25, None)
+
+
+def test_what_records_no_number_format_was_trained_in_bfloat16(tmp_path: Path) -> None:
+    (tmp_path / CONFIG_FILE).write_text('{"guidance": 3.5}')
+    assert load_config(tmp_path).train_dtype == "bf16"
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{", "cannot be read"),
@@ -221,10 +244,13 @@ def test_config_survives_its_file(tmp_path: Path) -> None:
         ('{"t_l": "0.25"}', "cannot be read"),
         ('{"strength": "much"}', "strength = 'much'; it must be a number"),
         ('{"strength": null}', "strength = None"),
+        ('{"strength": 2.5}', "strength = 2.5; it must be 2 or less"),
         ('{"lattice_reach": -1}', "lattice_reach = -1; it must be 0 or more"),
         ('{"flat_floor": NaN}', "flat_floor = nan; it must be 0 or more"),
         ('{"tile_size": 512.0}', "tile_size = 512.0; it must be a whole number of pixels"),
         ('{"guidance": "3.5"}', "guidance = '3.5'"),
+        ('{"train_dtype": "float32"}', "train_dtype = 'float32'; it must be one of bf16, fp16, fp32"),
+        ('{"train_dtype": null}', "train_dtype = None; it must be one of"),
     ],
 )
 def test_a_bad_config_says_what_is_wrong(text: str, message: str, tmp_path: Path) -> None:

@@ -19,13 +19,16 @@ def test_chunked_attention_is_attention_whatever_the_slice(rows: int) -> None:
     torch.testing.assert_close(chunked_attention(query, key, value, rows), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_chunked_attention_in_bfloat16_is_as_near_the_truth_as_flash_attention() -> None:
-    query, key, value = torch.randn(3, 1, 600, 2, 128, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize(("gain", "most", "times"), [(1, 0.006, 3), (8, 0.03, 12)], ids=["random", "peaked"])
+def test_the_error_in_bfloat16_is_bounded_beside_that_of_flash_attention(gain: int, most: float, times: float) -> None:
+    """Scores are rounded to bfloat16, so large ones lose more; how little shows in pictures: docs/benchmarks.md."""
+    query, key, value = torch.randn(3, 1, 300, 1, 128, generator=torch.Generator().manual_seed(0)).bfloat16().float()
+    query = gain * query
     truth = scaled_dot_product_attention(*(x.transpose(1, 2) for x in (query, key, value))).transpose(1, 2)
     half = [x.bfloat16() for x in (query, key, value)]
     flash = scaled_dot_product_attention(*(x.transpose(1, 2) for x in half)).transpose(1, 2)
     error, reference = ((x.float() - truth).norm() / truth.norm() for x in (chunked_attention(*half), flash))
-    assert error < 0.02 and error < 3 * reference
+    assert error < most and error < times * reference
 
 
 @torch.no_grad()

@@ -9,11 +9,12 @@ from unittest.mock import MagicMock
 
 import pytest
 import torch
+from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from safetensors.torch import load_file, save_file
 
 from fluxsr.backbone import adapter, loading, places
 from fluxsr.backbone.attention import ChunkedFluxAttnProcessor
-from fluxsr.backbone.fold import FoldedFluxTransformer2DModel
+from fluxsr.backbone.fold import FoldedFluxTransformer2DModel, fold
 from fluxsr.backbone.lora_files import WEIGHTS_FILE
 from fluxsr.backbone.memory import Plan
 from fluxsr.backbone.parts import load_part
@@ -123,9 +124,15 @@ def test_the_plan_is_made_from_configurations_alone(model_folder: Path, monkeypa
         loading.plan_for(model_folder, None, CPU, torch.float32, "auto")
 
 
-def test_bfloat16_on_a_cpu_takes_chunked_attention(model_folder: Path) -> None:
+@pytest.mark.parametrize("units", [True, False])
+def test_bfloat16_takes_chunked_attention_on_a_cpu_that_has_units_for_it(
+    model_folder: Path, units: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without them the products are some 40 times slower than flash attention, and less exact."""
+    monkeypatch.setattr(loading, "has_bf16_units", lambda: units)
     backbone = loading.load(model_folder, device="cpu", dtype="bf16")
-    assert {type(p) for p in backbone.transformer.attn_processors.values()} == {ChunkedFluxAttnProcessor}
+    kind = ChunkedFluxAttnProcessor if units else FluxAttnProcessor
+    assert {type(p) for p in backbone.transformer.attn_processors.values()} == {kind}
     assert {x.dtype for x in backbone.transformer.state_dict().values()} == {torch.bfloat16}
     reference = step(load(model_folder))
     assert (step(backbone) - reference).norm() / reference.norm() < 0.05
@@ -302,7 +309,32 @@ def test_a_model_that_embeds_guidance_needs_it_in_the_config(
     loading.save_base(base, tmp_path)
     assert "gives no guidance, but this transformer embeds one" in error_of(tmp_path)
     edit_json(tmp_path / adapter.CONFIG_FILE, guidance=3.5)
+    assert load(tmp_path).transformer.config.folded_guidance == 3.504  # as a training in bfloat16 saw it
+    edit_json(tmp_path / adapter.CONFIG_FILE, train_dtype="fp32")
     assert load(tmp_path).transformer.config.folded_guidance == 3.5
+
+
+@pytest.mark.parametrize(
+    ("train_dtype", "folded_guidance", "fits"),
+    [("bf16", 3.504, True), ("bf16", 3.5, True), ("fp32", 3.5, True), ("fp32", 3.504, False), ("bf16", 4.0, False)],
+)
+def test_a_folded_model_fits_a_config_that_wants_what_it_is_folded_at(
+    train_dtype: str,
+    folded_guidance: float,
+    fits: bool,
+    build: Callable[..., Any],
+    vae: Any,
+    prompt: Any,
+    tmp_path: Path,
+) -> None:
+    """Older versions wrote down the guidance of the config, not the rounded one that they had folded in bfloat16."""
+    folded = fold(build(guidance_embeds=True), 0.25, folded_guidance, prompt.pooled_prompt_embeds)
+    config = adapter.AdapterConfig(guidance=3.5, train_dtype=train_dtype)
+    loading.save_base(loading.Backbone(folded, vae, prompt, config), tmp_path)
+    if fits:
+        load(tmp_path)
+    else:
+        assert f"folded at t, guidance = (0.25, {folded_guidance})" in error_of(tmp_path)
 
 
 def test_an_adapter_for_another_time_does_not_fit_a_folded_model(

@@ -10,7 +10,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 from fluxsr import flow
 from fluxsr.backbone import latents as space
 from fluxsr.backbone.cuts import over_cuts
-from fluxsr.backbone.velocity import time_on_grid, velocity
+from fluxsr.backbone.velocity import on_grid, velocity
 
 
 @torch.no_grad()
@@ -72,21 +72,52 @@ def test_gradients_reach_the_latents(build: Callable[..., Any], prompt: Any, lat
 
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_time_on_grid_is_what_the_transformer_sees(
+def test_on_grid_is_what_the_transformer_sees(
     dtype: torch.dtype, build: Callable[..., Any], prompt: Any, latents: torch.Tensor
 ) -> None:
     transformer, seen = build(dtype=dtype), []
     transformer.time_text_embed.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     for t in torch.linspace(0.2, 1, 9):
         velocity(transformer, latents[:1], float(t), prompt)
-        assert float(seen[-1]) / 1000 == pytest.approx(float(time_on_grid(t, dtype)), abs=1e-7)
+        assert float(seen[-1]) / 1000 == pytest.approx(float(on_grid(t, dtype)), abs=1e-7)
 
 
 def test_the_bfloat16_grid_is_coarse_but_holds_a_quarter() -> None:
     t = torch.linspace(0.512, 1, 1000)
-    error = (time_on_grid(t, torch.bfloat16) - t).abs().max()
+    error = (on_grid(t, torch.bfloat16) - t).abs().max()
     assert 0.001 < error < 0.005
-    assert time_on_grid(torch.tensor(0.25), torch.bfloat16) == 0.25
+    assert on_grid(torch.tensor(0.25), torch.bfloat16) == 0.25
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("guidance", [1.0, 3.5, 7.3, 30.0])
+def test_what_bfloat16_sees_is_seen_in_every_dtype(
+    guidance: float, dtype: torch.dtype, build: Callable[..., Any], prompt: Any, latents: torch.Tensor
+) -> None:
+    """FLUX multiplies after the cast: 3.5 becomes 3504 in bfloat16 alone, and 3.504 does so everywhere."""
+    seen: list[tuple[float, float]] = []
+
+    def look(_module: Any, inputs: Any) -> None:
+        seen.append((float(inputs[0]), float(inputs[1])))
+
+    for kind, values in (
+        (torch.bfloat16, (0.333, guidance)),
+        (dtype, (on_grid(0.333, torch.bfloat16), on_grid(guidance, torch.bfloat16))),
+    ):
+        transformer = build(dtype=kind, guidance_embeds=True)
+        transformer.time_text_embed.register_forward_pre_hook(look)
+        velocity(transformer, latents[:1], values[0], prompt, values[1])
+    assert seen[1] == pytest.approx(seen[0], rel=1e-6)
+    assert seen[0][1] == (3504.0 if guidance == 3.5 else pytest.approx(1000 * guidance, rel=0.004))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_value_on_the_grid_stays_there(dtype: torch.dtype) -> None:
+    values = torch.cat([torch.linspace(0.001, 1, 2000), torch.linspace(1, 60, 2000)])
+    once = on_grid(values, dtype)
+    assert torch.equal(on_grid(once, dtype), once)
+    assert [on_grid(float(value), dtype) for value in values[::50]] == pytest.approx(once[::50].tolist(), rel=1e-6)
 
 
 @torch.no_grad()

@@ -32,6 +32,16 @@ def test_zero_on_itself_symmetric_and_positive(network: FeatureNetwork) -> None:
     assert bool((feature_distance(network, x, y) > 0).all())
 
 
+def test_autocast_changes_nothing(network: FeatureNetwork) -> None:
+    """Two images that differ by a thousandth: in bfloat16 their features would differ by rounding alone."""
+    x = images(seed=1)
+    y = x + 0.001 * images(seed=2)
+    expected = feature_distance(network, x, y)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(feature_distance(network, x, y), expected)
+        assert feature_distance(network, x.bfloat16(), y).dtype == torch.float32
+
+
 def test_never_above_four_per_level(network: FeatureNetwork) -> None:
     """Two vectors of at most unit length differ by at most 2."""
     assert bool((feature_distance(network, images(seed=1), -images(seed=1)) <= 4 * 3).all())

@@ -19,6 +19,23 @@ def squared(x: Tensor, y: Tensor) -> Tensor:
     return (x - y).square().mean((1, 2, 3), keepdim=True)
 
 
+def test_autocast_changes_nothing() -> None:
+    """Whatever the distance is: ``lpips.LPIPS()`` does not look after its own precision."""
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(3, 4, 3).requires_grad_(False)
+    x = images(seed=1)
+    y = x + 0.001 * images(seed=2)
+
+    def convolved(a: Tensor, b: Tensor) -> Tensor:
+        assert a.dtype == b.dtype == layer(a).dtype == torch.float32
+        return (layer(a) - layer(b)).square().mean((1, 2, 3), keepdim=True)
+
+    expected = tv_lpips(x, y, convolved)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(tv_lpips(x, y, convolved), expected)
+        assert tv_lpips(x.bfloat16(), y, convolved).dtype == torch.float32
+
+
 def test_constant_image_has_no_variation() -> None:
     assert torch.equal(tv_map(torch.full((1, 3, 4, 5), 0.3)), torch.full((1, 3, 4, 5), -1.0))
 

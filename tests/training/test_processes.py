@@ -7,8 +7,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +19,8 @@ import torch
 import fluxsr
 from fluxsr.errors import InputError
 from fluxsr.training import checkpoint, loop
-from fluxsr.training.processes import Processes, several
+from fluxsr.training import processes as several_processes
+from fluxsr.training.processes import Processes, main_first, several
 
 HERE = Path(__file__).parent
 TOLERANCE = 1e-5  # of weights that a few steps moved by up to 0.05: sums over processes round otherwise
@@ -138,6 +141,28 @@ def test_nonsense_on_one_stops_all(together: Path) -> None:
     told = {(together / "nan" / f"ended-{rank}.txt").read_text() for rank in (0, 1)}
     assert len(told) == 1 and "Diverged loss is not finite at step 4 (square=nan" in told.pop()
     assert checkpoint.listing(together / "nan")[-1].name == "step-00000003.pt"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_one_process_of_a_machine_goes_first(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads in place of processes. Where the first one fails the other goes on, and fails for itself."""
+    barrier, order, here = threading.Barrier(2), [], threading.local()
+    monkeypatch.setattr(several_processes, "several", lambda: True)
+    monkeypatch.setattr(several_processes, "PartialState", lambda: here.state)
+
+    def process(main: bool) -> None:
+        here.state = SimpleNamespace(is_local_main_process=main, wait_for_everyone=lambda: barrier.wait(10))
+        with suppress(OSError), main_first():
+            order.append(main)
+            if fails:
+                raise OSError("no network")
+
+    threads = [threading.Thread(target=process, args=(main,)) for main in (False, True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert order == [True, False] and not barrier.broken
 
 
 def test_a_process_takes_whole_runs_of_neighbours() -> None:

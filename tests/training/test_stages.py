@@ -286,6 +286,7 @@ def test_the_adapter_says_the_scale_it_was_trained_for(data: DataConfig, runs: P
     (tmp_path / "two.yaml").write_text("{preset: bicubic, scale: 2}", encoding="utf-8")
     distillation.train_distill(config, tmp_path)
     assert load_config(tmp_path / "model").scale == 2 and load_config(runs / "distill" / "model").scale == 4
+    assert load_config(tmp_path / "model").train_dtype == config.run.precision
 
 
 def test_validation_follows_the_precision_of_training(runs: Path) -> None:

@@ -52,6 +52,7 @@ def lines(model: str, adapter: str | None, device: str, dtype: str, config: str 
     import torch
 
     from fluxsr.apps.batch import describe
+    from fluxsr.backbone.device import best_device, choose_dtype
     from fluxsr.pipeline import FluxSRPipeline
 
     logging.getLogger("diffusers").setLevel(logging.ERROR)  # advice for programmers
@@ -61,6 +62,8 @@ def lines(model: str, adapter: str | None, device: str, dtype: str, config: str 
     pipeline = FluxSRPipeline.from_pretrained(model, adapter=adapter, device=device, dtype=dtype, config_folder=config)
     yield f"model: {describe(pipeline)}"
     yield f"plan: {pipeline.plan.line()}"
+    chosen, reason = choose_dtype(best_device(device), dtype)
+    yield f"number format: {str(chosen).removeprefix('torch.')}, {reason}"
     folder = Path(fluxsr.__file__).parent / "pretrained" if model == "bundled" else Path(model)
     card = card_line(folder / "README.md")
     if card:

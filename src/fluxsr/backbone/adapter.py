@@ -17,10 +17,13 @@ from peft import LoraConfig, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from fluxsr.backbone.cuts import CUTS
+from fluxsr.backbone.device import DTYPES
 from fluxsr.backbone.licence import Licence
 from fluxsr.backbone.lora_files import WEIGHTS_FILE, check_lora, first_line, lora_file, read_lora
 from fluxsr.backbone.places import CONFIG_FILE
+from fluxsr.backbone.velocity import on_grid
 from fluxsr.errors import ModelError
+from fluxsr.flow import MAX_STRENGTH
 
 ADAPTER = "fluxsr"  # what peft calls it while it is attached
 
@@ -46,6 +49,7 @@ class AdapterConfig:
     t_l: float = 0.25  # time at which the LR latent enters
     strength: float = 1.0  # default strength of the step
     guidance: float | None = None  # distilled guidance, for bases that embed one
+    train_dtype: str = "bf16"  # number format that it was trained in (device.DTYPES); what names none is taken for bf16
     scale: int = 4  # magnification it was trained for
     tile_size: int = 512  # largest tile, in output pixels, that it is known to work on
     token_cuts: int = 1  # ways to cut the latent into tokens, over which the velocity is averaged (cuts.py): 1, 2 or 4
@@ -60,6 +64,15 @@ class AdapterConfig:
     base: str = ""  # model it adapts
     licences: list[dict[str, str]] = field(default_factory=list)  # of what it was made from (licence.py's fields)
     format: int = 1
+
+    @property
+    def condition(self) -> tuple[float, float | None]:
+        """Time and guidance as the transformer saw them in training; in every number format it has to see the same.
+
+        A guidance of 3.5 was 3.504 in a training in bfloat16; 3.5 itself changes FLUX.1-dev's velocity by 3 %.
+        """
+        dtype = DTYPES[self.train_dtype]
+        return on_grid(self.t_l, dtype), None if self.guidance is None else on_grid(self.guidance, dtype)
 
     @property
     def finish(self) -> dict[str, float]:
@@ -88,7 +101,7 @@ def load_config(folder: str | Path) -> AdapterConfig:
         config = AdapterConfig(**values)
         for entry in config.licences:
             Licence(**entry)  # a TypeError names a key that there is not
-        if fault := unfit(config):
+        if fault := unfit(config) or unknown_dtype(config.train_dtype):
             raise ModelError(f"{path} says {fault}")
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
@@ -111,11 +124,18 @@ def unfit(settings: Any) -> str:
             return f"{name} = {value!r}; it must be a number"
         if not (math.isfinite(value) and value >= 0):
             return f"{name} = {value!r}; it must be 0 or more"
+    if settings.strength > MAX_STRENGTH:
+        return f"strength = {settings.strength!r}; it must be {MAX_STRENGTH:g} or less"
     if not isinstance(settings.tile_size, int) or settings.tile_size < 1:
         return f"tile_size = {settings.tile_size!r}; it must be a whole number of pixels"
     if settings.token_cuts not in CUTS:
         return f"token_cuts = {settings.token_cuts!r}; it must be one of {', '.join(map(str, CUTS))}"
     return ""
+
+
+def unknown_dtype(name: Any) -> str:
+    """The fault of an adapter's ``train_dtype``; empty where there is none."""
+    return "" if name in DTYPES else f"train_dtype = {name!r}; it must be one of {', '.join(DTYPES)}"
 
 
 def add_lora(transformer: Any, rank: int, alpha: float, targets: Sequence[str] = TARGETS) -> None:

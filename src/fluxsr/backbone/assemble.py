@@ -12,7 +12,7 @@ from fluxsr.backbone.adapter import attach_lora, fuse_lora
 from fluxsr.backbone.fold import FoldedFluxTransformer2DModel, fold
 from fluxsr.backbone.parts import CLASSES, check_whole, load_part, part_config
 from fluxsr.backbone.places import download, explain
-from fluxsr.backbone.quantize import declare, is_quantized, quantize_
+from fluxsr.backbone.quantize import compute_in, declare, is_quantized, quantize_
 from fluxsr.backbone.single_file import is_gguf, load_gguf, read_weights
 from fluxsr.backbone.stream import FILES, has_safetensors, stream, weights_in
 from fluxsr.errors import ModelError
@@ -56,6 +56,7 @@ def assemble(
     if at:
         transformer = fold(transformer, *at)
     quantize_(transformer, scheme)
+    compute_in(transformer, dtype)
     declare(transformer, scheme)
     return transformer
 

@@ -1,6 +1,9 @@
-"""Attention for CPUs with bfloat16: plain matrix products over slices of the queries.
+"""Attention for CPUs with bfloat16 units: plain matrix products over slices of the queries.
 
-PyTorch's CPU flash attention does not use the bfloat16 matrix units that the products below run on.
+On these units the products are faster than PyTorch's CPU flash attention; on any other CPU they are far slower, and
+``loading`` leaves diffusers' own processor there. The scores are rounded to bfloat16, which flash attention does not
+do: the error of random inputs is twice as large, of very peaked ones six to eight times. In pictures it does not show:
+of the bundled model's error against float32, 58.1 dB in both, 0.03 dB come from here (docs/benchmarks.md).
 """
 
 from __future__ import annotations

@@ -87,7 +87,8 @@ def fold(transformer: Any, t: float, guidance: float | None, pooled: Tensor) -> 
 
     Args:
         transformer: FluxTransformer2DModel; do not use it afterwards.
-        t: the time it will always be called at.
+        t: the time it will always be called at; time and guidance are taken as they are, whatever the transformer's
+            number format, so pass them as training saw them (``AdapterConfig.condition``).
         guidance: distilled guidance scale, where the transformer embeds one.
         pooled: pooled prompt embedding (1,P).
 
@@ -114,7 +115,7 @@ def condition_of(transformer: Any, t: float, guidance: float | None, pooled: Ten
         raise ValueError("guidance is None, but this transformer embeds a guidance scale; pass one (FLUX.1-dev: 3.5)")
     scales = [t, guidance] if embeds else [t]  # in the order of the embedder's arguments
     return transformer.time_text_embed(
-        *(torch.tensor([scale], device=pooled.device).to(dtype) * 1000 for scale in scales), pooled.to(dtype)
+        *(torch.tensor([scale], device=pooled.device) * 1000 for scale in scales), pooled.to(dtype)
     )
 
 

@@ -13,7 +13,7 @@ from fluxsr.backbone import compiling
 from fluxsr.backbone.adapter import CONFIG_FILE, AdapterConfig, load_config
 from fluxsr.backbone.assemble import assemble
 from fluxsr.backbone.attention import ChunkedFluxAttnProcessor
-from fluxsr.backbone.device import best_device, best_dtype, free_bytes
+from fluxsr.backbone.device import best_device, best_dtype, free_bytes, has_bf16_units
 from fluxsr.backbone.fold import FoldedFluxTransformer2DModel, fingerprint
 from fluxsr.backbone.lora_files import PEFT_FILES, WEIGHTS_FILE, lora_file
 from fluxsr.backbone.memory import BITS, Needs, Plan, plan
@@ -88,10 +88,9 @@ def load(
     _check_fit(empty, prompt, config, adapted)
     home = torch.device("cpu") if offload else device  # where the transformer's weights live
     vae = load_autoencoder_for(file, Path(folder), dtype) if file else load_part(folder, "vae", dtype)
-    at = (config.t_l, config.guidance, prompt.pooled_prompt_embeds.to(home)) if folded else None
+    at = (*config.condition, prompt.pooled_prompt_embeds.to(home)) if folded else None
     transformer = assemble(empty, folder, file, dtype, home, adapted if lora and fused else None, at, scheme)
-    if device.type == "cpu" and dtype == torch.bfloat16:
-        transformer.set_attn_processor(ChunkedFluxAttnProcessor())
+    attend_in_products(transformer, device, dtype)
     if offload:
         # prefetching the next block needs a stream of its own, which only CUDA has here
         transformer.enable_group_offload(
@@ -171,9 +170,14 @@ def load_transformer(model: str | Path, device: torch.device, dtype: torch.dtype
     """The transformer alone, frozen and unfolded: a teacher whose prompts come from elsewhere."""
     transformer = _unfolded(load_part(folder_of(model), "transformer", dtype), model)
     transformer = transformer.to(device).eval().requires_grad_(False)
-    if device.type == "cpu" and dtype == torch.bfloat16:
-        transformer.set_attn_processor(ChunkedFluxAttnProcessor())
+    attend_in_products(transformer, device, dtype)
     return transformer
+
+
+def attend_in_products(transformer: Any, device: torch.device, dtype: torch.dtype) -> None:
+    """Let a transformer attend by plain products where those are faster: in bfloat16, on a CPU with units for it."""
+    if device.type == "cpu" and dtype == torch.bfloat16 and has_bf16_units():
+        transformer.set_attn_processor(ChunkedFluxAttnProcessor())
 
 
 def _unfolded(transformer: Any, model: str | Path) -> Any:
@@ -219,10 +223,10 @@ def _check_fit(transformer: Any, prompt: FixedPrompt, config: AdapterConfig, fol
         raise ModelError(f"{folder / CONFIG_FILE} gives no guidance, but this transformer embeds one; write 3.5, say")
     if isinstance(transformer, FoldedFluxTransformer2DModel):
         at = (transformer.config.folded_t, transformer.config.folded_guidance)
-        if at != (config.t_l, config.guidance):
+        if at not in (config.condition, (config.t_l, config.guidance)):  # older versions wrote down the latter
             raise ModelError(
-                f"the transformer is folded at t, guidance = {at}, but {folder} wants {(config.t_l, config.guidance)}; "
-                "give the model unfolded"
+                f"the transformer is folded at t, guidance = {at}, but {folder} wants {config.condition}, "
+                f"as a training in {config.train_dtype} sees them; give the model unfolded"
             )
         mark = transformer.config.folded_prompt  # absent from models that older versions folded
         if mark and mark != fingerprint(prompt.pooled_prompt_embeds):

@@ -7,7 +7,7 @@ model of other sizes is small enough for it not to matter.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -69,6 +69,11 @@ class Plan:
     compiled: bool = False
     peak: int = 0
     hint: str = ""
+
+    def moved(self, dtype: torch.dtype, device: str) -> Plan:
+        """Return the plan of a model that was cast or moved after loading; nobody counted the memory for it."""
+        batch_size = self.batch_size if self.compiled or device == self.device else None
+        return replace(self, dtype=dtype, device=device, batch_size=batch_size, peak=0, hint="")
 
     def line(self) -> str:
         """The plan in one line."""

@@ -91,6 +91,21 @@ def declare(transformer: Any, scheme: Any) -> None:
         transformer.is_loaded_in_4bit = True
 
 
+def compute_in(module: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Make torchao's small weights below a module compute in this dtype.
+
+    They keep the format that they were made in whatever ``to`` says, and a product with another one fails.
+    """
+    for layer in module.modules():
+        weight: Any = layer._parameters.get("weight")
+        if weight is None or weight.dtype == dtype or not hasattr(weight, "__tensor_flatten__"):
+            continue
+        names, context = weight.__tensor_flatten__()
+        tensors = {name: getattr(weight, name) for name in names}
+        cast = type(weight).__tensor_unflatten__(tensors, context | {"dtype": dtype}, weight.shape, weight.stride())
+        layer.weight = torch.nn.Parameter(cast, requires_grad=False)
+
+
 def is_quantized(transformer: Any) -> bool:
     """Whether the weights are small already: nothing can be merged into them."""
     return getattr(transformer, "hf_quantizer", None) is not None

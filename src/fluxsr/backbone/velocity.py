@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -25,7 +25,8 @@ def velocity(
     Args:
         transformer: FluxTransformer2DModel, folded or not, with or without LoRA.
         z_t: latents (B,C,h,w), h and w even.
-        t: time in [0,1], a float or (B,). A folded transformer stands at its own time and ignores it.
+        t: time in [0,1], a float or (B,). A folded transformer stands at its own time and ignores it. Inference passes
+            ``AdapterConfig.condition``, time and guidance as training saw them (``on_grid``).
         prompt: fixed condition, spread over the batch.
         guidance: distilled guidance scale; needed by models with guidance embedding (FLUX.1-dev), else unused.
         cuts: ways to cut the latent into tokens, over which the velocity is a mean: 1, 2 or 4 (`backbone/cuts.py`).
@@ -58,9 +59,20 @@ def _of_one_cut(
     return unpack(tokens.float(), height, width)
 
 
-def time_on_grid(t: Tensor, dtype: torch.dtype) -> Tensor:
-    """The time that a transformer of this dtype really sees: it is cast before the multiplication by 1000.
+@overload
+def on_grid(value: float, dtype: torch.dtype) -> float: ...
 
-    In bfloat16 the grid is as coarse as 0.004; interpolating at the same rounded time keeps z_t and t consistent.
+
+@overload
+def on_grid(value: Tensor, dtype: torch.dtype) -> Tensor: ...
+
+
+def on_grid(value: float | Tensor, dtype: torch.dtype) -> float | Tensor:
+    """Return the time or guidance that a transformer of this dtype really sees.
+
+    FLUX casts both to its dtype and then multiplies by 1000. In bfloat16 the grid of times is as coarse as 0.004, and a
+    guidance of 3.5 becomes 3.504. A value on the grid stays as it is in every dtype that is at least as fine.
     """
-    return (t.to(dtype) * 1000).float() / 1000
+    if isinstance(value, Tensor):
+        return (value.to(dtype) * 1000).float() / 1000
+    return float(torch.tensor(value, dtype=torch.float32).to(dtype) * 1000) / 1000

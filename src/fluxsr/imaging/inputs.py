@@ -41,15 +41,17 @@ def tensors(image: Any) -> list[Tensor]:
             f"image has shape {tuple(image.shape)} and type {image.dtype}; expected floats "
             "(B,3,H,W) in [0,1] (or an array (B,H,W,3))"
         )
-    return list(_in_range(image.detach().float().cpu()).split(1))
+    return _each(_in_range(image.detach().float().cpu()))
 
 
 def checked_size(lr: Tensor) -> tuple[int, int]:
     """(height, width) of an image (1,3,h,w).
 
     Raises:
-        InputError: too small to be enlarged.
+        InputError: another shape, or too small to be enlarged.
     """
+    if lr.ndim != 4 or lr.shape[:2] != (1, 3):
+        raise InputError(f"image has shape {tuple(lr.shape)}; expected one image, (1,3,height,width)")
     height, width = lr.shape[-2:]
     if min(height, width) < LEAST_SIDE:
         raise InputError(f"image is {width}x{height} pixels; sides of {LEAST_SIDE} or more are needed")
@@ -72,7 +74,12 @@ def _of_array(array: np.ndarray) -> list[Tensor]:
     if image.shape[1] == 4:
         colours, alpha = image[:, :3], image[:, 3:]
         image = colours * alpha + (1 - alpha)
-    return list(image.expand(-1, 3, -1, -1).split(1))
+    return _each(image.expand(-1, 3, -1, -1))
+
+
+def _each(images: Tensor) -> list[Tensor]:
+    """The images (1,3,H,W) of a batch, none of an empty one (of which ``split`` makes an image of none)."""
+    return list(images.split(1)) if len(images) else []
 
 
 def _in_range(image: Tensor) -> Tensor:

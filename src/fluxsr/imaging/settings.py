@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from fluxsr.errors import InputError
+from fluxsr.flow import MAX_STRENGTH
 
 
 class Step(Protocol):
@@ -41,8 +41,24 @@ def checked_strength(strength: Any) -> float:
     """A share of the step.
 
     Raises:
-        InputError: no number, or one below 0.
+        InputError: no number from 0 to ``flow.MAX_STRENGTH``.
     """
-    if not isinstance(strength, Real) or not math.isfinite(strength) or strength < 0:
-        raise InputError(f"strength is {strength!r}; choose a number from 0 (no step) on, 1 is the whole step")
+    if not isinstance(strength, Real) or not 0 <= float(strength) <= MAX_STRENGTH:  # of a NaN this holds too
+        raise InputError(
+            f"strength is {strength!r}; choose a number from 0 (no step) to {MAX_STRENGTH:g}, 1 is the whole step"
+        )
     return float(strength)
+
+
+def checked_count(name: str, value: Any, least: int = 1) -> int:
+    """A whole number of pixels or tiles.
+
+    Args:
+        name: of the argument, for the message.
+
+    Raises:
+        InputError: no whole number, or one below ``least``.
+    """
+    if not isinstance(value, Integral) or value < least:
+        raise InputError(f"{name} is {value!r}; choose a whole number from {least} on")
+    return int(value)

@@ -53,13 +53,15 @@ class FeatureNetwork(nn.Module):
 def feature_distance(network: Features, x: Tensor, y: Tensor) -> Tensor:
     """Per-image distance (B,): at every tap the squared difference of channel-normalised features, summed.
 
+    It is computed in float32 under autocast too: in bfloat16 the features of two similar images differ by rounding.
+
     Args:
         x, y: (B,3,H,W) in [-1,1]. The gradient flows through both; wrap y in no_grad where it is the target.
     """
     total = torch.zeros(x.shape[0], device=x.device)
-    for a, b in zip(network.features(x), network.features(y), strict=True):
-        difference = _unit(a.float()) - _unit(b.float())
-        total = total + difference.square().sum(1).mean((1, 2))
+    with torch.autocast(x.device.type, enabled=False):
+        for a, b in zip(network.features(x.float()), network.features(y.float()), strict=True):
+            total = total + (_unit(a) - _unit(b)).square().sum(1).mean((1, 2))
     return total
 
 

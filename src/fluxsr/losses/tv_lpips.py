@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -45,6 +46,11 @@ def tv_lpips(x: Tensor, y: Tensor, distance: Distance, gamma: float = 1.0) -> Te
         distance: any perceptual distance of two batches in [-1,1] that gives a number per image:
             ``lpips.LPIPS()``, or `losses.features.feature_distance`.
         gamma: weight of the map's term (open in the paper).
+
+    Returns:
+        Scalar, computed in float32 under autocast too: in bfloat16 small differences are lost.
     """
-    total = distance(x, y).mean()
-    return total + gamma * distance(tv_map(x), tv_map(y)).mean() if gamma else total
+    with torch.autocast(x.device.type, enabled=False):
+        x, y = x.float(), y.float()
+        total = distance(x, y).mean()
+        return total + gamma * distance(tv_map(x), tv_map(y)).mean() if gamma else total

@@ -31,7 +31,7 @@ from fluxsr.backbone.parts import part_config
 from fluxsr.backbone.places import folder_of
 from fluxsr.backbone.velocity import velocity
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
-from fluxsr.errors import InputError, needed
+from fluxsr.errors import InputError
 from fluxsr.imaging import tiles
 from fluxsr.imaging.finish import finished
 from fluxsr.imaging.resize import bicubic
@@ -39,12 +39,13 @@ from fluxsr.imaging.sheet import sheet
 from fluxsr.keyed import keyed_generator
 from fluxsr.losses.efficientnet import load_efficientnet
 from fluxsr.losses.features import feature_distance
+from fluxsr.losses.lpips_network import load_lpips
 from fluxsr.pairs.store import PairStore
 from fluxsr.training import loop
 from fluxsr.training.batches import prepared
 from fluxsr.training.config import DistillConfig
 from fluxsr.training.pictures import curves
-from fluxsr.training.processes import is_main, refuse_sharding, training_device
+from fluxsr.training.processes import is_main, main_first, refuse_sharding, training_device
 from fluxsr.training.stages import load_feature_network
 from fluxsr.training.steps.distill import DistillStage, check, guidance_missing
 from fluxsr.training.validation import spectral_scores, validation_photographs
@@ -67,6 +68,7 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     base.config = AdapterConfig(
         t_l=config.t_l,
         guidance=config.guidance,
+        train_dtype=config.run.precision,
         scale=settings.scale,
         tile_size=config.tile_size,
         token_cuts=config.token_cuts,
@@ -186,10 +188,8 @@ def _distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor
         return partial(feature_distance, load_efficientnet().to(device))
     if perceptual != "lpips":
         return partial(feature_distance, load_feature_network(perceptual).to(device))
-    needed("perceptual: lpips", "lpips", "lpips")
-    import lpips
-
-    return lpips.LPIPS(net="vgg", verbose=False).requires_grad_(False).to(device)
+    with main_first():  # its VGG16 may have to be downloaded
+        return load_lpips().to(device)
 
 
 def _enlarged(photo: Tensor, settings: DegradationSettings, seed: int, index: int) -> Tensor:
@@ -211,6 +211,7 @@ def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
     with torch.autocast(lr_up.device.type, torch.bfloat16, enabled=precision == "bf16"):
         z_l = latents.encode(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
         c = backbone.config
-        v = velocity(backbone.transformer, z_l, c.t_l, backbone.prompt, c.guidance, c.token_cuts)
+        t, guidance = c.condition
+        v = velocity(backbone.transformer, z_l, t, backbone.prompt, guidance, c.token_cuts)
         hr = latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l, c.strength))
     return finished(hr, lr_up, latents.pixel_multiple(backbone.vae), **c.finish).clamp(0, 1)

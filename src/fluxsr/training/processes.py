@@ -45,6 +45,22 @@ def is_main() -> bool:
     return bool(PartialState().is_main_process) if several() else True
 
 
+@contextmanager
+def main_first() -> Iterator[None]:
+    """Let one process of each machine go first, so that the others find what it downloads.
+
+    Where it fails the others go on all the same, and fail for themselves: nobody waits for a process that is gone.
+    """
+    state = PartialState() if several() else None
+    if state is not None and not state.is_local_main_process:
+        state.wait_for_everyone()
+    try:
+        yield
+    finally:
+        if state is not None and state.is_local_main_process:
+            state.wait_for_everyone()
+
+
 def refuse_sharding(what: str) -> None:
     """
     Raises:

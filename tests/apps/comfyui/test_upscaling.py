@@ -66,6 +66,22 @@ def test_cuts_lattice_and_t_l_are_the_adapters(upscale: Any, tiny: Any, adapter:
     assert (out - before).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("train_dtype", ["bf16", "fp32"])
+def test_the_model_sees_time_and_guidance_as_training_did(
+    upscale: Any, tiny: Any, adapter: Path, train_dtype: str, comfyui: Any
+) -> None:
+    """Time too: 0.333 was 0.332 in bfloat16. The step goes all the way from t_l, as in training."""
+    images = photographs()
+    replace(load_config(adapter), t_l=0.333, train_dtype=train_dtype).save(adapter)
+    transformer = copy.deepcopy(tiny.transformer)
+    transformer.time_text_embed.guidance_embedder.linear_1.weight.data *= 5
+    loud = SimpleNamespace(**{**vars(tiny), "transformer": transformer})
+    out = upscale(comfyui.model(transformer), tiny.comfy_vae, adapters.conditioning(adapter), images)
+    torch.testing.assert_close(out, by_pipeline(loud, adapter, images, 4, lora=False), atol=2e-5, rtol=0)
+    replace(load_config(adapter), train_dtype={"bf16": "fp32", "fp32": "bf16"}[train_dtype]).save(adapter)
+    assert (out - by_pipeline(loud, adapter, images, 4, lora=False)).abs().max() > 1e-3
+
+
 def test_a_lora_of_comfyui_at_lora_strength_is_the_fused_adapter(
     comfyui: Any, upscale: Any, tiny: Any, adapter: Path
 ) -> None:

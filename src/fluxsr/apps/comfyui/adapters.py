@@ -41,15 +41,16 @@ def folder_of(name: str, roots: Iterable[str]) -> Path:
 def conditioning(folder: Path) -> list[list[Any]]:
     """The adapter's fixed prompt as ComfyUI's conditioning: [[states (1,L,D), {"pooled_output": (1,P), ...}]].
 
-    Guidance is in it where the adapter names one; its config is under "fluxsr".
+    Guidance is in it, as training saw it, where the adapter names one; its config is under "fluxsr".
 
     Raises:
         ModelError: a prompt or config that is missing or cannot be used.
     """
     config, prompt = load_config(folder), prompts.load_prompt(folder)
     extras: dict[str, Any] = {"pooled_output": prompt.pooled_prompt_embeds.float(), KEY: config}
-    if config.guidance is not None:
-        extras["guidance"] = float(config.guidance)
+    _, guidance = config.condition
+    if guidance is not None:
+        extras["guidance"] = guidance
     return [[prompt.prompt_embeds.float(), extras]]
 
 

@@ -23,18 +23,20 @@ from fluxsr.backbone.latents import PATCH
 from fluxsr.errors import InputError, ModelError
 from fluxsr.imaging import color, resize, tiles
 from fluxsr.imaging.finish import finished
+from fluxsr.imaging.settings import checked_count, checked_strength
 
 
 class OneStep(Sampler):
     """FluxSR's step as a sampler of ComfyUI's. It starts at the latent itself: no noise is added.
 
     Args:
+        t_l: time at which the latent enters. The sigma that the model is asked at is t_l as training saw it.
         strength: share of the step.
         token_cuts: see backbone/cuts.py.
     """
 
-    def __init__(self, strength: float, token_cuts: int = 1) -> None:
-        self.strength, self.token_cuts = strength, token_cuts
+    def __init__(self, t_l: float, strength: float, token_cuts: int = 1) -> None:
+        self.t_l, self.strength, self.token_cuts = t_l, strength, token_cuts
 
     def sample(
         self,
@@ -48,11 +50,10 @@ class OneStep(Sampler):
         disable_pbar: bool = False,
     ) -> Tensor:
         """From latents (B,C,h,w), shifted and scaled, at sigmas[0] to clean ones; the signature is ComfyUI's."""
-        t_l = float(sigmas[0])
         times = sigmas[:1].expand(len(latent_image))
         denoised = over_cuts(lambda z: model_wrap(z, times, **extra_args), latent_image, self.token_cuts)
-        velocity = (latent_image - denoised) / t_l  # ComfyUI's flow models give x - sigma v
-        return flow.one_step(latent_image, velocity, t_l, self.strength)
+        velocity = (latent_image - denoised) / float(sigmas[0])  # ComfyUI's flow models give x - sigma v
+        return flow.one_step(latent_image, velocity, self.t_l, self.strength)
 
 
 @torch.no_grad()  # ComfyUI's server has switched gradients off already, a script may not
@@ -87,13 +88,16 @@ def upscale(
     """
     check(model, vae)
     config = config_in(conditioning)
+    strength = checked_strength(config.strength if strength is None else strength)
+    tile_size = checked_count("tile_size", config.tile_size if tile_size is None else tile_size)
+    checked_count("batch_size", batch_size)
     lr = images[..., :3].movedim(-1, 1).float()  # (B,3,h,w)
     size = resize.scaled_size(lr.shape[-2], lr.shape[-1], scale)
     multiple = PATCH * vae.spacial_compression_encode()
-    grid = tiles.grid(*size, tile_size or config.tile_size, tile_overlap, multiple)
+    grid = tiles.grid(*size, tile_size, tile_overlap, multiple)
     ups = [resize.bicubic(image[None], size) for image in lr]  # each (1,3,H,W)
-    sampler = OneStep(config.strength if strength is None else strength, config.token_cuts)
-    step = stepper(model, conditioning, config.t_l, sampler)
+    sampler = OneStep(config.t_l, strength, config.token_cuts)
+    step = stepper(model, conditioning, config.condition[0], sampler)
     advance = progress(3 * len(grid) * len(ups))
 
     encoded = [advance(vae.encode(batch.movedim(1, -1))) for up in ups for batch in batches(up, grid, batch_size)]
@@ -121,14 +125,14 @@ def check(model: Any, vae: Any) -> None:
         )
 
 
-def stepper(model: Any, conditioning: Any, t_l: float, sampler: OneStep) -> Callable[[Tensor], Tensor]:
+def stepper(model: Any, conditioning: Any, t: float, sampler: OneStep) -> Callable[[Tensor], Tensor]:
     """The step as a function of latents (B,C,h,w), before and after as the autoencoder has them.
 
     ComfyUI's guider loads the model as far as it fits, applies LoRA, hooks and other patches, and shifts and scales.
     """
     guider = CFGGuider(model)
     guider.inner_set_conds({"positive": conditioning})  # no negative: cfg 1 would not look at it
-    sigmas = torch.tensor([t_l, 0.0])
+    sigmas = torch.tensor([t, 0.0])
 
     def step(z: Tensor) -> Tensor:
         z = z.float()  # newer versions keep what is in between in half precision where they were told to

@@ -13,7 +13,7 @@ from fluxsr import flow
 from fluxsr.backbone import latents
 from fluxsr.backbone.features import attention_taps
 from fluxsr.backbone.loading import Backbone
-from fluxsr.backbone.velocity import time_on_grid, velocity
+from fluxsr.backbone.velocity import on_grid, velocity
 from fluxsr.errors import InputError
 from fluxsr.keyed import keyed_generator
 from fluxsr.losses.adversarial import Critic, FeatureCritic, critic_terms
@@ -82,7 +82,7 @@ class DistillStage:
         walked = [k for k, sample in enumerate(samples) if sample % c.ftd_every == 0]
         drawn = [torch.rand(1, generator=g) for g in sample_generators(c.run.seed, step, samples, TIME)]
         t = c.t_l + (1 - c.t_l) * TIME_LAWS[c.ftd_times](torch.cat(drawn)[walked])
-        t = time_on_grid(t, torch.bfloat16 if c.run.precision == "bf16" else torch.float32).to(self.device)
+        t = on_grid(t, torch.bfloat16 if c.run.precision == "bf16" else torch.float32).to(self.device)
         z_t = flow.lr_interpolate(z_l[walked], eps[walked], t, c.t_l)
         with _taps(c, backbone) as features:
             v_path, v_step = self._velocities(z_t, t, z_l)

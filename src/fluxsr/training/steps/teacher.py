@@ -11,7 +11,7 @@ from fluxsr import flow
 from fluxsr.backbone.latents import PATCH
 from fluxsr.backbone.prompts import random_prompt
 from fluxsr.backbone.tiny import build_transformer
-from fluxsr.backbone.velocity import time_on_grid, velocity
+from fluxsr.backbone.velocity import on_grid, velocity
 from fluxsr.errors import InputError
 from fluxsr.keyed import keyed_generator
 from fluxsr.training.config import TeacherConfig
@@ -56,7 +56,7 @@ class TeacherStage:
             t = torch.cat([torch.rand(1, generator=generator) for generator in generators])
         else:  # as Stable Diffusion 3 (https://arxiv.org/abs/2403.03206)
             t = normals((), generators).sigmoid()
-        return time_on_grid(t, torch.bfloat16 if self.config.run.precision == "bf16" else torch.float32)
+        return on_grid(t, torch.bfloat16 if self.config.run.precision == "bf16" else torch.float32)
 
     def _crops(self, step: int, samples: Sequence[int]) -> Tensor:
         """Latent crops (B,C,n,n), keyed by (seed, step, sample)."""
