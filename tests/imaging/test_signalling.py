@@ -95,7 +95,7 @@ def test_hdr_is_refused_in_one_line(tmp_path: Path, transfer: int) -> None:
         avif(tmp_path / "a.avif", 9, transfer),
         with_chunks(tmp_path / "a.png", COLOURS, (b"cICP", bytes((9, transfer, 0, 1)))),
     ):
-        with pytest.raises(InputError, match=rf"a\.\w+: is an HDR image \({HDR[transfer]}\).*convert it to SDR first"):
+        with pytest.raises(InputError, match=rf"a\.\w+ is an HDR image \({HDR[transfer]}\).*convert it to SDR first"):
             decode(path)
 
 

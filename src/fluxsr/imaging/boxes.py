@@ -11,17 +11,33 @@ _MOST = 1 << 24  # bytes of a box that is read: these hold no pixels
 
 def cicp(file: IO[bytes]) -> bytes:
     """Return the CICP code points of the primary item of an AVIF or HEIF as PNG's cICP chunk; empty without them."""
+    for kind, data in _properties(file):
+        if kind == b"colr" and data[:4] == b"nclx" and len(data) >= 10:
+            return bytes((data[5], data[7], 0, 1))  # matrix and range are undone by the decoder
+    return b""
+
+
+def depth(file: IO[bytes]) -> int:
+    """Return the bits per channel of the primary item of an AVIF or HEIF, or of a JPEG 2000; 8 where it is not said."""
+    for kind, data in _properties(file):
+        if kind == b"pixi" and len(data) > 5:
+            return data[5]
+    for kind, data in _inside(_top(file, b"jp2h")):
+        if kind == b"ihdr" and len(data) > 10 and data[10] != 255:
+            return (data[10] & 0x7F) + 1
+    return 8
+
+
+def _properties(file: IO[bytes]) -> list[tuple[bytes, bytes]]:
+    """Return (kind, contents) of what an AVIF or HEIF says of its primary item."""
     with suppress(IndexError, ValueError):
         meta = dict(_inside(_top(file, b"meta")[4:]))
-        iprp = dict(_inside(meta[b"iprp"])) if b"iprp" in meta else {}
+        iprp = dict(_inside(meta.get(b"iprp", b"")))
         properties = list(_inside(iprp.get(b"ipco", b"")))
         pitm = meta.get(b"pitm", bytes(8))
         item = int.from_bytes(pitm[4:6] if pitm[0] == 0 else pitm[4:8], "big")
-        for number in _associated(iprp.get(b"ipma", b""), item):
-            kind, data = properties[number - 1]
-            if kind == b"colr" and data[:4] == b"nclx" and len(data) >= 10:
-                return bytes((data[5], data[7], 0, 1))  # matrix and range are undone by the decoder
-    return b""
+        return [properties[number - 1] for number in _associated(iprp.get(b"ipma", b""), item)]
+    return []
 
 
 def jp2_colours(file: IO[bytes]) -> tuple[bytes, bytes]:

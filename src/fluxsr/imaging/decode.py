@@ -66,7 +66,10 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
     except UnidentifiedImageError as error:
         raise InputError(_unknown(path)) from error
     except InputError as error:
-        raise error if str(error).startswith(str(path)) else type(error)(f"{path}: {error}") from error
+        if str(error).startswith(str(path)):
+            raise
+        link = "" if str(error).startswith(("is ", "has ", "holds ")) else ":"
+        raise type(error)(f"{path}{link} {error}") from error
     except (MemoryError, RecursionError):
         raise
     except Exception as error:  # whatever a decoder makes of broken bytes
@@ -164,6 +167,8 @@ def _pixels(file: IO[bytes], image: Image.Image) -> tuple[np.ndarray, bytes, sig
             return np.asarray(converted), b"", (), [*notes, "has CMYK colours; they become sRGB"]
         pixels = _array(image)
         pixels = pixels.reshape(*pixels.shape[:2], -1)
+    if pixels.dtype == np.uint8 and (depth := signalling.depth_of(file, str(image.format))) > 8:
+        notes = [*notes, f"has {depth} bit per channel, of which 8 are read"]
     profile, colors = signalling.colors_of(file, image, profile, pixels.shape[-1] <= 2)
     return pixels, profile, colors, notes
 

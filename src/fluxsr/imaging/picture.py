@@ -132,6 +132,8 @@ def sheet_of(picture: Picture, form: Format, size: tuple[int, int], delivery: De
     keep = delivery.profile == "keep" and form.icc
     if picture.alpha is not None and not form.alpha:
         notes.append(f"its transparency is laid over white: {form.name} has none")
+    if picture.sixteen and not form.sixteen:
+        notes.append(f"its 16 bit become 8: {form.name} has no more")
     if picture.beyond is not None and not keep:
         share = (picture.beyond.abs().amax(1) > 0.5 / 255).float().mean()
         notes.append(f"{float(share):.1%} of its pixels have colours outside sRGB, which are clipped")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from typing import IO, Any
 
@@ -41,6 +42,20 @@ def colors_of(file: IO[bytes], image: Any, profile: bytes, grey: bool) -> tuple[
         profile = colorimetry.adobe_rgb()
     colorimetry.refuse_hdr(profile)
     return profile, chunks
+
+
+def depth_of(file: IO[bytes], kind: str) -> int:
+    """Return the bits per channel of a file whose format Pillow reads as 8 bit; 8 where it has no more.
+
+    Args:
+        file: open for reading.
+        kind: Pillow's name of its format.
+    """
+    if kind == "PPM":
+        file.seek(0)
+        head = re.match(rb"P[2356]((\s|#[^\n]*\n)+(\d+)){3}", file.read(1000))
+        return int(head[3]).bit_length() if head else 8
+    return boxes.depth(file) if kind in ("AVIF", "HEIF", "JPEG2000") else 8
 
 
 def _of_cicp(cicp: bytes, grey: bool) -> tuple[bytes, Chunks]:
