@@ -99,6 +99,17 @@ def test_hdr_is_refused_in_one_line(tmp_path: Path, transfer: int) -> None:
             decode(path)
 
 
+def test_a_profile_of_hdr_is_refused_in_every_format(tmp_path: Path) -> None:
+    linear = colorimetry._CURVES[
+        8
+    ]  # any curve: that of PQ is no formula of ICC, so such profiles have tables and a name
+    profile = colorimetry.of_numbers(colorimetry._PRIMARIES[9], linear, name="ITU-R BT.2100 PQ")
+    for ending in (".tif", ".png", ".jpg", ".webp", ".avif"):
+        Image.fromarray(COLOURS).save(tmp_path / f"a{ending}", icc_profile=profile)
+        with pytest.raises(InputError, match=r"is an HDR image \(PQ\)"):
+            decode(tmp_path / f"a{ending}")
+
+
 def test_code_points_of_a_heic(tmp_path: Path) -> None:
     heif = pytest.importorskip("pillow_heif")
     made = heif.from_pillow(Image.fromarray(COLOURS))

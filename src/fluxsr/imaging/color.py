@@ -63,6 +63,8 @@ def neutral_weight(image: Tensor) -> Tensor:
     A single pixel without chroma, as noise gives, counts for nothing.
     """
     chroma = image.amax(0) - image.amin(0)
+    if F.max_pool2d(chroma[None, None], _MARGIN, ceil_mode=True).min() >= _COLOURED:
+        return torch.zeros_like(chroma)  # as in most photographs: every window below holds one of these squares
     nearby = _windows(F.max_pool2d, chroma)
     neutral = ((_COLOURED - nearby) / (_COLOURED - _NEUTRAL)).clamp_(0, 1)
     return _windows(partial(F.avg_pool2d, count_include_pad=False), neutral)

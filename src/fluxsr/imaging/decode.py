@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from fluxsr.errors import InputError, TooLargeError
-from fluxsr.imaging import bmp, deep, jxl, metadata, profiles, raw, signalling
+from fluxsr.imaging import bmp, colorimetry, deep, jxl, metadata, profiles, raw, signalling
 from fluxsr.imaging.raster import Raster, upright
 
 MAX_PIXELS = 100_000_000
@@ -117,6 +117,7 @@ def _decoded(file: IO[bytes], path: Path, max_pixels: int) -> Raster:
         masked = bmp.bitfields(file, check)
         found = _by_pillow(file, check) if masked is None else (masked, 1)
     raster, orientation = found
+    colorimetry.refuse_hdr(raster.profile)
     return replace(raster, pixels=np.ascontiguousarray(upright(raster.pixels, orientation)))
 
 

@@ -40,7 +40,6 @@ def colors_of(file: IO[bytes], image: Any, profile: bytes, grey: bool) -> tuple[
         profile = bmp.profile(file)
     if not profile and not chunks and not grey and _names_adobe(image):
         profile = colorimetry.adobe_rgb()
-    colorimetry.refuse_hdr(profile)
     return profile, chunks
 
 
