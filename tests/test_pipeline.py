@@ -470,6 +470,19 @@ def test_an_export_in_8_bits_runs_in_every_number_format(
     assert loaded.transformer.dtype == loaded.vae.dtype == loaded.plan.dtype
 
 
+@pytest.mark.parametrize("color_fix", ["wavelet", "adain"])
+def test_a_grey_photograph_in_colour_channels_is_not_tinted(pipeline: Any, color_fix: str) -> None:
+    grey = photograph().mean(1, keepdim=True).repeat(1, 3, 1, 1)
+    how = Settings(scale=2, tile_size=64, color_fix=color_fix)
+    found = [pipeline.whole(grey, how)]
+    if color_fix == "wavelet":
+        found.append(torch.cat(list(pipeline.rows(grey, how)[1]), -2))
+    for hr in found:
+        assert torch.equal(hr, hr[:, :1].expand_as(hr)) and hr.std() > 0.01
+    raw = pipeline.whole(grey, Settings(scale=2, tile_size=64, color_fix="none"))
+    assert (raw.amax(1) - raw.amin(1)).max() > 1 / 255, "the model by itself tints"
+
+
 def test_rows_that_run_out_of_memory_begin_again_smaller(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a call: the rows are those of the tile that fitted, and the next image starts with it."""
     monkeypatch.setattr(pipeline, "plan", Plan(torch.float32, "cpu", 512, batch_size=2))

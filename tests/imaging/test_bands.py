@@ -63,3 +63,23 @@ def test_no_row_is_worked_out_before_it_is_wanted() -> None:
 def test_a_fix_that_needs_the_whole_is_refused() -> None:
     with pytest.raises(InputError, match="color_fix is 'adain', which needs the whole picture"):
         bands.enlarged(torch.rand(1, 3, 16, 16), (16, 16), sharper, tiles.grid(16, 16, 64, 32), color_fix="adain")
+
+
+@pytest.mark.parametrize("height", [60, 200])
+def test_neutral_rows_are_exactly_neutral(height: int) -> None:
+    grey = torch.rand(1, 1, height, 40, generator=torch.Generator().manual_seed(0)).repeat(1, 3, 1, 1)
+    half = grey.clone()
+    half[:, 0, : height // 2] *= 0.5
+
+    def tinting(batch: Tensor) -> Tensor:
+        return batch + 0.1 * torch.rand(batch.shape, generator=torch.Generator().manual_seed(1))
+
+    size = (2 * height, 80)
+    tiling = tiles.grid(*size, 64, 32)
+    rows = torch.cat(list(bands.enlarged(grey, size, tinting, tiling)), -2)
+    assert torch.equal(rows, rows[:, :1].expand_as(rows)) and rows.std() > 0.1
+    found = torch.cat(list(bands.enlarged(half, size, tinting, tiling)), -2)
+    whole = color.fix_(tiles.stream(bicubic(half, size), tinting, tiling), bicubic(half, size))
+    assert torch.allclose(found, whole, atol=1e-4)
+    neutral = found[..., height + 24 :, :]
+    assert torch.equal(neutral, neutral[:, :1].expand_as(neutral))

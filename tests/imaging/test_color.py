@@ -76,3 +76,50 @@ def test_adain_of_a_flat_image_is_finite() -> None:
 def test_unknown_method_names_the_known_ones() -> None:
     with pytest.raises(InputError, match="'lab'; choose one of wavelet, adain, none"):
         color.fix_(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16), "lab")
+
+
+def tinted(image: Tensor, seed: int = 1) -> Tensor:
+    """What a model makes of an image: detail of every scale, in every channel its own."""
+    return image + 0.1 * random(*image.shape, seed=seed) - 0.03
+
+
+def spread(image: Tensor) -> Tensor:
+    return image.amax(1) - image.amin(1)
+
+
+@pytest.mark.parametrize("method", ["wavelet", "adain"])
+@pytest.mark.parametrize("size", [(70, 45), (16, 16), (1, 3)])
+def test_neutral_in_neutral_out(method: str, size: tuple[int, int]) -> None:
+    grey = random(1, 1, *size).expand(-1, 3, -1, -1)
+    rounding = (random(1, 3, *size, seed=5) * 2 - 1) * 0.5 / 255
+    for lr_up in (grey, grey + rounding):
+        fixed = color.fix_(tinted(grey), lr_up, method)
+        assert not spread(fixed).any(), "exactly R = G = B"
+        assert fixed.std() > 0.05, "the detail is there"
+
+
+def test_neutral_areas_stay_neutral_and_coloured_ones_keep_their_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    lr_up = random(1, 1, 120, 150).repeat(1, 3, 1, 1) * 0.8
+    lr_up[:, 0, :, :50] += 0.2
+    plain = tinted(lr_up)
+    fixed = color.fix_(plain.clone(), lr_up)
+    assert not spread(fixed)[..., 50 + 2 * 8 :].any()
+    difference = lr_up - plain
+    low = torch.stack([color.low_band(channel) for channel in difference[0]])[None]
+    torch.testing.assert_close(fixed[..., :50], (plain + low)[..., :50], rtol=0, atol=2e-6)
+    weight = color.neutral_weight(lr_up[0])
+    steps = weight[0].diff()
+    assert (steps >= 0).all() and steps.max() < 0.1, "no edge between the two"
+    monkeypatch.setattr(color, "BLOCK", 40)
+    torch.testing.assert_close(color.fix_(plain.clone(), lr_up), fixed, rtol=0, atol=1e-6)
+
+
+def test_a_grey_speck_in_a_colour_is_no_neutral_area() -> None:
+    lr_up = random(1, 3, 60, 60) * 0.2 + torch.tensor([0.5, 0.4, 0.3])[:, None, None]
+    lr_up[..., 20:30, 20:30] = 0.4
+    assert not color.neutral_weight(lr_up[0]).any()
+
+
+def test_without_a_fix_nothing_is_changed() -> None:
+    grey = random(1, 1, 20, 20).expand(-1, 3, -1, -1)
+    assert torch.equal(color.fix_(tinted(grey), grey, "none"), tinted(grey))

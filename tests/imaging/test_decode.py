@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from io import BytesIO
@@ -295,3 +296,34 @@ def test_too_many_pixels_are_an_error_of_their_own(tmp_path: Path) -> None:
     Image.new("L", (20, 20)).save(tmp_path / "a.png")
     with pytest.raises(TooLargeError, match="20x20 are 400 pixels, the limit is 399"):
         decode(tmp_path / "a.png", max_pixels=399)
+
+
+def test_a_pipe_is_called_a_pipe_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")  # nobody writes to it: opening it would block for ever
+    for path in (tmp_path / "a.jpg", Path(os.devnull)):
+        with pytest.raises(InputError, match=f"{path.name} is a pipe or a device, not a file; save its contents"):
+            decode(path)
+
+
+def unsupported(path: Path, kind: str) -> None:
+    """A whole file of a kind that no decoder here knows."""
+    if kind == "compression of a BMP":
+        head = struct.pack("<IiiHHIIiiII", 40, 4, 4, 1, 24, 99, 48, 0, 0, 0, 0)
+        path.write_bytes(b"BM" + struct.pack("<IHHI", 54 + 48, 0, 0, 54) + head + bytes(48))
+    elif kind == "header of a BMP":
+        path.write_bytes(b"BM" + struct.pack("<IHHI", 500, 0, 0, 214) + struct.pack("<I", 200) + bytes(400))
+    else:
+        stream = BytesIO()
+        tifffile.imwrite(stream, noise(3, np.uint8), photometric="rgb", metadata=None)
+        data = bytearray(stream.getvalue())
+        with tifffile.TiffFile(BytesIO(bytes(data))) as tiff:
+            place = tiff.pages.first.tags["Compression"].valueoffset
+        data[place : place + 2] = struct.pack("<H", 34676)  # SGI LogLuv
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["compression of a BMP", "header of a BMP", "compression of a TIFF"])
+def test_what_is_only_not_supported_is_not_called_damaged(tmp_path: Path, kind: str) -> None:
+    unsupported(tmp_path / "a.png", kind)
+    with pytest.raises(InputError, match=r"a.png is of a kind that is not supported: .*; save it as PNG or TIFF"):
+        decode(tmp_path / "a.png")

@@ -1,19 +1,22 @@
-"""The table of docs/formats.md, measured: what of a file of each format is there in the output."""
+"""The tables of docs/formats.md, measured: what becomes of everything that a file of each format can hold."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
+import runpy
+import struct
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
-from fluxsr.errors import OutputError
+from fluxsr.errors import InputError, OutputError
 from fluxsr.imaging import formats, io
 from fluxsr.imaging.picture import Delivery
 from fluxsr.imaging.resize import bicubic
@@ -29,141 +32,160 @@ KINDS = {
     "GIF": ".gif",
     "HEIC": ".heic",
     "JPEG XL": ".jxl",
+    "JPEG 2000": ".jp2",
+    "PPM": ".ppm",
+    "TGA": ".tga",
 }
+WRITTEN = [name for name, ending in KINDS.items() if ending in formats.ENDINGS]
 EXTRAS = {".heic": "pillow_heif", ".jxl": "pillow_jxl"}
-PROPERTIES = ("16 bit", "grey", "alpha", "ICC", "EXIF", "orientation", "XMP", "IPTC", "dpi", "file times")
-ADOBE = bytes(imagecodecs.cms_profile("adobergb"))
-XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
-IPTC = b"\x1c\x02\x50\x00\x05Adams"
-WIDTH, HEIGHT = 32, 24
+LOST, SILENT = ("dropped", "8 bit", "over white", "the first"), " in silence"
+_made = runpy.run_path(str(Path(__file__).with_name("items.py")))
+ITEMS, Result = _made["ITEMS"], _made["Result"]
 
 
-def image(mode: str = "RGB") -> Image.Image:
-    rng = np.random.default_rng(0)
-    channels = {"L": 1, "RGB": 3, "RGBA": 4}[mode]
-    return Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, channels), dtype=np.uint8).squeeze(), mode)
-
-
-def exif() -> Image.Exif:
-    made = Image.Exif()
-    made[0x010F] = "Canon"
-    made.get_ifd(0x8769)[0xA002] = WIDTH
-    return made
-
-
-def specimen(path: Path, wanted: str) -> bool:
-    """A file with that property; False where there can be none."""
-    ending, options = path.suffix, dict[str, Any]()
-    if wanted == "16 bit":
-        pixels = np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH, 3), dtype=np.uint16)
-        if ending == ".png":
-            path.write_bytes(imagecodecs.png_encode(pixels))
-        elif ending == ".tif":
-            tifffile.imwrite(path, pixels, photometric="rgb")
-        return ending in (".png", ".tif")
-    if wanted == "IPTC":
-        if ending == ".jpg":
-            data = b"Photoshop 3.0\x008BIM\x04\x04\0\0" + len(IPTC).to_bytes(4, "big") + IPTC
-            options["extra"] = b"\xff\xed" + (len(data) + 2).to_bytes(2, "big") + data
-        elif ending == ".tif":
-            tags = [(33723, 7, len(IPTC), IPTC, True)]
-            tifffile.imwrite(path, np.asarray(image()), photometric="rgb", extratags=tags)
-            return True
-        else:
-            return False
-    made = exif()
-    if wanted == "orientation":
-        if ending == ".jxl":
-            return False  # EXIF's does not count there, and pillow_jxl writes no other
-        made[0x0112] = 6
-    text = PngImagePlugin.PngInfo()
-    text.add_itxt("XML:com.adobe.xmp", XMP.decode())
-    options |= {
-        "ICC": {"icc_profile": ADOBE},
-        "EXIF": {"exif": made.tobytes()},
-        "orientation": {"exif": made.tobytes()},
-        "XMP": {".png": {"pnginfo": text}, ".tif": {"tiffinfo": {700: XMP}}}.get(ending, {"xmp": XMP}),
-        "dpi": {"dpi": (300, 300)},
-    }.get(wanted, {})
+def readable(ending: str) -> bool:
+    """Whether the package of a format that is an extra is there."""
+    if ending not in EXTRAS:
+        return True
     try:
-        image({"grey": "L", "alpha": "RGBA"}.get(wanted, "RGB")).save(path, **options)
-    except OSError:
+        module = importlib.import_module(EXTRAS[ending])
+    except ImportError:
         return False
-    if wanted == "file times":
-        os.utime(path, (1_000_000_000, 1_000_000_000))
-    with Image.open(path) as made_image:  # whether it is in the file at all
-        made_image.load()
-        return holds(made_image, wanted, path) or wanted == "orientation" and made_image.size == (HEIGHT, WIDTH)
+    if ending == ".heic":
+        module.register_heif_opener()
+    return True
 
 
-def holds(found: Image.Image, wanted: str, path: Path) -> bool:
-    """Whether Pillow finds it; its values are looked at, not only that it is there."""
-    info = found.info
-    if wanted == "orientation":
-        return found.getexif().get(0x0112) == 6
-    if wanted == "IPTC":
-        tags = found.tag_v2.get(33723) if found.format == "TIFF" else info.get("photoshop", {}).get(0x0404)
-        return tags == IPTC
-    return {
-        "grey": lambda: found.mode == "L",
-        "alpha": lambda: found.mode in ("RGBA", "LA") or "transparency" in info,
-        "ICC": lambda: info.get("icc_profile") == ADOBE,
-        "EXIF": lambda: found.getexif().get(0x010F) == "Canon",
-        "XMP": lambda: (info.get("xmp") or b"").startswith(XMP),
-        "dpi": lambda: tuple(round(float(value)) for value in info.get("dpi", ())) == (300, 300),
-        "file times": lambda: path.stat().st_mtime == 1_000_000_000,
-    }[wanted]()
-
-
-def outcome(folder: Path, ending: str, wanted: str) -> str:
+def outcome(folder: Path, ending: str, item: str, target_ending: str | None = None) -> str:
+    """What becomes of an item of a file when it is written again, in the words of the table."""
     source = folder / f"a{ending}"
-    if not specimen(source, wanted):
+    judge = ITEMS[item](source)
+    if judge is None:
         return "-"
-    picture, target = io.read(source), folder / f"b{formats.following(source)}"
+    try:
+        picture = io.read(source)
+    except InputError:
+        return "refused"
+    target = folder / f"b{target_ending or formats.following(source)}"
     size = (2 * picture.lr.shape[-2], 2 * picture.lr.shape[-1])
-    io.write_enlarged(picture, [bicubic(picture.lr, size)], size, target, Delivery())
-    if wanted == "16 bit":
-        levels = imagecodecs.png_decode(target.read_bytes()) if ending == ".png" else tifffile.imread(target)
-        return "kept" if levels.dtype == np.uint16 and len(np.unique(levels)) > 256 else "8 bit"
+    notes = [*picture.notes, *io.write_enlarged(picture, [bicubic(picture.lr, size)], size, target, Delivery())]
     with Image.open(target) as found:
         found.load()
-        if wanted == "orientation":
-            upright = found.size == (2 * HEIGHT, 2 * WIDTH) and found.getexif().get(0x0112, 1) == 1
-            return "applied" if upright else "wrong"
-        if wanted == "EXIF" and holds(found, wanted, target):
-            return "kept, new size" if found.getexif().get_ifd(0x8769).get(0xA002) == 2 * WIDTH else "wrong"
-        if wanted == "dpi" and not holds(found, wanted, target) and found.getexif().get(0x011A) == 300:
-            return "as EXIF"
-        return (
-            "kept" if holds(found, wanted, target) else {"grey": "RGB", "alpha": "over white"}.get(wanted, "left out")
-        )
+        words = judge(Result(target, found, notes))
+    words = words or "dropped"
+    return f"{words}, told" if notes else f"{words}{SILENT}" if words in LOST else words
 
 
-def row(folder: Path, name: str) -> str:
-    ending = KINDS[name]
-    written = formats.following(Path(f"a{ending}"))
-    label = name if written == ending else f"{name}, as {next(k for k, e in KINDS.items() if e == written)}"
-    return f"| {label} | " + " | ".join(outcome(folder, ending, wanted) for wanted in PROPERTIES) + " |"
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_the_table_of_the_documentation_is_true(tmp_path: Path, name: str) -> None:
-    if KINDS[name] in EXTRAS:
-        module = pytest.importorskip(EXTRAS[KINDS[name]])
-        if name == "HEIC":
-            module.register_heif_opener()
-    measured = row(tmp_path, name)
-    assert "wrong" not in measured
+def check_row(table: str, head: list[str], name: str, measured: list[str | None]) -> None:
+    """Compare a row of a table on the page with what was measured, None where it could not be; or write it there."""
     text = PAGE.read_text(encoding="utf-8")
+    start, end = (text.index(mark) for mark in (f"<!-- table: {table} -->", f"<!-- end: {table} -->"))
+    rows = dict(re.findall(r"^\| (.+?) \| (.+) \|$", text[start:end], re.MULTILINE))
+    old = rows.get(name, "").split(" | ")
     if os.environ.get("FLUXSR_WRITE_DOCS"):
-        head = f"| format | {' | '.join(PROPERTIES)} |\n|{' --- |' * (len(PROPERTIES) + 1)}"
-        before, table, after = re.split(r"(?<=<!-- table: kept -->\n)|(?=<!-- end -->)", text)
-        rows = [line for line in table.splitlines()[2:] if not re.match(rf"\| {name}[ ,]", line)] + [measured]
-        order = list(KINDS)
-        rows.sort(key=lambda line: order.index(re.split(r" \||,", line[2:])[0]))
-        text = before + "\n".join([head, *rows]) + "\n" + after
-        PAGE.write_text(text, encoding="utf-8")
-    assert measured in text.splitlines()
+        olds = old if len(old) == len(measured) else ["?"] * len(measured)
+        rows[name] = " | ".join(new or before for new, before in zip(measured, olds, strict=True))
+        order = [*ORDER[table]]
+        body = [f"| {row} | {rows[row]} |" for row in order if row in rows]
+        lines = [f"<!-- table: {table} -->", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *body]
+        PAGE.write_text(text[:start] + "\n".join(lines) + "\n" + text[end:], encoding="utf-8")
+        return
+    assert [new or before for new, before in zip(measured, old, strict=True)] == old, (
+        f"docs/formats.md is not current; FLUXSR_WRITE_DOCS=1 python -m pytest {Path(__file__).name} writes it anew"
+    )
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_what_is_kept_in_the_format_of_the_input(tmp_path: Path, item: str) -> None:
+    found = [outcome(tmp_path, ending, item) if readable(ending) else None for ending in KINDS.values()]
+    assert not [word for word in found if word and (SILENT in word or "wrong" in word)], dict(
+        zip(KINDS, found, strict=True)
+    )
+    labels = [
+        name if ending in formats.ENDINGS else f"{name} (as {_name(formats.following(Path(f'a{ending}')))})"
+        for name, ending in KINDS.items()
+    ]
+    check_row("kept", ["", *labels], item, found)
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_what_is_kept_when_a_tiff_becomes_another_format(tmp_path: Path, item: str) -> None:
+    found = [outcome(tmp_path, ".tif", item, KINDS[name]) for name in WRITTEN]
+    assert not [word for word in found if word and (SILENT in word or "wrong" in word)], dict(
+        zip(WRITTEN, found, strict=True)
+    )
+    if set(found) != {"-"}:
+        check_row("changed", ["a TIFF's", *WRITTEN], item, found)
+
+
+def _name(ending: str) -> str:
+    return next(name for name, known in KINDS.items() if known == ending)
+
+
+def _raw(path: Path) -> None:
+    with tifffile.TiffWriter(path) as tiff:
+        tags = [(50706, 1, 4, b"\x01\x04\0\0", True)]
+        tiff.write(np.zeros((16, 16, 3), np.uint8), photometric="rgb", subifds=1, subfiletype=1, extratags=tags)
+        tiff.write(np.zeros((64, 64), np.uint16), photometric=32803)
+
+
+def _reduced(path: Path) -> None:
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(np.zeros((16, 16, 3), np.uint8), photometric="rgb", subfiletype=1, metadata=None)
+        tiff.write(np.zeros((64, 64, 3), np.uint8), photometric="rgb", metadata=None)
+
+
+def _bmp(path: Path) -> None:
+    head = struct.pack("<IiiHHIIiiII", 40, 4, 4, 1, 24, 99, 48, 0, 0, 0, 0)
+    path.write_bytes(b"BM" + struct.pack("<IHHI", 102, 0, 0, 54) + head + bytes(48))
+
+
+def _cut(path: Path) -> None:
+    data = bytes(imagecodecs.png_encode(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)))
+    path.write_bytes(data[: len(data) // 2])
+
+
+def _hdr(path: Path) -> None:
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    path.write_bytes(imagecodecs.avif_encode(pixels, primaries=9, transfer=16, matrix=9))
+
+
+REFUSED: dict[str, Callable[[Path], object]] = {
+    "DNG and other TIFF with sensor data": _raw,
+    "raw file of another kind (CR2, CR3, RAF, ORF, RW2 ...)": lambda path: path.write_bytes(b"FUJIFILMCCD-RAW 0201"),
+    "TIFF whose first page is a preview": _reduced,
+    "HDR (PQ, HLG)": _hdr,
+    "floating point outside [0,1]": lambda path: tifffile.imwrite(path, np.full((16, 16), 7, np.float32)),
+    "32-bit integers with a sign": lambda path: tifffile.imwrite(path, np.full((16, 16), 7, np.int32)),
+    "more pixels than the limit": lambda path: path.write_bytes(b"P6\n12000 12000\n255\n" + bytes(100)),
+    "no image (text, PDF, SVG, EPS ...)": lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n"),
+    "damaged or cut off": _cut,
+    "not supported by any decoder": _bmp,
+    "empty": lambda path: path.touch(),
+    "pipe": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_refused_and_in_which_words(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "FILE"
+    REFUSED[kind](path)
+    with pytest.raises(InputError) as caught:
+        io.read(path)
+    message = str(caught.value).replace(str(path), "FILE")
+    assert "\n" not in message
+    check_row("refused", ["found", "what is said"], kind, [message.replace("|", "\\|")])
+
+
+ORDER: dict[str, list[str]] = {"kept": list(ITEMS), "changed": list(ITEMS), "refused": list(REFUSED)}
+
+
+@pytest.mark.parametrize("table", ORDER)
+def test_the_page_has_no_row_that_is_not_measured(table: str) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    rows = text[text.index(f"<!-- table: {table} -->") : text.index(f"<!-- end: {table} -->")].splitlines()[3:]
+    names = [row[2:].split(" | ")[0] for row in rows]
+    assert names == [name for name in ORDER[table] if name in names] and len(names) > 10
 
 
 def test_every_format_that_is_written_is_read() -> None:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from fluxsr.imaging import io
+from fluxsr.imaging import color, colorimetry, io
 from fluxsr.imaging.decode import decode
 from fluxsr.imaging.picture import Delivery, Picture
 
@@ -125,3 +125,18 @@ def test_file_times_are_kept_unless_metadata_is_stripped(tmp_path: Path) -> None
     assert (tmp_path / "b.png").stat().st_mtime == 1_000_000_000
     doubled(picture, tmp_path / "b.png", strip="all")
     assert (tmp_path / "b.png").stat().st_mtime > 1_000_000_000
+
+
+@pytest.mark.parametrize("sixteen", [False, True])
+@pytest.mark.parametrize("profile", [b"", ADOBE, colorimetry.of_cicp(12, 13)], ids=["sRGB", "Adobe RGB", "Display P3"])
+def test_neutral_pixels_are_neutral_in_the_file(tmp_path: Path, sixteen: bool, profile: bytes) -> None:
+    """A conversion rounds each channel by itself; in the file R = G = B all the same."""
+    grey = np.random.default_rng(0).integers(0, 65536, (64, 64, 1), dtype=np.uint16).repeat(3, 2)
+    pixels = grey if sixteen else (grey >> 8).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", iccprofile=profile)
+    picture = io.read(tmp_path / "a.tif")
+    noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    hr = color.fix_(picture.lr + 0.1 * noise, picture.lr)
+    io.write_enlarged(picture, [hr], (64, 64), tmp_path / "b.tif", Delivery())
+    found = decode(tmp_path / "b.tif").pixels
+    assert found.dtype == pixels.dtype and (found == found[..., :1]).all()

@@ -1,16 +1,20 @@
 """Colour fixes: give an output the colours of the image it was made from.
 
 Both are those of StableSR (Wang et al., 2023, section "color correction"), computed one channel at
-a time so that a large image needs little memory beside itself.
+a time so that a large image needs little memory beside itself. Both leave neutral areas neutral: what the
+input shows without chroma has none in the output, where a model would tint fine detail.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import product
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from fluxsr.errors import InputError
 
@@ -21,6 +25,9 @@ LEVELS = 5  # StableSR's
 REACH = 2**LEVELS - 1  # pixels over which that many levels blur
 BLOCK = 512
 
+_NEUTRAL, _COLOURED = 1.5 / 255, 3 / 255  # largest difference of channels: rounding; a colour that shows
+_MARGIN = 8  # pixels; neutral areas fade in over twice as many, from the edge of a colour on
+
 
 def fix_(sr: Tensor, lr_up: Tensor, method: str = "wavelet") -> Tensor:
     """Correct the colours of ``sr`` in place.
@@ -29,7 +36,8 @@ def fix_(sr: Tensor, lr_up: Tensor, method: str = "wavelet") -> Tensor:
         sr: output, (B,3,H,W), float32, about [0,1]. Overwritten.
         lr_up: the input at the same size.
         method: ``wavelet`` takes the coarse scales from lr_up and the fine ones from sr; ``adain``
-            gives each channel the mean and the deviation it has in lr_up; ``none`` does nothing.
+            gives each channel the mean and the deviation it has in lr_up; ``none`` does nothing. Both make pixels
+            in neutral areas of lr_up exactly neutral.
 
     Returns:
         sr, not clamped.
@@ -45,7 +53,42 @@ def fix_(sr: Tensor, lr_up: Tensor, method: str = "wavelet") -> Tensor:
     for image, reference in zip(sr, lr_up, strict=True):
         for channel, target in zip(image, reference, strict=True):
             correct(channel, target)
+        _keep_neutral_(image, reference)
     return sr
+
+
+def neutral_weight(image: Tensor) -> Tensor:
+    """Return where (3,H,W) has no chroma: 1 well inside neutral areas, 0 near colours, (H,W).
+
+    A single pixel without chroma, as noise gives, counts for nothing.
+    """
+    chroma = image.amax(0) - image.amin(0)
+    if F.max_pool2d(chroma[None, None], _MARGIN, ceil_mode=True).min() >= _COLOURED:
+        return torch.zeros_like(chroma)  # as in most photographs: every window below holds one of these squares
+    nearby = _windows(F.max_pool2d, chroma)
+    neutral = ((_COLOURED - nearby) / (_COLOURED - _NEUTRAL)).clamp_(0, 1)
+    return _windows(partial(F.avg_pool2d, count_include_pad=False), neutral)
+
+
+def _windows(pool: Callable[..., Tensor], image: Tensor) -> Tensor:
+    """Pool (H,W) over the square window of _MARGIN around every pixel."""
+    side = 2 * _MARGIN + 1
+    rows = pool(image[None, None], (side, 1), stride=1, padding=(_MARGIN, 0))
+    return pool(rows, (1, side), stride=1, padding=(0, _MARGIN))[0, 0]
+
+
+def _keep_neutral_(image: Tensor, reference: Tensor) -> None:
+    """Take the chroma out of (3,H,W) where the reference has none, block by block."""
+    height, width = image.shape[-2:]
+    reach = 2 * _MARGIN
+    for y, x in product(range(0, height, BLOCK), range(0, width, BLOCK)):
+        top, left = max(y - reach, 0), max(x - reach, 0)
+        around = reference[:, top : y + BLOCK + reach, left : x + BLOCK + reach]
+        weight = neutral_weight(around)[y - top : y - top + BLOCK, x - left : x - left + BLOCK]
+        if weight.any():
+            block = image[:, y : y + BLOCK, x : x + BLOCK]
+            grey = block.mean(0, keepdim=True)
+            block.copy_(torch.where(weight > 0, grey + (block - grey) * (1 - weight), block))
 
 
 def low_band(image: Tensor, levels: int = LEVELS) -> Tensor:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import os
+import re
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -19,7 +20,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from fluxsr.errors import InputError, TooLargeError
-from fluxsr.imaging import deep, jxl, metadata, profiles
+from fluxsr.imaging import bmp, colorimetry, deep, jxl, metadata, profiles, raw, signalling
 from fluxsr.imaging.raster import Raster, upright
 
 MAX_PIXELS = 100_000_000
@@ -30,6 +31,7 @@ MAX_BYTES = 4 << 30
 # Pillow knows more, of which some start programs (EPS) and none holds photographs.
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "TGA")
 _EXTRAS = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}  # format -> package, where it is installed
+_UNSUPPORTED = re.compile(r"unsupported|not supported|not implemented|requires the|unknown compression", re.IGNORECASE)
 _LOST_SHARE = 0.05  # of the rows of a JPEG without its end; more is not a picture any more
 
 
@@ -41,19 +43,21 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
         max_pixels: refuse larger pictures before any pixel is decoded.
 
     Raises:
-        InputError: the file is missing, empty, broken, not an image, or has no pixels.
+        InputError: the file is missing, empty, broken, not an image, of a kind that is not supported, or has no pixels.
         TooLargeError: an InputError, of too many pixels.
     """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; name an image file")
     try:
+        state = path.stat()  # before it is opened: a pipe would wait for its writer
+        if not stat.S_ISREG(state.st_mode):
+            raise InputError(f"{path} is a pipe or a device, not a file; save its contents as a file first")
+        if state.st_size == 0:
+            raise InputError(f"{path} is empty (0 bytes)")
+        if state.st_size > MAX_BYTES:
+            raise InputError(f"{path} is too large: {state.st_size} bytes, the limit is {MAX_BYTES}")
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size == 0:
-                raise InputError(f"{path} is empty (0 bytes)")
-            if size > MAX_BYTES:
-                raise InputError(f"{path} is too large: {size} bytes, the limit is {MAX_BYTES}")
             return _decoded(file, path, max_pixels)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
@@ -62,11 +66,16 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
     except UnidentifiedImageError as error:
         raise InputError(_unknown(path)) from error
     except InputError as error:
-        raise error if str(error).startswith(str(path)) else type(error)(f"{path}: {error}") from error
+        if str(error).startswith(str(path)):
+            raise
+        link = "" if str(error).startswith(("is ", "has ", "holds ")) else ":"
+        raise type(error)(f"{path}{link} {error}") from error
     except (MemoryError, RecursionError):
         raise
     except Exception as error:  # whatever a decoder makes of broken bytes
         reason = _line(error) if isinstance(error, OSError) else f"{type(error).__name__} {_line(error)}"
+        if isinstance(error, NotImplementedError) or _UNSUPPORTED.search(reason):
+            raise InputError(f"{path} is of a kind that is not supported: {reason}; save it as PNG or TIFF") from error
         raise InputError(f"{path} is damaged or cut off: {reason}") from error
 
 
@@ -102,10 +111,13 @@ def _decoded(file: IO[bytes], path: Path, max_pixels: int) -> Raster:
                 f"the limit is {max_pixels} (--max-pixels)"
             )
 
+    raw.refuse_raw(file)
     found = deep.tiff(file, check)
     if found is None:
-        found = _by_pillow(file, check)
+        masked = bmp.bitfields(file, check)
+        found = _by_pillow(file, check) if masked is None else (masked, 1)
     raster, orientation = found
+    colorimetry.refuse_hdr(raster.profile)
     return replace(raster, pixels=np.ascontiguousarray(upright(raster.pixels, orientation)))
 
 
@@ -118,11 +130,11 @@ def _by_pillow(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Rast
     with _opened(file) as image:
         check(*image.size)
         several = getattr(image, "is_animated", False) and image.format != "MPO"
-        pixels, profile, notes = _pixels(file, image)
+        pixels, profile, colors, notes = _pixels(file, image)
         orientation, found, lost = metadata.of(image, file)
         kind = {"MPO": "JPEG", "DIB": "BMP"}.get(str(image.format), str(image.format))
         notes = [*([deep.SEVERAL] if several else []), *notes, *lost]
-        return Raster(pixels, kind, profile, found, _lossless(kind, file), tuple(notes)), orientation
+        return Raster(pixels, kind, profile, found, _lossless(kind, file), tuple(notes), colors), orientation
 
 
 @contextlib.contextmanager
@@ -142,17 +154,24 @@ def _opened(file: IO[bytes]) -> Any:
         yield image
 
 
-def _pixels(file: IO[bytes], image: Image.Image) -> tuple[np.ndarray, bytes, list[str]]:
-    """Pixels as in Raster, not yet upright, their profile, and notes."""
-    profile = image.info.get("icc_profile") or b""
+def _pixels(file: IO[bytes], image: Image.Image) -> tuple[np.ndarray, bytes, signalling.Chunks, list[str]]:
+    """Pixels as in Raster, not yet upright, their profile and what else the file says of their colours, and notes."""
+    profile, notes = image.info.get("icc_profile") or b"", list[str]()
     if image.format == "PNG" and deep.png_depth(file) == 16:
-        return deep.png(file), profile, []
-    image, notes = _loaded(file, image)
-    if image.mode == "CMYK":
-        converted = profiles.cmyk_to_srgb(image)
-        return np.asarray(converted), b"", [*notes, "has CMYK colours; they become sRGB"]
-    pixels = _array(image)
-    return pixels.reshape(*pixels.shape[:2], -1), profile, notes
+        pixels = deep.png(file)
+    elif image.format == "JXL" and (found := jxl.pixels(file, profile)) is not None:
+        pixels, profile, notes = found
+    else:
+        image, notes = _loaded(file, image)
+        if image.mode == "CMYK":
+            converted = profiles.cmyk_to_srgb(image)
+            return np.asarray(converted), b"", (), [*notes, "has CMYK colours; they become sRGB"]
+        pixels = _array(image)
+        pixels = pixels.reshape(*pixels.shape[:2], -1)
+    if pixels.dtype == np.uint8 and (depth := signalling.depth_of(file, str(image.format))) > 8:
+        notes = [*notes, f"has {depth} bit per channel, of which 8 are read"]
+    profile, colors = signalling.colors_of(file, image, profile, pixels.shape[-1] <= 2)
+    return pixels, profile, colors, notes
 
 
 def _loaded(file: IO[bytes], image: Image.Image) -> tuple[Image.Image, list[str]]:

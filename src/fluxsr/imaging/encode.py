@@ -25,6 +25,7 @@ class Sheet:
         width, height: in pixels.
         channels: 1 to 4.
         sixteen: 16 bit per channel, or 8.
+        colors: see Raster.
     """
 
     width: int
@@ -33,6 +34,7 @@ class Sheet:
     sixteen: bool = False
     profile: bytes = b""
     metadata: Metadata = field(default_factory=Metadata)
+    colors: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def encode(
@@ -57,7 +59,7 @@ def encode(
         ValueError, OSError: a format's own limits, or what the disk has against it.
     """
     if form.name == "PNG":
-        png.write(file, sheet.width, sheet.height, bands, sheet.profile, sheet.metadata)
+        png.write(file, sheet.width, sheet.height, bands, sheet.profile, sheet.metadata, sheet.colors)
     elif form.name == "TIFF":
         shape = (sheet.height, sheet.width, sheet.channels)
         tiff.write(file, shape, sheet.sixteen, bands, sheet.profile, sheet.metadata)
@@ -94,6 +96,19 @@ def _by_pillow(
         # exact: the colours under transparent pixels are real, and the next program may want them
         options |= {"lossless": lossless, "quality": 75 if lossless else quality, "exact": True}
     image.save(file, format=form.name, **options)
+    if form.name == "AVIF" and (cicp := dict(sheet.colors).get(b"cICP")):
+        _sign(file, cicp)
+
+
+def _sign(file: IO[bytes], cicp: bytes) -> None:
+    """Put code points into an AVIF, in whose colour box Pillow says only that there is a profile."""
+    file.seek(0)
+    head = file.read(4096)
+    place = head.find(b"colrnclx")
+    if place >= 0:
+        file.seek(place + 8)
+        file.write(struct.pack(">HH", *cicp[:2]))
+    file.seek(0, 2)
 
 
 def _comments(comments: Iterable[bytes]) -> bytes:

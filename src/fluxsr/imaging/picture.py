@@ -48,8 +48,8 @@ class Picture:
         alpha: (1,1,h,w) in [0,1], or None.
         grey: whether it has one channel of colour.
         sixteen: whether it has more than 8 bit.
-        format, profile, metadata, lossless, notes: of the file; see Raster. The profile is one that can be gone
-            back to, or empty.
+        format, profile, metadata, lossless, notes, colors: of the file; see Raster. The profile is one that can be
+            gone back to, or empty; then colors is empty, too, unless it says sRGB.
         path: of the file.
         times: of the file: last access and last change, in ns.
     """
@@ -66,6 +66,7 @@ class Picture:
     lossless: bool = True
     notes: tuple[str, ...] = ()
     times: tuple[int, int] | None = None
+    colors: tuple[tuple[bytes, bytes], ...] = ()
 
     @property
     def image(self) -> Image.Image:
@@ -102,6 +103,7 @@ def picture_of(raster: Raster, path: Path, times: tuple[int, int] | None = None)
         lossless=raster.lossless,
         notes=tuple(notes),
         times=times,
+        colors=raster.colors if profile == raster.profile else (),
     )
 
 
@@ -135,17 +137,21 @@ def sheet_of(picture: Picture, form: Format, size: tuple[int, int], delivery: De
     keep = delivery.profile == "keep" and form.icc
     if picture.alpha is not None and not form.alpha:
         notes.append(f"its transparency is laid over white: {form.name} has none")
+    if picture.sixteen and not form.sixteen:
+        notes.append(f"its 16 bit become 8: {form.name} has no more")
     if picture.beyond is not None and not keep:
         share = (picture.beyond.abs().amax(1) > 0.5 / 255).float().mean()
         notes.append(f"{float(share):.1%} of its pixels have colours outside sRGB, which are clipped")
     colours = 1 if picture.grey and form.grey else 3
+    profile = picture.profile if keep and not (picture.grey and colours == 3) else b""
     return Sheet(
         width=width,
         height=height,
         channels=colours + (picture.alpha is not None and form.alpha),
         sixteen=picture.sixteen and form.sixteen,
-        profile=picture.profile if keep and not (picture.grey and colours == 3) else b"",
+        profile=profile,
         metadata=kept,
+        colors=picture.colors if profile == picture.profile else (),
     ), notes
 
 
@@ -171,7 +177,7 @@ def rows_of(picture: Picture, sheet: Sheet, hr: Tensor, first: int) -> np.ndarra
     if sheet.profile and not (values.shape[-1] == 3 and profiles.is_srgb(sheet.profile)):
         back = profiles.from_srgb(values, sheet.profile)
         assert back is not None  # the profile was tried when the picture was read
-        values = back
+        values = _neutral_again(back, values)
     if picture.alpha is not None:
         alpha = _rows(bicubic_rows(picture.alpha, *part).clamp_(0, 1))
         with_alpha = sheet.channels in (2, 4)
@@ -179,6 +185,15 @@ def rows_of(picture: Picture, sheet: Sheet, hr: Tensor, first: int) -> np.ndarra
     if values.shape[-1] < sheet.channels:  # grey in a format without it
         values = np.concatenate([values[..., :1]] * 3 + [values[..., 1:]], -1)
     return _quantized(values, sheet.sixteen)
+
+
+def _neutral_again(converted: np.ndarray, neutral: np.ndarray) -> np.ndarray:
+    """Colours (rows,W,C) without the rounding that a conversion adds to pixels that were exactly neutral."""
+    if converted.shape[-1] != 3 or neutral.shape[-1] != 3:
+        return converted
+    mean = converted.mean(-1, keepdims=True)
+    rounded = np.abs(converted - mean).max(-1, keepdims=True) < 0.5 / 255  # in the profile, too, neutral is R = G = B
+    return np.where((neutral == neutral[..., :1]).all(-1, keepdims=True) & rounded, mean, converted)
 
 
 def _planes(values: np.ndarray) -> Tensor:

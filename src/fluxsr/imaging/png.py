@@ -15,10 +15,32 @@ from fluxsr.imaging.raster import Metadata
 LEVEL = 4  # zlib's level 6 takes about twice the time for about 2 % of the size
 _COLOURS = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> PNG's colour type
 _ROWS = 64  # filtered at once
+_COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
+
+
+def color_chunks(file: IO[bytes]) -> tuple[tuple[bytes, bytes], ...]:
+    """Return (name, data) of the chunks of a PNG that describe its colours, besides iCCP."""
+    found: list[tuple[bytes, bytes]] = []
+    place = 8
+    while True:
+        file.seek(place)
+        head = file.read(8)
+        size, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if len(head) < 8 or kind in (b"IDAT", b"IEND"):
+            return tuple(found)
+        if kind in _COLOUR_CHUNKS and size <= 32:
+            found.append((kind, file.read(size)))
+        place += 12 + size
 
 
 def write(
-    file: IO[bytes], width: int, height: int, bands: Iterable[np.ndarray], profile: bytes, metadata: Metadata
+    file: IO[bytes],
+    width: int,
+    height: int,
+    bands: Iterable[np.ndarray],
+    profile: bytes,
+    metadata: Metadata,
+    colors: tuple[tuple[bytes, bytes], ...] = (),
 ) -> None:
     """Write a PNG.
 
@@ -28,12 +50,13 @@ def write(
         bands: from top to bottom, (rows,W,C), uint8 or uint16 all of them, C as in Raster; heights add up.
         profile: ICC; empty for none, which means sRGB.
         metadata: EXIF, XMP, texts, comments and dpi; PNG has no place for IPTC and Photoshop's resources.
+        colors: chunks that describe the same colours as the profile, as of ``color_chunks``.
     """
     file.write(b"\x89PNG\r\n\x1a\n")
     packer, above, started = zlib.compressobj(LEVEL, zlib.DEFLATED, 15, 9), None, False
     for band in bands:
         if not started:
-            _head(file, width, height, band, profile, metadata)
+            _head(file, width, height, band, profile, metadata, colors)
             started = True
         for first in range(0, len(band), _ROWS):
             rows = _bytes(band[first : first + _ROWS])  # (R, bytes of a row)
@@ -44,9 +67,20 @@ def write(
     file.write(b"\0\0\0\0IEND\xaeB`\x82")
 
 
-def _head(file: IO[bytes], width: int, height: int, band: np.ndarray, profile: bytes, metadata: Metadata) -> None:
+def _head(
+    file: IO[bytes],
+    width: int,
+    height: int,
+    band: np.ndarray,
+    profile: bytes,
+    metadata: Metadata,
+    colors: tuple[tuple[bytes, bytes], ...],
+) -> None:
     colours = _COLOURS[band.shape[-1]]
     _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8 * band.itemsize, colours, 0, 0, 0))
+    for kind, data in colors:
+        if kind != b"sRGB" or not profile:  # one of the two at most
+            _chunk(file, kind, data)
     if profile:
         _chunk(file, b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
     if metadata.dpi:

@@ -44,6 +44,8 @@ class Raster:
         metadata: as the file has it, the orientation included, which is applied to pixels already.
         lossless: whether the file's own compression loses nothing.
         notes: what a user should know, one line each.
+        colors: what else the file says of its colours, in agreement with the profile: (name, data) of the PNG chunks
+            cICP, sRGB, gAMA and cHRM. The code points of other formats are a cICP here.
     """
 
     pixels: np.ndarray
@@ -52,6 +54,7 @@ class Raster:
     metadata: Metadata = field(default_factory=Metadata)
     lossless: bool = True
     notes: tuple[str, ...] = ()
+    colors: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

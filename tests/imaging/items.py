@@ -1,0 +1,362 @@
+"""What a picture's file can hold besides plain pixels: how to make a file with it, how to look for it in a result.
+
+Each function below makes a file of the format that the path's ending names and returns a judge, or None where the
+format (or the library that makes our files) has no such thing. The judge looks at the result with another reader and
+says what became of it, in the words of docs/formats.md; "" means that it is gone, which must have been told in a note.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import tifffile
+from PIL import Image, PngImagePlugin
+
+WIDTH, HEIGHT = 32, 24
+ADOBE = bytes(imagecodecs.cms_profile("adobergb"))
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
+IPTC = b"\x1c\x02\x50\x00\x05Adams"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A file that was written of twice the size, open in Pillow, and the notes that came with it."""
+
+    path: Path
+    image: Image.Image
+    notes: list[str]
+
+
+Judge = Callable[[Result], str]
+ITEMS: dict[str, Callable[[Path], Judge | None]] = {}
+"""Name in the table -> function; in the table's order."""
+
+
+def item(name: str) -> Callable[[Callable[[Path], Judge | None]], Callable[[Path], Judge | None]]:
+    """Put a function into the table."""
+
+    def put(function: Callable[[Path], Judge | None]) -> Callable[[Path], Judge | None]:
+        ITEMS[name] = function
+        return function
+
+    return put
+
+
+def pixels(channels: int = 3, whole: int = 255) -> np.ndarray:
+    dtype = np.uint8 if whole < 256 else np.uint16
+    shape = (HEIGHT, WIDTH, channels) if channels > 1 else (HEIGHT, WIDTH)
+    return np.random.default_rng(0).integers(0, whole + 1, shape, dtype=dtype)
+
+
+def save(path: Path, image: Image.Image | None = None, **options: Any) -> bool:
+    """Whether Pillow, with its plugins, can write that."""
+    try:
+        (image or Image.fromarray(pixels())).save(path, **options)
+    except (OSError, NotImplementedError, ValueError, KeyError):  # whatever the plugins throw
+        return False
+    return True
+
+
+def in_file(path: Path, wanted: Callable[[Image.Image], bool]) -> bool:
+    """Whether the file that was made has it at all: Pillow passes over options that it does not know."""
+    with Image.open(path) as image:
+        image.load()
+        return wanted(image)
+
+
+def kept(wanted: Callable[[Image.Image], bool], word: str = "kept", else_word: str = "") -> Judge:
+    return lambda result: word if wanted(result.image) else else_word
+
+
+# --- pixels
+
+
+@item("16 bit")
+def sixteen(path: Path) -> Judge | None:
+    deep, ending = pixels(whole=65535), path.suffix
+    if ending == ".png":
+        path.write_bytes(imagecodecs.png_encode(deep))
+    elif ending == ".tif":
+        tifffile.imwrite(path, deep, photometric="rgb")
+    elif ending == ".ppm":
+        path.write_bytes(b"P6\n%d %d\n65535\n" % (WIDTH, HEIGHT) + deep.astype(">u2").tobytes())
+    elif ending == ".jp2":
+        path.write_bytes(imagecodecs.jpeg2k_encode(deep, codecformat="JP2", level=0))
+    elif ending == ".jxl":
+        path.write_bytes(imagecodecs.jpegxl_encode(deep, lossless=True))
+    else:
+        return None
+    return _depth
+
+
+@item("10 bit")
+def ten(path: Path) -> Judge | None:
+    deep = pixels(whole=1023)
+    if path.suffix == ".avif":
+        path.write_bytes(imagecodecs.avif_encode(deep, level=100, bitspersample=10))
+    elif path.suffix == ".jxl":
+        path.write_bytes(imagecodecs.jpegxl_encode(deep, lossless=True, bitspersample=10))
+    elif path.suffix == ".heic":
+        import pillow_heif
+
+        wide = (deep << 6).tobytes()
+        pillow_heif.from_bytes(mode="RGB;16", size=(WIDTH, HEIGHT), data=wide).save(path, quality=-1)
+    else:
+        return None
+    return _depth
+
+
+def _depth(result: Result) -> str:
+    data = result.path.read_bytes()
+    found = {".png": imagecodecs.png_decode, ".tif": imagecodecs.tiff_decode}.get(result.path.suffix)
+    values = np.asarray(result.image) if found is None else found(data)
+    return "kept" if values.dtype == np.uint16 and len(np.unique(values)) > 256 else "8 bit"
+
+
+@item("floating point")
+def floating(path: Path) -> Judge | None:
+    if path.suffix not in (".tif", ".jxl"):
+        return None
+    values = pixels(whole=65535).astype(np.float32) / 65535
+    if path.suffix == ".tif":
+        tifffile.imwrite(path, values, photometric="rgb")
+    else:
+        path.write_bytes(imagecodecs.jpegxl_encode(values, lossless=True))
+    return lambda result: "as 16 bit" if _depth(result) == "kept" else "8 bit"
+
+
+@item("grey")
+def grey(path: Path) -> Judge | None:
+    if not save(path, Image.fromarray(pixels(1))) or not in_file(path, lambda found: found.mode == "L"):
+        return None
+    return kept(lambda found: found.mode == "L", else_word="as RGB")
+
+
+@item("alpha")
+def alpha(path: Path) -> Judge | None:
+    def there(found: Image.Image) -> bool:
+        return found.mode in ("RGBA", "LA") or "transparency" in found.info
+
+    if not save(path, Image.fromarray(pixels(4))) or not in_file(path, there):
+        return None
+    return kept(there, else_word="over white")
+
+
+@item("CMYK")
+def cmyk(path: Path) -> Judge | None:
+    if not save(path, Image.fromarray(pixels()).convert("CMYK")) or not in_file(path, lambda f: f.mode == "CMYK"):
+        return None
+    return kept(lambda found: found.mode == "RGB", "to sRGB")
+
+
+@item("several frames")
+def frames(path: Path) -> Judge | None:
+    other = Image.fromarray(pixels()[::-1])
+    if not save(path, save_all=True, append_images=[other]):
+        return None
+    if not in_file(path, lambda found: getattr(found, "n_frames", 1) == 2 and found.format != "HEIF"):
+        return None
+    return kept(lambda found: getattr(found, "n_frames", 1) == 1, "the first")
+
+
+@item("lossless")
+def lossless(path: Path) -> Judge | None:
+    if path.suffix != ".webp":
+        return None
+    save(path, lossless=True)
+    return lambda result: "kept" if b"VP8L" in result.path.read_bytes()[:64] else ""
+
+
+# --- colours
+
+
+@item("ICC profile")
+def icc(path: Path) -> Judge | None:
+    def there(found: Image.Image) -> bool:
+        return found.info.get("icc_profile") == ADOBE
+
+    if path.suffix == ".tif":
+        tifffile.imwrite(path, pixels(), photometric="rgb", iccprofile=ADOBE)
+    elif path.suffix == ".jp2":
+        _jp2(path, b"\2\0\0" + ADOBE)
+    elif path.suffix == ".bmp":
+        _bmp(path)
+    elif not save(path, icc_profile=ADOBE) or not in_file(path, there):
+        return None
+    return kept(there, else_word="to sRGB")
+
+
+@item("ICC, lossy JPEG XL")
+def icc_lossy(path: Path) -> Judge | None:
+    if path.suffix != ".jxl":
+        return None
+    made = imagecodecs.jpegxl_encode(pixels(whole=65535), distance=1.0)  # linear light, as with a profile
+    path.write_bytes(made)
+    return kept(lambda found: b"B\0T\0.\x002\x000" in (found.info.get("icc_profile") or b""), "to BT.2020")
+
+
+@item("code points (P3)")
+def code_points(path: Path) -> Judge | None:
+    if not _cicp(path, 12, 13):
+        return None
+    return kept(lambda found: b"D\0i\0s\0p\0l\0a\0y" in (found.info.get("icc_profile") or b""))
+
+
+@item("code points of HDR")
+def hdr(path: Path) -> Judge | None:
+    return (lambda result: "") if _cicp(path, 9, 16) else None
+
+
+@item("gamma, primaries")
+def gamma(path: Path) -> Judge | None:
+    if path.suffix != ".png":
+        return None
+    data = bytes(imagecodecs.png_encode(pixels()))
+    path.write_bytes(data[:33] + chunk(b"gAMA", struct.pack(">I", 55556)) + data[33:])
+    return kept(lambda found: found.info.get("gamma") == 0.55556 and bool(found.info.get("icc_profile")))
+
+
+@item("Adobe RGB by EXIF")
+def adobe_by_exif(path: Path) -> Judge | None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA001] = 2
+    if path.suffix not in (".jpg", ".png", ".webp") or not save(path, exif=exif.tobytes()):
+        return None  # in the other formats a profile or code points are there, and count more
+    if not in_file(path, lambda found: found.getexif().get_ifd(0x8769).get(0xA001) == 2):
+        return None
+    return kept(lambda found: b"A\0d\0o\0b\0e" in (found.info.get("icc_profile") or b""))
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _cicp(path: Path, primaries: int, transfer: int) -> bool:
+    if path.suffix == ".png":
+        data = bytes(imagecodecs.png_encode(pixels()))
+        path.write_bytes(data[:33] + chunk(b"cICP", bytes((primaries, transfer, 0, 1))) + data[33:])
+    elif path.suffix == ".avif":
+        points = {"primaries": primaries, "transfer": transfer, "matrix": 6}
+        path.write_bytes(imagecodecs.avif_encode(pixels(), level=100, **points))
+    elif path.suffix == ".heic":
+        return save(path, save_nclx_profile=True, color_primaries=primaries, transfer_characteristics=transfer)
+    elif path.suffix == ".jp2":
+        _jp2(path, b"\5\0\0" + struct.pack(">HHHB", primaries, transfer, 0, 0x80))
+    else:
+        return False
+    return True
+
+
+def _jp2(path: Path, colours: bytes) -> None:
+    """A JPEG 2000 file with those contents of its colour box."""
+    made = bytes(imagecodecs.jpeg2k_encode(pixels(), codecformat="JP2", level=0))
+    place, head = made.index(b"colr") - 4, made.index(b"jp2h") - 4
+    size, whole = (int.from_bytes(made[k : k + 4], "big") for k in (place, head))
+    box = struct.pack(">I4s", 8 + len(colours), b"colr") + colours
+    made = made[:place] + box + made[place + size :]
+    path.write_bytes(made[:head] + struct.pack(">I", whole + len(box) - size) + made[head + 4 :])
+
+
+def _bmp(path: Path) -> None:
+    """A BMP of version 5 with a profile."""
+    data = pixels().tobytes()
+    dib = struct.pack("<IiiHHIIiiII", 124, WIDTH, HEIGHT, 1, 24, 0, len(data), 0, 0, 0, 0).ljust(56, b"\0") + b"DEBM"
+    dib = dib.ljust(112, b"\0") + struct.pack("<III", 124 + len(data), len(ADOBE), 0)
+    path.write_bytes(b"BM" + struct.pack("<IHHI", 138 + len(data) + len(ADOBE), 0, 0, 138) + dib + data + ADOBE)
+
+
+# --- metadata
+
+
+def _exif() -> Image.Exif:
+    made = Image.Exif()
+    made[0x010F] = "Canon"
+    made.get_ifd(0x8769)[0xA002] = WIDTH
+    return made
+
+
+@item("EXIF")
+def exif(path: Path) -> Judge | None:
+    def there(found: Image.Image) -> bool:
+        return found.getexif().get(0x010F) == "Canon"
+
+    if not save(path, exif=_exif().tobytes()) or not in_file(path, there):
+        return None
+
+    def judge(result: Result) -> str:
+        new = result.image.getexif().get_ifd(0x8769).get(0xA002) == 2 * WIDTH
+        return ("kept, new size" if new else "wrong size") if there(result.image) else ""
+
+    return judge
+
+
+@item("orientation")
+def orientation(path: Path) -> Judge | None:
+    made = _exif()
+    made[0x0112] = 6
+    if path.suffix == ".jxl" or not save(path, exif=made.tobytes()):
+        return None  # EXIF's does not count in JPEG XL, and pillow_jxl writes no other
+    if not in_file(path, lambda found: found.getexif().get(0x0112) == 6 or found.size == (HEIGHT, WIDTH)):
+        return None
+    return lambda result: (
+        "applied"
+        if result.image.size == (2 * HEIGHT, 2 * WIDTH) and result.image.getexif().get(0x0112, 1) == 1
+        else "wrong"
+    )
+
+
+@item("XMP")
+def xmp(path: Path) -> Judge | None:
+    def there(found: Image.Image) -> bool:
+        return (found.info.get("xmp") or b"").startswith(XMP)
+
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    special: dict[str, dict[str, Any]] = {".png": {"pnginfo": text}, ".tif": {"tiffinfo": {700: XMP}}}
+    if not save(path, **special.get(path.suffix, {"xmp": XMP})) or not in_file(path, there):
+        return None
+    return kept(there)
+
+
+@item("IPTC")
+def iptc(path: Path) -> Judge | None:
+    def there(found: Image.Image) -> bool:
+        tags = found.tag_v2.get(33723) if found.format == "TIFF" else found.info.get("photoshop", {}).get(0x0404)
+        return tags == IPTC
+
+    if path.suffix == ".jpg":
+        data = b"Photoshop 3.0\x008BIM\x04\x04\0\0" + len(IPTC).to_bytes(4, "big") + IPTC
+        save(path, extra=b"\xff\xed" + (len(data) + 2).to_bytes(2, "big") + data)
+    elif path.suffix == ".tif":
+        tifffile.imwrite(path, pixels(), photometric="rgb", extratags=[(33723, 7, len(IPTC), IPTC, True)])
+    else:
+        return None
+    return kept(there)
+
+
+@item("dpi")
+def dpi(path: Path) -> Judge | None:
+    def there(found: Image.Image) -> bool:
+        return tuple(round(float(value)) for value in found.info.get("dpi", ())) == (300, 300)
+
+    if not save(path, dpi=(300, 300)) or not in_file(path, there):
+        return None
+    return lambda result: (
+        "kept" if there(result.image) else "in EXIF" if result.image.getexif().get(0x011A) == 300 else ""
+    )
+
+
+@item("file times")
+def times(path: Path) -> Judge | None:
+    if not save(path):
+        return None
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    return lambda result: "kept" if result.path.stat().st_mtime == 1_000_000_000 else ""
