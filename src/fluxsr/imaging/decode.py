@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from fluxsr.errors import InputError, TooLargeError
+from fluxsr.errors import InputError, TooLargeError, is_untranslatable
 from fluxsr.imaging import deep, jxl, metadata, profiles
 from fluxsr.imaging.raster import Raster, upright
 
@@ -63,9 +63,11 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
         raise InputError(_unknown(path)) from error
     except InputError as error:
         raise error if str(error).startswith(str(path)) else type(error)(f"{path}: {error}") from error
-    except (MemoryError, RecursionError):
+    except RecursionError:
         raise
     except Exception as error:  # whatever a decoder makes of broken bytes
+        if is_untranslatable(error):
+            raise
         reason = _line(error) if isinstance(error, OSError) else f"{type(error).__name__} {_line(error)}"
         raise InputError(f"{path} is damaged or cut off: {reason}") from error
 
@@ -86,7 +88,9 @@ def size_of(file: IO[bytes]) -> tuple[int, int] | None:
             return int(image.size[0]), int(image.size[1])
     except TooLargeError:
         raise
-    except Exception:  # whatever a decoder makes of the beginning of a file
+    except Exception as error:  # whatever a decoder makes of the beginning of a file
+        if is_untranslatable(error):
+            raise
         return None
 
 
