@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fluxsr.errors import FluxSRError
+from fluxsr.errors import AcceleratorLost, FluxSRError, is_out_of_memory, lost_accelerator
 
 
 @dataclass
@@ -20,6 +20,7 @@ class Report:
         bad: inputs that failed.
         left: how many jobs were not begun.
         full: whether that is because the disk is full, or cannot be written.
+        lost: what the accelerator said when it failed for good; empty otherwise.
     """
 
     done: list[Path] = field(default_factory=list)
@@ -27,6 +28,7 @@ class Report:
     bad: list[str] = field(default_factory=list)
     left: int = 0
     full: bool = False
+    lost: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,10 @@ def reason_of(error: Exception, source: Path, memory: str) -> str:
     text = str(error).replace(str(source), name)
     text = printable((text or type(error).__name__).splitlines()[0])
     if not isinstance(error, FluxSRError):
-        if isinstance(error, MemoryError) or "memory" in text:
+        if is_out_of_memory(error):
             text = f"out of memory; {memory} ({text})"
+        elif lost := lost_accelerator(error):
+            text = str(AcceleratorLost(printable(lost)))
         else:
             text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
     return text if text.startswith(name) else f"{name}: {text}"
