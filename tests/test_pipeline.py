@@ -18,11 +18,11 @@ from fluxsr import flow
 from fluxsr.backbone import latents, loading
 from fluxsr.backbone.adapter import AdapterConfig
 from fluxsr.backbone.fold import fold
-from fluxsr.backbone.lora_files import WEIGHTS_FILE
+from fluxsr.backbone.lora_files import PEFT_FILES, WEIGHTS_FILE
 from fluxsr.backbone.memory import Plan
 from fluxsr.backbone.quantize import is_quantized
 from fluxsr.backbone.velocity import velocity
-from fluxsr.errors import InputError, ModelError
+from fluxsr.errors import InputError, ModelError, OutputError
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.settings import Settings
 from fluxsr.pipeline import FluxSRPipeline
@@ -294,13 +294,37 @@ def test_offloading_names_each_module_once_and_is_ended(pipeline: Any, monkeypat
     assert freed == [True]
 
 
-def test_a_push_takes_all_files_and_no_adapter_that_was_there(pipeline: Any, tmp_path: Path, fake_hub: Any) -> None:
-    (tmp_path / "new").mkdir()
-    (tmp_path / "new" / WEIGHTS_FILE).touch()
+def test_a_push_takes_all_files(pipeline: Any, tmp_path: Path, fake_hub: Any) -> None:
     pipeline.save_pretrained(tmp_path / "new", push_to_hub=True, repo_id="owner/new")
     uploaded = set(fake_hub.repositories["owner/new"])
     assert {"fluxsr_config.json", "prompt_embeds.safetensors", "model_index.json", "README.md"} <= uploaded
     assert "vae/config.json" in uploaded and WEIGHTS_FILE not in uploaded
+
+
+@pytest.mark.parametrize(
+    "name",
+    [WEIGHTS_FILE, PEFT_FILES[0], "fluxsr_config.json", "prompt_embeds.safetensors", "model_index.json"]
+    + ["transformer/diffusion_pytorch_model-00001-of-00003.safetensors", "vae/config.json"],
+)
+def test_saving_neither_deletes_nor_replaces_what_others_wrote(pipeline: Any, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("somebody's")
+    (tmp_path / "letter.txt").write_text("mine")
+    with pytest.raises(OutputError, match=name.split("/")[0]):
+        pipeline.save_pretrained(tmp_path)
+    assert (tmp_path / name).read_text() == "somebody's"
+    assert {path.name for path in tmp_path.iterdir()} == {name.split("/")[0], "letter.txt"}
+
+
+def test_an_earlier_save_is_written_over_unless_an_adapter_has_joined_it(pipeline: Any, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("mine")
+    pipeline.save_pretrained(tmp_path)
+    pipeline.save_pretrained(tmp_path)
+    (tmp_path / WEIGHTS_FILE).write_text("trained for days")
+    with pytest.raises(OutputError, match=f"{WEIGHTS_FILE} is in the way: it would be fused again on loading; move it"):
+        pipeline.save_pretrained(tmp_path)
+    assert (tmp_path / WEIGHTS_FILE).read_text() == "trained for days"
+    assert (tmp_path / "letter.txt").read_text() == "mine"
 
 
 def test_a_variant_is_refused_before_anything_is_written(pipeline: Any, tmp_path: Path) -> None:

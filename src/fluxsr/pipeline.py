@@ -261,19 +261,24 @@ class FluxSRPipeline(DiffusionPipeline):
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:  # type: ignore[override]
         """Write a folder that ``from_pretrained`` of this class and ``--model`` take.
 
+        Only an earlier save of this class is written over; nothing else in the folder is changed or deleted.
+
         Args:
             save_directory: made if need be.
             options: diffusers'; with ``push_to_hub`` those of ``push_to_hub`` here, ``repo_id`` among them.
 
         Raises:
             InputError: a variant, whose files ``from_pretrained`` would not look for.
+            OutputError: the folder holds an adapter, or a model that this class did not save.
         """
         if options.get("variant") is not None:
             raise InputError(f"variant is '{options['variant']}'; none is read back, save into a folder of its own")
         pushed = {key: options.pop(key) for key in hub.PUSH_OPTIONS if key in options}
         folder = Path(save_directory)
         parts = loading.Backbone(self.transformer, self.vae, self.prompt, self.adapter_config, self.name)
-        loading.save_fused(parts, folder)
+        loading.check_free(folder, type(self).__name__)
+        folder.mkdir(parents=True, exist_ok=True)
+        loading.save(parts, folder)
         to_hub = options.pop("push_to_hub", False)
         super().save_pretrained(str(folder), **options)
         if to_hub:

@@ -128,12 +128,31 @@ def test_what_is_there_is_not_replaced_unasked(model_folder: Path, tmp_path: Pat
     (out / "mine").touch()
     refused = command(model_folder, out)
     assert refused.exit_code == 1 and "is there already; choose another -o, or --overwrite" in error_lines(refused)[0]
+    refused = command(model_folder, out, "--overwrite")
+    assert f"{out} holds mine, which is of no export; move it away" in error_lines(refused)[0]
     assert (out / "mine").exists()
-    assert command(model_folder, out, "--overwrite").exit_code == 0 and not (out / "mine").exists()
+    (out / "mine").unlink()
+    assert command(model_folder, out, "--overwrite").exit_code == 0
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter").touch()
     refused = command(model_folder, tmp_path / "other", "--overwrite")
     assert "is no exported model" in error_lines(refused)[0] and (tmp_path / "other" / "letter").exists()
+
+
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, "transformer/letter.txt", "README.md"])
+def test_overwriting_deletes_no_adapter_and_nothing_else_that_was_put_there(
+    model_folder: Path, tmp_path: Path, name: str
+) -> None:
+    command(model_folder, tmp_path / "out")
+    (tmp_path / "out" / name).write_text("trained for days")
+    refused = command(model_folder, tmp_path / "out", "--overwrite")
+    assert f"holds {name}" in error_lines(refused)[0] and refused.exit_code == 1
+    assert (tmp_path / "out" / name).read_text() == "trained for days"
+
+
+def test_an_unfused_export_replaces_an_unfused_export(model_folder: Path, lora: Path, tmp_path: Path) -> None:
+    for more in ((), ("--overwrite",)):
+        assert command(model_folder, tmp_path / "out", "--adapter", lora, "--no-fuse", *more).exit_code == 0
 
 
 def test_an_export_that_fails_leaves_what_was_there(
@@ -157,7 +176,6 @@ def test_a_rename_that_fails_puts_the_old_export_back(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command(model_folder, tmp_path / "out")
-    (tmp_path / "out" / "mine").touch()
     rename = os.replace
 
     def fails(source: Path, target: Path) -> None:
@@ -167,7 +185,7 @@ def test_a_rename_that_fails_puts_the_old_export_back(
 
     monkeypatch.setattr("fluxsr.apps.export.os.replace", fails)
     assert "busy" in error_lines(command(model_folder, tmp_path / "out", "--overwrite"))[0]
-    assert (tmp_path / "out" / "mine").exists() and [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "model_index.json").exists() and [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 def test_the_bundled_model_is_called_by_its_name(tmp_path: Path) -> None:

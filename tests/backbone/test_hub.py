@@ -82,9 +82,18 @@ def test_saving_pushes_when_it_is_asked_to(pipeline: Any, fake_hub: Any, tmp_pat
 
 def test_a_second_push_leaves_nothing_of_the_first_that_would_be_loaded(adapter: Adapter, fake_hub: Any) -> None:
     stale = dict.fromkeys([PEFT_FILES[0], "transformer/config.json", "samples/church.jpg"], b"old")
-    fake_hub.repositories[REPO] = dict(stale)
+    fake_hub.repositories[REPO] = {**stale, CONFIG_FILE: b"{}"}
     adapter.push_to_hub(REPO)
     assert {name for name in stale if name in fake_hub.repositories[REPO]} == {"samples/church.jpg"}, "not ours"
+
+
+def test_a_push_deletes_nothing_that_another_program_put_there(adapter: Adapter, fake_hub: Any) -> None:
+    stale = dict.fromkeys([PEFT_FILES[0], "transformer/config.json", "samples/church.jpg"], b"theirs")
+    fake_hub.repositories[REPO] = dict(stale)
+    assert f"{REPO} holds {PEFT_FILES[0]}, transformer/config.json, which fluxsr did not put there" in error_of(
+        OutputError, adapter.push_to_hub, REPO
+    )
+    assert fake_hub.repositories[REPO] == stale and not fake_hub.commits
 
 
 def test_a_pull_request_instead_of_a_commit(adapter: Adapter, fake_hub: Any) -> None:

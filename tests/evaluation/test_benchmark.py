@@ -144,7 +144,45 @@ def test_what_is_wrong_is_said(folders, tmp_path):
         score(sr, metrics=["psnr", "ssim"])
 
 
-def test_piq_needs_room(folders, tmp_path):
+@pytest.mark.parametrize(
+    ("size", "kept"),
+    [
+        ((160, 170), {"psnr", "ssim", "psnr_rgb", "piqe", "mid_db", "hf_db", "grid4", "grid8", "grid16", "peak16"}),
+        ((130, 130), {"psnr", "ssim", "psnr_rgb", "piqe", "grid4", "grid8", "grid16", "peak16"}),
+        ((40, 30), {"psnr", "ssim", "psnr_rgb", "piqe"}),
+        ((18, 17), {"psnr", "psnr_rgb", "piqe"}),
+        ((9, 9), {"psnr", "psnr_rgb"}),
+        ((8, 9), set()),
+    ],
+)
+def test_columns_that_an_image_is_too_small_for_are_left_out_with_a_line(tmp_path, size, kept, caplog):
     pytest.importorskip("piq")
-    with pytest.raises(InputError, match="a: piq needs sides of 161 pixels after cropping, got 176x160"):
-        score(*folders, metrics=["fsim"], crop=8)
+    folders = tmp_path / "sr", tmp_path / "hr"
+    for seed, folder in enumerate(folders):
+        folder.mkdir()
+        for name, (width, height) in (("large", (200, 200)), ("small", size)):
+            pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{name}.png")
+    names = [name for name in DEFAULT if name != "niqe"]
+    if not kept:
+        with pytest.raises(InputError, match="no column could be computed; see the lines above"):
+            score(*folders, metrics=names)
+        return
+    report = score(*folders, metrics=names)
+    assert set(report.mean) == kept and list(report.per_image) == ["large", "small"]
+    lines = [record.getMessage() for record in caplog.records]
+    told = {name for line in lines for name in line.split(" left out")[0].removeprefix("columns ").split(", ")}
+    assert told == set(names) - kept
+    assert all(f"and small is {size[0]}x{size[1]}" in line for line in lines)
+    assert not kept or "after cropping 4" in lines[0]
+
+
+def test_niqe_is_left_out_where_its_squares_do_not_fit(folders, tmp_path, caplog):
+    path = tmp_path / "own.npz"
+    save_model(PristineModel(torch.ones(36).double(), torch.eye(36).double()), path)
+    for stem in "ab":
+        Image.new("RGB", (191, 191)).save(folders[0] / f"{stem}.png")
+    assert set(score(folders[0], metrics=["niqe", "piqe"], niqe_params=path).mean) == {"piqe"}
+    assert [record.getMessage() for record in caplog.records] == [
+        "columns niqe left out: they need 2 squares of 96 pixels, and a is 191x191"
+    ]

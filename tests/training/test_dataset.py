@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import importlib
+import os
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +17,6 @@ from fluxsr.errors import InputError
 from fluxsr.keyed import keyed_generator
 from fluxsr.training import dataset
 from fluxsr.training.dataset import Ahead, AheadInProcesses, PairCrops, PhotoCrops
-
-# macOS has fork, but not for processes with threads of its frameworks, such as torch's
-forks = pytest.mark.skipif(sys.platform != "linux", reason="forked processes are for Linux")
 
 
 def latents_of(photo: Tensor) -> Tensor:
@@ -203,30 +203,51 @@ def test_what_goes_wrong_ahead_is_told_when_its_step_comes() -> None:
         ahead(2, [0])
 
 
-@forks
-def test_processes_make_the_same_batches_in_order() -> None:
+@pytest.fixture
+def spoilt(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """tests/training/spoilt.py, which a spawned process finds too."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    return importlib.import_module("spoilt")
+
+
+def test_processes_make_the_same_batches_in_order(spoilt: Any) -> None:
     """Whatever their number, also after a resume and for shares of their own."""
-    crops = pair_crops([torch.randint(256, (3, 96, 96), dtype=torch.uint8)])
+    photo = torch.randint(256, (3, 96, 96), dtype=torch.uint8)
+    crops = PairCrops([photo], [latents_of(photo)], 32, 0, spoilt.shrink)
+    crops.share_memory()
     ahead = AheadInProcesses(crops, workers=2)
     for step, share in ((0, (0, 1)), (0, (2, 3)), (1, (0, 1)), (1, (2, 3)), (2, (0, 1)), (7, (0, 1)), (8, (0, 1))):
         for made, wanted in zip(ahead(step, share), crops(step, share), strict=True):
             assert torch.equal(made, wanted), (step, share)
 
 
-@forks
-def test_what_goes_wrong_in_a_process_is_told_when_its_step_comes() -> None:
-    def batches(step: int, _samples: object) -> Tensor:
-        if step == 2:
-            raise InputError("step 2 has no batch")
-        return torch.tensor(step)
-
-    ahead = AheadInProcesses(batches, workers=1)
+def test_what_goes_wrong_in_a_process_is_told_when_its_step_comes(spoilt: Any) -> None:
+    ahead = AheadInProcesses(spoilt.fails_at_two, workers=1)
     assert ahead(1, [0]) == 1
     with pytest.raises(InputError, match="step 2"):
         ahead(2, [0])
 
 
-def test_a_system_without_fork_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "get_all_start_methods", lambda: ["spawn"])
-    with pytest.raises(InputError, match=r"run.workers is 3, but this system cannot fork.* set run.workers: 0"):
-        AheadInProcesses(lambda _step, _samples: 0, workers=3)
+def test_processes_are_no_forks_of_one_that_has_threads(spoilt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork copies locks that other threads hold, with nobody to release them."""
+    monkeypatch.setattr(spoilt, "marked", True)  # a fork would see it
+    parent, marked = AheadInProcesses(spoilt.parent_of, workers=1)(0, [0]).tolist()
+    assert parent == os.getpid() and not marked
+
+
+def test_shared_tensors_are_seen_by_processes_without_a_copy(photos: list[Tensor], spoilt: Any) -> None:
+    shared = dataset.Shared(photos)
+    assert len(shared) == len(photos) and all(torch.equal(a, b) for a, b in zip(shared, photos, strict=True))
+    assert len({tensor.untyped_storage().data_ptr() for tensor in shared}) == 1 and shared[0].is_shared()
+    first = int(shared[0].flatten()[0])
+    assert int(AheadInProcesses(spoilt.Written(shared), workers=1)(0, [0])) == first
+    assert int(shared[0].flatten()[0]) >= 100, "what a process wrote is here"
+
+
+def test_too_little_shared_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Tensor) -> Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm)")
+
+    monkeypatch.setattr(Tensor, "share_memory_", full)
+    with pytest.raises(InputError, match=r"0.0 GB of photographs do not fit .*--shm-size\) or set run.workers: 0"):
+        dataset.Shared([torch.zeros(3)])

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from fluxsr import recipe
-from fluxsr.errors import InputError
+from fluxsr.errors import InputError, OutputError
 from fluxsr.training import loop, run_folder
 from fluxsr.training.config import FREE, KEPT, STAGES, DistillConfig, RunConfig
 
@@ -69,3 +69,12 @@ def test_the_loop_compares_only_when_it_goes_on(
     assert recipe.load(DistillConfig, tmp_path / "recipe.yaml").mse_weight == 3.0
     loop.run(toy.ToyStage(), toy.config(stop=1, resume="none"), tmp_path, recipe=replace(BEFORE, t_l=0.5))
     assert recipe.load(DistillConfig, tmp_path / "recipe.yaml").t_l == 0.5
+
+
+def test_results_replace_nothing_that_no_run_of_the_folder_made(tmp_path: Path) -> None:
+    run_folder.check_free(tmp_path, "model")
+    (tmp_path / "model").mkdir()
+    with pytest.raises(OutputError, match="model is there already and is of no run; move it away, or give another"):
+        run_folder.check_free(tmp_path, "model")
+    run_folder.write_recipe(tmp_path, BEFORE)
+    run_folder.check_free(tmp_path, "model")

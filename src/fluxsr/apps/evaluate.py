@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Iterator
 from enum import Enum
@@ -52,7 +51,7 @@ def evaluate(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File for the tables; else printed.")] = None,
     keep: Annotated[Path | None, typer.Option(help="Keep the model's images here; finished ones are taken.")] = None,
     report: Annotated[Path | None, typer.Option(help="HTML page of tables, spectra, crops and a slider.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; else one a core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; else as cores and memory allow.")] = None,
     config: Config = None,
     adapter: Adapter = None,
     device: Device = "auto",
@@ -85,7 +84,7 @@ def evaluate(
             metrics=metrics.split(",") if metrics is not None else None,
             crop=crop,
             niqe_params=niqe_params,
-            workers=workers or os.cpu_count() or 1,
+            workers=workers,
             device=device,
         )
         if benchmark and model:
@@ -99,6 +98,10 @@ def evaluate(
             methods, lr, truth = scoring.given(folders, hr, no_hr), {}, None
         reports = scoring.scored(methods, setup)
         text = showing.shown(reports, kind.value, truth, ci=ci, seed=seed)
+        if output:
+            write_text(text, output)
+        else:
+            typer.echo(text, nl=False)
         if report:
             from fluxsr.apps import report_page
 
@@ -106,10 +109,6 @@ def evaluate(
             tables = showing.tables(reports, truth, ci=ci, seed=seed)
             stems, where = list(reports[0].per_image), truth.title if truth else ""
             write_text(report_page.html(methods, stems, tables, lr, similarity, where), report)
-        if output:
-            write_text(text, output)
-        else:
-            typer.echo(text, nl=False)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,18 @@ from fluxsr.errors import ModelError, OutputError
 
 if TYPE_CHECKING:
     import torch
+
+
+# What an export writes. One that merges the adapter leaves a LoRA alone: it may be the only copy.
+_EXPORTED: tuple[str, ...] = (
+    "model_index.json",
+    "fluxsr_config.json",
+    "prompt_embeds.safetensors",
+    "NOTICE",
+    "LICENSE*",
+)
+_EXPORTED += tuple(f"{part}/*.{end}" for part in ("transformer", "vae") for end in ("json", "safetensors"))
+_UNFUSED = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors", "adapter_config.json")
 
 
 class Quantize(str, Enum):
@@ -73,7 +86,7 @@ def exported(
         InputError: a device or quantization that cannot be had here.
         OutputError: a folder that is there, or cannot be written.
     """
-    _check_free(output, overwrite)
+    _check_free(output, overwrite, fuse)
     from fluxsr.backbone.device import best_device, best_dtype
     from fluxsr.backbone.licence import licence_of, pass_on, public_name, stated, write_notice
     from fluxsr.backbone.loading import adapter_folder, load, source_of
@@ -115,19 +128,26 @@ def _name(number: torch.dtype) -> str:
     return {"torch.bfloat16": "bf16", "torch.float16": "fp16", "torch.float32": "fp32"}[str(number)]
 
 
-def _check_free(output: Path, overwrite: bool) -> None:
-    """Before any work is done: nothing is at the place, or an earlier export that may go."""
+def _check_free(output: Path, overwrite: bool, fuse: bool) -> None:
+    """Before any work is done: nothing is at the place, or an earlier export that may go, and nothing else with it."""
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     if not overwrite:
         raise OutputError(f"{output} is there already; choose another -o, or --overwrite")
     if not (output / "model_index.json").is_file():  # a folder of other things, named by mistake
         raise OutputError(f"{output} is no exported model, so --overwrite leaves it; choose another -o")
+    patterns = (*_EXPORTED, *(() if fuse else _UNFUSED))
+    names = sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if not path.is_dir())
+    if others := [name for name in names if not any(fnmatchcase(name, pattern) for pattern in patterns)]:
+        raise OutputError(f"{output} holds {others[0]}, which is of no export; move it away, or choose another -o")
 
 
 @contextmanager
 def _replaced(output: Path) -> Iterator[Path]:
-    """A folder beside the output that takes its place once all is written, and goes if anything fails."""
+    """A folder beside the output that takes its place once all is written, and goes if anything fails.
+
+    An earlier export goes with it; ``_check_free`` has looked that it is nothing else.
+    """
     partial, old = (output.with_name(f".{output.name}.{word}-{os.getpid()}") for word in ("partial", "old"))
     try:
         partial.mkdir(parents=True)

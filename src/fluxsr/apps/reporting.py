@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fluxsr.errors import FluxSRError
+from fluxsr.errors import AcceleratorLost, FluxSRError, is_out_of_memory, lost_accelerator
 from fluxsr.imaging.listing import PassedOver
 from fluxsr.names import printable
 
@@ -23,6 +23,7 @@ class Report:
         left: how many jobs were not begun.
         full: whether that is because the disk is full, or cannot be written.
         passed: what the search for inputs did not look at.
+        lost: what the accelerator said when it failed for good; empty otherwise.
     """
 
     done: list[Path] = field(default_factory=list)
@@ -31,6 +32,7 @@ class Report:
     left: int = 0
     full: bool = False
     passed: PassedOver = field(default_factory=PassedOver)
+    lost: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,10 @@ def reason_of(error: Exception, source: Path, memory: str) -> str:
     text = str(error).replace(str(source), name)
     text = printable((text or type(error).__name__).splitlines()[0])
     if not isinstance(error, FluxSRError):
-        if isinstance(error, MemoryError) or "memory" in text:
+        if is_out_of_memory(error):
             text = f"out of memory; {memory} ({text})"
+        elif lost := lost_accelerator(error):
+            text = str(AcceleratorLost(printable(lost)))
         else:
             text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
     return text if text.startswith(name) else f"{name}: {text}"

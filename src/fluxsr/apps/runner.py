@@ -19,7 +19,7 @@ from rich.console import Console
 from fluxsr.apps.jobs import Job, Plan
 from fluxsr.apps.ledger import Ledger
 from fluxsr.apps.reporting import Report, Words, print_summary, reason_of
-from fluxsr.errors import OutputError
+from fluxsr.errors import AcceleratorLost, OutputError, lost_accelerator
 from fluxsr.imaging.atomic import remove_orphans
 from fluxsr.names import printable
 from fluxsr.progress import progress
@@ -74,6 +74,7 @@ def run_jobs(
 
     Raises:
         KeyboardInterrupt: after the file at work, where a signal asked to stop.
+        AcceleratorLost: the device failed; what is left was not begun.
     """
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     report = Report(passed=work.passed)
@@ -89,6 +90,8 @@ def run_jobs(
             remove_orphans({job.target.parent for job in todo})
             _Run(start(console), ledger, words, console, report, debug, stop).all(todo)
         print_summary(console, report, words)
+        if report.lost:
+            raise AcceleratorLost(report.lost)
         if stop.is_set() and not report.full:
             raise KeyboardInterrupt
     return report
@@ -205,6 +208,9 @@ class _Run:
         if no_room(error) and not self.stop.is_set():
             self.console.print("error: nothing more can be written there; make room, and the same command goes on")
             self.report.full = True
+            self.stop.set()
+        if lost := lost_accelerator(error):  # whatever else is tried fails too
+            self.report.lost = lost
             self.stop.set()
 
 

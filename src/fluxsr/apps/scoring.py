@@ -22,7 +22,7 @@ class Setup:
     metrics: list[str] | None
     crop: int
     niqe_params: Path | None
-    workers: int
+    workers: int | None
     device: str
 
 

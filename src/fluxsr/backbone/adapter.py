@@ -22,7 +22,7 @@ from fluxsr.backbone.licence import Licence
 from fluxsr.backbone.lora_files import WEIGHTS_FILE, check_lora, first_line, lora_file, read_lora
 from fluxsr.backbone.places import CONFIG_FILE
 from fluxsr.backbone.velocity import on_grid
-from fluxsr.errors import ModelError
+from fluxsr.errors import ModelError, is_untranslatable
 from fluxsr.flow import MAX_STRENGTH
 
 ADAPTER = "fluxsr"  # what peft calls it while it is attached
@@ -203,6 +203,8 @@ def attach_lora(transformer: Any, folder: str | Path) -> dict[str, Any]:
             low_cpu_mem_usage=True,  # the file's own tensors, not copies of them
         )
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        if is_untranslatable(error):
+            raise
         raise ModelError(f"adapter {path} does not fit the transformer: {first_line(error)}") from error
     return {
         key.removeprefix("transformer.").replace(".weight", f".{ADAPTER}.weight"): value for key, value in state.items()

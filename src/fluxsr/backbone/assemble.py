@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 
 from fluxsr.backbone.adapter import attach_lora, fuse_lora
 from fluxsr.backbone.fold import FoldedFluxTransformer2DModel, fold
@@ -16,6 +17,8 @@ from fluxsr.backbone.quantize import compute_in, declare, is_quantized, quantize
 from fluxsr.backbone.single_file import is_gguf, load_gguf, read_weights
 from fluxsr.backbone.stream import FILES, has_safetensors, stream, weights_in
 from fluxsr.errors import ModelError
+
+T = TypeVar("T")
 
 
 def assemble(
@@ -38,15 +41,12 @@ def assemble(
     Raises:
         ModelError: anything missing or unfit, in one line.
     """
-    try:
-        weights = _original(folder, file)
-        if weights is not None:
-            check_whole(file or f"{folder}/transformer", set(empty.state_dict()) - set(weights))
-            return stream(empty, weights, dtype, device, adapter=lora, at=at, scheme=scheme)
-    except ModelError:
-        raise
-    except Exception as error:  # safetensors and torch raise many kinds; all end in one line
-        raise ModelError(explain(file or folder, "transformer", error)) from error
+    weights = _readable(file or folder, lambda: _original(folder, file))
+    if weights is not None:
+        check_whole(file or f"{folder}/transformer", set(empty.state_dict()) - set(weights))
+        return _readable(
+            file or folder, lambda: stream(empty, weights, dtype, device, adapter=lora, at=at, scheme=scheme)
+        )
     transformer = load_gguf(file, Path(folder), dtype) if file else load_part(folder, "transformer", dtype)
     if scheme and is_quantized(transformer):
         raise ModelError(f"the transformer of {file or folder} is quantized already; take quantize none")
@@ -59,6 +59,14 @@ def assemble(
     compute_in(transformer, dtype)
     declare(transformer, scheme)
     return transformer
+
+
+def _readable(model: Path | str, read: Callable[[], T]) -> T:
+    """What a function gives that reads weights, whose failures to read are one line."""
+    try:
+        return read()
+    except (OSError, SafetensorError) as error:
+        raise ModelError(explain(model, "transformer", error)) from error
 
 
 def _original(folder: Path | str, file: Path | None) -> Mapping[str, torch.Tensor] | None:

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from fluxsr.backbone.adapter import AdapterConfig
 from fluxsr.backbone.licence import Licence, slug
-from fluxsr.errors import ModelError
+from fluxsr.errors import ModelError, is_untranslatable
 from fluxsr.version import __version__
 
 FLUX_DEV_SLUG = "flux-1-dev-non-commercial-license"  # as FLUX.1-dev's own card has it
@@ -120,6 +120,8 @@ def _read(path: Path) -> ModelCard:
     try:
         return ModelCard(path.read_text(encoding="utf-8"))
     except Exception as error:  # yaml's, the hub's, the decoder's
+        if is_untranslatable(error):
+            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{path} cannot be read as a model card: {reason}") from error
 

@@ -18,7 +18,7 @@ from fluxsr.backbone.lora_files import PEFT_FILES, lora_file, read_lora
 from fluxsr.backbone.parts import parameter_count, part_config, skeleton
 from fluxsr.backbone.places import BUNDLED, is_hub_id
 from fluxsr.backbone.prompts import FILE, FixedPrompt, load_prompt
-from fluxsr.errors import InputError, ModelError
+from fluxsr.errors import InputError, ModelError, is_untranslatable
 from fluxsr.names import raw
 
 FLUX_DEV = "black-forest-labs/FLUX.1-dev"
@@ -142,7 +142,9 @@ def _fetched(base: str, token: str | bool | None) -> Path | None:
     """The licence in the base's repository; None where it cannot be had, for whatever reason."""
     try:
         path = Path(hf_hub_download(base, "LICENSE.md", token=token))
-    except Exception:  # offline, gated, not there: the hub raises many kinds, and the caller says what to do
+    except Exception as error:  # offline, gated, not there: the hub raises many kinds, and the caller says what to do
+        if is_untranslatable(error):
+            raise
         return None
     return path if _is_flux_text(path) else None
 

@@ -18,7 +18,7 @@ from fluxsr.backbone.loading import ADAPTER_FILES
 from fluxsr.backbone.lora_files import PEFT_FILES, WEIGHTS_FILE, lora_file
 from fluxsr.backbone.places import download, explain_push, folder_of
 from fluxsr.backbone.prompts import FILE, load_prompt
-from fluxsr.errors import InputError, ModelError, OutputError
+from fluxsr.errors import InputError, ModelError, OutputError, is_untranslatable
 from fluxsr.version import __version__
 
 PUSH_OPTIONS = ("repo_id", "private", "token", "commit_message", "create_pr", *(entry.name for entry in fields(Told)))
@@ -130,7 +130,10 @@ def push(
     message: str | None = None,
     create_pr: bool = False,
 ) -> str:
-    """Make the repository if need be, and commit these files at once; what it has of an older model goes.
+    """Make the repository if need be, and commit these files at once; what it has of an older push goes.
+
+    Files that would be loaded with the model are deleted where ``fluxsr_config.json`` shows that they were pushed
+    by fluxsr. Elsewhere they are in the way.
 
     Args:
         files: path in the repository -> file here or content, as ``contents`` gives them.
@@ -139,7 +142,8 @@ def push(
         Address of the repository, or of the pull request.
 
     Raises:
-        OutputError: not reachable, not allowed, or there already and public where private was asked for.
+        OutputError: not reachable, not allowed, there already and public where private was asked for, or holding
+            files in the way.
     """
     api = HfApi(token=token, library_name="fluxsr", library_version=__version__)
     try:
@@ -148,7 +152,12 @@ def push(
             raise OutputError(
                 f"{repo_id} is there already, and public; make it private in its settings, or take another"
             )
-        there = filter_repo_objects(api.list_repo_files(repo_id), allow_patterns=OURS)
+        there = list(filter_repo_objects(api.list_repo_files(repo_id), allow_patterns=OURS))
+        if there and CONFIG_FILE not in there:
+            raise OutputError(
+                f"{repo_id} holds {', '.join(there[:3])}, which fluxsr did not put there and which would be loaded "
+                "with the new model; delete them there, or take another repository"
+            )
         done = api.create_commit(
             repo_id,
             [CommitOperationAdd(name, content) for name, content in files.items()]
@@ -159,5 +168,7 @@ def push(
     except OutputError:
         raise
     except Exception as error:  # the hub raises many kinds; all end in one line
+        if is_untranslatable(error):
+            raise
         raise OutputError(explain_push(repo_id, error)) from error
     return str(done.pr_url or address)

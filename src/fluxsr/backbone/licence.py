@@ -14,6 +14,7 @@ import yaml
 from huggingface_hub import hf_hub_download
 
 from fluxsr.backbone.places import folder_of, is_hub_id
+from fluxsr.errors import is_untranslatable
 from fluxsr.names import raw
 
 NOTICE_FILE = "NOTICE"
@@ -166,6 +167,8 @@ def _readme(model: str | Path) -> Path | None:
     try:
         return Path(hf_hub_download(folder, "README.md"))
     except Exception as error:  # offline, gated, no card: the hub raises many kinds, and a licence stops no work
+        if is_untranslatable(error):
+            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         print(f"warning: licence of {model} not found, its card cannot be read: {reason}", file=sys.stderr)
         return None

@@ -22,7 +22,7 @@ from fluxsr.backbone.places import BUNDLED, download, folder_of
 from fluxsr.backbone.prompts import FILE, FixedPrompt, load_prompt
 from fluxsr.backbone.quantize import kinds_here, nf4, scheme_of
 from fluxsr.backbone.single_file import flux_dev, is_gguf, load_autoencoder_for, single_file
-from fluxsr.errors import InputError, ModelError
+from fluxsr.errors import InputError, ModelError, OutputError
 
 ADAPTER_FILES = [
     *(CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, FILE, "t5_embedding.pth", "clip_embedding.pth"),
@@ -206,12 +206,27 @@ def save(backbone: Backbone, folder: str | Path) -> None:
     backbone.prompt.save(folder)
 
 
-def save_fused(backbone: Backbone, folder: Path) -> None:
-    """``save`` where the adapter is in the weights: a LoRA left there would be fused a second time on loading."""
-    folder.mkdir(parents=True, exist_ok=True)
-    while lora := lora_file(folder):
-        lora.unlink()
-    save(backbone, folder)
+def check_free(folder: Path, of: str) -> None:
+    """Make sure that a whole model can be saved in a folder without touching what others put there.
+
+    An earlier save of the same pipeline class is written over. A LoRA is in the way in any case: beside weights that
+    it is merged into, it would be fused a second time on loading.
+
+    Args:
+        folder: need not be there.
+        of: name of the pipeline class, as it stands in ``model_index.json``.
+
+    Raises:
+        OutputError: something is in the way.
+    """
+    if lora := lora_file(folder):
+        raise OutputError(f"{lora} is in the way: it would be fused again on loading; move it, or save elsewhere")
+    index = folder / "model_index.json"
+    if index.is_file() and f'"_class_name": "{of}"' in index.read_text(encoding="utf-8", errors="replace"):
+        return
+    names = (index.name, CONFIG_FILE, FILE, "transformer", "vae")
+    if found := [name for name in names if (folder / name).exists()]:
+        raise OutputError(f"{folder} holds {', '.join(found)}, which no {of} saved there; save elsewhere")
 
 
 def _check_fit(transformer: Any, prompt: FixedPrompt, config: AdapterConfig, folder: Path) -> None:

@@ -10,7 +10,7 @@ from diffusers import FluxPipeline
 from safetensors import safe_open
 
 from fluxsr.backbone.places import PEFT_FILES, WEIGHTS_FILE
-from fluxsr.errors import ModelError
+from fluxsr.errors import ModelError, is_untranslatable
 
 
 def lora_file(folder: str | Path) -> Path | None:
@@ -32,6 +32,8 @@ def read_lora(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any
             path.parent, weight_name=path.name, return_alphas=True, return_lora_metadata=True, local_files_only=True
         )
     except Exception as error:  # diffusers and safetensors raise many kinds; all mean an unreadable file
+        if is_untranslatable(error):
+            raise
         raise ModelError(f"adapter weights {path} cannot be read: {first_line(error)}") from error
     if dora:
         raise ModelError(f"adapter {path} holds '{dora}': DoRA is not read, merge it into the base first")

@@ -15,7 +15,7 @@ import torch
 
 from fluxsr.backbone.fold import FoldedFluxTransformer2DModel
 from fluxsr.backbone.places import explain, folder_of
-from fluxsr.errors import ModelError
+from fluxsr.errors import ModelError, is_untranslatable
 
 CLASSES = {
     "transformer": {
@@ -41,6 +41,8 @@ def load_part(model: Path | str, part: str, dtype: torch.dtype, quantization: An
     except ModelError:
         raise
     except Exception as error:  # diffusers, hub and safetensors raise many kinds; all end in one line
+        if is_untranslatable(error):
+            raise
         raise ModelError(explain(model, part, error)) from error
     check_whole(f"{model}/{part}", report["missing_keys"])
     # diffusers believes the index of a sharded model; a weight that its shard lacks stays without memory
@@ -65,7 +67,9 @@ def part_config(model: str | Path, part: str) -> dict[str, Any]:
         return _read_config(folder, part)
     except ModelError:
         raise
-    except Exception as error:
+    except Exception as error:  # what the file system, the Hub and json raise
+        if is_untranslatable(error):
+            raise
         raise ModelError(explain(folder, part, error)) from error
 
 

@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from fluxsr.errors import ModelError
+from fluxsr.errors import ModelError, is_untranslatable
 
 BUNDLED = "bundled"
 CONFIG_FILE = "fluxsr_config.json"
@@ -111,4 +111,6 @@ def download(
     try:
         return Path(snapshot_download(repository, allow_patterns=files, revision=revision, token=token))
     except Exception as error:  # the hub raises many kinds; all end in one line
+        if is_untranslatable(error):
+            raise
         raise ModelError(explain(repository, part, error)) from error

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fluxsr.backbone.places import PROMPT_FILE as FILE
-from fluxsr.errors import ModelError
+from fluxsr.errors import ModelError, is_untranslatable
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ def load_prompt(folder: str | Path) -> FixedPrompt:
     except KeyError as error:
         raise ModelError(f"{folder / FILE} has no {error}; it needs prompt_embeds and pooled_prompt_embeds") from error
     except (SafetensorError, UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
+        if is_untranslatable(error):
+            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"fixed prompt in {folder} cannot be read: {reason}") from error
     embeds = embeds[None] if embeds.ndim == 2 else embeds

@@ -19,7 +19,7 @@ from torch import Tensor
 from fluxsr.backbone.parts import check_whole, load_part
 from fluxsr.backbone.places import AUTOENCODER, explain
 from fluxsr.backbone.stream import Weights, has_safetensors
-from fluxsr.errors import ModelError, needed
+from fluxsr.errors import ModelError, is_untranslatable, needed
 
 ENDINGS = (".gguf", ".safetensors")
 
@@ -103,6 +103,8 @@ def load_gguf(file: Path, config: Path, dtype: torch.dtype) -> Any:
             local_files_only=True,
         )
     except Exception as error:  # gguf and diffusers raise many kinds; all end in one line
+        if is_untranslatable(error):
+            raise
         raise ModelError(explain(file, "transformer", error)) from error
     check_whole(file, [name for name, x in transformer.state_dict().items() if x.is_meta])
     return transformer
@@ -126,5 +128,7 @@ def load_autoencoder_for(file: Path, config: Path, dtype: torch.dtype) -> Any:
         return diffusers.AutoencoderKL.from_single_file(
             str(beside), config=str(config), subfolder="vae", torch_dtype=dtype, local_files_only=True
         )
-    except Exception as error:
+    except Exception as error:  # as of the transformer
+        if is_untranslatable(error):
+            raise
         raise ModelError(explain(beside, "vae", error)) from error

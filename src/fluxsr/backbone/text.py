@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fluxsr.backbone.places import explain, folder_of
 from fluxsr.backbone.prompts import FixedPrompt
-from fluxsr.errors import ModelError
+from fluxsr.errors import ModelError, is_untranslatable
 
 PARTS = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 
@@ -84,6 +84,8 @@ def _encoders(model: str | Path, dtype: torch.dtype) -> Any:
     try:
         return FluxPipeline.from_pretrained(folder, transformer=None, vae=None, torch_dtype=dtype)
     except Exception as error:  # diffusers, transformers and tokenizers raise many kinds; all end in one line
+        if is_untranslatable(error):
+            raise
         raise ModelError(explain(model, "text encoders", error)) from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -18,9 +18,10 @@ from fluxsr.errors import FluxSRError, InputError
 from fluxsr.evaluation import extras
 from fluxsr.evaluation.catalogue import METRICS, PYIQA, Metric, chosen
 from fluxsr.evaluation.diagnostics import peak16
-from fluxsr.evaluation.folders import check_stems, list_images
+from fluxsr.evaluation.folders import check_stems, image_size, list_images
 from fluxsr.evaluation.niqe import PristineModel, read_model
 from fluxsr.evaluation.scorer import Scored, Task, scorer
+from fluxsr.evaluation.workers import workers_for
 from fluxsr.names import printable
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def score_folders(
     crop: int = 4,
     niqe_params: Path | None = None,
     metrics: Sequence[str] | None = None,
-    workers: int = 1,
+    workers: int | None = 1,
     device: str = "cpu",
     progress: Tell | None = None,
 ) -> Report:
@@ -60,7 +61,8 @@ def score_folders(
     Memory grows with the image and the number of workers, not with the number of images.
 
     Args:
-        sr: folder of super-resolved images, sides of 128 pixels or more.
+        sr: folder of super-resolved images. Columns that the smallest of them is too small for are left out, with a
+            warning.
         hr: folder of ground truth; None leaves only the columns that need none.
         name: of the row; the folder's name by default.
         only: file stems to score; all by default.
@@ -68,13 +70,13 @@ def score_folders(
         niqe_params: NIQE's pristine model (see `niqe.read_model`).
         metrics: names of the catalogue; None takes those that download nothing. Columns whose package or
             weights are missing are left out, with a warning.
-        workers: processes for all but learned metrics, which run in this one. More than 1 needs a
-            main module that can be imported (`if __name__ == "__main__"`).
+        workers: processes for all but learned metrics, which run in this one; None takes what fits cores and memory.
+            More than 1 needs a main module that can be imported (`if __name__ == "__main__"`).
         device: of learned metrics.
 
     Raises:
-        InputError: missing images, sizes that differ, images that are too small or cannot be read,
-            a metric that is not known, or none that can be computed.
+        InputError: missing images, sizes that differ, images that cannot be read, a metric that is not known, or
+            none that can be computed.
         FluxSRError: a worker was ended from outside.
     """
     sr_paths = list_images(sr)
@@ -87,6 +89,10 @@ def score_folders(
 
     pristine = read_model(niqe_params) if niqe_params is not None else None
     kept = usable(chosen(metrics), with_hr=hr is not None, with_niqe=pristine is not None)
+    sizes = {stem: image_size(sr_paths[stem]) for stem in stems}
+    kept = fitting(kept, sizes, crop)
+    if workers is None:
+        workers = workers_for(max(width * height for width, height in sizes.values()))
     light = [metric.name for metric in kept if metric.source != PYIQA]
     learned = [metric.name for metric in kept if metric.source == PYIQA]
     passes = [_Pass(names, count) for names, count in ((light, workers), (learned, 1)) if names]
@@ -124,6 +130,31 @@ def usable(metrics: Sequence[Metric], *, with_hr: bool, with_niqe: bool) -> list
     if not kept:
         asked = ", ".join(metric.name for metric in metrics)
         raise InputError(f"nothing can be measured of {asked}" + ("" if with_hr else " without ground truth"))
+    return kept
+
+
+def fitting(metrics: Sequence[Metric], sizes: Mapping[str, tuple[int, int]], crop: int) -> list[Metric]:
+    """Those that can be computed of every image; what is left out is said in one line for each smallest size.
+
+    Args:
+        sizes: (width, height) of the images, by their stems.
+
+    Raises:
+        InputError: none is left.
+    """
+    left: dict[tuple[int, int], list[str]] = {}
+    for metric in metrics:
+        if not all(metric.fits(*size, crop) for size in sizes.values()):
+            left.setdefault((metric.smallest, metric.squares), []).append(metric.name)
+    for (side, squares), names in left.items():
+        stem = next(stem for stem, size in sizes.items() if not METRICS[names[0]].fits(*size, crop))
+        need = f"{squares} squares of {side} pixels" if squares > 1 else f"sides of {side} pixels"
+        cropped = f" after cropping {crop}" if METRICS[names[0]].needs_hr else ""
+        size = "x".join(map(str, sizes[stem]))
+        log.warning("columns %s left out: they need %s%s, and %s is %s", ", ".join(names), need, cropped, stem, size)
+    kept = [metric for metric in metrics if not any(metric.name in names for names in left.values())]
+    if not kept:
+        raise InputError("no column could be computed; see the lines above")
     return kept
 
 

@@ -10,6 +10,11 @@ from fluxsr.errors import InputError
 
 BUILT_IN, PIQ, PYIQA = "built in", "piq", "pyiqa"
 
+# Pixels a side. piq's ms_ssim halves the image four times under an 11-pixel window. In smaller images than 128 pixels
+# rings of the spectrum are empty, and the neighbours of a harmonic reach the next one.
+_SMALLEST = {PIQ: 161, "ssim": 11, "niqe": 96, "piqe": 16}
+_SMALLEST |= dict.fromkeys(("mid_db", "hf_db", "grid4", "grid8", "grid16", "peak16"), 128)
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -34,6 +39,23 @@ class Metric:
     ideal: float | None = None
     digits: int = 4
     model: str = ""
+
+    @property
+    def smallest(self) -> int:
+        """Pixels a side of the smallest image that it takes, after cropping where it compares."""
+        return _SMALLEST.get(self.name) or _SMALLEST.get(self.source, 1)
+
+    @property
+    def squares(self) -> int:
+        """How many squares of that side an image has to hold."""
+        return 2 if self.name == "niqe" else 1
+
+    def fits(self, width: int, height: int, crop: int) -> bool:
+        """Whether it can be computed of an image of this size."""
+        border = 2 * crop if self.needs_hr else 0
+        return ((width - border) // self.smallest) * ((height - border) // self.smallest) >= self.squares and (
+            min(width, height) > border
+        )
 
     @property
     def arrow(self) -> str:

@@ -9,15 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
+from fluxsr.errors import is_untranslatable
 from fluxsr.evaluation.catalogue import PIQ, PYIQA, Metric
 
 log = logging.getLogger(__name__)
 
 Function = Callable[..., Tensor]
 """Takes (1, 3, H, W) float32 images in [0, 1]: SR, and HR where the metric compares."""
-
-PIQ_SMALLEST_SIDE = 161
-"""Pixels, after cropping: ms_ssim halves the image four times under an 11-pixel window."""
 
 _EXTRA = {PIQ: "eval", PYIQA: "iqa"}
 
@@ -61,6 +59,8 @@ def learned_model(metric: Metric, device: str = "cpu") -> Function | None:
     try:
         model: Any = pyiqa.create_metric(metric.model, device=device)
     except Exception as error:  # pyiqa and what it loads with raise anything when offline or out of date
+        if is_untranslatable(error):
+            raise
         text = (str(error).splitlines() or [""])[0][:160] or type(error).__name__
         log.warning("column %s left out: its model cannot be loaded (%s)", metric.name, text)
         return None

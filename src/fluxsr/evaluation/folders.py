@@ -50,6 +50,19 @@ def check_stems(stems: Sequence[str], paths: dict[str, Path], folder: Path) -> N
         raise InputError(f"{len(missing)} of {len(stems)} images are not in {folder}: {shown}")
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of an image, by its header.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+
+
 def load_image(path: Path) -> Tensor:
     """Pixels as stored, RGB, float64 (1, 3, H, W) in [0, 1].
 

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
 from fluxsr.errors import InputError
 from fluxsr.evaluation.catalogue import METRICS
-from fluxsr.evaluation.folders import list_images
+from fluxsr.evaluation.folders import image_size, list_images
 from fluxsr.evaluation.tables import Table, cell
 
 SCALE = 4
@@ -193,25 +191,17 @@ def _partners(lr: dict[str, Path], hr: dict[str, Path]) -> list[Picture]:
 
 def _sizes(picture: Picture) -> Size:
     """Size of the LR image, checked against its ground truth; of an LR still to be made, what it will be."""
-    hr = _size(picture.hr) if picture.hr else None
+    hr = image_size(picture.hr) if picture.hr else None
     if picture.lr is None:
         if hr is None or min(hr) < SCALE:
             raise InputError(f"{picture.stem}: {hr} pixels cannot be reduced by {SCALE}")
         return hr[0] // SCALE, hr[1] // SCALE
-    lr = _size(picture.lr)
+    lr = image_size(picture.lr)
     if hr is not None and hr != (lr[0] * SCALE, lr[1] * SCALE):
         raise InputError(
             f"{picture.stem}: HR is {hr[0]}x{hr[1]}, LR {lr[0]}x{lr[1]}; HR must be {SCALE} times as large"
         )
     return lr
-
-
-def _size(path: Path) -> Size:
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
 
 
 def published(protocol: Protocol) -> dict[str, dict[str, float]]:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from fluxsr.errors import InputError
-from fluxsr.evaluation.catalogue import METRICS, PIQ, PYIQA
+from fluxsr.evaluation.catalogue import METRICS, PYIQA
 from fluxsr.evaluation.diagnostics import band_db, grid_db, grid_excess
-from fluxsr.evaluation.extras import PIQ_SMALLEST_SIDE, Function, learned_model, piq_functions
+from fluxsr.evaluation.extras import Function, learned_model, piq_functions
 from fluxsr.evaluation.folders import load_image
 from fluxsr.evaluation.metrics import crop_border, psnr_rgb, psnr_y, ssim_y
 from fluxsr.evaluation.niqe import PristineModel, niqe
@@ -92,11 +92,6 @@ def _against(
         sizes = [f"{image.shape[-1]}x{image.shape[-2]}" for image in (sr, hr)]
         raise InputError(f"SR is {sizes[0]}, HR is {sizes[1]}; they must be of one size")
     sr, hr = crop_border(sr, crop), crop_border(hr, crop)
-    if any(METRICS[name].source == PIQ for name in functions) and min(sr.shape[-2:]) < PIQ_SMALLEST_SIDE:
-        raise InputError(
-            f"piq needs sides of {PIQ_SMALLEST_SIDE} pixels after cropping, got "
-            f"{sr.shape[-1]}x{sr.shape[-2]}; choose other --metrics, such as psnr,ssim"
-        )
     built_in = {"psnr": psnr_y, "ssim": ssim_y, "psnr_rgb": psnr_rgb}
     row = {name: float(metric(sr, hr)) for name, metric in built_in.items() if name in names}
     if names & {"mid_db", "hf_db"}:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import socket
-import struct
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
 
@@ -31,24 +31,53 @@ def replaced(path: Path, times: tuple[int, int] | None = None) -> Iterator[IO[by
         path: of the output.
         times: last access and last change that it shall have, in ns; None leaves now.
 
+    Only errors of writing are translated. Whatever else the caller's block raises, an OSError of its own among it,
+    passes as it is.
+
     Raises:
-        OutputError: what the disk or the format has against it.
+        OutputError: what the disk has against it.
     """
     part = part_of(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "x+b") as file:
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            raw = _Part(part, path)
+        with io.BufferedRandom(raw) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        if times is not None:
-            os.utime(part, ns=times)
-        os.replace(part, path)
-    except (OSError, ValueError, struct.error) as error:
-        raise OutputError(f"{path} cannot be written: {_line(error)}") from error
+            with _writing(path):
+                os.fsync(raw.fileno())
+        with _writing(path):
+            if times is not None:
+                os.utime(part, ns=times)
+            os.replace(part, path)
     finally:
         with contextlib.suppress(OSError):  # gone after the rename, or never made
             part.unlink()
+
+
+class _Part(io.FileIO):
+    """The unfinished file; what the disk has against it is an OutputError that names the finished one."""
+
+    def __init__(self, part: Path, path: Path) -> None:
+        super().__init__(part, "x+b")
+        self._path = path
+
+    def write(self, data: Any) -> int:
+        with _writing(self._path):
+            return super().write(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        with _writing(self._path):
+            return super().truncate(size)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {_line(error)}") from error
 
 
 def write_text(text: str, path: Path) -> None:
@@ -65,14 +94,12 @@ def check_writable(path: str | Path) -> None:
     """
     path = Path(path)
     part = part_of(path)
-    try:
+    with _writing(path):
         if path.is_dir():
             raise OutputError(f"{path} cannot be written: it is a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         part.touch(exist_ok=False)
         part.unlink()
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {_line(error)}") from error
 
 
 def part_of(path: Path) -> Path:

@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from fluxsr.errors import InputError, TooLargeError
+from fluxsr.errors import InputError, TooLargeError, is_untranslatable
 from fluxsr.imaging import bmp, colorimetry, deep, jxl, metadata, profiles, raw, signalling
 from fluxsr.imaging.raster import Raster, upright
 
@@ -70,9 +70,11 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
             raise
         link = "" if str(error).startswith(("is ", "has ", "holds ")) else ":"
         raise type(error)(f"{path}{link} {error}") from error
-    except (MemoryError, RecursionError):
+    except RecursionError:
         raise
     except Exception as error:  # whatever a decoder makes of broken bytes
+        if is_untranslatable(error):
+            raise
         reason = _line(error) if isinstance(error, OSError) else f"{type(error).__name__} {_line(error)}"
         if isinstance(error, NotImplementedError) or _UNSUPPORTED.search(reason):
             raise InputError(f"{path} is of a kind that is not supported: {reason}; save it as PNG or TIFF") from error
@@ -95,7 +97,9 @@ def size_of(file: IO[bytes]) -> tuple[int, int] | None:
             return int(image.size[0]), int(image.size[1])
     except TooLargeError:
         raise
-    except Exception:  # whatever a decoder makes of the beginning of a file
+    except Exception as error:  # whatever a decoder makes of the beginning of a file
+        if is_untranslatable(error):
+            raise
         return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import IO, Any
 
 import numpy as np
@@ -15,6 +16,10 @@ from fluxsr.imaging.formats import Format
 from fluxsr.imaging.raster import Metadata
 
 QUALITY = 95
+
+
+class FormatLimitError(Exception):
+    """A picture or its metadata exceed what a format can hold."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,8 @@ def encode(
         lossless: for WebP.
 
     Raises:
-        ValueError, OSError: a format's own limits, or what the disk has against it.
+        FormatLimitError: the format cannot hold this picture.
+        OutputError: what the disk has against it, where the file is of ``atomic.replaced``.
     """
     if form.name == "PNG":
         png.write(file, sheet.width, sheet.height, bands, sheet.profile, sheet.metadata, sheet.colors)
@@ -76,6 +82,7 @@ def _by_pillow(
         pixels[first : first + len(band)] = band
         first += len(band)
     image = Image.fromarray(pixels[..., 0] if sheet.channels == 1 else pixels)
+    del pixels  # Pillow has its own copy of colours
     metadata, options = sheet.metadata, dict[str, Any]()
     if form.icc and sheet.profile:
         options["icc_profile"] = sheet.profile
@@ -95,9 +102,14 @@ def _by_pillow(
     if form.name == "WEBP":
         # exact: the colours under transparent pixels are real, and the next program may want them
         options |= {"lossless": lossless, "quality": 75 if lossless else quality, "exact": True}
-    image.save(file, format=form.name, **options)
+    try:  # into memory: given a file, Pillow writes past it, and tells no reason where the disk is full
+        written = BytesIO()
+        image.save(written, format=form.name, **options)
+    except (OSError, ValueError, RuntimeError, struct.error) as error:
+        raise FormatLimitError(f"{form.name} cannot hold it: {error}") from error
     if form.name == "AVIF" and (cicp := dict(sheet.colors).get(b"cICP")):
-        _sign(file, cicp)
+        _sign(written, cicp)
+    file.write(written.getbuffer())
 
 
 def _sign(file: IO[bytes], cicp: bytes) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from fluxsr.errors import OutputError
 from fluxsr.imaging.atomic import replaced
 from fluxsr.imaging.decode import MAX_PIXELS, decode
 from fluxsr.imaging.deep import checked_float
-from fluxsr.imaging.encode import Sheet, encode
+from fluxsr.imaging.encode import FormatLimitError, Sheet, encode
 from fluxsr.imaging.formats import format_of
 from fluxsr.imaging.picture import Delivery, Picture, picture_of, rows_of, sheet_of
 
@@ -42,7 +45,7 @@ def write(image: Image.Image, path: str | Path, quality: int | None = None) -> N
     """
     path, form = Path(path), format_of(path)
     pixels = np.asarray(to_rgb(image))
-    with replaced(path) as file:
+    with _output(path) as file:
         encode(file, form, Sheet(image.width, image.height, 3), [pixels], quality)
 
 
@@ -75,9 +78,19 @@ def write_enlarged(
             yield rows_of(picture, sheet, band, first)
             first += band.shape[-2]
 
-    with replaced(path, None if delivery.strip == "all" else picture.times) as file:
+    with _output(path, None if delivery.strip == "all" else picture.times) as file:
         encode(file, form, sheet, rows(), delivery.quality, lossless)
     return notes
+
+
+@contextmanager
+def _output(path: Path, times: tuple[int, int] | None = None) -> Iterator[IO[bytes]]:
+    """``replaced``, with a format's own limits among its errors."""
+    try:
+        with replaced(path, times) as file:
+            yield file
+    except FormatLimitError as error:
+        raise OutputError(f"{path} cannot be written: {error}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from fluxsr.backbone import latents
@@ -23,6 +24,8 @@ def contact_sheet(store: PairStore, vae: Any, path: Path, count: int = 6) -> Non
         InputError: a store without pairs.
         OutputError: a path that cannot be written.
     """
+    if path.suffix.lower() not in Image.registered_extensions():
+        raise OutputError(f"cannot write {path}: unknown file extension '{path.suffix}'")
     device = next(vae.parameters()).device
     pairs = store.spread(count)
     clean = [latents.decode(vae, pair.z_0[None].float().to(device))[0].cpu() * 255 for pair in pairs]
@@ -32,7 +35,7 @@ def contact_sheet(store: PairStore, vae: Any, path: Path, count: int = 6) -> Non
     try:
         sheet(partial, [clean, noise], side)
         os.replace(partial, path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise OutputError(f"cannot write {path}: {error}") from error
 
 

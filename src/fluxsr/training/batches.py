@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,9 +23,11 @@ from fluxsr.training.steps.distill import Batch
 def prepared(config: DistillConfig, vae: Any, settings: DegradationSettings) -> Callable[[int, Sequence[int]], Batch]:
     """(x_0, z_l, z_0, eps) of a step and its samples; the next steps' are made while this one is trained on."""
     workers, device = config.run.workers, next(vae.parameters()).device
-    crops: Callable[[int, Sequence[int]], Batch] = pair_crops(config, vae, settings)
+    pairs = pair_crops(config, vae, settings)
+    crops: Callable[[int, Sequence[int]], Batch] = pairs
     if workers:
-        crops = AheadInProcesses(crops, workers, pin_memory=device.type == "cuda")
+        pairs.share_memory()
+        crops = AheadInProcesses(pairs, workers, pin_memory=device.type == "cuda")
 
     @torch.no_grad()
     def encoded(step: int, samples: Sequence[int]) -> Batch:
@@ -57,12 +60,20 @@ def pair_crops(config: DistillConfig, vae: Any, settings: DegradationSettings) -
             raise InputError("data.shards is empty; name the photographs to train on, or set pairs")
         raise InputError(f"no pairs in {config.pairs or 'pairs (it is empty)'}; run `fluxsr pairs invert` first")
 
-    def degradation(hr: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        return degrade_samples(hr, settings, generators)
-
     run = config.run
     pixels, group = latents.latent_pixels(vae), config.degradation_group
-    return PairCrops(photos, pairs, run.crop, run.seed, degradation, group, spoilt_on, pixels)
+    return PairCrops(photos, pairs, run.crop, run.seed, Degradation(settings), group, spoilt_on, pixels)
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """``degrade_samples`` with its settings, as a function that other processes can be given."""
+
+    settings: DegradationSettings
+
+    def __call__(self, hr: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """(B,3,H,W) to its low-resolution partner, in groups of one generator each."""
+        return degrade_samples(hr, self.settings, generators)
 
 
 def _pairs(config: DistillConfig, vae: Any, photos: dict[str, Tensor]) -> Iterator[TeacherPair]:
@@ -70,7 +81,7 @@ def _pairs(config: DistillConfig, vae: Any, photos: dict[str, Tensor]) -> Iterat
     if config.eps_source == "fresh" and not config.pairs:
         for name, photo in photos.items():
             (z_0,) = encode_photos(vae, [photo], config.run.precision)
-            z_0 = z_0.cpu()  # forked workers cannot use a GPU
+            z_0 = z_0.cpu()  # what spoils the photographs in other processes uses the CPU alone
             yield TeacherPair(name, z_0, torch.zeros_like(z_0))
         return
     store = PairStore(config.pairs)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fluxsr.errors import InputError
+from fluxsr.errors import InputError, is_untranslatable
 from fluxsr.training.processes import like, place, whole_tree
 
 _NAME = re.compile(r"step-(\d+)\.pt$")
@@ -77,6 +77,8 @@ def load(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds here; all mean the same to the user
+        if is_untranslatable(error):
+            raise
         raise InputError(f"checkpoint {path} cannot be read ({error}); delete it to use an older one") from error
 
 
@@ -104,6 +106,8 @@ def restore(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim
                 moments[key] = like(parameters[index], value) if _is_moment(value) else value
         optimizer.load_state_dict(state["optimizer"])
     except (KeyError, IndexError, RuntimeError, ValueError) as error:
+        if is_untranslatable(error):
+            raise
         raise unfit(path, error) from error
     return state
 

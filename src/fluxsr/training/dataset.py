@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from multiprocessing import get_all_start_methods
-from typing import Generic, TypeVar
+from itertools import accumulate
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -57,6 +57,37 @@ class PhotoCrops:
         return image.rot90(draw(4), (1, 2))
 
 
+class Shared(Sequence[Tensor]):
+    """Tensors of one dtype, which other processes see without a copy: they lie in one block of shared memory.
+
+    One block, because every block costs a process a file descriptor.
+
+    Raises:
+        InputError: the system has too little shared memory.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]):
+        self.shapes = [tensor.shape for tensor in tensors]
+        self.ends = list(accumulate(tensor.numel() for tensor in tensors))
+        try:
+            self.block = torch.empty(self.ends[-1], dtype=tensors[0].dtype).share_memory_()
+        except RuntimeError as error:
+            size = self.ends[-1] * tensors[0].element_size() / 1e9
+            raise InputError(
+                f"{size:.1f} GB of photographs do not fit the shared memory (/dev/shm); make it larger (docker run "
+                "--shm-size) or set run.workers: 0"
+            ) from error
+        for place, tensor in enumerate(tensors):
+            self[place].copy_(tensor)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, place: Any) -> Any:
+        shape, end = self.shapes[place], self.ends[place]
+        return self.block[end - shape.numel() : end].view(shape)
+
+
 class PairCrops:
     """Crops of teacher pairs: the photograph x_0, its LR partner drawn afresh, its latent z_0 and the teacher's eps.
 
@@ -93,7 +124,9 @@ class PairCrops:
             )
         if group < 1:
             raise InputError(f"degradation_group is {group}; it must be at least 1")
-        self.photos, self.latents, self.crop, self.seed = photos, latents, crop, seed
+        self.photos: Sequence[Tensor] = photos
+        self.latents: Sequence[Tensor] = latents
+        self.crop, self.seed = crop, seed
         self.degradation, self.group, self.device = degradation, group, device or torch.device("cpu")
         self.pixels = pixels
 
@@ -103,6 +136,10 @@ class PairCrops:
         rows = [[part[s % self.group] for part in groups[s - s % self.group]] for s in samples]
         x_0, lr_up, pairs = (torch.stack(column) for column in zip(*rows, strict=True))
         return x_0, lr_up, pairs[:, 0], pairs[:, 1]
+
+    def share_memory(self) -> None:
+        """Move photographs and latents into memory that processes share."""
+        self.photos, self.latents = Shared(self.photos), Shared(self.latents)
 
     def _group(self, step: int, first: int) -> tuple[Tensor, Tensor, Tensor]:
         cut = [self._cut(keyed_generator(self.seed, step, first + k)) for k in range(self.group)]
@@ -160,16 +197,12 @@ class _Steps(Dataset[T]):
 class AheadInProcesses(Generic[T]):
     """The same, made by ``workers`` processes of one thread each, for a device that is faster than its host.
 
-    The processes are forked: they see what ``batches`` holds without a copy of it, and may use the CPU alone. Every
-    share of a step has processes of its own, so with micro-batches there are more of them.
-
-    Raises:
-        InputError: this system cannot fork.
+    The processes are spawned: a fork of a process that holds PyTorch's threads may hang. So ``batches`` has to be
+    picklable and must hold what is large in shared memory, as ``PairCrops.share_memory`` does. Every share of a step
+    has processes of its own, so with micro-batches there are more of them.
     """
 
     def __init__(self, batches: Callable[[int, Sequence[int]], T], workers: int, pin_memory: bool = False):
-        if "fork" not in get_all_start_methods():
-            raise InputError(f"run.workers is {workers}, but this system cannot fork processes; set run.workers: 0")
         self.batches, self.workers, self.pin_memory = batches, workers, pin_memory
         self.coming: dict[tuple[int, ...], tuple[int, Iterator[T]]] = {}
 
@@ -179,7 +212,7 @@ class AheadInProcesses(Generic[T]):
         if coming is None or following != step:
             steps = _Steps(self.batches, share, step)
             loader = DataLoader(
-                steps, None, num_workers=self.workers, multiprocessing_context="fork", pin_memory=self.pin_memory
+                steps, None, num_workers=self.workers, multiprocessing_context="spawn", pin_memory=self.pin_memory
             )
             coming = iter(loader)
         batch = next(coming)

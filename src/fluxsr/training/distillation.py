@@ -46,6 +46,7 @@ from fluxsr.training.batches import prepared
 from fluxsr.training.config import DistillConfig
 from fluxsr.training.pictures import curves
 from fluxsr.training.processes import is_main, main_first, refuse_sharding, training_device
+from fluxsr.training.run_folder import check_free
 from fluxsr.training.stages import load_feature_network
 from fluxsr.training.steps.distill import DistillStage, check, guidance_missing
 from fluxsr.training.validation import spectral_scores, validation_photographs
@@ -56,6 +57,7 @@ TILE_OVERLAP = 32  # pixels, as the pipeline's default
 def train_distill(config: DistillConfig, out: Path) -> None:
     """Train the student's LoRA and write ``out/model``, a folder that ``--model`` takes."""
     _check(config)
+    check_free(out, "model")
     settings, device = load_settings(config.degradation), training_device(config.run.device)
     distance = _distance(config.perceptual, device) if config.tv_lpips_weight else None
     # The frozen parts are stored in bfloat16: holding them so changes no value and spares a cast per call.

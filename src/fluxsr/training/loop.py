@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fluxsr import recipe as recipes
-from fluxsr.errors import FluxSRError, InputError
+from fluxsr.errors import FluxSRError, InputError, is_untranslatable
 from fluxsr.training import average, checkpoint, run_folder
 from fluxsr.training.config import RunConfig
 from fluxsr.training.optimizer import build_optimizer, schedule, trained_parameters
@@ -229,6 +229,8 @@ def _resume(state: _Run, recipe: Any) -> list[str]:
             for mean, value in zip(state.average, held["average"], strict=True):
                 mean.copy_(like(mean, value))
         except (RuntimeError, ValueError) as error:  # EMA in one of the two recipes only
+            if is_untranslatable(error):
+                raise
             raise checkpoint.unfit(source, error) from error
         state.step, state.last = int(held["step"]), str(source)
         state.recent, state.meter.sums = held.get("recent", []), held.get("meter", {})

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from fluxsr import recipe as recipes
-from fluxsr.errors import InputError
+from fluxsr.errors import InputError, OutputError
 from fluxsr.training.config import FREE, KEPT, STAGES
 
 RECIPE = "recipe.yaml"
@@ -27,6 +27,21 @@ def differences(folder: Path, recipe: Any, free: Collection[str] = FREE) -> dict
     before = recipes.flatten(type(recipe)()) | recipes.flatten(saved)  # an option that is new had its default
     other = [key for key in now if key not in free and before.get(key) != now[key]]
     return {key: f"{key} {before.get(key)!r} there, {now[key]!r} here" for key in other}
+
+
+def check_free(folder: Path, *names: str) -> None:
+    """Make sure that a run's results can be written without replacing files that no run of this folder made.
+
+    Args:
+        folder: of the run.
+        names: of its results there.
+
+    Raises:
+        OutputError: one is there, and no recipe is beside it.
+    """
+    found = [name for name in names if (folder / name).exists()]
+    if found and not (folder / RECIPE).is_file():
+        raise OutputError(f"{folder / found[0]} is there already and is of no run; move it away, or give another --out")
 
 
 def changes(folder: Path, recipe: Any) -> str:

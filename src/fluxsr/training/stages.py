@@ -23,6 +23,7 @@ from fluxsr.training.config import AutoencoderConfig, PerceptualConfig, TeacherC
 from fluxsr.training.dataset import PhotoCrops
 from fluxsr.training.pictures import curves
 from fluxsr.training.processes import is_main, refuse_sharding, training_device
+from fluxsr.training.run_folder import check_free
 from fluxsr.training.steps.autoencoder import AutoencoderStage, fit_scale
 from fluxsr.training.steps.perceptual import TARGETS, PerceptualStage
 from fluxsr.training.steps.teacher import TeacherStage
@@ -32,6 +33,7 @@ from fluxsr.training.validation import spectral_scores, validation_photographs
 def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
     """Train stage 1 and write ``out/vae`` in diffusers layout."""
     refuse_sharding("the autoencoder")
+    check_free(out, "vae")
     device = training_device(config.run.device)
     _, photos = read_photographs(config.data.shards, config.data.limit)
     validation = validation_photographs(config.data)
@@ -63,6 +65,7 @@ def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
 
 def train_perceptual(config: PerceptualConfig, out: Path) -> None:
     """Train stage 2 and write ``out/features.safetensors`` and ``out/features.json``."""
+    check_free(out, "features.safetensors", "features.json")
     _, photos = read_photographs(config.data.shards, config.data.limit)
     refuse_sharding("the perceptual network")
     stage = PerceptualStage(config, photos, training_device(config.run.device))
@@ -93,6 +96,7 @@ def load_feature_network(folder: str | Path) -> FeatureNetwork:
 def train_teacher(config: TeacherConfig, out: Path) -> None:
     """Train stage 3 and write ``out/base``: transformer, autoencoder and fixed prompt."""
     refuse_sharding("the teacher")
+    check_free(out, "base")
     device = training_device(config.run.device)
     _, photos = read_photographs(config.data.shards, config.data.limit)
     vae = load_part(Path(config.autoencoder), "vae", torch.float32).to(device, memory_format=torch.channels_last)

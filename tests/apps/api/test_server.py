@@ -89,7 +89,7 @@ async def nothing(scope: Any, receive: Any, send: Any) -> None:
 def test_downloads_have_what_is_left_of_the_grace(tmp_path: Path) -> None:
     desk = Desk(lambda job: (job.folder, []), Limits(), tmp_path)
     server = Server(uvicorn.Config(nothing, timeout_graceful_shutdown=5), desk, grace=3600)
-    server._drain()
+    server._drain(3600)
     assert server.should_exit and 1000 < (server.config.timeout_graceful_shutdown or 0) <= 3600
 
 

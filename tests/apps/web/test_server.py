@@ -15,9 +15,10 @@ import pytest
 
 from fluxsr.apps.batch import Options
 from fluxsr.apps.web import server
+from fluxsr.apps.web.guard import guarded
 from fluxsr.apps.web.limits import Limits
 from fluxsr.apps.web.page import examples
-from fluxsr.apps.web.server import bound, guarded
+from fluxsr.apps.web.server import bound
 from fluxsr.errors import OutputError
 
 SOURCE = Path(__file__).parents[3] / "src"

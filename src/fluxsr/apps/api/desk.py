@@ -14,7 +14,8 @@ from pathlib import Path
 
 from fluxsr.apps.api.jobs import Cancelled, Job, State
 from fluxsr.apps.api.limits import Limits
-from fluxsr.apps.api.problems import Problem, problem_of, shutting_down
+from fluxsr.apps.api.problems import Problem, accelerator_lost, problem_of, shutting_down
+from fluxsr.errors import lost_accelerator
 
 _RECORDS = 1000  # of finished jobs; a failure takes no disk, but a little memory
 
@@ -43,17 +44,24 @@ class Desk:
         self._lock = threading.RLock()
         self._pool = ThreadPoolExecutor(limits.workers, "job")
         self.draining = False
+        self.lost = ""  # what the accelerator said when it failed: nothing more can be done here
+
+    def check_ready(self) -> None:
+        """Raise a Problem, accelerator_lost or shutting_down, where no more work is taken on."""
+        if self.lost:
+            raise accelerator_lost()
+        if self.draining:
+            raise shutting_down()
 
     def admit(self) -> Job:
         """A place for a job whose body is yet to be read.
 
         Raises:
-            Problem: busy, storage_full, no_room or shutting_down.
+            Problem: busy, storage_full, no_room, accelerator_lost or shutting_down.
         """
         self.sweep()
         with self._lock:
-            if self.draining:
-                raise shutting_down()
+            self.check_ready()
             if self._open >= self._limits.places:
                 seconds = self._mean * self._open / self._limits.workers
                 raise _later("busy", f"{self._open} jobs are taken on already", seconds)
@@ -74,11 +82,10 @@ class Desk:
         """Queue a job whose body is there.
 
         Raises:
-            Problem: shutting_down.
+            Problem: accelerator_lost or shutting_down.
         """
         with self._lock:
-            if self.draining:
-                raise shutting_down()
+            self.check_ready()
             job.state = "queued"
             job.future = self._pool.submit(self._run, job)
         job.future.add_done_callback(lambda _: self._release())
@@ -214,6 +221,7 @@ class Desk:
             pass  # whoever asked for it said what the job's state is
         except Exception as error:
             with self._lock:
+                self.lost = self.lost or lost_accelerator(error)  # before a client that waits can ask again
                 self._end(job, "failed", problem_of(error, job.folder))
         seconds = time.monotonic() - start
         self._mean += 0.2 * (seconds - self._mean)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fluxsr.apps.runner import NO_ROOM
-from fluxsr.errors import InputError, ModelError, OutputError, TooLargeError
+from fluxsr.errors import InputError, ModelError, OutputError, TooLargeError, is_out_of_memory, lost_accelerator
 from fluxsr.names import printable
 
 log = logging.getLogger("fluxsr.serve")
@@ -32,6 +32,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "model": (500, "the model gave values that are not finite; try --dtype fp32"),
     "shutting_down": (503, "the server is shutting down; try again"),
     "out_of_memory": (503, "out of memory; try a smaller image or tile_size"),
+    "accelerator_lost": (503, "the server's accelerator failed; the server ends, try again"),
     "no_room": (507, "the server cannot write: No space left on device"),
 }
 """Code -> HTTP status and an example of a message; all that a client can meet."""
@@ -70,6 +71,11 @@ def shutting_down() -> Problem:
     return Problem("shutting_down", "the server is shutting down; try again", Retry_After="5")
 
 
+def accelerator_lost() -> Problem:
+    """What clients are told once the accelerator has failed: a server that is started again will do the work."""
+    return Problem("accelerator_lost", PROBLEMS["accelerator_lost"][1], Retry_After="30")
+
+
 def problem_of(error: Exception, folder: Path) -> Problem:
     """What went wrong in a job; no path of the server is in it. Bugs go into the log with their trace.
 
@@ -87,13 +93,15 @@ def problem_of(error: Exception, folder: Path) -> Problem:
     if isinstance(error, TooLargeError):
         return Problem("too_many_pixels", text)
     cause = error.__cause__ if isinstance(error, OutputError) else error
-    if isinstance(cause, OSError) and cause.errno in NO_ROOM:
-        return Problem("no_room", f"the server cannot write: {cause.strerror}")
+    if isinstance(cause, OSError) and (cause.errno in NO_ROOM or isinstance(error, OutputError)):
+        return Problem("no_room", f"the server cannot write: {cause.strerror or type(cause).__name__}")
     if isinstance(error, (InputError, OutputError)):
         return Problem("unusable_input", text)
-    if isinstance(error, MemoryError) or "out of memory" in text.lower():
+    if is_out_of_memory(error):
         return Problem("out_of_memory", "out of memory; try a smaller image or tile_size", Retry_After="10")
     log.error("a job failed", exc_info=error)
+    if lost_accelerator(error):
+        return accelerator_lost()
     return Problem("model", text) if isinstance(error, ModelError) else Problem("internal", PROBLEMS["internal"][1])
 
 

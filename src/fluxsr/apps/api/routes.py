@@ -26,7 +26,10 @@ GONE = 499  # nginx's number for a client that did not wait; seen in the metrics
 MEDIA = {".png": "png", ".jpg": "jpeg", ".webp": "webp", ".tif": "tiff", ".avif": "avif", ".bmp": "bmp"}
 _KEYED = ("unauthorized",)
 _OF_JOBS = ("not_found", "invalid_option", *_KEYED)
-_WORK = ("unusable_input", "too_many_pixels", "no_room", "internal", "model", "out_of_memory", "shutting_down")
+_WORK = (
+    *("unusable_input", "too_many_pixels", "no_room", "internal", "model", "out_of_memory", "accelerator_lost"),
+    "shutting_down",
+)
 
 Id = Annotated[str, Path(description="Of the answer 202.", pattern="^[A-Za-z0-9_-]{1,64}$")]
 Wait = Annotated[bool, Query(description="false: answer 202 at once; 'Prefer: respond-async' asks for the same.")]
@@ -133,11 +136,10 @@ def operations(desk: Desk, metrics: Metrics) -> tuple[APIRouter, APIRouter]:
     @health.get(
         "/readyz",
         summary="Whether it takes work",
-        responses={200: {"content": example}, **described("shutting_down")},
+        responses={200: {"content": example}, **described("accelerator_lost", "shutting_down")},
     )
     async def readyz() -> dict[str, str]:
-        if desk.draining:
-            raise Problem("shutting_down", "the server is shutting down", Retry_After="5")
+        desk.check_ready()
         return {"status": "ok"}
 
     @counts.get(

@@ -24,13 +24,16 @@ from fluxsr.apps.api.jobs import Job
 from fluxsr.apps.api.limits import Limits
 from fluxsr.apps.api.metrics import Metrics
 from fluxsr.apps.api.work import worker
-from fluxsr.errors import InputError
+from fluxsr.errors import AcceleratorLost, InputError
 
 _ANSWERS = 5  # seconds for answers that are on their way when all else is over
 
 
 class Server(uvicorn.Server):
-    """uvicorn, but for its end: a first signal hands back what waits and finishes what runs, a second one stops now."""
+    """uvicorn, but for its end: a first signal hands back what waits and finishes what runs, a second one stops now.
+
+    A lost accelerator ends it as a first signal does, with a short grace: nothing that runs can be finished.
+    """
 
     def __init__(self, config: uvicorn.Config, desk: Desk, grace: float) -> None:
         super().__init__(config)
@@ -50,10 +53,20 @@ class Server(uvicorn.Server):
             self.should_exit = True
             return
         typer.echo(f"stopping: running jobs have {self._grace:g} s; once more stops now", err=True)
-        threading.Thread(target=self._drain, name="drain", daemon=True).start()
+        self._begin_to_drain(self._grace)
 
-    def _drain(self) -> None:
-        running, end = self._desk.drain(), time.monotonic() + self._grace
+    async def on_tick(self, counter: int) -> bool:
+        """Also look whether the accelerator is lost."""
+        if self._desk.lost and not self._desk.draining:
+            self._begin_to_drain(min(self._grace, _ANSWERS))
+        return await super().on_tick(counter)
+
+    def _begin_to_drain(self, grace: float) -> None:
+        self._desk.draining = True
+        threading.Thread(target=self._drain, args=(grace,), name="drain", daemon=True).start()
+
+    def _drain(self, grace: float) -> None:
+        running, end = self._desk.drain(), time.monotonic() + grace
         while any(_awaited(job) for job in running) and time.monotonic() < end and not self.should_exit:
             time.sleep(0.05)
         if not self.should_exit:  # results that are going out have the rest of the time
@@ -72,6 +85,7 @@ def serve(options: batch.Options, limits: Limits, host: str, port: int, keys: Se
 
     Raises:
         InputError: an address that cannot be had.
+        AcceleratorLost: the device failed while it served.
         ModelError: the model cannot be loaded.
     """
     batch.quieten(limits.max_pixels, debug)
@@ -101,3 +115,5 @@ def serve(options: batch.Options, limits: Limits, host: str, port: int, keys: Se
         finally:
             desk.close()
             batcher.close()
+    if desk.lost:
+        raise AcceleratorLost(desk.lost)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from fluxsr.errors import FluxSRError, InputError
+from fluxsr.errors import FluxSRError, InputError, is_untranslatable
 
 _STORE = 80_000_000  # bytes of Ray's shared memory: paths and rows go through it, never pixels
 READ_AHEAD = 3  # images in the hands of a worker with a GPU: one is read, one at the model, one written
@@ -91,6 +91,8 @@ def connected(size: Size) -> Iterator[Cluster]:
         except ConnectionError as error:
             raise InputError(f"no Ray cluster at '{size.address}'; start one with `ray start --head`") from error
         except Exception as error:  # of Ray's start: a port, a time-out, another version
+            if is_untranslatable(error):
+                raise
             raise FluxSRError(f"Ray cannot be started: {str(error).splitlines()[0]}") from error
         try:
             yield Cluster(size)

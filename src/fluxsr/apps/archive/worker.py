@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from datetime import datetime, timezone
@@ -21,11 +22,9 @@ from fluxsr.apps.archive.report import DONE, FAILED, Row, blank, journal_name, j
 from fluxsr.apps.jobs import Job
 from fluxsr.apps.reporting import reason_of
 from fluxsr.apps.runner import no_room
-from fluxsr.errors import InputError, OutputError
+from fluxsr.errors import AcceleratorLost, InputError, OutputError, lost_accelerator
 from fluxsr.imaging.picture import Picture
 from fluxsr.names import printable
-
-_BROKEN = getattr(torch, "AcceleratorError", ())  # after one, a GPU serves its process no more
 
 
 class Worker:
@@ -88,9 +87,10 @@ class Worker:
         try:
             row |= self._result(item, job)
             row["status"] = DONE
-        except _BROKEN:
-            os._exit(1)  # the image is tried again by another worker, and this one replaced
         except Exception as error:
+            if lost := lost_accelerator(error):  # the image is tried again by another worker, and this one replaced
+                print(f"error: {self.name}: {AcceleratorLost(lost)}", file=sys.stderr, flush=True)
+                os._exit(1)
             if no_room(error):
                 raise
             text = reason_of(error, job.source, batch.WORDS.memory).replace(str(job.target), self.out.url(item.name))

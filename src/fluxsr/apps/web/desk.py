@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fluxsr.errors import FluxSRError
+from fluxsr.errors import AcceleratorLost, FluxSRError, lost_accelerator
 
 KEEP = 3600  # seconds that results outlive their job, should nobody notice that the visitor has left
 
@@ -67,6 +67,7 @@ class Desk:
 
     def __init__(self, root: Path, seconds: float) -> None:
         self.root, self.seconds = root, seconds
+        self.lost = ""  # what the accelerator said when it failed: nothing more can be done here
         self._jobs: dict[tuple[str, str], Job] = {}
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # the queue lets one in; this holds while one that was stopped ends its tile
@@ -78,6 +79,7 @@ class Desk:
 
         Raises:
             Stopped: stopped while it waited, or the server ends.
+            AcceleratorLost: an earlier job met the device's failure.
         """
         job = Job(self.root / secrets.token_hex(16), self.seconds)
         with self._lock:
@@ -92,8 +94,13 @@ class Desk:
                 job.began = time.monotonic()
                 if job.stop.is_set():
                     raise Stopped
+                if self.lost:
+                    raise AcceleratorLost(self.lost)
                 job.folder.mkdir(parents=True)
                 yield job
+        except Exception as error:
+            self.lost = self.lost or lost_accelerator(error)
+            raise
         finally:
             job.ended.set()
             if self._jobs.get((visitor, kind)) is not job:  # left, or another took its place, in the meantime

@@ -13,23 +13,12 @@ import typer
 
 from fluxsr.apps import batch
 from fluxsr.apps.web.desk import Desk
+from fluxsr.apps.web.guard import guarded
 from fluxsr.apps.web.limits import Limits
 from fluxsr.apps.web.work import Studio
-from fluxsr.errors import OutputError
+from fluxsr.errors import AcceleratorLost, OutputError
 from fluxsr.pipeline import FluxSRPipeline
 from fluxsr.training.stopping import stop_flag
-
-# The page loads nothing from elsewhere, and were a part of gradio to try, the browser would not let it.
-POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; media-src 'none'; font-src 'self' data:; object-src 'none'; "
-    "style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; connect-src 'self'; "
-    "base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
-)
-HEADERS = (
-    (b"content-security-policy", POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-)
 
 
 def serve(models: dict[str, str], options: batch.Options, limits: Limits, host: str, port: int) -> None:
@@ -43,6 +32,7 @@ def serve(models: dict[str, str], options: batch.Options, limits: Limits, host: 
     Raises:
         OutputError: the address cannot be had.
         ModelError: a model cannot be loaded.
+        AcceleratorLost: the device failed while it served.
     """
     temporary = tempfile.TemporaryDirectory(prefix="fluxsr-web-", ignore_cleanup_errors=True)
     batch.quieten(max(limits.max_pixels, limits.max_output_pixels))
@@ -55,6 +45,8 @@ def serve(models: dict[str, str], options: batch.Options, limits: Limits, host: 
         typer.echo(f"open http://{_shown(door)} (Ctrl-C ends)", err=True)
         with stop_flag():  # for uvicorn, which raises the signal again once it has ended; while models load, it acts
             server.run(sockets=[door])
+    if desk.lost:
+        raise AcceleratorLost(desk.lost)
 
 
 def server_of(studio: Studio, desk: Desk) -> Any:
@@ -69,7 +61,7 @@ def server_of(studio: Studio, desk: Desk) -> Any:
     import uvicorn
     from fastapi import FastAPI
 
-    from fluxsr.apps.web.page import CSS, page
+    from fluxsr.apps.web.page import CSS, examples, page
 
     app = gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
@@ -92,34 +84,14 @@ def server_of(studio: Studio, desk: Desk) -> Any:
             desk.close()  # or the work would go on while the server waits for its answers
             super().handle_exit(sig, frame)
 
-    config = uvicorn.Config(guarded(app), log_level="warning", access_log=False, timeout_graceful_shutdown=3, ws="none")
+        async def on_tick(self, counter: int) -> bool:
+            return await super().on_tick(counter) or bool(desk.lost)
+
+    folders = [desk.root, *{path.parent for path in examples()}]
+    config = uvicorn.Config(
+        guarded(app, folders), log_level="warning", access_log=False, timeout_graceful_shutdown=3, ws="none"
+    )
     return Server(config)
-
-
-def guarded(app: Any) -> Any:
-    """An ASGI application for this page alone: browsers load nothing from elsewhere, and no other page may use it."""
-
-    async def inner(scope: Any, receive: Any, send: Any) -> None:
-        async def answer(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *HEADERS]
-            await send(message)
-
-        if scope["type"] == "http" and not _ours(scope):
-            await answer({"type": "http.response.start", "status": 403})
-            await answer({"type": "http.response.body", "body": b"not here"})
-        else:
-            await app(scope, receive, answer)
-
-    return inner
-
-
-def _ours(scope: Any) -> bool:
-    """Whether a request comes from our page, as far as it says, and asks for something of ours."""
-    headers = dict(scope["headers"])
-    origin = headers.get(b"origin", b"").split(b"://")[-1]
-    elsewhere = "=http" in scope["path"]  # gradio would fetch the address after file=
-    return origin in (b"", headers.get(b"host")) and not elsewhere
 
 
 def bound(host: str, port: int) -> socket.socket:

@@ -18,7 +18,7 @@ from fluxsr.apps.reporting import reason_of
 from fluxsr.apps.runner import Share
 from fluxsr.apps.web.desk import Job, Stopped, TimeUp
 from fluxsr.apps.web.limits import Limits
-from fluxsr.errors import FluxSRError, InputError
+from fluxsr.errors import AcceleratorLost, FluxSRError, InputError, is_out_of_memory, lost_accelerator
 from fluxsr.imaging import io
 from fluxsr.imaging.formats import WRITTEN, following
 from fluxsr.imaging.picture import Picture
@@ -142,6 +142,8 @@ class Studio:
                 found.why = "stopped" if isinstance(error, Stopped) else str(error)
                 break
             except Exception as error:
+                if lost_accelerator(error):  # the others would fail too
+                    raise
                 found.bad.append((source.name, line_of(error, source)))
         found.zip = _zipped([made.path for _, made in found.made], job.folder / "fluxsr.zip")
         return found
@@ -198,9 +200,12 @@ class Studio:
 
 def line_of(error: Exception, source: Path) -> str:
     """An error in one line for a visitor: no path of this machine, no option of its operator."""
-    memory = isinstance(error, MemoryError) or "memory" in str(error)
-    if not isinstance(error, FluxSRError) and not memory:
+    known = isinstance(error, FluxSRError) or is_out_of_memory(error)
+    if not known:
         log.error("%s: %s", printable(source.name), error, exc_info=error)
+    if isinstance(error, AcceleratorLost) or lost_accelerator(error):
+        return "the server's accelerator failed; the page ends and has to be started again"
+    if not known:
         return f"{printable(source.name)}: something went wrong here; the server's log says what"
     text = reason_of(error, source, "try a smaller scale or picture").split(" (CUDA", 1)[0]
     return _FOLDERS.sub("", text.replace(str(source.parent), "")).replace(" (--max-pixels)", "")
