@@ -26,8 +26,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import measuring
 import numpy as np
-import random_flux
 import torch
 from diffusers import FluxTransformer2DModel
 from PIL import Image
@@ -50,9 +50,9 @@ def make_models(base: Path) -> None:
     cpu, flux = torch.device("cpu"), base / "diffusers"
     torch.set_default_dtype(torch.bfloat16)
     torch.manual_seed(0)
-    transformer = FluxTransformer2DModel(**random_flux.FLUX_DEV, num_layers=1, num_single_layers=1)
+    transformer = FluxTransformer2DModel(**measuring.FLUX_DEV, num_layers=1, num_single_layers=1)
     torch.set_default_dtype(torch.float32)
-    vae = random_flux.autoencoder(cpu)
+    vae = measuring.autoencoder(cpu)
     vae.decoder.conv_out.weight.data *= 0.1  # grey: ComfyUI clamps at black and white before the colour fix
     transformer.save_pretrained(flux / "transformer")
     vae.save_pretrained(flux / "vae")
@@ -69,7 +69,7 @@ def make_models(base: Path) -> None:
             parameter.data.normal_(std=0.02, generator=generator)
     save_lora(transformer, adapter)
     for folder in (adapter, flux):
-        random_flux.prompt(cpu, tokens=64).save(folder)
+        measuring.prompt(cpu, tokens=64).save(folder)
         AdapterConfig(t_l=0.25, guidance=3.5, rank=RANK, alpha=ALPHA).save(folder)
 
 

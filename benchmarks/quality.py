@@ -45,7 +45,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="keep the images and table here")
     parser.add_argument("--only", type=int, metavar="N", help="the first N images")
     parser.add_argument("--crop", type=int, default=4, help="border left out against HR (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="auto")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
@@ -69,8 +68,7 @@ def model_rows(options: argparse.Namespace) -> Iterable[tuple[str, Upscale]]:
 
     def upscaler(pipe: FluxSRPipeline, **settings: object) -> Upscale:
         def upscale(image: Image.Image) -> Image.Image:
-            generator = torch.Generator().manual_seed(options.seed)
-            return pipe(image, SCALE, tile_size=options.tile_size, generator=generator, **settings).images[0]
+            return pipe(image, SCALE, tile_size=options.tile_size, **settings).images[0]
 
         return upscale
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import random_flux
+import measuring
 import torch
 
 from fluxsr.backbone.adapter import add_lora
@@ -74,13 +74,13 @@ def seconds(a: Any, b: Any) -> float:
 def build(case: dict[str, Any], device: torch.device) -> Backbone:
     """Transformer with a LoRA, autoencoder and prompt."""
     tiny = case["tiny"]
-    transformer = random_flux.transformer(device, tiny).train()
+    transformer = measuring.transformer(device, tiny).train()
     if case["base"] == "nf4":
         nf4_in_place(transformer, torch.bfloat16)
     add_lora(transformer, case["rank"], case["rank"])
     transformer.enable_gradient_checkpointing()
-    prompt = random_flux.prompt(device, 8 if tiny else 512, tiny)
-    return Backbone(transformer, random_flux.autoencoder(device, tiny), prompt)
+    prompt = measuring.prompt(device, 8 if tiny else 512, tiny)
+    return Backbone(transformer, measuring.autoencoder(device, tiny), prompt)
 
 
 def perceptual(case: dict[str, Any], device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

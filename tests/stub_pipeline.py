@@ -1,6 +1,6 @@
-"""The command line with a model that only repeats pixels: for what measures its memory, or kills it.
+"""Run the command line with a stand-in model that only repeats pixels, for tests that kill it or feed it broken files.
 
-python benchmarks/stub_pipeline.py upscale photographs -o out
+python tests/stub_pipeline.py upscale photographs -o out
 """
 
 from __future__ import annotations
