@@ -53,9 +53,8 @@ def autoencoder(device: torch.device, tiny: bool = False) -> Any:
 def prompt(device: torch.device, tokens: int = 512, tiny: bool = False) -> FixedPrompt:
     """Return random prompt embeddings."""
     shape, generator = TINY if tiny else FLUX_DEV, torch.Generator().manual_seed(0)
-    pooled = torch.randn(
-        1, shape.get("pooled_projection_dim", 768), generator=generator
-    )  # drawn first: the same for any number of tokens
+    # drawn first, so that it is the same for any number of tokens
+    pooled = torch.randn(1, shape.get("pooled_projection_dim", 768), generator=generator)
     embeds = torch.randn(1, tokens, shape.get("joint_attention_dim", 4096), generator=generator)
     return FixedPrompt(embeds, pooled).to(device)
 
