@@ -65,22 +65,21 @@ class Row:
     overlap: int = 128
 
 
-ROWS = (  # a run may be cut short: the most important rows come first
+ROWS = (  # important rows first, as a run may be cut short; rows of one model together, as each is built anew
     Row("folded-1024", 1024),
+    Row("64-tokens-1024", 1024, tokens=64),
+    Row("folded-512", 512),
     Row("unfolded-1024", 1024, "unfolded"),
     Row("compiled-1024", 1024, compiled=True),
     Row("compiled-4096-batch-1", 4096, compiled=True, tile=1024, overlap=256),
     Row("compiled-64-tokens-1024", 1024, compiled=True, tokens=64),
     Row("compiled-2048-batch-4", 2048, compiled=True, tile=1152, batch=4, overlap=192),
     Row("compiled-512", 512, compiled=True),
-    Row("64-tokens-1024", 1024, tokens=64),
-    Row("folded-512", 512),
-    Row("folded-4096-batch-4", 4096, tile=1152, batch=4),
+    Row("offloaded-1024", 1024, "offloaded"),
     Row("int8-1024", 1024, "int8"),
     Row("int8-compiled-1024", 1024, "int8", compiled=True),
     Row("nf4-1024", 1024, "nf4"),
     Row("fp8-1024", 1024, "fp8"),
-    Row("offloaded-1024", 1024, "offloaded"),
 )
 
 

@@ -20,7 +20,10 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("full_size")
 
 
-def test_tiny_measures_and_reports(benchmark: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tiny_measures_and_reports(
+    benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark, "CALLS", 1)
     names = ["folded-1024", "unfolded-1024", "fp8-1024"]
     results = benchmark.main(["--tiny", "--json", str(tmp_path / "r.json"), "--rows", *names])
     rows = {row["name"]: row for row in results["rows"]}
@@ -40,7 +43,8 @@ def test_the_budget_is_kept(benchmark: ModuleType) -> None:
 
 
 @pytest.mark.slow
-def test_compiled_rows_run(benchmark: ModuleType) -> None:
+def test_compiled_rows_run(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "CALLS", 1)
     (row,) = benchmark.main(["--tiny", "--rows", "compiled-512"])["rows"]
     assert row["first_call_s"] > row["device_s"], "the first call compiles"
 

@@ -35,7 +35,7 @@ def folders(tmp_path: Path) -> list[str]:
     ("options", "rows"),
     [
         (["--skip-base"], ["bicubic", "strength 0", "colour fix off", "full", "HR"]),
-        (["--strengths", "0.5", "1", "--tile-size", "64"], ["bicubic", "strength 0.5", "strength 1", "HR"]),
+        (["--strengths", "0.5", "1"], ["bicubic", "strength 0.5", "strength 1", "HR"]),
     ],
 )
 def test_rows(quality: ModuleType, folders: list[str], options: list[str], rows: list[str], tmp_path: Path) -> None:
