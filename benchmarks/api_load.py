@@ -1,9 +1,10 @@
-"""A server under many clients at once: what fails, how long they wait, and whether its memory stays.
+"""Measure a server under many clients: failures, waiting times and memory.
 
     python benchmarks/api_load.py --clients 50 --images 20 --json api_load.json
 
-Starts ``fluxsr serve``, asks for single images one after the other, then lets every client fetch its images. A client
-that is answered 429 comes again after the seconds it was told. Anything else but 200 counts as failed.
+The script starts ``fluxsr serve`` and requests single images one after the other. Then every client fetches its
+images at the same time. A client that is answered 429 tries again after ``Retry-After``. Any other answer than 200
+counts as failed.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 def main() -> None:
     """Measure, print a table, write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=50)
-    parser.add_argument("--images", type=int, default=20, help="that every client fetches")
-    parser.add_argument("--side", type=int, default=64, help="of an image, in pixels")
-    parser.add_argument("--single", type=int, default=20, help="images that are asked for alone")
-    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--images", type=int, default=20, help="images per client")
+    parser.add_argument("--side", type=int, default=64, help="side of an image in pixels")
+    parser.add_argument("--single", type=int, default=20, help="images that are requested without other load")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("server", nargs="*", help="options of fluxsr serve, after --")
     options = parser.parse_args()
     pictures = [picture(options.side, seed) for seed in range(16)]
@@ -56,7 +57,7 @@ def main() -> None:
 
 
 def picture(side: int, seed: int) -> bytes:
-    """A PNG of smooth noise."""
+    """Return a PNG of smooth noise."""
     small = np.random.default_rng(seed).integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC).save(file, "PNG")
@@ -65,7 +66,7 @@ def picture(side: int, seed: int) -> bytes:
 
 @contextmanager
 def served(arguments: list[str]) -> Iterator[tuple[str, psutil.Process]]:
-    """A server on a free port: its address and its process."""
+    """Start a server on a free port; yield its address and its process."""
     command = [sys.executable, "-m", "fluxsr", "serve", "--port", "0", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(SOURCE), "FLUXSR_API_KEY": ""}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
@@ -85,7 +86,7 @@ def served(arguments: list[str]) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def one_by_one(url: str, pictures: list[bytes], count: int) -> list[float]:
-    """Seconds of images that nobody shares the server with; the first few, in which it warms up, are left out."""
+    """Return the seconds of requests without other load, without the first few, in which the server warms up."""
     seconds = []
     with httpx.Client(base_url=url, timeout=600) as client:
         for number in range(count + 5):
@@ -97,14 +98,14 @@ def one_by_one(url: str, pictures: list[bytes], count: int) -> list[float]:
 
 @contextmanager
 def watched(process: psutil.Process) -> Iterator[list[int]]:
-    """Resident memory in bytes, five times a second."""
+    """Record the resident memory in bytes, five times a second."""
     memory, over = list[int](), threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         while not over.wait(0.2):
             memory.append(process.memory_info().rss)
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=sample)
     thread.start()
     try:
         yield memory
@@ -114,7 +115,7 @@ def watched(process: psutil.Process) -> Iterator[list[int]]:
 
 
 async def together(url: str, pictures: list[bytes], clients: int, images: int) -> dict[str, Any]:
-    """Every client with a connection of its own; statuses, seconds of what was taken on, and of the whole."""
+    """Run all clients, each with its own connection; return statuses, seconds of accepted requests, and of the run."""
     statuses, seconds, dishonest = Counter[int](), list[float](), 0
 
     async def one(number: int) -> None:
@@ -141,7 +142,7 @@ async def together(url: str, pictures: list[bytes], clients: int, images: int) -
 
 
 def metrics(url: str) -> dict[str, float]:
-    """The server's own count."""
+    """Return the server's own metrics."""
     lines = httpx.get(f"{url}/metrics").text.splitlines()
     return {line.split()[0]: float(line.split()[-1]) for line in lines if not line.startswith("#")}
 
@@ -149,7 +150,7 @@ def metrics(url: str) -> dict[str, float]:
 def summary(
     alone: list[float], crowd: dict[str, Any], memory: list[int], counts: dict[str, float]
 ) -> dict[str, float | int | str]:
-    """The figures."""
+    """Return the figures of the table."""
     single = float(np.median(alone))
     median, late = np.percentile(crowd["seconds"], [50, 95])
     steady = memory[len(memory) // 3 :]  # before it, caches and arenas fill

@@ -1,13 +1,14 @@
-"""Images per second of ``fluxsr batch`` with 1 and 2 workers against a plain loop: same images, same run, in turn.
+"""Compare the images per second of ``fluxsr batch`` with those of a plain loop, in one run and in turn.
 
-The loop reads, enlarges and writes one image after the other in this process, and keeps no books. A worker does that,
-too, measures each result, writes its row, and hands it over; the report is published within the time. Each has one
-thread for its model, and one image in its hands. Ray's start and the loading of models are not counted, but told:
+The loop reads, enlarges and writes one image after the other in this process. A worker does the same, and also
+measures each result and writes its row of the report. Publishing the report is part of the time. Loop and workers
+have one thread for the model each, and hold one image at a time. Starting Ray and loading models is not counted, but
+printed:
 
     OMP_NUM_THREADS=1 python benchmarks/archive.py --images 24 --rounds 5 --json archive.json
 
-Where cores are few, or shared with others, workers of a model on the CPU take them from each other. With ``--stub 0.3``
-the model repeats pixels and sleeps, as one on a GPU of its own leaves the CPU alone: what is measured is the rest.
+Workers with a model on the CPU compete for the cores. With ``--stub 0.3`` a stand-in repeats pixels and sleeps, and
+so leaves the CPU idle as a model on a GPU does.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ SOURCE = Path(__file__).parents[1] / "examples" / "building_lr.jpg"
 
 
 class Stub:
-    """A model that repeats pixels after a while."""
+    """Stand-in model that sleeps and then repeats pixels."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -51,7 +52,7 @@ class Stub:
 
 
 class Loaded(Worker):
-    """A worker that may be asked to load before the clock runs, and take a stub."""
+    """Worker that loads its model before the clock starts, and may use the stand-in."""
 
     def __init__(self, *arguments: Any, stub: float = 0, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -63,13 +64,13 @@ class Loaded(Worker):
 
 def main() -> None:
     """Run the rounds and print the table."""
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--images", type=int, default=16)
-    arguments.add_argument("--side", type=int, default=96, help="of the inputs, in pixels")
+    arguments.add_argument("--side", type=int, default=96, help="side of the inputs in pixels")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    arguments.add_argument("--no-measure", action="store_true", help="leave out the estimate of quality")
-    arguments.add_argument("--stub", type=float, default=0, help="seconds that a stub takes in place of the model")
+    arguments.add_argument("--no-measure", action="store_true", help="leave out the quality estimate")
+    arguments.add_argument("--stub", type=float, default=0, help="seconds per image of a stand-in model")
     arguments.add_argument("--json", type=Path)
     options = arguments.parse_args()
     torch.set_num_threads(1)
@@ -83,7 +84,7 @@ def main() -> None:
 
 
 def specimens(folder: Path, images: int, side: int) -> None:
-    """Different pieces of one photograph."""
+    """Write different pieces of one photograph."""
     folder.mkdir()
     with Image.open(SOURCE) as photograph:
         for number in range(images):
@@ -92,7 +93,7 @@ def specimens(folder: Path, images: int, side: int) -> None:
 
 
 def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Images per second of each way, round by round."""
+    """Return the images per second of the loop and of each number of workers, round by round."""
     pipeline: Any = Stub(options.stub) if options.stub else batch.load(batch.Options())
     items = listing(str(folder / "in"), Place(str(folder / "any"))).items
     rates: dict[str, list[float]] = {"loop": []}
@@ -121,7 +122,7 @@ def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def loop(pipeline: Any, items: list[Item], out: Path) -> float:
-    """Seconds of the plain loop."""
+    """Return the seconds of the plain loop."""
     begun = time.perf_counter()
     for item in items:
         job = Job(Path(item.source), out / item.name)
@@ -130,7 +131,7 @@ def loop(pipeline: Any, items: list[Item], out: Path) -> float:
 
 
 def archive(cluster: Cluster, workers: int, items: list[Item], out: Path, **how: Any) -> tuple[float, float]:
-    """Seconds of a batch, and of its workers' start."""
+    """Return the seconds of a batch, and of starting its workers."""
     begun = time.perf_counter()
     crew = [cluster.hire(Loaded, batch.Options(), str(out), threads=1, **how) for _ in range(workers)]
     cluster.ray.get([worker.load.remote() for worker in crew])
@@ -146,7 +147,7 @@ def archive(cluster: Cluster, workers: int, items: list[Item], out: Path, **how:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Medians of the rounds, and of their ratios to the loop."""
+    """Return a table of the medians over the rounds, and of the ratios to the loop."""
     rates = result["images_per_second"]
     lines = ["| way | images per second | of the loop |", "| --- | --- | --- |"]
     for name, values in rates.items():

@@ -1,13 +1,13 @@
-"""The example workflows in a real ComfyUI server, on the CPU, beside FluxSRPipeline.
+"""Run the example workflows in a real ComfyUI server on the CPU, and compare them with FluxSRPipeline.
 
     python benchmarks/comfyui_server.py --comfyui PATH
     python benchmarks/comfyui_server.py --comfyui PATH --pictures docs/images
 
-Run it by a Python that has ComfyUI's requirements and fluxsr. Models are of FLUX.1-dev's widths and classes with random
-weights, but one double and one single block, so that ComfyUI's own loaders take them for what they are: UNETLoader, at
-its default and in fp8, LoraLoaderModelOnly, VAELoader. Everything lies in a temporary folder (1.6 GB), ComfyUI's own is
-not touched. Pictures are compared in 8-bit levels, cut as ComfyUI cuts them. ``--pictures`` draws the workflows in the
-web page, by Chromium (playwright), for docs/comfyui.md.
+Use a Python that has ComfyUI's requirements and fluxsr. The models have FLUX.1-dev's widths and classes, random
+weights, and only one double and one single block, so that ComfyUI's own loaders recognise them: UNETLoader (default
+and fp8), LoraLoaderModelOnly and VAELoader. All files are in a temporary folder (1.6 GB), and ComfyUI's folder is not
+changed. Pictures are compared in 8-bit levels, truncated as ComfyUI does. ``--pictures`` draws the workflows in the
+web page with Chromium (playwright), for docs/comfyui.md.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import measuring
 import numpy as np
-import random_flux
 import torch
 from diffusers import FluxTransformer2DModel
 from PIL import Image
@@ -41,18 +41,18 @@ WORKFLOWS = SOURCE / "example_workflows"
 PORT = 18288
 URL = f"http://127.0.0.1:{PORT}"
 NAME = "my_adapter"  # of the workflow
-RANK, ALPHA = 4, 6.0  # a scale of 1.5, which ComfyUI must be told
+RANK, ALPHA = 4, 6.0  # a scale of 1.5, which ComfyUI must be given
 TILE = 96
 
 
 def make_models(base: Path) -> None:
-    """A random model in diffusers' layout, its files among ComfyUI's models, and an adapter."""
+    """Write a random model in diffusers' layout, link its files among ComfyUI's models, and write an adapter."""
     cpu, flux = torch.device("cpu"), base / "diffusers"
     torch.set_default_dtype(torch.bfloat16)
     torch.manual_seed(0)
-    transformer = FluxTransformer2DModel(**random_flux.FLUX_DEV, num_layers=1, num_single_layers=1)
+    transformer = FluxTransformer2DModel(**measuring.FLUX_DEV, num_layers=1, num_single_layers=1)
     torch.set_default_dtype(torch.float32)
-    vae = random_flux.autoencoder(cpu)
+    vae = measuring.autoencoder(cpu)
     vae.decoder.conv_out.weight.data *= 0.1  # grey: ComfyUI clamps at black and white before the colour fix
     transformer.save_pretrained(flux / "transformer")
     vae.save_pretrained(flux / "vae")
@@ -69,13 +69,13 @@ def make_models(base: Path) -> None:
             parameter.data.normal_(std=0.02, generator=generator)
     save_lora(transformer, adapter)
     for folder in (adapter, flux):
-        random_flux.prompt(cpu, tokens=64).save(folder)
+        measuring.prompt(cpu, tokens=64).save(folder)
         AdapterConfig(t_l=0.25, guidance=3.5, rank=RANK, alpha=ALPHA).save(folder)
 
 
 @contextmanager
 def serving(comfyui: Path, base: Path) -> Iterator[Path]:
-    """A server with the nodes in it, while it answers; gives its log."""
+    """Start a server with the nodes installed; yield its log file."""
     (base / "custom_nodes").mkdir()
     install(base)
     command = [sys.executable, "main.py", "--cpu", "--base-directory", str(base), "--port", str(PORT)]
@@ -95,10 +95,10 @@ def serving(comfyui: Path, base: Path) -> Iterator[Path]:
 
 
 def wait(server: subprocess.Popen[bytes]) -> None:
-    """Until the server answers."""
+    """Wait until the server answers."""
     for _ in range(600):
         if server.poll() is not None:
-            raise SystemExit("ComfyUI ended; its words are above")
+            raise SystemExit("ComfyUI ended; its log is above")
         try:
             urllib.request.urlopen(f"{URL}/system_stats", timeout=5).read()
             return
@@ -108,7 +108,7 @@ def wait(server: subprocess.Popen[bytes]) -> None:
 
 
 def run(prompt: dict[str, Any], output: Path) -> tuple[Image.Image, float]:
-    """What a workflow in API format saves, and seconds."""
+    """Run a workflow in API format; return the picture that it saves, and the seconds."""
     begun = time.perf_counter()
     request = urllib.request.Request(f"{URL}/prompt", json.dumps({"prompt": prompt}).encode())
     job = json.load(urllib.request.urlopen(request))["prompt_id"]
@@ -123,15 +123,15 @@ def run(prompt: dict[str, Any], output: Path) -> tuple[Image.Image, float]:
 
 
 def levels(picture: Image.Image, pipe: FluxSRPipeline, lr: Image.Image, **options: Any) -> str:
-    """Difference of ComfyUI's picture and the pipeline's, in 8-bit levels."""
+    """Describe the difference between ComfyUI's picture and the pipeline's, in 8-bit levels."""
     [ours] = pipe(lr, output_type="pt", **options).images
-    wanted = (255 * ours).movedim(0, -1).numpy().astype(np.uint8)  # ComfyUI does not round
-    off = np.abs(np.asarray(picture, np.int16) - wanted)
+    expected = (255 * ours).movedim(0, -1).numpy().astype(np.uint8)  # ComfyUI does not round
+    off = np.abs(np.asarray(picture, np.int16) - expected)
     return f"{picture.width} x {picture.height}: at most {off.max()} levels, mean {off.mean():.5f}"
 
 
 def draw(comfyui: Path, base: Path, folder: Path) -> None:
-    """The workflows in the web page; the bundled model's after it ran, FLUX's with files that only have names."""
+    """Draw the workflows in the web page: the bundled model's after a run, FLUX's with empty model files."""
     from playwright.sync_api import sync_playwright
 
     names = (
@@ -169,7 +169,7 @@ def draw(comfyui: Path, base: Path, folder: Path) -> None:
 
 
 def compare(comfyui: Path, base: Path, lr: Image.Image) -> None:
-    """Print how far what the server saves is from what the pipeline gives; FLUX's on a corner of the picture."""
+    """Print the differences between server and pipeline; FLUX's workflow runs on a corner of the picture."""
     make_models(base)
     corner = lr.crop((0, 0, 40, 32))
     corner.save(base / "input" / "corner.png")
@@ -190,16 +190,16 @@ def compare(comfyui: Path, base: Path, lr: Image.Image) -> None:
         print(f"{name}: {seconds:.1f} s in the server, loading included")
     pipe = FluxSRPipeline.from_pretrained("bundled", device="cpu")
     print("bundled:", levels(made.pop("bundled")[0], pipe, lr))
-    for told, adapter in (("with", base / "models" / "loras" / NAME), ("without", False)):
+    for label, adapter in (("with", base / "models" / "loras" / NAME), ("without", False)):
         pipe = FluxSRPipeline.from_pretrained(base / "diffusers", adapter=adapter, device="cpu", dtype="fp32")
         for name, (picture, _) in made.items():
-            print(f"{name}, pipeline {told} LoRA:", levels(picture, pipe, corner, tile_size=TILE))
+            print(f"{name}, pipeline {label} LoRA:", levels(picture, pipe, corner, tile_size=TILE))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--comfyui", type=Path, required=True, help="ComfyUI's folder, with main.py")
-    parser.add_argument("--pictures", type=Path, help="only draw the workflows, into this folder")
+    parser.add_argument("--pictures", type=Path, help="only draw the workflows, and write them to this folder")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         (Path(work) / "input").mkdir()

