@@ -26,15 +26,15 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from fluxsr.apps import batch
-from fluxsr.apps.archive.cluster import Cluster, Size, connected
-from fluxsr.apps.archive.dispatch import Dispatch
-from fluxsr.apps.archive.items import Item
-from fluxsr.apps.archive.places import Place
-from fluxsr.apps.archive.report import Report
-from fluxsr.apps.archive.sources import listing
-from fluxsr.apps.archive.worker import Worker
-from fluxsr.apps.jobs import Job
+from fluxsr.cluster.cluster import Cluster, Size, connected
+from fluxsr.cluster.dispatch import Dispatch
+from fluxsr.cluster.items import Item
+from fluxsr.cluster.places import Place
+from fluxsr.cluster.report import Report
+from fluxsr.cluster.sources import listing
+from fluxsr.cluster.worker import Worker
+from fluxsr.processing import upscale_file
+from fluxsr.processing.inputs import Job
 
 SOURCE = Path(__file__).parents[1] / "examples" / "building_lr.jpg"
 
@@ -94,7 +94,7 @@ def specimens(folder: Path, images: int, side: int) -> None:
 
 def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Return the images per second of the loop and of each number of workers, round by round."""
-    pipeline: Any = Stub(options.stub) if options.stub else batch.load(batch.Options())
+    pipeline: Any = Stub(options.stub) if options.stub else upscale_file.load(upscale_file.Options())
     items = listing(str(folder / "in"), Place(str(folder / "any"))).items
     rates: dict[str, list[float]] = {"loop": []}
     loads: list[float] = []
@@ -126,14 +126,16 @@ def loop(pipeline: Any, items: list[Item], out: Path) -> float:
     begun = time.perf_counter()
     for item in items:
         job = Job(Path(item.source), out / item.name)
-        batch.upscale(pipeline, batch.Options(), job, batch.read(job, batch.Options()), lambda _: None)()
+        upscale_file.upscale(
+            pipeline, upscale_file.Options(), job, upscale_file.read(job, upscale_file.Options()), lambda _: None
+        )()
     return time.perf_counter() - begun
 
 
 def archive(cluster: Cluster, workers: int, items: list[Item], out: Path, **how: Any) -> tuple[float, float]:
     """Return the seconds of a batch, and of starting its workers."""
     begun = time.perf_counter()
-    crew = [cluster.hire(Loaded, batch.Options(), str(out), threads=1, **how) for _ in range(workers)]
+    crew = [cluster.hire(Loaded, upscale_file.Options(), str(out), threads=1, **how) for _ in range(workers)]
     cluster.ray.get([worker.load.remote() for worker in crew])
     load, begun = time.perf_counter() - begun, time.perf_counter()
     cluster.workers = workers

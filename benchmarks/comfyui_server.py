@@ -32,8 +32,8 @@ import torch
 from diffusers import FluxTransformer2DModel
 from PIL import Image
 
-from fluxsr.apps.comfyui.install import SOURCE, install
-from fluxsr.backbone.adapter import AdapterConfig, add_lora, save_lora
+from fluxsr.backbones.adapter import AdapterConfig, add_lora, save_lora
+from fluxsr.cli.comfyui import SOURCE, install
 from fluxsr.pipeline import FluxSRPipeline
 
 HERE = Path(__file__).parents[1]

@@ -33,11 +33,11 @@ import torch
 from measuring import seconds
 from PIL import Image
 
-from fluxsr.backbone import compiling, latents, quantize
-from fluxsr.backbone.adapter import AdapterConfig
-from fluxsr.backbone.device import best_device
-from fluxsr.backbone.fold import fold
-from fluxsr.backbone.velocity import velocity
+from fluxsr.backbones import compiling, latents, quantize
+from fluxsr.backbones.adapter import AdapterConfig
+from fluxsr.backbones.device import best_device
+from fluxsr.backbones.folding import fold
+from fluxsr.backbones.velocity import velocity
 from fluxsr.imaging import inputs, resize, tiles
 from fluxsr.pipeline import FluxSRPipeline
 

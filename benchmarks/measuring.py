@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, FluxTransformer2DModel
 
-from fluxsr.backbone.prompts import FixedPrompt
+from fluxsr.backbones.prompts import FixedPrompt
 
 PACKAGES = ("torch", "triton", "diffusers", "transformers", "accelerate", "torchao", "bitsandbytes")
 FLUX_DEV: dict[str, Any] = {"guidance_embeds": True}  # transformer/config.json; the rest are diffusers' defaults

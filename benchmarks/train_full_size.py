@@ -30,11 +30,11 @@ from typing import Any
 import measuring
 import torch
 
-from fluxsr.backbone.adapter import add_lora
-from fluxsr.backbone.device import best_device
-from fluxsr.backbone.latents import encode
-from fluxsr.backbone.loading import Backbone
-from fluxsr.backbone.quantize import nf4_in_place
+from fluxsr.backbones.adapter import add_lora
+from fluxsr.backbones.device import best_device
+from fluxsr.backbones.latents import encode
+from fluxsr.backbones.loading import Backbone
+from fluxsr.backbones.quantize import nf4_in_place
 from fluxsr.losses.features import FeatureNetwork, feature_distance
 from fluxsr.training import loop
 from fluxsr.training.config import DistillConfig, RunConfig

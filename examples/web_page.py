@@ -17,10 +17,10 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from fluxsr import FluxSRPipeline
-from fluxsr.apps.web.desk import Desk
-from fluxsr.apps.web.limits import Limits
-from fluxsr.apps.web.server import bound, server_of
-from fluxsr.apps.web.work import Studio
+from fluxsr.serving.web.desk import Desk
+from fluxsr.serving.web.limits import Limits
+from fluxsr.serving.web.server import bound, server_of
+from fluxsr.serving.web.work import Studio
 
 PICTURE = Path(__file__).with_name("building_lr.jpg")
 

@@ -82,14 +82,14 @@ def vae() -> Any:
 
 @pytest.fixture(scope="session")
 def prompt() -> Any:
-    from fluxsr.backbone.prompts import random_prompt
+    from fluxsr.backbones.prompts import random_prompt
 
     return random_prompt(3, TEXT, torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="session")
 def adapter_config() -> Any:
-    from fluxsr.backbone.adapter import AdapterConfig
+    from fluxsr.backbones.adapter import AdapterConfig
 
     return AdapterConfig(t_l=0.25, strength=1.0)
 
@@ -171,7 +171,7 @@ def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @pytest.fixture
 def make_adapter(transformer: Any, prompt: Any, tmp_path: Path) -> Callable[..., Path]:
     """make_adapter(name, targets=..., t_l=..., ...): a folder with an adapter of the tiny model that changes much."""
-    from fluxsr.backbone import adapter
+    from fluxsr.backbones import adapter
 
     def make(name: str = "adapter", targets: Any = adapter.TARGETS, **config: Any) -> Path:
         folder, wrapped = tmp_path / name, deepcopy(transformer)

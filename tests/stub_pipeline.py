@@ -20,7 +20,7 @@ def install(watch: Callable[[], Any]) -> None:
     """Replace ``fluxsr.pipeline`` by the stub; ``watch`` is called for every image."""
 
     class Stub:
-        """The part of a pipeline that apps/batch.py uses."""
+        """The part of a pipeline that cli/batch.py uses."""
 
         name, device = "stub", "cpu"
         transformer = vae = SimpleNamespace(parameters=list, dtype=torch.float32)
@@ -43,6 +43,6 @@ def install(watch: Callable[[], Any]) -> None:
 if __name__ == "__main__":
     seconds = float(os.environ.get("STUB_SECONDS", "0"))
     install(lambda: time.sleep(seconds))
-    from fluxsr.apps.cli import main
+    from fluxsr.cli.main import main
 
     main()

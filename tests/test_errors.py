@@ -72,14 +72,14 @@ class TestBugsStayBugs:
 
     @pytest.mark.parametrize("name", ["known_class", "check_whole"])
     def test_of_a_part(self, model_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-        from fluxsr.backbone import parts
+        from fluxsr.backbones import parts
 
         monkeypatch.setattr(parts, name, None)
         with pytest.raises(TypeError):
             parts.load_part(model_folder, "vae", torch.float32)
 
     def test_of_a_configuration(self, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from fluxsr.backbone import parts
+        from fluxsr.backbones import parts
 
         monkeypatch.setattr(parts, "_read_config", None)
         with pytest.raises(TypeError):
@@ -91,16 +91,16 @@ class TestBugsStayBugs:
     def test_of_a_transformer_that_is_streamed(
         self, model_folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
     ) -> None:
-        from fluxsr.backbone import stream
+        from fluxsr.backbones import streaming
         from fluxsr.pipeline import FluxSRPipeline
 
-        monkeypatch.setattr(stream, "quantize_", raising(error))
+        monkeypatch.setattr(streaming, "quantize_", raising(error))
         with pytest.raises(type(error)) as found:
             FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="fp32")
         assert found.value is error
 
     def test_of_an_adapter_s_file(self, make_adapter: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-        from fluxsr.backbone import lora_files
+        from fluxsr.backbones import lora_files
 
         monkeypatch.setattr(lora_files, "_peft_s_own", None)
         with pytest.raises(TypeError):
@@ -110,7 +110,7 @@ class TestBugsStayBugs:
     def test_of_an_adapter_that_is_attached(
         self, make_adapter: Callable[..., Path], transformer: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
     ) -> None:
-        from fluxsr.backbone import adapter
+        from fluxsr.backbones import adapter
 
         monkeypatch.setattr(type(transformer), "load_lora_adapter", raising(error))
         with pytest.raises(type(error)):
@@ -139,7 +139,7 @@ class TestBugsStayBugs:
     def test_of_a_hub_s_answer(
         self, make_adapter: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, error: Exception
     ) -> None:
-        from fluxsr.backbone import places
+        from fluxsr.backbones import places
 
         monkeypatch.setattr(places, "snapshot_download", None if isinstance(error, AttributeError) else raising(error))
         with pytest.raises((TypeError, MemoryError)):
@@ -156,7 +156,7 @@ class TestBugsStayBugs:
             show.contact_sheet(store, torch.nn.Linear(1, 1), tmp_path / "a.png")
 
     def test_and_a_file_of_bad_bytes_is_still_the_file_s(self, tmp_path: Path, model_folder: Path) -> None:
-        from fluxsr.backbone import parts
+        from fluxsr.backbones import parts
         from fluxsr.imaging import decode
 
         noise = np.random.default_rng(0).bytes(500)

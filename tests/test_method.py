@@ -37,4 +37,4 @@ def test_functions_and_tests_exist(equation: str, names: list[str], tests: list[
 
 def test_the_table_is_whole() -> None:
     named = {name for _, names, _ in rows() for name in names}
-    assert {"flow.ftd_residual", "losses.ftd.ftd_loss", "losses.ftd.ftd_by_time", "backbone.latents.decode"} <= named
+    assert {"flow.ftd_residual", "losses.ftd.ftd_loss", "losses.ftd.ftd_by_time", "backbones.latents.decode"} <= named

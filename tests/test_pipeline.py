@@ -15,13 +15,13 @@ from PIL import Image
 
 import fluxsr
 from fluxsr import flow
-from fluxsr.backbone import latents, loading
-from fluxsr.backbone.adapter import AdapterConfig
-from fluxsr.backbone.fold import fold
-from fluxsr.backbone.lora_files import PEFT_FILES, WEIGHTS_FILE
-from fluxsr.backbone.memory import Plan
-from fluxsr.backbone.quantize import is_quantized
-from fluxsr.backbone.velocity import velocity
+from fluxsr.backbones import latents, loading
+from fluxsr.backbones.adapter import AdapterConfig
+from fluxsr.backbones.folding import fold
+from fluxsr.backbones.lora_files import PEFT_FILES, WEIGHTS_FILE
+from fluxsr.backbones.memory import Plan
+from fluxsr.backbones.quantize import is_quantized
+from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import InputError, ModelError, OutputError
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.settings import Settings

@@ -56,7 +56,7 @@ def test_import_is_light() -> None:
 
 def test_help_is_light() -> None:
     code = (
-        "from fluxsr.apps.cli import main\n"
+        "from fluxsr.cli.main import main\n"
         "sys.argv = ['fluxsr', '--help']\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code"
     )

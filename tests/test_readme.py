@@ -46,7 +46,7 @@ def upscaled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "examples", place / "examples")
     program, *arguments = shlex.split(command("upscale"))
     assert program == "fluxsr"
-    start = "import sys; from fluxsr.apps.cli import main; sys.exit(main())"
+    start = "import sys; from fluxsr.cli.main import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", start, *arguments],
         cwd=place,

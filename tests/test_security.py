@@ -1,4 +1,4 @@
-"""What SECURITY.md promises of places: nothing is written elsewhere. That no pickle runs is tested in backbone/."""
+"""What SECURITY.md promises of places: nothing is written elsewhere. That no pickle runs is tested in backbones/."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fluxsr.apps.jobs import Job, plan
-from fluxsr.apps.reporting import Words
-from fluxsr.apps.runner import Share, Stages, Write, run_jobs
 from fluxsr.imaging import io as files
 from fluxsr.imaging.photographs import list_photographs
+from fluxsr.processing.inputs import Job, plan
+from fluxsr.processing.reporting import Words
+from fluxsr.processing.runner import Share, Stages, Write, run_jobs
 
 links = pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 

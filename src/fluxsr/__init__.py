@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fluxsr.version import __version__
 
 if TYPE_CHECKING:
-    from fluxsr.backbone.hub import Adapter
+    from fluxsr.hub.publish import Adapter
     from fluxsr.pipeline import FluxSRPipeline
     from fluxsr.single import upscale
 
@@ -28,7 +28,7 @@ def __getattr__(name: str) -> Any:
 
         return upscale
     if name == "Adapter":
-        from fluxsr.backbone.hub import Adapter
+        from fluxsr.hub.publish import Adapter
 
         return Adapter
     raise AttributeError(f"module 'fluxsr' has no attribute '{name}'; it has {', '.join(__all__)}")

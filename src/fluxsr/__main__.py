@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluxsr.apps.cli import main
+from fluxsr.cli.main import main
 
 if __name__ == "__main__":
     main()

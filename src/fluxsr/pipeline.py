@@ -15,13 +15,14 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput
 from torch import Tensor
 
 from fluxsr import flow
-from fluxsr.backbone import hub, latents, loading
-from fluxsr.backbone.adapter import AdapterConfig
-from fluxsr.backbone.device import best_device, best_dtype
-from fluxsr.backbone.memory import Plan
-from fluxsr.backbone.prompts import FixedPrompt
-from fluxsr.backbone.velocity import velocity
+from fluxsr.backbones import latents, loading
+from fluxsr.backbones.adapter import AdapterConfig
+from fluxsr.backbones.device import best_device, best_dtype
+from fluxsr.backbones.memory import Plan
+from fluxsr.backbones.prompts import FixedPrompt
+from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import InputError, ModelError
+from fluxsr.hub import publish
 from fluxsr.imaging import bands, color, fitting, inputs, outputs, resize
 from fluxsr.imaging.finish import finished
 from fluxsr.imaging.fitting import Fit
@@ -273,7 +274,7 @@ class FluxSRPipeline(DiffusionPipeline):
         """
         if options.get("variant") is not None:
             raise InputError(f"variant is '{options['variant']}'; none is read back, save into a folder of its own")
-        pushed = {key: options.pop(key) for key in hub.PUSH_OPTIONS if key in options}
+        pushed = {key: options.pop(key) for key in publish.PUSH_OPTIONS if key in options}
         folder = Path(save_directory)
         parts = loading.Backbone(self.transformer, self.vae, self.prompt, self.adapter_config, self.name)
         loading.check_free(folder, type(self).__name__)
@@ -282,14 +283,14 @@ class FluxSRPipeline(DiffusionPipeline):
         to_hub = options.pop("push_to_hub", False)
         super().save_pretrained(str(folder), **options)
         if to_hub:
-            hub.push_folder(folder, pushed.pop("repo_id", folder.name), **pushed)
+            publish.push_folder(folder, pushed.pop("repo_id", folder.name), **pushed)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:  # type: ignore[override]
         """Save the pipeline and put it on the Hub, with a model card, its licence and a notice.
 
-        Options are ``save_pretrained``'s and ``hub.push_folder``'s, whose are result and errors.
+        Options are ``save_pretrained``'s and ``publish.push_folder``'s, whose are result and errors.
         """
-        pushed = {key: options.pop(key) for key in hub.PUSH_OPTIONS if key in options}
+        pushed = {key: options.pop(key) for key in publish.PUSH_OPTIONS if key in options}
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder, **options)
-            return hub.push_folder(folder, repo_id, **pushed)
+            return publish.push_folder(folder, repo_id, **pushed)

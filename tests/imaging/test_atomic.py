@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fluxsr.apps.runner import no_room
 from fluxsr.errors import OutputError
 from fluxsr.imaging import io
 from fluxsr.imaging.atomic import replaced, write_text
 from fluxsr.imaging.picture import Delivery
+from fluxsr.processing.runner import no_room
 
 ENDINGS = (".png", ".tif", ".jpg", ".webp", ".avif", ".bmp")
 

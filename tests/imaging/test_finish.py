@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from fluxsr.backbone.adapter import AdapterConfig
+from fluxsr.backbones.adapter import AdapterConfig
 from fluxsr.imaging.detail import held_back
 from fluxsr.imaging.finish import finished
 from fluxsr.imaging.lattice import without_lattice

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fluxsr.backbone.loading import load_autoencoder
+from fluxsr.backbones.loading import load_autoencoder
 from fluxsr.errors import InputError
 from fluxsr.imaging.photographs import DataConfig, read_photographs
 from fluxsr.keyed import keyed_noise

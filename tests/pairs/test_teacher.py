@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fluxsr import flow
-from fluxsr.backbone.prompts import FixedPrompt
-from fluxsr.backbone.velocity import velocity
+from fluxsr.backbones.prompts import FixedPrompt
+from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import FluxSRError, InputError, ModelError
 from fluxsr.pairs.config import PairsConfig
 from fluxsr.pairs.teacher import falling_times, integrate_windows, load_teacher

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fluxsr.backbone import latents
-from fluxsr.backbone.tiny import build_autoencoder
+from fluxsr.backbones import latents
+from fluxsr.backbones.tiny import build_autoencoder
 from fluxsr.degradation import load_settings
 from fluxsr.errors import InputError
 from fluxsr.imaging.photographs import DataConfig

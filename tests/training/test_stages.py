@@ -16,12 +16,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fluxsr import recipe
-from fluxsr.backbone import latents
-from fluxsr.backbone.adapter import AdapterConfig, load_config
-from fluxsr.backbone.loading import Backbone
-from fluxsr.backbone.prompts import load_prompt, random_prompt
-from fluxsr.backbone.tiny import build_autoencoder, build_transformer
-from fluxsr.backbone.velocity import velocity
+from fluxsr.backbones import latents
+from fluxsr.backbones.adapter import AdapterConfig, load_config
+from fluxsr.backbones.loading import Backbone
+from fluxsr.backbones.prompts import load_prompt, random_prompt
+from fluxsr.backbones.tiny import build_autoencoder, build_transformer
+from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import FluxSRError, InputError
 from fluxsr.pairs.make import make_pairs
 from fluxsr.pairs.store import PairStore
@@ -146,7 +146,7 @@ def test_a_lost_shard_is_made_again_the_same(data: DataConfig, runs: Path) -> No
 
 
 def test_the_student_loads_and_its_adapter_counts(runs: Path) -> None:
-    from fluxsr.backbone.loading import load
+    from fluxsr.backbones.loading import load
 
     image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     model = runs / "distill" / "model"
@@ -214,7 +214,7 @@ def test_sampled_pairs_train_too(data: DataConfig, runs: Path, tmp_path: Path) -
 
 def test_an_adapter_alone_is_a_folder_for_any_copy_of_its_base(data: DataConfig, runs: Path, tmp_path: Path) -> None:
     """Other targets, no validation, blocks computed again: options that a base of 24 GB asks for."""
-    from fluxsr.backbone.loading import load
+    from fluxsr.backbones.loading import load
 
     config = distill_config(data, runs)
     config.export, config.targets, config.data = "adapter", ["attn.to_q", "attn.to_v"], DataConfig(data.shards)
@@ -290,7 +290,7 @@ def test_the_adapter_says_the_scale_it_was_trained_for(data: DataConfig, runs: P
 
 
 def test_validation_follows_the_precision_of_training(runs: Path) -> None:
-    from fluxsr.backbone.loading import load
+    from fluxsr.backbones.loading import load
 
     model = load(runs / "distill" / "model", None, "cpu", "fp32", folded=False)
     image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))

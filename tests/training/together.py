@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from accelerate import DistributedType, PartialState
 
-from fluxsr.backbone import latents
-from fluxsr.backbone.adapter import add_lora
-from fluxsr.backbone.loading import Backbone
-from fluxsr.backbone.prompts import random_prompt
-from fluxsr.backbone.tiny import build_autoencoder, build_transformer
-from fluxsr.backbone.velocity import velocity
+from fluxsr.backbones import latents
+from fluxsr.backbones.adapter import add_lora
+from fluxsr.backbones.loading import Backbone
+from fluxsr.backbones.prompts import random_prompt
+from fluxsr.backbones.tiny import build_autoencoder, build_transformer
+from fluxsr.backbones.velocity import velocity
 from fluxsr.degradation import PRESETS, degrade_samples
 from fluxsr.losses.features import FeatureNetwork, feature_distance
 from fluxsr.training import loop

@@ -38,7 +38,7 @@ def tv_map(images: Tensor) -> Tensor:
 def tv_lpips(x: Tensor, y: Tensor, distance: Distance, gamma: float = 1.0) -> Tensor:
     """distance(x, y) + gamma * distance(TV(x), TV(y)), averaged over the batch.
 
-    Decoding whole images for it takes much memory: `backbone.latents.random_crop` chooses a place, `decode_crop`
+    Decoding whole images for it takes much memory: `backbones.latents.random_crop` chooses a place, `decode_crop`
     makes x of it alone, and `crop_pixels` the y beside it.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fluxsr.backbone import latents
+from fluxsr.backbones import latents
 from fluxsr.errors import InputError
 from fluxsr.imaging.photographs import Photograph, list_photographs
 from fluxsr.keyed import keyed_noise

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from fluxsr.backbone import latents
-from fluxsr.backbone.device import best_device
-from fluxsr.backbone.licence import licence_of
-from fluxsr.backbone.loading import load_autoencoder
-from fluxsr.backbone.parts import part_config, skeleton
+from fluxsr.backbones import latents
+from fluxsr.backbones.device import best_device
+from fluxsr.backbones.licence import licence_of
+from fluxsr.backbones.loading import load_autoencoder
+from fluxsr.backbones.parts import part_config, skeleton
 from fluxsr.errors import InputError
 from fluxsr.pairs import manifest as manifests
 from fluxsr.pairs.config import PairsConfig

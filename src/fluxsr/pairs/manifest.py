@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fluxsr.backbone.licence import Licence
+from fluxsr.backbones.licence import Licence
 from fluxsr.errors import InputError
 from fluxsr.pairs.config import PairsConfig
 from fluxsr.pairs.orders import Order, digest

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fluxsr.backbone import latents
+from fluxsr.backbones import latents
 from fluxsr.errors import OutputError
 from fluxsr.imaging.sheet import sheet
 from fluxsr.pairs.store import PairStore

@@ -12,11 +12,11 @@ from einops import rearrange
 from torch import Tensor
 
 from fluxsr import flow
-from fluxsr.backbone.loading import load_transformer
-from fluxsr.backbone.places import folder_of
-from fluxsr.backbone.prompts import FixedPrompt, load_prompt
-from fluxsr.backbone.text import encode_prompts
-from fluxsr.backbone.velocity import velocity
+from fluxsr.backbones.loading import load_transformer
+from fluxsr.backbones.places import folder_of
+from fluxsr.backbones.prompts import FixedPrompt, load_prompt
+from fluxsr.backbones.text import encode_prompts
+from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import FluxSRError, InputError, ModelError
 from fluxsr.pairs.config import PairsConfig
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from fluxsr.backbone.device import best_device
+from fluxsr.backbones.device import best_device
 from fluxsr.errors import StoreError
 from fluxsr.pairs.config import PairsConfig
 from fluxsr.pairs.orders import shards

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fluxsr.backbone import latents
+from fluxsr.backbones import latents
 from fluxsr.degradation import DegradationSettings, degrade_samples
 from fluxsr.errors import InputError
 from fluxsr.imaging.photographs import read_photographs

@@ -106,7 +106,7 @@ class DistillConfig:
     strength: float = 1.0  # of inference, travels in the adapter's config; training always takes the whole step
     fine_strength: float = 1.0  # of inference, travels too: see imaging/detail.py
     flat_floor: float = 0.0  # likewise
-    token_cuts: Literal[1, 2, 4] = 1  # of the one step, travels in the adapter's config: see backbone/cuts.py; ours
+    token_cuts: Literal[1, 2, 4] = 1  # of the one step, travels in the adapter's config: see backbones/cuts.py; ours
     lattice_reach: float = 0.0  # of inference, travels in the adapter's config: see imaging/lattice.py
     rank: int = 64  # the paper's rank; 0 trains the whole transformer but its modulation
     train_decoder: bool = False  # the decoder learns with the transformer, from the losses on pixels; ours

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from fluxsr import flow
-from fluxsr.backbone import latents
-from fluxsr.backbone.adapter import (
+from fluxsr.backbones import latents
+from fluxsr.backbones.adapter import (
     CONFIG_FILE,
     TARGETS,
     AdapterConfig,
@@ -24,12 +24,12 @@ from fluxsr.backbone.adapter import (
     save_lora,
     unfit,
 )
-from fluxsr.backbone.licence import Licence, licence_of, pass_on, stated, write_notice
-from fluxsr.backbone.loading import Backbone, load_base, save, save_base
-from fluxsr.backbone.lora_files import lora_file
-from fluxsr.backbone.parts import part_config
-from fluxsr.backbone.places import folder_of
-from fluxsr.backbone.velocity import velocity
+from fluxsr.backbones.licence import Licence, licence_of, pass_on, stated, write_notice
+from fluxsr.backbones.loading import Backbone, load_base, save, save_base
+from fluxsr.backbones.lora_files import lora_file
+from fluxsr.backbones.parts import part_config
+from fluxsr.backbones.places import folder_of
+from fluxsr.backbones.velocity import velocity
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError
 from fluxsr.imaging import tiles

@@ -18,7 +18,7 @@ from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from fluxsr.backbone.device import best_device
+from fluxsr.backbones.device import best_device
 from fluxsr.errors import InputError
 
 PATIENCE = timedelta(hours=2)  # how long processes wait for the main one, which validates alone

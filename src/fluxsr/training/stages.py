@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fluxsr.backbone import latents
-from fluxsr.backbone.loading import Backbone, save_base
-from fluxsr.backbone.parts import load_part
-from fluxsr.backbone.tiny import build_autoencoder
+from fluxsr.backbones import latents
+from fluxsr.backbones.loading import Backbone, save_base
+from fluxsr.backbones.parts import load_part
+from fluxsr.backbones.tiny import build_autoencoder
 from fluxsr.errors import InputError
 from fluxsr.imaging.photographs import read_photographs, whole_tokens
 from fluxsr.imaging.sheet import sheet

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fluxsr.backbone.tiny import build_autoencoder
+from fluxsr.backbones.tiny import build_autoencoder
 from fluxsr.training.config import AutoencoderConfig, RunConfig
 from fluxsr.training.steps.autoencoder import AutoencoderStage, fit_scale, gradient_distance
 

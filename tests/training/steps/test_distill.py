@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fluxsr.backbone import latents
-from fluxsr.backbone.adapter import add_lora
-from fluxsr.backbone.loading import Backbone
-from fluxsr.backbone.prompts import random_prompt
-from fluxsr.backbone.tiny import build_autoencoder, build_transformer
+from fluxsr.backbones import latents
+from fluxsr.backbones.adapter import add_lora
+from fluxsr.backbones.loading import Backbone
+from fluxsr.backbones.prompts import random_prompt
+from fluxsr.backbones.tiny import build_autoencoder, build_transformer
 from fluxsr.errors import InputError
 from fluxsr.losses.efficientnet import EfficientNetLite
 from fluxsr.losses.features import FeatureNetwork, feature_distance

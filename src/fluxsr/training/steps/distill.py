@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fluxsr import flow
-from fluxsr.backbone import latents
-from fluxsr.backbone.features import attention_taps
-from fluxsr.backbone.loading import Backbone
-from fluxsr.backbone.velocity import on_grid, velocity
+from fluxsr.backbones import latents
+from fluxsr.backbones.features import attention_taps
+from fluxsr.backbones.loading import Backbone
+from fluxsr.backbones.velocity import on_grid, velocity
 from fluxsr.errors import InputError
 from fluxsr.keyed import keyed_generator
 from fluxsr.losses.adversarial import Critic, FeatureCritic, critic_terms

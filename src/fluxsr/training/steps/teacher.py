@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from fluxsr import flow
-from fluxsr.backbone.latents import PATCH
-from fluxsr.backbone.prompts import random_prompt
-from fluxsr.backbone.tiny import build_transformer
-from fluxsr.backbone.velocity import on_grid, velocity
+from fluxsr.backbones.latents import PATCH
+from fluxsr.backbones.prompts import random_prompt
+from fluxsr.backbones.tiny import build_transformer
+from fluxsr.backbones.velocity import on_grid, velocity
 from fluxsr.errors import InputError
 from fluxsr.keyed import keyed_generator
 from fluxsr.training.config import TeacherConfig

@@ -1,1 +1,0 @@
-"""What people start: the command line. Imports of torch stay inside the commands."""

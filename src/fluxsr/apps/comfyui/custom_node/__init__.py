@@ -1,5 +1,0 @@
-"""FluxSR's nodes. The code is in the package fluxsr, which has to be installed where ComfyUI runs."""
-
-from fluxsr.apps.comfyui.nodes import comfy_entrypoint
-
-__all__ = ["comfy_entrypoint"]

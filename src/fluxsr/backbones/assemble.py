@@ -1,0 +1,83 @@
+"""A transformer from wherever its weights lie: its adapter fused, its norms folded, quantized; in that order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+
+from fluxsr.backbones.adapter import attach_lora, fuse_lora
+from fluxsr.backbones.folding import FoldedFluxTransformer2DModel, fold
+from fluxsr.backbones.parts import CLASSES, check_whole, load_part, part_config
+from fluxsr.backbones.places import download, explain
+from fluxsr.backbones.quantize import compute_in, declare, is_quantized, quantize_
+from fluxsr.backbones.single_file import is_gguf, load_gguf, read_weights
+from fluxsr.backbones.streaming import FILES, has_safetensors, stream, weights_in
+from fluxsr.errors import ModelError
+
+T = TypeVar("T")
+
+
+def assemble(
+    empty: Any,
+    folder: Path | str,
+    file: Path | None,
+    dtype: torch.dtype,
+    device: torch.device,
+    lora: Path | None,
+    at: tuple[float, float | None, torch.Tensor] | None,
+    scheme: Any,
+) -> Any:
+    """The transformer, ready to run.
+
+    Args:
+        empty: its ``parts.skeleton``; use the result.
+        folder, file: a folder in diffusers layout or a Hub id; the file that has the weights, where they are not there.
+        lora, at, scheme: adapter's folder, where to fold, and ``quantize.scheme_of``; None does without.
+
+    Raises:
+        ModelError: anything missing or unfit, in one line.
+    """
+    weights = _readable(file or folder, lambda: _original(folder, file))
+    if weights is not None:
+        check_whole(file or f"{folder}/transformer", set(empty.state_dict()) - set(weights))
+        return _readable(
+            file or folder, lambda: stream(empty, weights, dtype, device, adapter=lora, at=at, scheme=scheme)
+        )
+    transformer = load_gguf(file, Path(folder), dtype) if file else load_part(folder, "transformer", dtype)
+    if scheme and is_quantized(transformer):
+        raise ModelError(f"the transformer of {file or folder} is quantized already; take quantize none")
+    if lora:  # nothing can be merged into small weights
+        (attach_lora if is_quantized(transformer) else fuse_lora)(transformer, lora)
+    transformer = transformer.to(device)
+    if at:
+        transformer = fold(transformer, *at)
+    quantize_(transformer, scheme)
+    compute_in(transformer, dtype)
+    declare(transformer, scheme)
+    return transformer
+
+
+def _readable(model: Path | str, read: Callable[[], T]) -> T:
+    """What a function gives that reads weights, whose failures to read are one line."""
+    try:
+        return read()
+    except (OSError, SafetensorError) as error:
+        raise ModelError(explain(model, "transformer", error)) from error
+
+
+def _original(folder: Path | str, file: Path | None) -> Mapping[str, torch.Tensor] | None:
+    """The original's safetensors; None where the transformer is folded, quantized or pickled, and loaded as a whole."""
+    if file:
+        return None if is_gguf(file) else read_weights(file)
+    config = part_config(folder, "transformer")
+    if (
+        config.get("quantization_config")
+        or CLASSES["transformer"][config["_class_name"]] is FoldedFluxTransformer2DModel
+    ):
+        return None
+    local = download(folder, FILES, "transformer") if isinstance(folder, str) else folder
+    return weights_in(local / "transformer") if has_safetensors(local / "transformer") else None

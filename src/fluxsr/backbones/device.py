@@ -1,0 +1,119 @@
+"""Which device and number format a model runs in."""
+
+from __future__ import annotations
+
+from functools import cache
+from time import perf_counter
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fluxsr.errors import InputError
+
+GAIN = 0.8  # share of float32's time that bfloat16 has to stay below: measurements vary, and float32 is more exact
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def best_device(name: str | torch.device = "auto") -> torch.device:
+    """The named device, or the best there is: cuda, xpu, mps, cpu.
+
+    Raises:
+        InputError: a device that this PyTorch does not have.
+    """
+    backends = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps}
+    here = [kind for kind, backend in backends.items() if backend.is_available()] + ["cpu"]
+    try:
+        device = torch.device(here[0] if name == "auto" else name)
+    except RuntimeError as error:
+        raise InputError(f"no device is called '{name}'; choose from auto, {', '.join(here)}") from error
+    if device.type not in here or (device.index or 0) >= max(1, getattr(torch, device.type).device_count()):
+        raise InputError(f"device '{name}' is not available; this machine has {', '.join(here)}")
+    return device
+
+
+def best_dtype(device: torch.device, name: str | torch.dtype = "auto") -> torch.dtype:
+    """The named number format, or the one that the device is fastest in; see ``choose_dtype``."""
+    return choose_dtype(device, name)[0]
+
+
+def choose_dtype(device: torch.device, name: str | torch.dtype = "auto") -> tuple[torch.dtype, str]:
+    """The named number format, or the one that the device is fastest in, and the reason in a few words.
+
+    Raises:
+        InputError: a name that is not known, or a torch.dtype that is not floating.
+    """
+    if isinstance(name, torch.dtype) and name.is_floating_point:
+        return name, "as asked for"
+    if name in DTYPES:
+        return DTYPES[name], "as asked for"
+    if name != "auto":
+        raise InputError(f"dtype '{name}' is not known; choose from auto, {', '.join(DTYPES)}")
+    if device.type == "cpu":
+        return _of_cpu()
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16, "this GPU computes in bfloat16"
+        return torch.float16, "this GPU does not compute in bfloat16"
+    return (torch.bfloat16 if device.type == "xpu" else torch.float32), f"the choice for {device.type}"
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that is free on a GPU, in bytes; None where it is the system's own (CPU, Apple)."""
+    if device.type in ("cuda", "xpu") and hasattr(getattr(torch, device.type), "mem_get_info"):
+        return getattr(torch, device.type).mem_get_info(device)[0]
+    return None
+
+
+@cache
+def _of_cpu() -> tuple[torch.dtype, str]:
+    """This CPU's faster number format, found out once per process.
+
+    bfloat16 is faster with AMX. With AVX512-BF16 alone it depends on the CPU and on PyTorch, so it is measured.
+    """
+    if _supported("_is_amx_tile_supported"):
+        return torch.bfloat16, "this CPU has AMX"
+    if not has_bf16_units():
+        return torch.float32, "this CPU has neither AMX nor AVX512-BF16"
+    whole, half = (milliseconds(dtype) for dtype in (torch.float32, torch.bfloat16))
+    found = f"measured on this CPU: {half:.1f} ms in bfloat16, {whole:.1f} ms in float32"
+    return (torch.bfloat16 if half < GAIN * whole else torch.float32), found
+
+
+def has_bf16_units() -> bool:
+    """Whether this CPU has instructions for products in bfloat16."""
+    return _supported("_is_amx_tile_supported") or _supported("_is_avx512_bf16_supported")
+
+
+def _supported(check: str) -> bool:
+    return bool(getattr(torch.cpu, check, lambda: False)())
+
+
+@torch.no_grad()
+def milliseconds(dtype: torch.dtype, rounds: int = 3) -> float:
+    """Time on the CPU of a little of what the models do: a convolution, a linear layer and an attention, as they do it.
+
+    Returns:
+        The fastest of some rounds after a first one that does not count.
+    """
+    from fluxsr.backbones.attention import chunked_attention  # imports diffusers: seconds, which a name alone can spare
+
+    pixels = torch.ones(1, 64, 64, 64, dtype=dtype).to(memory_format=torch.channels_last)
+    kernel = torch.ones(64, 64, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
+    tokens, matrix = torch.ones(576, 384, dtype=dtype), torch.ones(1536, 384, dtype=dtype)
+    heads = torch.ones(1, 576, 3, 128, dtype=dtype)
+    attend = chunked_attention if dtype == torch.bfloat16 else _flash_attention
+    taken = []
+    for _ in range(rounds + 1):
+        start = perf_counter()
+        F.conv2d(pixels, kernel, padding=1)
+        F.linear(tokens, matrix)
+        attend(heads, heads, heads)
+        taken.append(1000 * (perf_counter() - start))
+    return min(taken[1:])
+
+
+def _flash_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """PyTorch's attention of (B,N,heads,d)."""
+    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)

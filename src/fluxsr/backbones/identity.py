@@ -1,0 +1,75 @@
+"""Which model this is: marks of the files that a result depends on, without loading them.
+
+Neither diffusers nor transformers is imported, so that a command can tell at once that nothing is to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+from fluxsr.backbones.places import (
+    AUTOENCODER,
+    CONFIG_FILE,
+    PEFT_FILES,
+    PROMPT_FILE,
+    PROMPT_PICKLES,
+    WEIGHTS_FILE,
+    download,
+    folder_of,
+)
+
+HASHED = 256 * 2**20  # bytes up to which the whole file is read; FLUX.1-dev's 24 GB would take most of a minute
+_HEAD = 2**20  # bytes that are read of a larger one
+_ADAPTER = (CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, PROMPT_FILE, *PROMPT_PICKLES)
+_PARTS = (".json", ".safetensors", ".bin")
+
+
+def contents_of(model: str, adapter: str | None = None, config_folder: str | None = None) -> dict[str, str]:
+    """Return a mark of every file that the results of a model depend on; it changes when the file does.
+
+    A model on the Hub has the mark of its commit. Where a folder lies and what it is called does not matter.
+
+    Args:
+        model, adapter, config_folder: as ``FluxSRPipeline.from_pretrained`` takes them.
+
+    Raises:
+        ModelError: a model or adapter that is not there.
+    """
+    path, found = Path(model), dict[str, str]()
+    if path.is_file():
+        files = {"model": path, "model/autoencoder": path.with_name(AUTOENCODER)}
+        found |= {name: mark_of(file) for name, file in files.items() if file.is_file()}
+        flux_dev = Path(str(resources.files("fluxsr") / "pretrained" / "flux_dev"))
+        base: Path | str = folder_of(config_folder) if config_folder else flux_dev
+        beside: Path | str = path.parent
+    else:
+        base = beside = folder_of(model)
+    found |= _marks(base, "model", parts=True)
+    return found | _marks(folder_of(adapter) if adapter else beside, "adapter", parts=False)
+
+
+def mark_of(file: Path) -> str:
+    """Return a hash of a file's contents; of a large file, its size, time of change and the hash of its beginning."""
+    state = file.stat()
+    digest = hashlib.sha256()
+    with file.open("rb") as data:
+        while chunk := data.read(_HEAD):
+            digest.update(chunk)
+            if state.st_size > HASHED:
+                return f"{state.st_size} {state.st_mtime_ns} {digest.hexdigest()}"
+    return digest.hexdigest()
+
+
+def _marks(folder: Path | str, role: str, parts: bool) -> dict[str, str]:
+    if isinstance(folder, str):  # a Hub id: the Hub's cache has a folder for each commit
+        return {role: download(folder, [CONFIG_FILE], role).name}
+    files = _of_model(folder) if parts else (folder / name for name in _ADAPTER)
+    return {f"{role}/{file.relative_to(folder).as_posix()}": mark_of(file) for file in files if file.is_file()}
+
+
+def _of_model(folder: Path) -> Iterator[Path]:
+    for part in ("transformer", "vae"):
+        yield from sorted(file for file in (folder / part).glob("*") if file.suffix in _PARTS)

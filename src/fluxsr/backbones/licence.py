@@ -1,0 +1,185 @@
+"""The licence of a model, and the notice that travels with whatever is made from it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import hf_hub_download
+
+from fluxsr.backbones.places import folder_of, is_hub_id
+from fluxsr.errors import is_untranslatable
+from fluxsr.names import raw
+
+NOTICE_FILE = "NOTICE"
+
+
+@dataclass(frozen=True)
+class Licence:
+    """Terms of a model.
+
+    Attributes:
+        model: whose terms these are.
+        name: of the licence; empty where the model states none.
+        url: its text.
+        terms: what matters most, in a line.
+        attribution: the line that the licence wants in a notice.
+    """
+
+    model: str
+    name: str = ""
+    url: str = ""
+    terms: str = ""
+    attribution: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+    @property
+    def is_flux_dev(self) -> bool:
+        """The FLUX.1 [dev] Non-Commercial License, however it is spelled."""
+        words = slug(self.name).replace(".", "-")
+        return "flux" in words and "dev" in words and "non-commercial" in words
+
+
+# The sizes of FLUX.1-dev's transformer; whatever shares them and embeds a guidance was made from its weights.
+_FLUX_DEV = {
+    "num_layers": 19,
+    "num_single_layers": 38,
+    "num_attention_heads": 24,
+    "attention_head_dim": 128,
+    "guidance_embeds": True,
+}
+
+
+def has_flux_dev_sizes(config: Mapping[str, Any]) -> bool:
+    """Whether a transformer's configuration is FLUX.1-dev's, folded or not."""
+    return all(config.get(key) == value for key, value in _FLUX_DEV.items())
+
+
+def licence_of(model: str | Path, config: Mapping[str, Any], given: str = "") -> Licence:
+    """The licence of a model.
+
+    Args:
+        model: folder, Hub id or "bundled"; its model card (README.md) is asked for ``license``.
+        config: of its transformer. FLUX.1-dev is known by its sizes, wherever it lies and whatever it is called.
+        given: stated by the user, such as terms agreed with the owner; wins over what is found.
+    """
+    name = public_name(model)
+    if given:
+        return Licence(name, given)
+    if has_flux_dev_sizes(config):
+        return flux_dev(name)
+    path = _readme(model)
+    card = _card(path) if path else {}
+    return Licence(
+        name, str(card.get("license_name") or card.get("license") or ""), str(card.get("license_link") or "")
+    )
+
+
+def slug(name: str) -> str:
+    """A licence's name as the Hub spells names: small letters, digits, dots and hyphens."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+
+
+def public_name(model: str | Path) -> str:
+    """A model's name in what is passed on: a Hub id as it is, of a path its end; the rest is nobody's business."""
+    return str(model) if is_hub_id(model) else Path(model).name
+
+
+def flux_dev(model: str) -> Licence:
+    """FLUX.1-dev's terms, with the line that its licence wants in a notice; the licence's text is not ours to write."""
+    return Licence(
+        model,
+        "FLUX.1 [dev] Non-Commercial License",
+        "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md",
+        "Non-commercial use only. Pass on a copy of the licence and this notice. Outputs must not be used to train "
+        "a model that competes with FLUX.1 [dev].",
+        "The FLUX.1 [dev] Model is licensed by Black Forest Labs. Inc. under the FLUX.1 [dev] Non-Commercial "
+        "License. Copyright Black Forest Labs. Inc. IN NO EVENT SHALL BLACK FOREST LABS, INC. BE LIABLE FOR ANY "
+        "CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT "
+        "OF OR IN CONNECTION WITH USE OF THIS MODEL.",
+    )
+
+
+def stated(*licences: Licence | Mapping[str, str] | None) -> list[Licence]:
+    """Those that name their terms, each once."""
+    found = [entry if isinstance(entry, Licence) else Licence(**entry) for entry in licences if entry]
+    return list({(entry.model, entry.name): entry for entry in found if entry.name}.values())
+
+
+def write_notice(folder: str | Path, *licences: Licence | Mapping[str, str] | None) -> None:
+    """Write ``NOTICE`` beside weights: what they were made from, under which terms. Nothing where none is stated.
+
+    Args:
+        folder: of the adapter or model.
+        licences: of its base and of the teacher of its pairs (a manifest's ``licence``); repetitions are dropped.
+    """
+    if text := notice_text(stated(*licences)):
+        Path(folder, NOTICE_FILE).write_text(text, encoding="utf-8")
+
+
+def notice_text(licences: Sequence[Licence]) -> str:
+    """What ``NOTICE`` says: a modified work, what of, and under which terms. Empty where none is stated."""
+    if not licences:
+        return ""
+    parts = ["The weights in this folder were made with fluxsr. They are a modified work, made from:"]
+    for entry in licences:
+        lines = [f"{entry.model}, under: {entry.name}", entry.url, entry.terms, entry.attribution]
+        parts.append("\n".join(line for line in lines if line))
+    parts.append("Whoever passes these weights on passes these terms on with them.")
+    return "\n\n".join(parts) + "\n"
+
+
+def pass_on(folder: str | Path, *sources: str | Path) -> None:
+    """Copy licence texts of what a model was made from into its folder, and add their notices to its own.
+
+    Args:
+        folder: of the model; ``write_notice`` comes first.
+        sources: folders (others, such as Hub ids, are passed over; ``licence_of`` knows where their texts are).
+    """
+    notice = Path(folder, NOTICE_FILE)
+    for source in filter(Path.is_dir, map(Path, sources)):
+        for text in sorted(source.glob("LICENSE*")):
+            shutil.copy(text, folder)
+        told = _exactly(notice) if notice.is_file() else ""
+        theirs = Path(source, NOTICE_FILE)
+        if theirs.is_file() and (more := _exactly(theirs)) not in told:
+            notice.write_bytes(raw(f"{told}\n{more}" if told else more))
+
+
+def _exactly(path: Path) -> str:
+    """The text of a file whose bytes ``raw`` gives back, whatever their encoding."""
+    return path.read_bytes().decode("utf-8", "surrogateescape")
+
+
+def _readme(model: str | Path) -> Path | None:
+    """The model card's file, fetched where the model is a Hub id; None, and a line on stderr, if it cannot be had."""
+    folder = folder_of(model)
+    if isinstance(folder, Path):
+        return folder / "README.md"
+    try:
+        return Path(hf_hub_download(folder, "README.md"))
+    except Exception as error:  # offline, gated, no card: the hub raises many kinds, and a licence stops no work
+        if is_untranslatable(error):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        print(f"warning: licence of {model} not found, its card cannot be read: {reason}", file=sys.stderr)
+        return None
+
+
+def _card(path: Path) -> dict[str, Any]:
+    """The YAML head of a model card; empty without one."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    head = text.split("---\n")[1] if text.startswith("---\n") and text.count("---\n") > 1 else ""
+    try:
+        card = yaml.safe_load(head)
+    except yaml.YAMLError:  # a card that is no YAML states nothing
+        return {}
+    return card if isinstance(card, dict) else {}

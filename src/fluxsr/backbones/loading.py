@@ -1,0 +1,248 @@
+"""Loading: a folder in diffusers layout, a Hub id, or the bundled model, with or without an adapter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fluxsr.backbones import compiling
+from fluxsr.backbones.adapter import CONFIG_FILE, AdapterConfig, load_config
+from fluxsr.backbones.assemble import assemble
+from fluxsr.backbones.attention import ChunkedFluxAttnProcessor
+from fluxsr.backbones.device import best_device, best_dtype, free_bytes, has_bf16_units
+from fluxsr.backbones.folding import FoldedFluxTransformer2DModel, fingerprint
+from fluxsr.backbones.lora_files import PEFT_FILES, WEIGHTS_FILE, lora_file
+from fluxsr.backbones.memory import BITS, Needs, Plan, plan
+from fluxsr.backbones.parts import load_part, parameter_count, part_config, skeleton
+from fluxsr.backbones.places import BUNDLED, download, folder_of
+from fluxsr.backbones.prompts import FILE, FixedPrompt, load_prompt
+from fluxsr.backbones.quantize import kinds_here, nf4, scheme_of
+from fluxsr.backbones.single_file import flux_dev, is_gguf, load_autoencoder_for, single_file
+from fluxsr.errors import InputError, ModelError, OutputError
+
+ADAPTER_FILES = [
+    *(CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, FILE, "t5_embedding.pth", "clip_embedding.pth"),
+    *("NOTICE", "LICENSE", "LICENSE.md", "LICENSE.txt"),  # fluxsr export and push pass them on
+]
+
+
+@dataclass
+class Backbone:
+    """What one step needs."""
+
+    transformer: Any
+    vae: Any
+    prompt: FixedPrompt
+    config: AdapterConfig = field(default_factory=AdapterConfig)
+    name: str = ""
+
+
+def load(
+    model: str | Path = BUNDLED,
+    adapter: str | PathLike[str] | bool | None = None,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    folded: bool = True,
+    fused: bool = True,
+    quantize: str = "none",
+    offload: bool = False,
+    config_folder: str | Path | None = None,
+    compiled: bool = False,
+) -> Backbone:
+    """Everything inference needs: adapter fused, modulation folded, weights quantized, on its device.
+
+    In that order: a merge into small weights would lose what it adds. Where they are small already, the adapter's LoRA
+    stays beside them.
+
+    Args:
+        model: "bundled", a folder in diffusers layout, a Hub id, or a transformer's file (single_file.py).
+        adapter: folder or Hub id; None takes the adapter in the model's own folder; False leaves it out
+            (prompt and config are still read there).
+        folded: replace the modulation by its constants; needed off only to look inside.
+        fused: False leaves the adapter's LoRA out, for ``fluxsr export --no-fuse``.
+        quantize: "none", "int8", "fp8" or "nf4" (quantize.py).
+        offload: the transformer stays in the host's memory, and its blocks come to the device one by one as they are
+            needed: slower, and for cards that hold no more.
+        config_folder: for a transformer's file, the folder with its configuration and autoencoder; None takes
+            FLUX.1-dev's, and ``ae.safetensors`` beside the file.
+        compiled: as ``compiling.compile_`` does it; a transformer that is offloaded, whose blocks come and go, is not.
+
+    Raises:
+        ModelError: anything missing or unfit, in one line.
+        InputError: unknown device, dtype or quantization, or one that cannot be had here.
+    """
+    device = best_device(device) if isinstance(device, str) else device
+    dtype = best_dtype(device, dtype) if isinstance(dtype, str) else dtype
+    scheme = scheme_of(quantize, device, dtype)
+    folder, file = source_of(model, config_folder)
+    adapted = adapter_folder(folder, file, adapter)
+    config, prompt = load_config(adapted), load_prompt(adapted)
+    lora = None if adapter is False else lora_file(adapted)
+    if adapter not in (None, False) and lora is None:
+        raise ModelError(f"no {WEIGHTS_FILE} in {adapted}; give the folder of an adapter")
+    empty = skeleton(part_config(folder, "transformer"))
+    _check_fit(empty, prompt, config, adapted)
+    home = torch.device("cpu") if offload else device  # where the transformer's weights live
+    vae = load_autoencoder_for(file, Path(folder), dtype) if file else load_part(folder, "vae", dtype)
+    at = (*config.condition, prompt.pooled_prompt_embeds.to(home)) if folded else None
+    transformer = assemble(empty, folder, file, dtype, home, adapted if lora and fused else None, at, scheme)
+    attend_in_products(transformer, device, dtype)
+    if offload:
+        # prefetching the next block needs a stream of its own, which only CUDA has here
+        transformer.enable_group_offload(
+            device, home, offload_type="block_level", num_blocks_per_group=1, use_stream=device.type == "cuda"
+        )
+    # FLUX's autoencoder takes 1.5 times as long in channels_last on an H100, both are faster with it on a CPU
+    # (docs/benchmarks.md).
+    layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
+    vae = vae.to(device, memory_format=layout).eval()
+    if compiled:
+        compiling.compile_(None if offload else transformer, vae)
+    name = str(model) if adapter is None else f"{model} ({'no adapter' if adapter is False else adapter})"
+    return Backbone(transformer.eval(), vae, prompt.to(device), config, name)
+
+
+def plan_for(
+    model: str | Path,
+    adapter: str | PathLike[str] | bool | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    memory: str,
+    config_folder: str | Path | None = None,
+    compiled: bool = False,
+) -> Plan:
+    """How to load a model here (memory.py), from its configurations alone; arguments as ``load``'s.
+
+    Raises:
+        ModelError: they cannot be read.
+        InputError: an unknown memory, or one that is too small; nothing to compile for.
+    """
+    if compiled and device.type != "cuda":
+        raise InputError(f"compile needs a CUDA GPU, this is '{device.type}'; leave it out")
+    folder, file = source_of(model, config_folder)
+    source, vae = part_config(folder, "transformer"), skeleton(part_config(folder, "vae"), "vae")
+    count = parameter_count(skeleton(dict(source) | {"_class_name": "FoldedFluxTransformer2DModel"}))
+    method, stored = (source.get("quantization_config") or {}).get("quant_method"), None
+    if method is not None:
+        stored = int(count * BITS["nf4" if method == "bitsandbytes" else "int8"] / 8)
+    if file and is_gguf(file):
+        stored = file.stat().st_size * count // parameter_count(skeleton(source))
+    needs = Needs(count, parameter_count(vae), load_config(adapter_folder(folder, file, adapter)).tile_size, stored)
+    return plan(memory, free_bytes(device), needs, dtype, device.type, kinds_here(device), compiled)
+
+
+def source_of(model: str | Path, config_folder: str | Path | None) -> tuple[Path | str, Path | None]:
+    """A model's folder or Hub id; and its transformer's file, where that is apart."""
+    file = single_file(model)
+    if file is None and config_folder is not None:
+        raise InputError(f"a config folder goes with a transformer's file, and {model} is none; leave one of them out")
+    return (folder_of(config_folder or flux_dev()), file) if file else (folder_of(model), None)
+
+
+def adapter_folder(folder: Path | str, file: Path | None, adapter: str | PathLike[str] | bool | None) -> Path:
+    """Where config, prompt and LoRA are: in the adapter's folder, or else in the model's."""
+    if file and (adapter is None or isinstance(adapter, bool)):
+        adapter = file.parent
+    adapted = folder if adapter is None or isinstance(adapter, bool) else folder_of(adapter)
+    return download(adapted, ADAPTER_FILES, "adapter") if isinstance(adapted, str) else adapted
+
+
+def load_base(
+    folder: str | Path, device: torch.device, dtype: torch.dtype, quantize: str = "none", prompt_folder: str | Path = ""
+) -> Backbone:
+    """Transformer, autoencoder and prompt without an adapter, unfolded: what training starts from.
+
+    ``quantize`` nf4: its linears in 4 bits, for a LoRA on top. ``prompt_folder``: if the prompt is not beside the base.
+    """
+    path = folder_of(folder)
+    fixed = load_prompt(prompt_folder or path)
+    scheme = nf4(device, dtype) if quantize == "nf4" else None
+    transformer = _unfolded(load_part(path, "transformer", dtype, scheme), folder).to(device)
+    vae = load_part(path, "vae", dtype).to(device, memory_format=torch.channels_last)
+    return Backbone(transformer, vae.requires_grad_(False), fixed, name=str(folder))
+
+
+def load_transformer(model: str | Path, device: torch.device, dtype: torch.dtype) -> Any:
+    """The transformer alone, frozen and unfolded: a teacher whose prompts come from elsewhere."""
+    transformer = _unfolded(load_part(folder_of(model), "transformer", dtype), model)
+    transformer = transformer.to(device).eval().requires_grad_(False)
+    attend_in_products(transformer, device, dtype)
+    return transformer
+
+
+def attend_in_products(transformer: Any, device: torch.device, dtype: torch.dtype) -> None:
+    """Let a transformer attend by plain products where those are faster: in bfloat16, on a CPU with units for it."""
+    if device.type == "cpu" and dtype == torch.bfloat16 and has_bf16_units():
+        transformer.set_attn_processor(ChunkedFluxAttnProcessor())
+
+
+def _unfolded(transformer: Any, model: str | Path) -> Any:
+    """A transformer that knows time: a folded one would train and invert as if all times were its own."""
+    if isinstance(transformer, FoldedFluxTransformer2DModel):
+        raise ModelError(f"the transformer of {model} is folded, it stands at one time; give it unfolded")
+    return transformer
+
+
+def load_autoencoder(model: str | Path, device: torch.device) -> Any:
+    """The autoencoder alone, frozen, in float32."""
+    vae = load_part(folder_of(model), "vae", torch.float32).to(device, memory_format=torch.channels_last)
+    return vae.eval().requires_grad_(False)
+
+
+def save_base(backbone: Backbone, folder: str | Path) -> None:
+    """Write transformer, autoencoder, config and prompt in diffusers layout; an adapter may join them there."""
+    backbone.transformer.save_pretrained(Path(folder, "transformer"))
+    backbone.vae.save_pretrained(Path(folder, "vae"))
+    save(backbone, folder)
+
+
+def save(backbone: Backbone, folder: str | Path) -> None:
+    """Write what diffusers' own ``save_pretrained`` does not know of: config and fixed prompt."""
+    backbone.config.save(folder)
+    backbone.prompt.save(folder)
+
+
+def check_free(folder: Path, of: str) -> None:
+    """Make sure that a whole model can be saved in a folder without touching what others put there.
+
+    An earlier save of the same pipeline class is written over. A LoRA is in the way in any case: beside weights that
+    it is merged into, it would be fused a second time on loading.
+
+    Args:
+        folder: need not be there.
+        of: name of the pipeline class, as it stands in ``model_index.json``.
+
+    Raises:
+        OutputError: something is in the way.
+    """
+    if lora := lora_file(folder):
+        raise OutputError(f"{lora} is in the way: it would be fused again on loading; move it, or save elsewhere")
+    index = folder / "model_index.json"
+    if index.is_file() and f'"_class_name": "{of}"' in index.read_text(encoding="utf-8", errors="replace"):
+        return
+    names = (index.name, CONFIG_FILE, FILE, "transformer", "vae")
+    if found := [name for name in names if (folder / name).exists()]:
+        raise OutputError(f"{folder} holds {', '.join(found)}, which no {of} saved there; save elsewhere")
+
+
+def _check_fit(transformer: Any, prompt: FixedPrompt, config: AdapterConfig, folder: Path) -> None:
+    wants = (transformer.config.joint_attention_dim, transformer.config.pooled_projection_dim)
+    has = (prompt.prompt_embeds.shape[-1], prompt.pooled_prompt_embeds.shape[-1])
+    if wants != has:
+        raise ModelError(f"the fixed prompt in {folder} has widths {has}; this transformer needs {wants}")
+    if transformer.config.guidance_embeds and config.guidance is None:
+        raise ModelError(f"{folder / CONFIG_FILE} gives no guidance, but this transformer embeds one; write 3.5, say")
+    if isinstance(transformer, FoldedFluxTransformer2DModel):
+        at = (transformer.config.folded_t, transformer.config.folded_guidance)
+        if at not in (config.condition, (config.t_l, config.guidance)):  # older versions wrote down the latter
+            raise ModelError(
+                f"the transformer is folded at t, guidance = {at}, but {folder} wants {config.condition}, "
+                f"as a training in {config.train_dtype} sees them; give the model unfolded"
+            )
+        mark = transformer.config.folded_prompt  # absent from models that older versions folded
+        if mark and mark != fingerprint(prompt.pooled_prompt_embeds):
+            raise ModelError(f"the transformer is folded for another prompt than {folder} has; give the model unfolded")

@@ -1,0 +1,113 @@
+"""One component of a model in diffusers layout: its configuration, and all of its weights or a clear error.
+
+Weights are read from safetensors, or from pickles with weights_only=True; no code of a model folder runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+from fluxsr.backbones.folding import FoldedFluxTransformer2DModel
+from fluxsr.backbones.places import explain, folder_of
+from fluxsr.errors import ModelError, is_untranslatable
+
+CLASSES = {
+    "transformer": {
+        "FluxTransformer2DModel": diffusers.FluxTransformer2DModel,
+        "FoldedFluxTransformer2DModel": FoldedFluxTransformer2DModel,
+    },
+    "vae": {"AutoencoderKL": diffusers.AutoencoderKL, "AutoencoderDC": diffusers.AutoencoderDC},
+}
+
+
+def load_part(model: Path | str, part: str, dtype: torch.dtype, quantization: Any = None) -> Any:
+    """One component of a model in diffusers layout, of a class we know, with every weight in place.
+
+    Raises:
+        ModelError: unknown class, or weights that are missing, mis-shaped or unreadable.
+    """
+    try:
+        wanted = known_class(part, _read_config(model, part))
+        scheme = {"quantization_config": quantization} if quantization else {}
+        loaded, report = wanted.from_pretrained(
+            model, subfolder=part, torch_dtype=dtype, output_loading_info=True, **scheme
+        )
+    except ModelError:
+        raise
+    except Exception as error:  # diffusers, hub and safetensors raise many kinds; all end in one line
+        if is_untranslatable(error):
+            raise
+        raise ModelError(explain(model, part, error)) from error
+    check_whole(f"{model}/{part}", report["missing_keys"])
+    # diffusers believes the index of a sharded model; a weight that its shard lacks stays without memory
+    check_whole(f"{model}/{part}", [name for name, tensor in loaded.state_dict().items() if tensor.is_meta])
+    return loaded
+
+
+def check_whole(place: Path | str, missing: Iterable[str]) -> None:
+    """Raise a ModelError that counts a place's missing weights and names the first, where there are any."""
+    if names := sorted(missing):
+        raise ModelError(f"{place} lacks {len(names)} weights, the first is '{names[0]}'; download it again")
+
+
+def part_config(model: str | Path, part: str) -> dict[str, Any]:
+    """The configuration of a part, without its weights.
+
+    Raises:
+        ModelError: missing or unreadable.
+    """
+    folder = folder_of(model)
+    try:
+        return _read_config(folder, part)
+    except ModelError:
+        raise
+    except Exception as error:  # what the file system, the Hub and json raise
+        if is_untranslatable(error):
+            raise
+        raise ModelError(explain(folder, part, error)) from error
+
+
+def skeleton(config: Mapping[str, Any], part: str = "transformer") -> Any:
+    """A part of this configuration without memory (on the meta device), whatever its weights are kept in.
+
+    Raises:
+        ModelError: unknown class.
+    """
+    plain = {key: value for key, value in config.items() if key != "quantization_config"}
+    with torch.device("meta"):
+        return known_class(part, config).from_config(plain)
+
+
+def parameter_count(part: Any) -> int:
+    """Parameters and constants of a ``skeleton``."""
+    return sum(tensor.numel() for tensor in part.state_dict().values())
+
+
+def known_class(part: str, config: Mapping[str, Any]) -> Any:
+    """The class that a configuration names.
+
+    Raises:
+        ModelError: none that we know.
+    """
+    name = config.get("_class_name", "none")
+    if name not in CLASSES[part]:
+        raise ModelError(f"the {part} is of class {name}; known are {', '.join(CLASSES[part])}")
+    return CLASSES[part][name]
+
+
+def _read_config(model: Path | str, part: str) -> dict[str, Any]:
+    if isinstance(model, Path):
+        path = model / part / "config.json"
+        if not path.is_file():
+            raise ModelError(f"no {part}/config.json in {model}; expected a model folder in diffusers layout")
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ModelError(f"cannot load {part} of {model}: {path.name} holds a {type(config).__name__}, no mapping")
+        return config
+    return CLASSES[part][next(iter(CLASSES[part]))].load_config(model, subfolder=part)

@@ -1,0 +1,134 @@
+"""A transformer in a file of its own, as it is passed around: GGUF, or safetensors in BFL's or diffusers' names.
+
+Such a file holds weights alone. Its configuration and the autoencoder come from a folder in diffusers layout; without
+one they are FLUX.1-dev's, whose sizes are in this package, and the autoencoder's file is looked for beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers
+from torch import Tensor
+
+from fluxsr.backbones.parts import check_whole, load_part
+from fluxsr.backbones.places import AUTOENCODER, explain
+from fluxsr.backbones.streaming import Weights, has_safetensors
+from fluxsr.errors import ModelError, is_untranslatable, needed
+
+ENDINGS = (".gguf", ".safetensors")
+
+
+def single_file(model: str | Path) -> Path | None:
+    """The file, where a model is one; None for folders and Hub ids."""
+    path = Path(model)
+    return path if path.suffix.lower() in ENDINGS and path.is_file() else None
+
+
+def is_gguf(file: Path) -> bool:
+    return file.suffix.lower() == ".gguf"
+
+
+def flux_dev() -> Path:
+    """The folder of FLUX.1-dev's configurations, without weights."""
+    return Path(str(resources.files("fluxsr") / "pretrained" / "flux_dev"))
+
+
+def read_weights(file: Path) -> Mapping[str, Tensor]:
+    """The tensors of a safetensors file, ``in_diffusers_names``.
+
+    Raises:
+        ModelError: weights that are scaled for 8-bit kernels, which their numbers alone do not tell, or missing.
+    """
+    weights = Weights([file])
+    scaled = [name for name in weights if "scale_weight" in name or "scaled_fp8" in name or name.endswith("_scale")]
+    if scaled:
+        raise ModelError(f"{file} holds scaled 8-bit weights ('{scaled[0]}'), which are not read; take bf16 or GGUF")
+    try:
+        return in_diffusers_names(weights)
+    except KeyError as error:
+        raise ModelError(f"{file} lacks the weight {error}; download it again") from error
+
+
+def in_diffusers_names(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """A transformer's weights as diffusers calls and splits them.
+
+    Args:
+        weights: in diffusers' names already, which are not read here; or in BFL's, at FLUX's width, with or without the
+            prefix and the other models of an all-in-one checkpoint.
+
+    Raises:
+        KeyError: a weight that is missing among BFL's.
+    """
+    names = {name.removeprefix("model.diffusion_model."): name for name in weights}
+    if "double_blocks.0.img_attn.qkv.weight" not in names:
+        return weights
+    ours = (
+        "double_blocks.",
+        "single_blocks.",
+        "img_in.",
+        "txt_in.",
+        "time_in.",
+        "vector_in.",
+        "guidance_in.",
+        "final_",
+    )
+    found = {short: weights[name] for short, name in names.items() if short.startswith(ours)}
+    return convert_flux_transformer_checkpoint_to_diffusers(found)
+
+
+def load_gguf(file: Path, config: Path, dtype: torch.dtype) -> Any:
+    """A transformer whose weights stay as small as in their GGUF file; computes in ``dtype``.
+
+    Args:
+        config: folder whose ``transformer/config.json`` it has; only FLUX's width can be read.
+
+    Raises:
+        InputError: the package gguf is not installed.
+        ModelError: a file that cannot be read or does not fit.
+    """
+    needed(file.name, "gguf", "gguf")
+    try:
+        transformer = diffusers.FluxTransformer2DModel.from_single_file(
+            str(file),
+            config=str(config),
+            subfolder="transformer",
+            quantization_config=diffusers.GGUFQuantizationConfig(compute_dtype=dtype),
+            torch_dtype=dtype,
+            local_files_only=True,
+        )
+    except Exception as error:  # gguf and diffusers raise many kinds; all end in one line
+        if is_untranslatable(error):
+            raise
+        raise ModelError(explain(file, "transformer", error)) from error
+    check_whole(file, [name for name, x in transformer.state_dict().items() if x.is_meta])
+    return transformer
+
+
+def load_autoencoder_for(file: Path, config: Path, dtype: torch.dtype) -> Any:
+    """The autoencoder of the configuration's folder, or of ``ae.safetensors`` beside the transformer's file.
+
+    Raises:
+        ModelError: neither is there, or it cannot be read.
+    """
+    if has_safetensors(config / "vae") or list((config / "vae").glob("*.bin")):
+        return load_part(config, "vae", dtype)
+    beside = file.with_name(AUTOENCODER)
+    if not beside.is_file():
+        raise ModelError(
+            f"no autoencoder for {file.name}: put FLUX.1-dev's {AUTOENCODER} beside it, "
+            "or give --config a folder in diffusers layout with vae/"
+        )
+    try:
+        return diffusers.AutoencoderKL.from_single_file(
+            str(beside), config=str(config), subfolder="vae", torch_dtype=dtype, local_files_only=True
+        )
+    except Exception as error:  # as of the transformer
+        if is_untranslatable(error):
+            raise
+        raise ModelError(explain(beside, "vae", error)) from error

@@ -1,0 +1,47 @@
+"""``fluxsr degrade``: low-resolution partners of photographs, by the degradation that training uses."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fluxsr.cli.arguments import Debug, Format, Inputs, Output, Overwrite, Suffix, planned
+from fluxsr.cli.cli_errors import reported
+
+
+def degrade(
+    inputs: Inputs,
+    output: Output,
+    preset: Annotated[
+        str, typer.Option(help="realesrgan, stablesr, mild, bicubic, or a YAML file (docs/degradation.md).")
+    ] = "realesrgan",
+    seed: Annotated[int, typer.Option(help="With the name of a file, all its randomness.")] = 0,
+    scale: Annotated[int | None, typer.Option(min=1, max=16, help="HR side over LR side; else the preset's.")] = None,
+    format: Annotated[Format | None, typer.Option(help="Of the outputs in a folder; png if not given.")] = None,
+    suffix: Suffix = "",
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Degrade images. An image's result depends on the seed and its file name, not on the files beside it."""
+    work = planned(inputs, output, format, suffix, default=Format.png)  # a second loss would not be of the preset's
+    with reported(debug):
+        from dataclasses import replace
+
+        from fluxsr.degradation import load_settings
+        from fluxsr.processing.degrade_file import degraded, read_hr
+        from fluxsr.processing.reporting import Words
+        from fluxsr.processing.runner import Stages, run_jobs
+
+        settings = load_settings(preset)
+        if scale is not None:
+            settings = replace(settings, scale=scale)
+        report = run_jobs(
+            work,
+            lambda _console: Stages(read_hr, lambda job, hr, _share: degraded(job, hr, settings, seed)),
+            Words("degrade", "degraded"),
+            settings={"seed": seed, "degradation": settings},
+            overwrite=overwrite,
+            debug=debug,
+        )
+    raise typer.Exit(1 if report.bad else 0)

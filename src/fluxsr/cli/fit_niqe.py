@@ -1,0 +1,37 @@
+"""``fluxsr fit-niqe``: NIQE's pristine model from photographs of your own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fluxsr.cli.arguments import Debug
+from fluxsr.cli.cli_errors import reported
+
+
+def fit_niqe(
+    photographs: Annotated[
+        list[str], typer.Argument(metavar="PHOTOGRAPHS...", help="Folders, files or tar shards of good photographs.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File, .npz, for --niqe-params.")],
+    limit: Annotated[int, typer.Option(min=0, help="Take the first so many; 0 takes all.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Fit NIQE's model of good photographs. Its scores compare among themselves, not with those of another model."""
+    if output.suffix.lower() != ".npz":
+        raise typer.BadParameter(f"'{output}' must end in .npz", param_hint="-o")
+    with reported(debug):
+        from fluxsr.evaluation import niqe
+        from fluxsr.imaging.atomic import check_writable
+        from fluxsr.imaging.photographs import list_photographs
+        from fluxsr.progress import progress
+
+        check_writable(output)
+        found = list_photographs(photographs, limit)
+        with progress(transient=True) as bar:
+            read = (photo.read()[None].double() / 255 for photo in bar.track(found, description="fit"))
+            model = niqe.fit(read)
+        niqe.save_model(model, output)
+        typer.echo(f"{output}: NIQE's model of {len(found)} photographs", err=True)

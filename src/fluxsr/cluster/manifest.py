@@ -1,0 +1,117 @@
+"""A manifest: a table of images, CSV or Parquet, on this machine or in a store."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fluxsr.cluster.items import Item, Listing
+from fluxsr.cluster.naming import checked, named
+from fluxsr.cluster.places import Place, opened, safe, stamp_of, url_of
+from fluxsr.cluster.report import read_parquet
+from fluxsr.errors import InputError
+from fluxsr.imaging.formats import ENDINGS as WRITTEN
+from fluxsr.imaging.formats import following
+
+ENDINGS = (".csv", ".parquet")
+_PATHS, _NAMES = "path", "output"  # the usual columns
+
+
+def listing(source: str, out: Place, ending: str | None, suffix: str, columns: tuple[str, str]) -> Listing:
+    """The images of a manifest; of a path that is there twice with the same output, the first.
+
+    Args:
+        source: a .csv with a line of column names, or a .parquet; paths in it are taken from its own folder.
+        out, ending, suffix, columns: of ``sources.listing``.
+
+    Raises:
+        InputError: it cannot be read, lacks a column, or has a row that cannot be.
+    """
+    paths, outputs = _columns(source, columns)
+    fs, place = opened(source)
+    folder = url_of(fs, posixpath.dirname(place))
+    sources: dict[str, str] = {}  # source -> name of its output, or empty
+    repeated = 0
+    for number, (path, output) in enumerate(zip(paths, outputs, strict=True), 1):
+        if not path:
+            raise InputError(f"{source}: row {number} has no path")
+        full = path if "://" in path else posixpath.join(folder, path)
+        if output and (not safe(output) or posixpath.splitext(output)[1].lower() not in WRITTEN | {"": None}):
+            raise InputError(
+                f"{source}: row {number}: '{output}' cannot be an output; a name below the output folder is "
+                f"needed, which ends with one of {', '.join(WRITTEN)}"
+            )
+        repeated += full in sources
+        if sources.setdefault(full, output) != output:
+            raise InputError(f"{source}: row {number}: {path} is there before, with another output")
+    if not sources:
+        raise InputError(f"{source} has no rows")
+    names, notes = _named(sources, ending, suffix)
+    _all_different(names, source)
+    if repeated:
+        notes.append(f"{source} names {repeated} images more than once; each is done once")
+    return checked(Listing([_item(*pair) for pair in zip(names, sources, strict=True)], notes=notes), out)
+
+
+def _named(sources: dict[str, str], ending: str | None, suffix: str) -> tuple[list[str], list[str]]:
+    """Names of outputs: as the manifest says, or as ``fluxsr upscale`` would."""
+    free = [path for path, output in sources.items() if not output]
+    given, notes = named([(path, posixpath.basename(path)) for path in free], ending, suffix, listed=True)
+    found = dict(zip(free, given, strict=True))
+    for path, output in sources.items():
+        if output:
+            found[path] = output if posixpath.splitext(output)[1] else output + (ending or following(Path(path)))
+    return [found[path] for path in sources], notes
+
+
+def _all_different(names: list[str], source: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name.casefold() in seen:  # Windows and macOS take A.png and a.png for one file
+            raise InputError(f"{source}: two images have the output {name}")
+        seen.add(name.casefold())
+
+
+def _item(name: str, path: str) -> Item:
+    if "://" in path:  # the state of a file in a store would cost a request each
+        return Item(name, path)
+    fs, place = opened(path)
+    return Item(name, place, stamp_of(fs.info(place)) if fs.exists(place) else "")
+
+
+def _columns(source: str, columns: tuple[str, str]) -> tuple[list[str], Iterable[str]]:
+    wanted, outputs = columns[0] or _PATHS, columns[1] or _NAMES
+    table = _table(source, (wanted, outputs))
+    for name in (wanted, columns[1]):
+        if name and name not in table.column_names:
+            raise InputError(f"{source} has no column '{name}', but {', '.join(table.column_names)}; see --column")
+    paths = _texts(table, wanted)
+    return paths, _texts(table, outputs) if outputs in table.column_names else [""] * len(paths)
+
+
+def _texts(table: Any, column: str) -> list[str]:
+    return ["" if value is None else _text(value).strip() for value in table.column(column).to_pylist()]
+
+
+def _text(value: Any) -> str:
+    return os.fsdecode(value) if isinstance(value, bytes) else str(value)  # a name need not be UTF-8
+
+
+def _table(source: str, texts: Sequence[str]) -> Any:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    fs, path = opened(source)
+    try:
+        data = fs.cat_file(path)
+        if path.lower().endswith(".parquet"):
+            return read_parquet(data)
+        as_texts = csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.binary()))  # 007 is no number
+        return csv.read_csv(pa.BufferReader(data), csv.ReadOptions(use_threads=False), convert_options=as_texts)
+    except FileNotFoundError as error:
+        raise InputError(f"{source} does not exist") from error
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{source} cannot be read: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,110 @@
+"""Where a batch's images come from: a folder, a manifest, or WebDataset shards; no pixel is read."""
+
+from __future__ import annotations
+
+import glob
+import posixpath
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fluxsr.cluster import manifest, shards
+from fluxsr.cluster.items import Item, Listing
+from fluxsr.cluster.naming import checked, named
+from fluxsr.cluster.places import Place, stamp_of
+from fluxsr.errors import InputError
+from fluxsr.imaging.formats import READABLE
+from fluxsr.imaging.listing import PassedOver, hidden_part, images_below
+
+
+def listing(
+    source: str,
+    out: Place,
+    *,
+    ending: str | None = None,
+    suffix: str = "",
+    columns: tuple[str, str] = ("", ""),
+    own: Callable[[str], bool] = lambda name: False,
+) -> Listing:
+    """The images of a source, and the names of their outputs.
+
+    Names are those of ``fluxsr upscale``: a folder's are kept, and where two would be one, endings go into them.
+
+    Args:
+        source: folder or prefix; manifest (.csv or .parquet); shards (.tar, or a pattern that ends so).
+        out: where outputs go; what lies below it is no input.
+        ending: of the outputs, with its dot; None follows each input.
+        suffix: put between name and ending.
+        columns: of a manifest, for paths and for names of outputs; empty takes those of the usual names.
+        own: whether a name below ``out`` is a result of an earlier run; in a folder such a file is no input.
+
+    Raises:
+        InputError: nothing to do, or something that cannot be.
+    """
+    kind = posixpath.splitext(source)[1].lower()
+    if kind in (".gz", ".bz2", ".xz", ".zst", ".tgz"):
+        raise InputError(f"{source} is compressed; unpack it to a .tar, in which images can be reached one by one")
+    if kind == ".tar":
+        if suffix:
+            raise InputError(f"--suffix is '{suffix}', but shards keep their keys; leave it out")
+        return shards.listing(source, out, ending)
+    if kind in manifest.ENDINGS:
+        return manifest.listing(source, out, ending, suffix, columns)
+    if any(columns):
+        raise InputError(f"{source} is no manifest, which --column is for; name a .csv or .parquet file")
+    if glob.has_magic(source) and not Path(source).is_dir():
+        raise InputError(f"{source}: patterns are for shards (*.tar); name a folder, or list the files in a manifest")
+    return _folder(source, out, ending, suffix, own)
+
+
+def _folder(source: str, out: Place, ending: str | None, suffix: str, own: Callable[[str], bool]) -> Listing:
+    place = Place(source)
+    if place.url() == out.url():
+        raise InputError(f"{source} is input and output; choose another -o")
+    if place.fs.isfile(place.root):
+        raise InputError(f"{source} is a file; name a folder, a manifest (.csv, .parquet) or shards (.tar)")
+    passed = PassedOver()
+    found = _local(place, out, passed) if place.local else _stored(place, out, passed)
+    results = [name for name in found if own(place.url(name).removeprefix(out.url() + "/"))]
+    images = dict(found)
+    for name in results:
+        del images[name]
+    if not images:
+        if not place.fs.exists(place.root):
+            raise InputError(f"{source} does not exist")
+        tars = passed.endings[".tar"]
+        there = f"; it holds {tars} shards, which '{source.rstrip('/')}/*.tar' names" if tars else ""
+        there += f"; {len(results)} results of earlier runs are no inputs" if results else ""
+        raise InputError(f"{source}: no image in this folder (endings looked for: {' '.join(READABLE)}){there}")
+    names, notes = named([(image, image) for image in images], ending, suffix)
+    items = [
+        Item(name, place.url(image), stamp_of(info)) for name, (image, info) in zip(names, images.items(), strict=True)
+    ]
+    if results:
+        notes.append(f"{len(results)} results of earlier runs are left out, such as {place.url(results[0])}")
+    return checked(Listing(items, notes=notes, passed=passed), out)
+
+
+def _local(place: Place, out: Place, passed: PassedOver) -> dict[str, dict[str, Any]]:
+    """The images of a folder of this machine, as ``fluxsr upscale`` finds them, and the state of each."""
+    leave_out = Path(out.root).resolve() if out.local else None
+    paths = images_below(Path(place.root), READABLE, passed, leave_out)
+    return {path.relative_to(place.root).as_posix(): place.fs.info(str(path)) for path in paths}
+
+
+def _stored(place: Place, out: Place, passed: PassedOver) -> dict[str, dict[str, Any]]:
+    inside = out.url().removeprefix(place.url() + "/") + "/"  # where the outputs lie among the inputs
+    found, hidden = dict[str, dict[str, Any]](), dict[str, None]()
+    for name, info in sorted(place.find().items()):
+        ending = posixpath.splitext(name)[1].lower()
+        if name.startswith(inside):
+            continue
+        if first := hidden_part(name):
+            hidden[place.url(first)] = None
+        elif ending not in READABLE:
+            passed.endings[ending] += 1
+        else:
+            found[name] = info
+    for url in hidden:
+        passed.hide(url)
+    return found

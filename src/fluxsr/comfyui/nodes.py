@@ -1,0 +1,150 @@
+"""The nodes, in ComfyUI's V3 schema. Loaders for model, LoRA and autoencoder are ComfyUI's own."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import folder_paths
+import torch
+from comfy import model_management
+from comfy.utils import ProgressBar
+from comfy_api.latest import ComfyExtension, io
+
+from fluxsr.comfyui import adapters, upscaling
+from fluxsr.imaging.color import METHODS
+from fluxsr.pipeline import FluxSRPipeline
+
+CATEGORY = "image/upscaling"
+
+
+def settings() -> list[Any]:
+    """The inputs that both upscalers have."""
+    return [
+        io.Float.Input("scale", default=4.0, min=1.0, max=8.0, step=0.1, tooltip="Enlargement; trained at 4."),
+        io.Float.Input(
+            "strength",
+            default=-1.0,
+            min=-1.0,
+            max=2.0,
+            step=0.05,
+            tooltip="0 no step, 1 all of it; -1 the model's own.",
+        ),
+        io.Int.Input(
+            "tile_size", default=0, min=0, max=4096, step=16, tooltip="Largest tile, output pixels; 0 the model's own."
+        ),
+        io.Int.Input("tile_overlap", default=32, min=0, max=1024, step=16, tooltip="Least overlap, output pixels."),
+        io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Tiles at a time; more is faster on a large GPU."),
+        io.Combo.Input("color_fix", options=list(METHODS), tooltip="How the output gets the input's colours."),
+    ]
+
+
+def upscaler(node_id: str, name: str, description: str, *inputs: Any) -> io.Schema:
+    """The schema of a node from image to image, after whose own inputs come those that both have."""
+    return io.Schema(
+        node_id=node_id,
+        display_name=name,
+        category=CATEGORY,
+        description=description,
+        inputs=[*inputs, io.Image.Input("image"), *settings()],
+        outputs=[io.Image.Output()],
+    )
+
+
+def chosen(strength: float, tile_size: int, **others: Any) -> dict[str, Any]:
+    """Widgets' values as arguments: what is left to the model becomes None."""
+    return {"strength": None if strength < 0 else strength, "tile_size": tile_size or None, **others}
+
+
+class FluxSRConditioning(io.ComfyNode):
+    """An adapter folder's fixed prompt, and the strength at which its LoRA is to be loaded."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FluxSRConditioning",
+            display_name="FluxSR Conditioning",
+            category=CATEGORY,
+            description="The fixed prompt and settings of a FluxSR adapter. Put its folder into models/loras, press R.",
+            inputs=[io.Combo.Input("adapter", options=adapters.adapter_names(folder_paths.get_filename_list("loras")))],
+            outputs=[
+                io.Conditioning.Output(display_name="conditioning"),
+                io.Float.Output(display_name="lora_strength", tooltip="alpha / rank: for LoraLoaderModelOnly."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, adapter: str) -> list[tuple[str, int]]:
+        """What makes ComfyUI run the node again: a file of the adapter was replaced."""
+        folder = adapters.folder_of(adapter, folder_paths.get_folder_paths("loras"))
+        return sorted((file.name, file.stat().st_mtime_ns) for file in folder.iterdir())
+
+    @classmethod
+    def execute(cls, adapter: str) -> io.NodeOutput:
+        folder = adapters.folder_of(adapter, folder_paths.get_folder_paths("loras"))
+        return io.NodeOutput(adapters.conditioning(folder), adapters.lora_strength(folder))
+
+
+class FluxSRUpscale(io.ComfyNode):
+    """Enlarge by ComfyUI's FLUX and a FluxSR adapter."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return upscaler(
+            "FluxSRUpscale",
+            "FluxSR Upscale",
+            "One-step super-resolution by FLUX.1-dev and a FluxSR adapter, tile by tile.",
+            io.Model.Input("model", tooltip="FLUX.1-dev with the adapter's LoRA."),
+            io.Vae.Input("vae", tooltip="FLUX's, ae.safetensors."),
+            io.Conditioning.Input("conditioning", tooltip="Of FluxSR Conditioning, with the adapter's settings."),
+        )
+
+    @classmethod
+    def execute(
+        cls, model: Any, vae: Any, conditioning: Any, image: torch.Tensor, scale: float, **widgets: Any
+    ) -> io.NodeOutput:
+        return io.NodeOutput(upscaling.upscale(model, vae, conditioning, image, scale, **chosen(**widgets)))
+
+
+class FluxSRBundled(io.ComfyNode):
+    """Enlarge by the small model that comes with fluxsr."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return upscaler(
+            "FluxSRBundled",
+            "FluxSR Upscale (bundled model)",
+            "One-step super-resolution by the small model that comes with fluxsr: nothing to download.",
+        )
+
+    @classmethod
+    def execute(cls, image: torch.Tensor, scale: float, **widgets: Any) -> io.NodeOutput:
+        pipe, bar = bundled(model_management.get_torch_device()), ProgressBar(len(image))
+        results = []
+        for index, picture in enumerate(image[..., :3].movedim(-1, 1)):  # (3,h,w)
+
+            def progress(done: int, tiles: int, before: int = index) -> None:
+                model_management.throw_exception_if_processing_interrupted()
+                bar.update_absolute(before * tiles + done, tiles * len(image))
+
+            options = chosen(**widgets)
+            results.append(pipe(picture, scale, **options, output_type="pt", progress=progress).images)
+        return io.NodeOutput(torch.cat(results).movedim(1, -1))
+
+
+@lru_cache(maxsize=1)
+def bundled(device: torch.device) -> FluxSRPipeline:
+    """The bundled model, which stays where ComfyUI computes: at 35 MB not worth being moved in and out."""
+    return FluxSRPipeline.from_pretrained("bundled", device=device)
+
+
+class FluxSRExtension(ComfyExtension):
+    """What ComfyUI asks for nodes."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [FluxSRConditioning, FluxSRUpscale, FluxSRBundled]
+
+
+async def comfy_entrypoint() -> FluxSRExtension:
+    """Called by ComfyUI when it loads the custom node."""
+    return FluxSRExtension()

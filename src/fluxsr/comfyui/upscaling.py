@@ -1,0 +1,163 @@
+"""One step by ComfyUI's own model and autoencoder, so that whatever its loaders and patches made of them is used.
+
+All tiles are encoded, then all take the step, then all are decoded: where memory is short ComfyUI moves model and
+autoencoder in and out once, not once a tile. Latents in between are a twelfth of the pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from comfy import model_management
+from comfy.model_sampling import CONST
+from comfy.samplers import CFGGuider, Sampler
+from comfy.utils import ProgressBar
+from torch import Tensor
+
+from fluxsr import flow
+from fluxsr.backbones.cuts import over_cuts
+from fluxsr.backbones.latents import PATCH
+from fluxsr.comfyui.adapters import config_in
+from fluxsr.errors import InputError, ModelError
+from fluxsr.imaging import color, resize, tiles
+from fluxsr.imaging.finish import finished
+from fluxsr.imaging.settings import checked_count, checked_strength
+
+
+class OneStep(Sampler):
+    """FluxSR's step as a sampler of ComfyUI's. It starts at the latent itself: no noise is added.
+
+    Args:
+        t_l: time at which the latent enters. The sigma that the model is asked at is t_l as training saw it.
+        strength: share of the step.
+        token_cuts: see backbones/cuts.py.
+    """
+
+    def __init__(self, t_l: float, strength: float, token_cuts: int = 1) -> None:
+        self.t_l, self.strength, self.token_cuts = t_l, strength, token_cuts
+
+    def sample(
+        self,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Any,
+        noise: Tensor,
+        latent_image: Tensor,
+        denoise_mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        """From latents (B,C,h,w), shifted and scaled, at sigmas[0] to clean ones; the signature is ComfyUI's."""
+        times = sigmas[:1].expand(len(latent_image))
+        denoised = over_cuts(lambda z: model_wrap(z, times, **extra_args), latent_image, self.token_cuts)
+        velocity = (latent_image - denoised) / float(sigmas[0])  # ComfyUI's flow models give x - sigma v
+        return flow.one_step(latent_image, velocity, self.t_l, self.strength)
+
+
+@torch.no_grad()  # ComfyUI's server has switched gradients off already, a script may not
+def upscale(
+    model: Any,
+    vae: Any,
+    conditioning: Any,
+    images: Tensor,
+    scale: float = 4,
+    *,
+    strength: float | None = None,
+    tile_size: int | None = None,
+    tile_overlap: int = 32,
+    batch_size: int = 1,
+    color_fix: str = "wavelet",
+) -> Tensor:
+    """Enlarge images; arguments that are not named here are those of ``FluxSRPipeline.__call__``.
+
+    Args:
+        model: ComfyUI's MODEL, a FLUX with the adapter's LoRA.
+        vae: ComfyUI's VAE, FLUX's.
+        conditioning: of ``adapters.conditioning``; T_L, strength, tile size and lattice are the adapter's.
+        images: (B,h,w,3), RGB in [0,1]; further channels are left out.
+        batch_size: tiles per call of model and autoencoder.
+
+    Returns:
+        (B,H,W,3), float32 in [0,1].
+
+    Raises:
+        InputError: inputs that do not go together, or an argument that cannot be used.
+        ModelError: the model gives values that are not finite.
+    """
+    check(model, vae)
+    config = config_in(conditioning)
+    strength = checked_strength(config.strength if strength is None else strength)
+    tile_size = checked_count("tile_size", config.tile_size if tile_size is None else tile_size)
+    checked_count("batch_size", batch_size)
+    lr = images[..., :3].movedim(-1, 1).float()  # (B,3,h,w)
+    size = resize.scaled_size(lr.shape[-2], lr.shape[-1], scale)
+    multiple = PATCH * vae.spacial_compression_encode()
+    grid = tiles.grid(*size, tile_size, tile_overlap, multiple)
+    ups = [resize.bicubic(image[None], size) for image in lr]  # each (1,3,H,W)
+    sampler = OneStep(config.t_l, strength, config.token_cuts)
+    step = stepper(model, conditioning, config.condition[0], sampler)
+    advance = progress(3 * len(grid) * len(ups))
+
+    encoded = [advance(vae.encode(batch.movedim(1, -1))) for up in ups for batch in batches(up, grid, batch_size)]
+    stepped = iter([advance(step(z)) for z in encoded])
+
+    def decoded(batch: Tensor) -> Tensor:
+        hr = advance(vae.decode(next(stepped))).movedim(-1, 1).float()
+        return finished(hr, batch.to(hr.device), multiple, **config.finish)
+
+    results = [
+        color.fix_(tiles.stream(up, decoded, grid, batch_size=batch_size), up, color_fix).clamp_(0, 1) for up in ups
+    ]
+    return torch.cat(results).movedim(1, -1)
+
+
+def check(model: Any, vae: Any) -> None:
+    """Raise an InputError where model and autoencoder are not FLUX's, which would fail later, or not fail."""
+    name = type(model.model).__name__
+    if not isinstance(model.model.model_sampling, CONST):
+        raise InputError(f"model is {name}, which is no flow model; FluxSR adapters are for FLUX.1-dev")
+    wanted = model.model.latent_format.latent_channels
+    if vae.latent_channels != wanted:
+        raise InputError(
+            f"vae has {vae.latent_channels} latent channels, the model {wanted}; load FLUX's ae.safetensors"
+        )
+
+
+def stepper(model: Any, conditioning: Any, t: float, sampler: OneStep) -> Callable[[Tensor], Tensor]:
+    """The step as a function of latents (B,C,h,w), before and after as the autoencoder has them.
+
+    ComfyUI's guider loads the model as far as it fits, applies LoRA, hooks and other patches, and shifts and scales.
+    """
+    guider = CFGGuider(model)
+    guider.inner_set_conds({"positive": conditioning})  # no negative: cfg 1 would not look at it
+    sigmas = torch.tensor([t, 0.0])
+
+    def step(z: Tensor) -> Tensor:
+        z = z.float()  # newer versions keep what is in between in half precision where they were told to
+        clean = guider.sample(torch.zeros_like(z), z, sampler, sigmas, disable_pbar=True, seed=0)
+        if not clean.isfinite().all():
+            raise ModelError("the model gave values that are not finite; load it with another weight_dtype")
+        return clean
+
+    return step
+
+
+def batches(up: Tensor, grid: tiles.Grid, batch_size: int) -> Iterator[Tensor]:
+    """The tiles of an image (1,3,H,W), so many at a time, in the order of ``tiles.stream``."""
+    places = grid.places()
+    for first in range(0, len(places), batch_size):
+        yield torch.cat([grid.cut(up, *place) for place in places[first : first + batch_size]])
+
+
+def progress(total: int) -> Callable[[Tensor], Tensor]:
+    """A function that lets tiles through, moves ComfyUI's progress bar by as many, and stops where it was told to."""
+    bar = ProgressBar(total)
+
+    def advance(batch: Tensor) -> Tensor:
+        model_management.throw_exception_if_processing_interrupted()
+        bar.update(len(batch))
+        return batch
+
+    return advance

@@ -1,0 +1,1 @@
+"""Model cards, licences and publishing to the Hugging Face Hub."""

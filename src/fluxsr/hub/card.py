@@ -1,0 +1,153 @@
+"""The model card of an adapter or a model: what the Hub shows, filters by, and warns with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from fluxsr.backbones.adapter import AdapterConfig
+from fluxsr.backbones.licence import Licence, slug
+from fluxsr.errors import ModelError, is_untranslatable
+from fluxsr.version import __version__
+
+FLUX_DEV_SLUG = "flux-1-dev-non-commercial-license"  # as FLUX.1-dev's own card has it
+TEMPLATE = Path(__file__).with_name("card.md")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a card tells of.
+
+    Attributes:
+        repo_id: where it will lie.
+        base: Hub id of the base, or "bundled"; empty for a model of its own.
+        relation: to the base: "adapter", "finetune" or "quantized".
+        config: what travels with it.
+        facts: rows of the table, beyond those that the config has.
+        licences: of what it was made from.
+        own: Hub's identifier of its own licence, where nothing else binds it.
+        texts: names of the licence files beside it.
+        recipe: YAML of its training; empty where it was not given.
+        results: Markdown of measured figures; likewise.
+    """
+
+    repo_id: str
+    base: str
+    relation: str
+    config: AdapterConfig
+    facts: dict[str, Any]
+    licences: Sequence[Licence]
+    own: str = ""
+    texts: Sequence[str] = ()
+    recipe: str = ""
+    results: str = ""
+
+
+def licence_fields(licences: Collection[Licence], own: str, texts: Sequence[str]) -> dict[str, str]:
+    """``license``, ``license_name`` and ``license_link`` of a card; nothing where no licence is known.
+
+    FLUX.1-dev's binds whatever was made from it; several others are told apart in NOTICE.
+    """
+    names = {entry.name: entry for entry in licences}
+    if any(entry.is_flux_dev for entry in licences):
+        return {"license": "other", "license_name": FLUX_DEV_SLUG, "license_link": texts[0]}
+    if len(names) > 1:
+        return {"license": "other", "license_name": "see-notice", "license_link": "NOTICE"}
+    if not names:
+        return {"license": own} if own else {}
+    (only,) = names.values()
+    if not only.url and slug(only.name) == only.name:  # an identifier of the Hub's, such as apache-2.0
+        return {"license": only.name}
+    return {"license": "other", "license_name": slug(only.name), "license_link": only.url or "NOTICE"}
+
+
+def metadata(subject: Subject) -> dict[str, Any]:
+    """The card's YAML head."""
+    of_the_hub = subject.base and subject.base != "bundled"
+    adapter = subject.relation == "adapter"
+    return {
+        "pipeline_tag": "image-to-image",
+        # not diffusers: the Hub would show diffusers' snippet, which loads no fixed prompt and takes many steps
+        "library_name": "fluxsr",
+        **licence_fields(subject.licences, subject.own, subject.texts),
+        **({"base_model": subject.base, "base_model_relation": subject.relation} if of_the_hub else {}),
+        "tags": ["fluxsr", "super-resolution", "one-step", "flow-matching", *(["lora"] if adapter else [])],
+    }
+
+
+def card(subject: Subject, theirs: Path | None = None) -> str:
+    """The whole card.
+
+    Args:
+        theirs: a README.md of the author's: its text is kept, and what its head lacks is filled in.
+
+    Raises:
+        ModelError: theirs cannot be read, or states another licence for what is made from FLUX.1-dev.
+    """
+    head = metadata(subject)
+    if theirs is not None and theirs.is_file() and theirs.stat().st_size:
+        written = _read(theirs)
+        found = written.data.to_dict()
+        bound = {key: head[key] for key in ("license", "license_name")} if _is_flux(subject) else {}
+        if other := [f"{key}: {found[key]}" for key in bound if found.get(key, bound[key]) != bound[key]]:
+            wanted = ", ".join(f"{key}: {value}" for key, value in bound.items())
+            raise ModelError(f"{theirs} says {', '.join(other)}, but what is made from FLUX.1-dev has {wanted}")
+        return f"---\n{ModelCardData(**(head | found)).to_yaml()}\n---\n{written.text}"
+    made = ModelCard.from_template(
+        ModelCardData(**head),
+        template_path=str(TEMPLATE),
+        title=subject.repo_id.rsplit("/", 1)[-1],
+        summary=_summary(subject),
+        version=__version__,
+        model=subject.base if subject.relation == "adapter" else subject.repo_id,
+        adapter=subject.repo_id if subject.relation == "adapter" else "",
+        config=subject.config,
+        facts=_facts(subject),
+        recipe=subject.recipe.strip(),
+        results=subject.results.strip(),
+        licences=subject.licences,
+        own=subject.own,
+        texts=", ".join(f"[{name}]({name})" for name in subject.texts),
+    )
+    return str(made)
+
+
+def _read(path: Path) -> ModelCard:
+    try:
+        return ModelCard(path.read_text(encoding="utf-8"))
+    except Exception as error:  # yaml's, the hub's, the decoder's
+        if is_untranslatable(error):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{path} cannot be read as a model card: {reason}") from error
+
+
+def _is_flux(subject: Subject) -> bool:
+    return any(entry.is_flux_dev for entry in subject.licences)
+
+
+def _summary(subject: Subject) -> str:
+    if subject.relation == "adapter":
+        base = "fluxsr's bundled model" if subject.base == "bundled" else subject.base
+        return f"A FluxSR adapter for {base}: with it, photographs are upscaled x{subject.config.scale} in one step."
+    made = f", made from {subject.base}" if subject.base else ""
+    return f"A FluxSR model{made}: it upscales photographs x{subject.config.scale} in one step."
+
+
+def _facts(subject: Subject) -> dict[str, Any]:
+    config = subject.config
+    rows = {
+        "base": subject.base or config.base,
+        "T_L, where the LR latent enters": f"{config.t_l:g}",
+        "guidance": config.guidance,
+        "strength of the step": f"{config.strength:g}",
+        "trained at": f"x{config.scale}",
+        "largest tile": f"{config.tile_size} px",
+        "prompt": config.prompt.replace("|", "\\|").replace("\n", " ") or "its text was not written down",
+        "alpha": f"{config.alpha:g}" if config.alpha else None,
+    }
+    return {name: value for name, value in (rows | subject.facts).items() if value not in (None, "")}

@@ -1,0 +1,208 @@
+"""What a folder becomes on the Hub: its weights, and the card, notice and licence that must go with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import hf_hub_download
+from safetensors.torch import save
+
+from fluxsr.backbones.adapter import CONFIG_FILE, AdapterConfig, load_config
+from fluxsr.backbones.licence import NOTICE_FILE, Licence, flux_dev, has_flux_dev_sizes, licence_of, notice_text, stated
+from fluxsr.backbones.lora_files import PEFT_FILES, lora_file, read_lora
+from fluxsr.backbones.parts import parameter_count, part_config, skeleton
+from fluxsr.backbones.places import BUNDLED, is_hub_id
+from fluxsr.backbones.prompts import FILE, FixedPrompt, load_prompt
+from fluxsr.errors import InputError, ModelError, is_untranslatable
+from fluxsr.hub.card import Subject, card
+from fluxsr.names import raw
+
+FLUX_DEV = "black-forest-labs/FLUX.1-dev"
+FLUX_DEV_PROMPT = (4096, 768)  # widths of T5's states and CLIP's pooled state
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the author adds.
+
+    Attributes:
+        base_model: Hub id of the base, or "bundled", where the config names none.
+        license: the Hub's identifier of its terms, such as apache-2.0, where nothing it was made from binds it.
+        license_file: their text; FLUX.1-dev's is taken from the folder or the base's repository if left out.
+        recipe: YAML of the training, printed in the card.
+        results: Markdown of measured figures, likewise.
+    """
+
+    base_model: str = ""
+    license: str = ""
+    license_file: str | Path | None = None
+    recipe: str | Path | None = None
+    results: str | Path | None = None
+
+
+def contents(
+    folder: str | Path, repo_id: str, told: Told | None = None, token: str | bool | None = None
+) -> dict[str, Path | bytes]:
+    """All files of a repository, by their paths in it; nothing is written or uploaded.
+
+    Args:
+        folder: an adapter's, or a model's in diffusers layout with its fluxsr_config.json.
+        repo_id: where it will lie.
+        told: what the folder does not say.
+        token: of the Hub, where the base's licence has to be asked for there.
+
+    Raises:
+        InputError: a file of ``told`` that cannot be read, or terms that contradict the base's.
+        ModelError: an incomplete folder, an adapter without a known base, or FLUX.1-dev's licence text not found.
+    """
+    folder, told = Path(folder), told or Told()
+    config, prompt = load_config(folder), load_prompt(folder)
+    config.prompt = config.prompt or prompt.text
+    whole = (folder / "transformer" / "config.json").is_file()
+    base = _base(folder, config, told.base_model, whole)
+    terms = _terms(folder, config, prompt, base, whole)
+    if told.license and terms:
+        raise InputError(f"made from {terms[0].model}, it is under {terms[0].name}; leave out the licence of your own")
+    texts = _licence_texts(folder, base, terms, told, token)
+    notice = _notice(folder, terms)
+    weights, facts = _model(folder) if whole else _lora(folder)
+    subject = Subject(
+        repo_id,
+        base,
+        _relation(folder) if whole else "adapter",
+        config,
+        facts,
+        terms,
+        told.license,
+        [*texts, *([NOTICE_FILE] if notice else [])],
+        _read(told.recipe),
+        _read(told.results),
+    )
+    files: dict[str, Path | bytes] = {"README.md": card(subject, folder / "README.md").encode(), **texts}
+    if notice:
+        files[NOTICE_FILE] = raw(notice)
+    # embeddings in pickles are not passed on
+    tensors = {"prompt_embeds": prompt.prompt_embeds, "pooled_prompt_embeds": prompt.pooled_prompt_embeds}
+    embeds = folder / FILE if (folder / FILE).is_file() else save(tensors)
+    return {**files, CONFIG_FILE: folder / CONFIG_FILE, FILE: embeds, **weights}
+
+
+def _base(folder: Path, config: AdapterConfig, given: str, whole: bool) -> str:
+    """Hub id of the base, or "bundled"; empty for a whole model whose base is not on the Hub."""
+    base = given or config.base
+    if base == BUNDLED or is_hub_id(base):
+        return base
+    if given or not whole:
+        what = f"'{given}'" if given else f"its {CONFIG_FILE} calls the base '{config.base}', which"
+        raise ModelError(f"{folder}: {what} is no Hub id; give the base's (--base-model owner/name)")
+    return ""
+
+
+def _terms(folder: Path, config: AdapterConfig, prompt: FixedPrompt, base: str, whole: bool) -> list[Licence]:
+    """Of what it was made from: as recorded, and FLUX.1-dev's where sizes or names show it; else the base's card."""
+    terms = stated(*config.licences)
+    if any(entry.is_flux_dev for entry in terms):
+        return terms
+    widths = (prompt.prompt_embeds.shape[-1], prompt.pooled_prompt_embeds.shape[-1])
+    shape = config.guidance is not None and widths == FLUX_DEV_PROMPT
+    if whole:
+        shape = has_flux_dev_sizes(part_config(str(folder), "transformer"))
+    if shape or "flux.1-dev" in base.lower():
+        return [flux_dev(base or FLUX_DEV), *terms]
+    return terms or (stated(licence_of(base, {})) if base else [])
+
+
+def _licence_texts(
+    folder: Path, base: str, terms: Sequence[Licence], told: Told, token: str | bool | None
+) -> dict[str, Path]:
+    """Licence files by their names; FLUX.1-dev's text first, wherever it can be had, and never of our own making."""
+    found = {path.name: path for path in sorted(folder.glob("LICENSE*"))}
+    if told.license_file:
+        path = Path(told.license_file)
+        _read(path)
+        found["LICENSE.md" if path.suffix == ".md" else "LICENSE"] = path
+    if not any(entry.is_flux_dev for entry in terms):
+        return found
+    ours = {name: path for name, path in found.items() if _is_flux_text(path)}
+    if not ours and (fetched := _fetched(base or FLUX_DEV, token)):
+        ours = {"LICENSE.md": fetched}
+    if not ours:
+        raise ModelError(
+            f"{folder} is made from FLUX.1-dev, and its licence must go with it, but no text of it was found: give "
+            f"LICENSE.md of https://huggingface.co/{FLUX_DEV} as --license-file (license_file=), or put it there"
+        )
+    return {**ours, **{name: path for name, path in found.items() if name not in ours}}
+
+
+def _fetched(base: str, token: str | bool | None) -> Path | None:
+    """The licence in the base's repository; None where it cannot be had, for whatever reason."""
+    try:
+        path = Path(hf_hub_download(base, "LICENSE.md", token=token))
+    except Exception as error:  # offline, gated, not there: the hub raises many kinds, and the caller says what to do
+        if is_untranslatable(error):
+            raise
+        return None
+    return path if _is_flux_text(path) else None
+
+
+def _is_flux_text(path: Path) -> bool:
+    words = path.read_text(encoding="utf-8", errors="replace").lower()
+    return "flux" in words and "non-commercial" in words
+
+
+def _notice(folder: Path, terms: Sequence[Licence]) -> str:
+    """The folder's own notice, and whatever of ours it does not say."""
+    path, wanted = folder / NOTICE_FILE, notice_text(terms)
+    told = path.read_bytes().decode("utf-8", "surrogateescape") if path.is_file() else ""
+    whole = "modified" in told and all((entry.attribution or entry.name) in told for entry in terms)
+    return told if whole or not wanted else "\n".join(filter(None, (told, wanted)))
+
+
+def _lora(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, Any]]:
+    """An adapter's weights, and what there is to tell of them."""
+    path = lora_file(folder)
+    if path is None:
+        raise ModelError(f"{folder} has neither transformer/config.json nor a LoRA; give a model's or adapter's folder")
+    matrices = {key: value for key, value in read_lora(path)[0].items() if ".lora_" in key}
+    down = [value for key, value in matrices.items() if ".lora_A" in key]
+    if not down:
+        raise ModelError(f"adapter {path} holds no LoRA weights for the transformer")
+    ranks = sorted({len(value) for value in down})
+    count, dtype = sum(value.numel() for value in matrices.values()), str(down[0].dtype).removeprefix("torch.")
+    facts = {
+        "rank": " to ".join(str(rank) for rank in dict.fromkeys((ranks[0], ranks[-1]))),
+        "adapted layers": len(down),
+        "weights": f"{count:,} in {dtype}",
+    }
+    names = [path.name, *([PEFT_FILES[1]] if (folder / PEFT_FILES[1]).is_file() else [])]
+    return {name: folder / name for name in names}, facts
+
+
+def _model(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, Any]]:
+    """Files of a whole model, and what there is to tell of it."""
+    paths = [path for part in ("transformer", "vae") for path in sorted((folder / part).glob("*"))]
+    paths = [path for path in paths if path.suffix in (".json", ".safetensors")]
+    extra = [folder / "model_index.json", lora_file(folder), folder / PEFT_FILES[1]]
+    paths += [path for path in extra if path and path.is_file()]
+    source = part_config(str(folder), "transformer")
+    facts = {
+        "transformer": f"{source['_class_name']}, {parameter_count(skeleton(source)):,} parameters",
+        "quantized by": (source.get("quantization_config") or {}).get("quant_method"),
+    }
+    return {path.relative_to(folder).as_posix(): path for path in paths}, facts
+
+
+def _relation(folder: Path) -> str:
+    config = json.loads((folder / "transformer" / "config.json").read_text(encoding="utf-8"))
+    return "quantized" if config.get("quantization_config") else "finetune"
+
+
+def _read(path: str | Path | None) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8") if path else ""
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8
+        raise InputError(f"{path} cannot be read: {error}") from error

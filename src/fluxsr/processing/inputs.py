@@ -1,0 +1,256 @@
+"""Which files a command reads and where each result goes; no pixel is touched here.
+
+Nothing heavy is imported: ``fluxsr upscale`` plans before torch is loaded.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fluxsr.imaging.formats import READABLE, following
+from fluxsr.imaging.listing import PassedOver, hidden_part, images_below, is_image_file
+from fluxsr.names import raw
+from fluxsr.processing.resume import NAME, record_folder, recorded
+
+
+@dataclass(frozen=True)
+class Found:
+    """An input file.
+
+    Attributes:
+        path: the file.
+        inside: its path below the folder that was named, which the output keeps.
+        named: whether the user named this very file.
+    """
+
+    path: Path
+    inside: Path
+    named: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    source: Path
+    target: Path
+
+
+@dataclass
+class Plan:
+    """What to do, and what cannot be done.
+
+    Attributes:
+        jobs: in the order of the inputs, no target twice.
+        bad: (input, reason) of inputs that give no job.
+        notes: lines that tell of renamed outputs and of inputs that are left out.
+        root: the folder that outputs go into or below; None for one output with a name of its own.
+        record: the folder whose record lists the outputs; None keeps none.
+        passed: what the search for inputs did not look at.
+    """
+
+    jobs: list[Job] = field(default_factory=list)
+    bad: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    root: Path | None = None
+    record: Path | None = None
+    passed: PassedOver = field(default_factory=PassedOver)
+
+
+def find(
+    inputs: Iterable[str], leave_out: Path | None = None, passed: PassedOver | None = None
+) -> tuple[list[Found], list[tuple[str, str]]]:
+    """Expand files, folders (with all below them, but nothing hidden) and globs.
+
+    Args:
+        inputs: as typed; a path that exists is taken literally, even with a ``*`` in its name.
+        leave_out: the output folder: files below it are not inputs, unless it holds the inputs
+            themselves (it is the folder or the beginning of the pattern that was named, or above it).
+        passed: counts what is not looked at.
+
+    Returns:
+        Files, each once, and (input, reason) of inputs that lead to none.
+    """
+    found: dict[str, Found] = {}
+    bad: list[tuple[str, str]] = []
+    passed = PassedOver() if passed is None else passed
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            entries = _below(path, _apart(leave_out, path), passed)
+            reason = f"no image in this folder (endings looked for: {' '.join(READABLE)})"
+        elif path.exists():
+            entries, reason = [Found(path, Path(path.name), True)], ""
+        else:
+            wild = any(c in text for c in "*?[")
+            entries = _matches(text, leave_out, passed) if wild else []
+            reason = "nothing matches this pattern" if wild else "no such file or folder"
+        if not entries:
+            bad.append((text, reason))
+        for entry in entries:
+            found.setdefault(os.path.realpath(entry.path), entry)
+    return list(found.values()), bad
+
+
+def _apart(leave_out: Path | None, inputs: Path) -> Path | None:
+    """The folder to leave out, resolved; None where it holds the inputs, for then it is meant."""
+    root = None if leave_out is None else leave_out.resolve()
+    return None if root in (inputs.resolve(), *inputs.resolve().parents) else root
+
+
+def _below(folder: Path, root: Path | None, passed: PassedOver) -> list[Found]:
+    return [
+        Found(path, path.relative_to(folder), False)
+        for path in images_below(folder, READABLE, passed, root)
+        if root is None or root not in path.resolve().parents
+    ]
+
+
+def _matches(pattern: str, leave_out: Path | None, passed: PassedOver) -> list[Found]:
+    entries: list[Found] = []
+    parts = Path(pattern).parts
+    fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    base = Path(*parts[:fixed])
+    root = _apart(leave_out, base)
+    asked = any(hidden_part(part) for part in parts[fixed:])  # a pattern that names a hidden folder means it
+    for path in map(Path, sorted(glob.glob(pattern, recursive=True))):
+        if root is not None and root in (path.resolve(), *path.resolve().parents):
+            continue
+        hidden = "" if asked else hidden_part(path.relative_to(base).as_posix())
+        if hidden:
+            if str(base / hidden) not in passed.hidden:
+                passed.hide(str(base / hidden))
+        elif path.is_dir():
+            if "**" not in pattern:  # ** lists the files below by itself
+                entries += _below(path, root, passed)
+        elif is_image_file(path, READABLE, passed):
+            entries.append(Found(path, Path(path.name), False))
+    return entries
+
+
+def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str | None = None, suffix: str = "") -> Plan:
+    """Pair every input with its output.
+
+    Where several inputs would share an output, each gets its own ending, then its folder, and in
+    the end a mark of its path into the name: a.gif and a.png become a.gif.png and a.png.png. A file
+    that was not named but found is left out where the record of the output folder lists it as a result, and where
+    it has the name of another input's output, so that a second run plans what the first one did.
+
+    Args:
+        inputs: files, folders, globs.
+        output: a folder, or a file with ``as_file``.
+        as_file: whether output is the name of the one result.
+        ending: of the outputs, with its dot; None follows each input.
+        suffix: put between name and ending.
+    """
+    passed = PassedOver()
+    found, bad = find(inputs, None if as_file else output, passed)
+    record = record_folder(output) if as_file else output
+    result = Plan(bad=bad, root=None if as_file else output, record=record, passed=passed)
+    found = _without_own(found, record, result.notes)
+
+    def names(entry: Found) -> list[Path]:
+        return [output] if as_file else [_name(entry, output, ending, suffix, level) for level in range(4)]
+
+    results = _earlier_results(found, output, names)
+    if results:
+        path, maker = next(iter(results.items()))
+        result.notes.append(
+            f"{path} is taken for an earlier result of {maker} and left out"
+            + (f", {len(results) - 1} more likewise" if len(results) > 1 else "")
+            + "; if it is a picture of its own, choose another -o"
+        )
+        found = [entry for entry in found if entry.path not in results]
+    if as_file:
+        targets = {entry.path: output for entry in found}
+    else:
+        targets, notes = output_paths(found, output, ending, suffix)
+        result.notes += notes
+    own = {_key(entry.path): entry for entry in found}
+    for entry in found:
+        target = targets[entry.path]
+        victim = own.get(_key(target))
+        if victim is not None and (victim.named or victim.path == entry.path):
+            reason = f"the output {target} would replace an input; choose another -o or a --suffix"
+            result.bad.append((str(entry.path), reason))
+            continue
+        result.jobs.append(Job(entry.path, target))
+    return result
+
+
+def _without_own(found: list[Found], folder: Path, notes: list[str]) -> list[Found]:
+    """Leave out what a record lists as a result, unless the user named the very file."""
+    if all(entry.named for entry in found):
+        return found
+    results = {_key(folder / name) for name in recorded(folder)}
+    own = {entry.path: entry for entry in found if not entry.named and _key(entry.path) in results}
+    if own:
+        notes.append(
+            f"{len(own)} results of earlier runs are left out, such as {next(iter(own))}: {folder / NAME} lists them; "
+            "choose another -o to upscale them again"
+        )
+    return [entry for entry in found if entry.path not in own]
+
+
+def _earlier_results(found: Sequence[Found], output: Path, names: Callable[[Found], list[Path]]) -> dict[Path, Path]:
+    """Files that were found, not named, where another input's output may stand, and that input."""
+    place = Path(_key(output))
+    keys = {_key(entry.path): entry.path for entry in found if not entry.named}
+    within = {key: path for key, path in keys.items() if place in (Path(key), *Path(key).parents)}
+    if not within:
+        return {}  # and no name is worked out: the usual case, thousands of files
+    makers = {
+        within[key]: entry.path
+        for entry in found
+        for key in map(_key, names(entry))
+        if key in within and within[key] != entry.path
+    }
+    return {entry.path: makers[entry.path] for entry in found if entry.path in makers}
+
+
+def output_paths(
+    found: Sequence[Found], output: Path, ending: str | None, suffix: str
+) -> tuple[dict[Path, Path], list[str]]:
+    """Where each result goes, by the path of its input, and notes on those that are renamed; see ``plan``."""
+    levels = {entry.path: 0 for entry in found}
+    first: dict[str, list[Found]] = {}
+    for _ in range(4):
+        groups: dict[str, list[Found]] = defaultdict(list)
+        for entry in found:
+            groups[_key(_name(entry, output, ending, suffix, levels[entry.path]))].append(entry)
+        clashes = {key: group for key, group in groups.items() if len(group) > 1}
+        first = first or clashes
+        for entry in (entry for group in clashes.values() for entry in group):
+            levels[entry.path] = min(levels[entry.path] + 1, 3)
+    targets = {entry.path: _name(entry, output, ending, suffix, levels[entry.path]) for entry in found}
+    notes = [
+        f"{', '.join(str(e.path) for e in group)} would share one output; "
+        f"writing {', '.join(targets[e.path].name for e in group)}"
+        for group in first.values()
+    ]
+    return targets, notes
+
+
+def _name(entry: Found, output: Path, ending: str | None, suffix: str, level: int) -> Path:
+    stem = entry.path.stem if level == 0 else entry.path.name
+    if level == 2:
+        stem = f"{entry.path.resolve().parent.name}_{stem}"
+    if level == 3:
+        mark = hashlib.sha256(raw(os.path.realpath(entry.path))).hexdigest()[:8]
+        stem = f"{stem}_{mark}"
+    ending = following(entry.path) if ending is None else ending
+    return output / entry.inside.with_name(f"{stem}{suffix}{ending}")
+
+
+def _key(path: Path) -> str:
+    # Windows and macOS take A.png and a.png for one file
+    return os.path.realpath(path).casefold()
+
+
+def stripped(metadata: bool, gps: bool) -> str:
+    """Return which metadata an output leaves out, as ``Delivery.strip`` names it: "all", "gps" or "none"."""
+    return "all" if metadata else "gps" if gps else "none"

@@ -1,0 +1,1 @@
+"""Servers: the HTTP API and the web page."""

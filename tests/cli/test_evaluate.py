@@ -1,0 +1,175 @@
+"""``fluxsr evaluate`` as it is typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from fluxsr.cli.main import app
+from fluxsr.processing import benchmarking, upscale_file
+from fluxsr.processing.inputs import Plan
+from fluxsr.processing.runner import Report as Done
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)], env={"COLUMNS": "200"})
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """hr, and methods good and poor of it, three images each of 144x160."""
+    draw = np.random.default_rng(0)
+    for stem in "abc":
+        hr = draw.integers(20, 236, (144, 160, 3))
+        for name, noise in (("hr", 0), ("good", 4), ("poor", 16)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            pixels = hr + draw.integers(-noise, noise + 1, hr.shape)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / name / f"{stem}.png")
+    return tmp_path
+
+
+LIGHT = ("--metrics", "psnr,ssim,grid8,peak16", "--workers", "1")
+
+
+def test_two_folders_are_sr_and_hr(folders):
+    result = run(folders / "good", folders / "hr", *LIGHT)
+    assert result.exit_code == 0, result.output
+    for word in ("good", "psnr ↑", "grid8 →0", "border of 4 px cropped"):
+        assert word in result.stdout
+    assert "difference" not in result.stdout
+
+
+def test_two_methods_are_compared(folders):
+    result = run(folders / "good", folders / "poor", "--hr", folders / "hr", *LIGHT, "--format", "markdown", "--ci")
+    assert result.exit_code == 0, result.output
+    scores, comparison = result.stdout.split("| metric |")
+    assert "| name | n | psnr ↑" in scores and "95% interval" in scores and "[" in scores
+    assert " good | poor | difference | low | high | wins |" in comparison
+    assert "100% | leaves out 0 |" in comparison
+
+
+def test_methods_without_ground_truth(folders):
+    result = run(
+        folders / "good", folders / "poor", "--no-hr", "--metrics", "piqe", "--format", "csv", "--workers", "1"
+    )
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("name,n,piqe ↓\ngood,3,")
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("t.md", "| name"), ("t.tex", "% psnr"), ("t.csv", "name,"), ("t.json", "{")]
+)
+def test_the_ending_tells_the_format(folders, name, start):
+    result = run(folders / "good", folders / "hr", *LIGHT, "-o", folders / "new" / name)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    assert (folders / "new" / name).read_text(encoding="utf-8").startswith(start)
+
+
+def test_json_holds_all(folders):
+    run(folders / "good", folders / "poor", "--hr", folders / "hr", *LIGHT, "-o", folders / "t.json")
+    found = json.loads((folders / "t.json").read_text(encoding="utf-8"))
+    assert found["pair"] == ["good", "poor"] and found["paired"][0]["win_rate"] == 1
+    low, high = found["intervals"]["good"]["psnr"]
+    assert low <= found["reports"][0]["mean"]["psnr"] <= high
+
+
+def test_list_names_metrics_and_protocols():
+    result = run("--list")
+    assert result.exit_code == 0
+    for word in ("maniqa-pipal", "PIPAL weights", "realset65", "drealsr-crops", "AlexNet"):
+        assert word in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give folders"),
+        (["good", "--model", "bundled", "--benchmark", "hr"], "give folders"),
+        (["--model", "bundled"], "give folders"),
+        (["good", "--protocol", "drealsr"], "it goes with --benchmark"),
+        (["good", "--hr", "hr", "--no-hr"], "contradict"),
+        (["good", "hr", "-o", "table"], "does not tell"),
+        (["good", "hr", "-o", "t.md", "--format", "terminal"], "does not tell"),
+        (["good", "poor", "hr"], "3 folders"),
+        (["absent", "hr"], "no such folder"),
+        (["good", "hr", "--metrics", "pnsr"], "did you mean 'psnr'"),
+        (["--model", "bundled", "--benchmark", "hr", "--protocol", "drealsr"], "it has 3 images, not 93"),
+    ],
+)
+def test_wrong_usage_is_a_line_and_exit_2(folders, monkeypatch, arguments, message):
+    monkeypatch.chdir(folders)
+    result = run(*arguments)
+    assert result.exit_code == 2 and message in result.output and "Traceback" not in result.output
+    assert not (folders / "t.md").exists()
+
+
+def test_an_output_that_cannot_be_written_fails_before_the_work(folders):
+    (folders / "t.md").mkdir()
+    result = run(folders / "good", folders / "hr", *LIGHT, "-o", folders / "t.md")
+    assert result.exit_code == 1 and "it is a folder" in result.output
+
+
+@pytest.fixture
+def nearest(monkeypatch) -> list[Plan]:
+    """A model that repeats pixels, in place of the pipeline; the plans it was given."""
+    plans: list[Plan] = []
+
+    def run_plan(plan: Plan, options: upscale_file.Options) -> Done:
+        plans.append(plan)
+        for job in plan.jobs:
+            job.target.parent.mkdir(parents=True, exist_ok=True)
+            with Image.open(job.source) as image:
+                image.resize((4 * image.width, 4 * image.height), Image.Resampling.NEAREST).save(job.target)
+        return Done()
+
+    monkeypatch.setattr(benchmarking.batch, "run", run_plan)
+    return plans
+
+
+def test_a_model_on_a_benchmark_stands_beside_bicubic_and_ground_truth(folders, nearest):
+    for path in (folders / "hr").iterdir():
+        (folders / "b" / "LR").mkdir(parents=True, exist_ok=True)
+        (folders / "b" / "HR").mkdir(exist_ok=True)
+        with Image.open(path) as image:
+            image.save(folders / "b" / "HR" / path.name)
+            image.resize((40, 36), Image.Resampling.BOX).save(folders / "b" / "LR" / path.name)
+    command = (
+        "--model",
+        "mine",
+        "--benchmark",
+        folders / "b",
+        *LIGHT,
+        "-o",
+        folders / "t.json",
+        "--keep",
+        folders / "k",
+    )
+    result = run(*command)
+    assert result.exit_code == 0, result.output
+    assert "no known protocol: 3 images with ground truth" in result.stderr
+    found = json.loads((folders / "t.json").read_text(encoding="utf-8"))
+    assert [report["name"] for report in found["reports"]] == ["bicubic", "mine", "HR"]
+    assert "psnr" not in found["reports"][2]["mean"] and found["pair"] == ["mine", "bicubic"]
+    assert found["protocol"] is None and found["published"] == {}
+    assert sorted(path.name for path in (folders / "k" / "bicubic").glob("[!.]*")) == ["a.png", "b.png", "c.png"]
+
+
+def test_div2k_is_degraded_by_the_seed(tmp_path, nearest):
+    for number in range(801, 901):
+        pixels = np.random.default_rng(number).integers(0, 256, (33, 34, 3), dtype=np.uint8)
+        (tmp_path / "HR").mkdir(exist_ok=True)
+        Image.fromarray(pixels).resize((134, 131)).save(tmp_path / "HR" / f"0{number}.png")
+    options = ("--metrics", "psnr", "--workers", "1", "--degrade", "bicubic")
+    command = ("--model", "mine", "--benchmark", tmp_path, "--protocol", "div2k-val", *options)
+    result = run(*command, "--keep", tmp_path / "k", "--format", "markdown")
+    assert result.exit_code == 0, result.output
+    assert "LR images made by bicubic, seed 0: not those of any paper" in result.stderr
+    assert "protocol: DIV2K-val" in result.stdout and "FluxSR (published) | 100 | 22.30" in result.stdout
+    with Image.open(tmp_path / "k" / "LR" / "0801.png") as low, Image.open(tmp_path / "k" / "HR" / "0801.png") as high:
+        assert low.size == (33, 32) and high.size == (132, 128)

@@ -1,0 +1,200 @@
+"""What ``fluxsr export`` writes is the model it was given, smaller; and nothing is left of an export that failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner, Result
+
+from fluxsr.backbones import adapter
+from fluxsr.backbones.lora_files import WEIGHTS_FILE
+from fluxsr.backbones.quantize import is_quantized
+from fluxsr.cli.main import app
+from fluxsr.pipeline import FluxSRPipeline
+
+IMAGE = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def lora(make_adapter: Callable[..., Path]) -> Path:
+    """An adapter of the tiny model, with NOTICE and LICENSE."""
+    folder = make_adapter("lora")
+    (folder / "NOTICE").write_text("made by somebody\n")
+    (folder / "LICENSE.md").write_text("the terms\n")
+    return folder
+
+
+def picture(folder: Path | str, **options: Any) -> torch.Tensor:
+    pipe = FluxSRPipeline.from_pretrained(folder, device="cpu", dtype="fp32", **options)
+    return pipe(IMAGE, 2, output_type="pt").images
+
+
+def command(folder: Path, output: Path, *more: Any) -> Result:
+    arguments = ("export", "--model", folder, "-o", output, "--dtype", "fp32", "--device", "cpu", *more)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def error_lines(result: Result) -> list[str]:
+    assert "Traceback" not in result.output
+    return [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+
+
+@pytest.mark.parametrize("fuse", ["--fuse", "--no-fuse"])
+@pytest.mark.parametrize("fold", ["--fold", "--no-fold"])
+def test_an_export_is_the_same_model(fuse: str, fold: str, model_folder: Path, lora: Path, tmp_path: Path) -> None:
+    done = command(model_folder, tmp_path / "out", "--adapter", lora, fuse, fold)
+    assert done.exit_code == 0, done.output
+    expected = picture(model_folder, adapter=lora)
+    assert not torch.allclose(expected, picture(model_folder), atol=1e-3)
+    torch.testing.assert_close(picture(tmp_path / "out"), expected, rtol=1e-5, atol=1e-5)
+    assert (tmp_path / "out" / WEIGHTS_FILE).is_file() == (fuse == "--no-fuse")
+    names = load_file(tmp_path / "out/transformer/diffusion_pytorch_model.safetensors")
+    assert any("modulation" in name for name in names) == (fold == "--fold")
+    assert not [name for name in names if "lora" in name or "base_layer" in name]
+
+
+def test_sizes_are_told_before_and_after(model_folder: Path, transformer: Any, tmp_path: Path) -> None:
+    before, after = command(model_folder, tmp_path / "out").stdout.splitlines()
+    count = sum(p.numel() for p in transformer.parameters())
+    assert before == f"before: {count:,} parameters, {4 * count / 1e9:.3f} GB in fp32"
+    (file,) = (tmp_path / "out/transformer").glob("*.safetensors")
+    kept = sum(x.numel() for x in load_file(file).values())
+    assert kept < count and after.startswith(f"after: {kept:,} parameters, {file.stat().st_size / 1e9:.3f} GB")
+
+
+@pytest.mark.parametrize(("kind", "near"), [("int8", 0.02), ("fp8", 0.1)])
+def test_a_quantized_export_is_smaller_and_near(
+    kind: str, near: float, model_folder: Path, lora: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("torchao")
+    done = command(model_folder, tmp_path / "out", "--quantize", kind, "--adapter", lora)
+    assert done.exit_code == 0, done.output
+    pipe = FluxSRPipeline.from_pretrained(tmp_path / "out", device="cpu", dtype="fp32")
+    assert is_quantized(pipe.transformer)
+    expected = picture(model_folder, adapter=lora)
+    assert 0 < (pipe(IMAGE, 2, output_type="pt").images - expected).norm() / expected.norm() < near
+    again = command(tmp_path / "out", tmp_path / "again")
+    assert "is quantized already; export what it was made from" in error_lines(again)[0]
+    # an adapter stays beside weights that nothing can be merged into, as in a model that was exported with --no-fuse
+    command(model_folder, tmp_path / "apart", "--quantize", kind, "--adapter", lora, "--no-fuse")
+    assert (picture(tmp_path / "apart") - expected).norm() / expected.norm() < near
+
+
+def test_a_model_that_was_quantized_unfolded_is_folded_when_it_loads(model_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torchao")
+    command(model_folder, tmp_path / "out", "--quantize", "int8", "--no-fold")
+    pipe = FluxSRPipeline.from_pretrained(tmp_path / "out", device="cpu", dtype="fp32")
+    assert is_quantized(pipe.transformer) and pipe.transformer.config.folded_t == 0.25
+    pipe.save_pretrained(tmp_path / "again")
+    assert torch.equal(picture(tmp_path / "again"), picture(tmp_path / "out"))
+
+
+def test_an_adapter_of_the_modulation_must_be_fused_before_folding(
+    model_folder: Path, make_adapter: Callable[..., Path], tmp_path: Path
+) -> None:
+    lora = make_adapter("m", targets=(*adapter.TARGETS, "norm1.linear"))
+    refused = command(model_folder, tmp_path / "out", "--adapter", lora, "--no-fuse")
+    assert refused.exit_code == 1 and "the transformer is folded: give it unfolded" in error_lines(refused)[0]
+    assert not (tmp_path / "out").exists()
+    assert command(model_folder, tmp_path / "out", "--adapter", lora, "--no-fuse", "--no-fold").exit_code == 0
+    assert command(model_folder, tmp_path / "fused", "--adapter", lora).exit_code == 0
+    torch.testing.assert_close(picture(tmp_path / "fused"), picture(tmp_path / "out"), rtol=1e-5, atol=1e-5)
+    folded = command(tmp_path / "fused", tmp_path / "twice", "--adapter", lora)
+    assert folded.exit_code == 1 and "the transformer is folded" in error_lines(folded)[0]
+
+
+def test_terms_travel(model_folder: Path, lora: Path, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(model_folder, tmp_path / "base"))
+    (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    (base / "LICENSE").write_text("terms of the base")
+    command(base, tmp_path / "out", "--adapter", lora)
+    notice = (tmp_path / "out" / "NOTICE").read_text()
+    assert f"\n{base.name}, under: apache-2.0" in notice and "made by somebody" in notice
+    assert (tmp_path / "out" / "LICENSE").read_text() == "terms of the base"
+    assert (tmp_path / "out" / "LICENSE.md").read_text() == "the terms\n"
+
+
+def test_what_is_there_is_not_replaced_unasked(model_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert command(model_folder, out).exit_code == 0
+    (out / "mine").touch()
+    refused = command(model_folder, out)
+    assert refused.exit_code == 1 and "is there already; choose another -o, or --overwrite" in error_lines(refused)[0]
+    refused = command(model_folder, out, "--overwrite")
+    assert f"{out} holds mine, which is of no export; move it away" in error_lines(refused)[0]
+    assert (out / "mine").exists()
+    (out / "mine").unlink()
+    assert command(model_folder, out, "--overwrite").exit_code == 0
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter").touch()
+    refused = command(model_folder, tmp_path / "other", "--overwrite")
+    assert "is no exported model" in error_lines(refused)[0] and (tmp_path / "other" / "letter").exists()
+
+
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, "transformer/letter.txt", "README.md"])
+def test_overwriting_deletes_no_adapter_and_nothing_else_that_was_put_there(
+    model_folder: Path, tmp_path: Path, name: str
+) -> None:
+    command(model_folder, tmp_path / "out")
+    (tmp_path / "out" / name).write_text("trained for days")
+    refused = command(model_folder, tmp_path / "out", "--overwrite")
+    assert f"holds {name}" in error_lines(refused)[0] and refused.exit_code == 1
+    assert (tmp_path / "out" / name).read_text() == "trained for days"
+
+
+def test_an_unfused_export_replaces_an_unfused_export(model_folder: Path, lora: Path, tmp_path: Path) -> None:
+    for more in ((), ("--overwrite",)):
+        assert command(model_folder, tmp_path / "out", "--adapter", lora, "--no-fuse", *more).exit_code == 0
+
+
+def test_an_export_that_fails_leaves_what_was_there(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    command(model_folder, out)
+    before = json.loads((out / "transformer/config.json").read_text())
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("fluxsr.backbones.prompts.save_file", full)
+    failed = command(model_folder, out, "--overwrite", "--no-fold")
+    assert failed.exit_code == 1 and "No space left" in error_lines(failed)[0]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert json.loads((out / "transformer/config.json").read_text()) == before
+
+
+def test_a_rename_that_fails_puts_the_old_export_back(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command(model_folder, tmp_path / "out")
+    rename = os.replace
+
+    def fails(source: Path, target: Path) -> None:
+        if "partial" in source.name:
+            raise OSError("Device or resource busy")
+        rename(source, target)
+
+    monkeypatch.setattr("fluxsr.cli.export.os.replace", fails)
+    assert "busy" in error_lines(command(model_folder, tmp_path / "out", "--overwrite"))[0]
+    assert (tmp_path / "out" / "model_index.json").exists() and [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_bundled_model_is_called_by_its_name(tmp_path: Path) -> None:
+    command(Path("bundled"), tmp_path / "out")
+    assert "bundled, under: apache-2.0" in (tmp_path / "out" / "NOTICE").read_text()
+
+
+def test_a_package_that_is_missing_is_named(model_folder: Path, tmp_path: Path, uninstall: Callable[..., None]) -> None:
+    uninstall("torchao", "bitsandbytes")
+    for kind, extra in (("int8", "torchao"), ("fp8", "torchao"), ("nf4", "nf4")):
+        failed = command(model_folder, tmp_path / "out", "--quantize", kind)
+        assert failed.exit_code == 2 and f'pip install "fluxsr[{extra}]"' in error_lines(failed)[0]

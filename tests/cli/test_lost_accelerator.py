@@ -1,0 +1,156 @@
+"""A lost accelerator ends whatever used it: unready, in one line, and nothing more is tried."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from fluxsr.errors import AcceleratorLost
+from fluxsr.processing import upscale_file
+from fluxsr.processing.inputs import Job, Plan
+from fluxsr.processing.reporting import reason_of
+
+ERRORS = [
+    torch.AcceleratorError("CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later"),
+    RuntimeError("CUDA error: an illegal memory access was encountered"),
+]
+LINE = "the accelerator failed (CUDA error: "
+
+
+@pytest.fixture(params=ERRORS, ids=lambda error: type(error).__name__)
+def lost(request: pytest.FixtureRequest, pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Every step of the tiny pipeline fails; one entry for each that was tried."""
+    tried: list[int] = []
+
+    def fail(*_: Any, **__: Any) -> Any:
+        tried.append(1)
+        raise request.param
+
+    monkeypatch.setattr(pipeline, "one_step", fail)
+    monkeypatch.setattr(upscale_file, "load", lambda _options: pipeline)
+    return tried
+
+
+def pictures(folder: Path, count: int) -> list[Path]:
+    paths = [folder / f"{number}.png" for number in range(count)]
+    for path in paths:
+        Image.new("RGB", (20, 16)).save(path)
+    return paths
+
+
+def test_upscale_stops_and_says_so(lost: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = [Job(path, tmp_path / "out" / path.name) for path in pictures(tmp_path, 6)]
+    with pytest.raises(AcceleratorLost, match=r"this process cannot use it any more, start it again"):
+        upscale_file.run(Plan(jobs), upscale_file.Options())
+    told = capsys.readouterr().err
+    assert len(lost) == 1 and "1 failed, 5 left" in told and told.count(LINE) == 1
+    assert "out of memory" not in told and "unexpected" not in told
+
+
+def test_other_failures_of_the_device_stop_nothing(
+    pipeline: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise torch.AcceleratorError("CUDA error: invalid configuration argument")
+
+    monkeypatch.setattr(pipeline, "one_step", fail)
+    monkeypatch.setattr(upscale_file, "load", lambda _options: pipeline)
+    report = upscale_file.run(
+        Plan([Job(path, tmp_path / "out" / path.name) for path in pictures(tmp_path, 2)]), upscale_file.Options()
+    )
+    assert len(report.bad) == 2 and not report.left
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_an_illegal_access_to_memory_is_not_called_a_lack_of_it(error: Exception, tmp_path: Path) -> None:
+    assert reason_of(error, tmp_path / "a.png", "free some").startswith(f"{tmp_path}/a.png: {LINE}")
+    assert "out of memory" in reason_of(RuntimeError("CUDA out of memory"), tmp_path / "a.png", "free some")
+
+
+def test_a_worker_of_a_cluster_ends_with_a_line(
+    lost: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fluxsr.cluster import worker as module
+    from fluxsr.cluster.items import Item
+
+    def ended(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(module.os, "_exit", ended)
+    (path,) = pictures(tmp_path, 1)
+    worker = module.Worker(upscale_file.Options(), str(tmp_path / "out"))
+    worker.load()
+    with pytest.raises(SystemExit, match="1"):
+        worker.upscale(Item(path.name, str(path)), "made")
+    assert f"{worker.name}: {LINE}" in capsys.readouterr().err
+    assert not (tmp_path / "out" / path.name).exists()
+
+
+def test_the_server_is_unready_and_its_client_may_come_again(lost: list[int], pipeline: Any, tmp_path: Path) -> None:
+    testclient = pytest.importorskip("fastapi.testclient")
+    from fluxsr.serving.api.application import application
+    from fluxsr.serving.api.batcher import Batcher
+    from fluxsr.serving.api.desk import Desk
+    from fluxsr.serving.api.limits import Limits
+    from fluxsr.serving.api.metrics import Metrics
+    from fluxsr.serving.api.work import worker
+
+    (path,) = pictures(tmp_path, 1)
+    limits, batcher = Limits(), Batcher(pipeline.one_step, 1, 0)
+    desk = Desk(worker(pipeline, batcher, limits), limits, tmp_path)
+    client = testclient.TestClient(application(desk, Metrics(), limits))
+    assert client.get("/readyz").status_code == 200
+    for _ in range(2):
+        answer = client.post("/v1/upscale", files={"image": path.read_bytes()})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "accelerator_lost")
+        assert answer.headers["retry-after"] and len(lost) == 1, "no second job is taken on"
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["error"]["code"]) == (503, "accelerator_lost")
+    assert client.get("/healthz").status_code == 200
+    desk.close()
+    batcher.close()
+
+
+def test_the_server_s_process_ends_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, pipeline: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("uvicorn")
+    from fluxsr.serving.api import server
+    from fluxsr.serving.api.limits import Limits
+
+    class Doomed(server.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            self._desk.lost = "CUDA error: device-side assert triggered"
+
+    monkeypatch.setattr(upscale_file, "load", lambda _options: pipeline)
+    monkeypatch.setattr(server, "Server", Doomed)
+    with pytest.raises(AcceleratorLost, match="device-side assert triggered.*start it again"):
+        server.serve(upscale_file.Options(), Limits(grace=60), "127.0.0.1", 0, [], False)
+
+
+def test_the_page_ends(lost: list[int], pipeline: Any, tmp_path: Path) -> None:
+    pytest.importorskip("gradio")
+    from fluxsr.serving.web.desk import Desk
+    from fluxsr.serving.web.limits import Limits
+    from fluxsr.serving.web.server import bound, server_of
+    from fluxsr.serving.web.work import Studio, Wish, line_of
+
+    studio, desk = Studio({"tiny": pipeline}, Limits()), Desk(tmp_path / "desk", seconds=60)
+    server, door = server_of(studio, desk), bound("127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
+    thread.start()
+    sources = pictures(tmp_path, 3)
+    with pytest.raises(RuntimeError) as caught, desk.job("v", "many") as job:
+        studio.many(sources, Wish("tiny"), job, lambda *_: None)
+    assert len(lost) == 1, "the others are not tried"
+    assert line_of(caught.value, sources[0]).startswith("the server's accelerator failed")
+    with pytest.raises(AcceleratorLost, match="CUDA error"), desk.job("w", "one"):
+        pass
+    thread.join(60)
+    assert not thread.is_alive() and desk.lost.startswith("CUDA error")

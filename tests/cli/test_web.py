@@ -1,0 +1,61 @@
+"""``fluxsr web`` before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from fluxsr.cli.main import app
+from fluxsr.cli.web import checked
+from fluxsr.errors import InputError
+from fluxsr.processing.upscale_file import Options
+from fluxsr.serving.web.limits import Limits
+
+
+def test_visitors_see_names_and_no_folders() -> None:
+    assert checked(["bundled", "/srv/models/portrait"], None, None) == {
+        "bundled": "bundled",
+        "portrait": "/srv/models/portrait",
+    }
+
+
+def test_models_that_cannot_be_told_apart_are_refused() -> None:
+    with pytest.raises(InputError, match="2 models are called m"):
+        checked(["a/m", "b/m"], None, None)
+
+
+def test_an_adapter_fits_one_model() -> None:
+    with pytest.raises(InputError, match="--adapter and --config fit one --model"):
+        checked(["a", "b"], "adapter", None)
+
+
+def test_without_gradio_one_line_says_what_to_install(uninstall: Callable[..., None]) -> None:
+    uninstall("gradio")
+    result = CliRunner().invoke(app, ["web"])
+    assert result.exit_code == 2 and result.stderr == 'error: fluxsr web needs gradio; pip install "fluxsr[web]"\n'
+
+
+def test_formats_and_memory_are_those_of_the_other_commands() -> None:
+    for wrong in (["--dtype", "int4"], ["--memory", "10gb"]):
+        result = CliRunner().invoke(app, ["web", *wrong])
+        assert result.exit_code == 2 and wrong[0] in result.stderr and "one of" in result.stderr
+
+
+def test_what_visitors_may_do_is_typed_option_by_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fluxsr.serving.web import server
+
+    seen: list[Any] = []
+    monkeypatch.setattr(server, "serve", lambda models, options, limits, *rest: seen.append((options, limits)))
+    for given in (
+        [],
+        ["--compile", "--memory", "8gb", *(f"--{field.name.replace('_', '-')}=7" for field in fields(Limits))],
+    ):
+        assert CliRunner().invoke(app, ["web", *given], catch_exceptions=False).exit_code == 0
+    assert seen == [
+        (Options(), Limits()),
+        (Options(memory="8gb", compile=True), Limits(**{field.name: 7 for field in fields(Limits)})),
+    ]

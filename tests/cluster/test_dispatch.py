@@ -1,0 +1,119 @@
+"""Images handed out to real processes of Ray that die: each is done once, and what kills is given up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ray import cloudpickle
+
+from fluxsr.cluster.cluster import Cluster, Size, connected
+from fluxsr.cluster.dispatch import Dispatch, Lost
+from fluxsr.cluster.items import Item
+from fluxsr.cluster.places import Full
+from fluxsr.errors import InputError, ModelError, OutputError
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers cannot import tests
+
+
+class Fake:
+    """A worker without a model; an image's name says what becomes of it."""
+
+    def load(self) -> tuple[str, str]:
+        return "fake", "none"
+
+    def upscale(self, item: Item, made: str, attempt: int) -> dict[str, Any]:
+        if "kills" in item.name or ("once" in item.name and attempt == 1):
+            time.sleep(0.2)  # the other one in its hands has begun
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "hangs" in item.name:
+            time.sleep(600)
+        if "refused" in item.name and attempt < 3:
+            raise OutputError("the store is away")
+        if "full" in item.name:
+            raise Full("the disk is full")
+        time.sleep(0.05)
+        return {"output": item.name, "made": made, "attempts": attempt}
+
+
+class Stillborn(Fake):
+    def load(self) -> tuple[str, str]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return super().load()
+
+
+class Modelless(Fake):
+    def load(self) -> tuple[str, str]:
+        raise ModelError("there is no such model")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with connected(Size(workers=2)) as cluster:
+        yield cluster
+
+
+def run(
+    cluster: Cluster, names: list[str], kind: type = Fake, stop: threading.Event | None = None, **options: Any
+) -> tuple[list[Any], list[str]]:
+    said: list[str] = []
+    crew = Dispatch(cluster, lambda: cluster.hire(kind), lambda item: f"m{item.name}", tell=said.append, **options)
+    return list(crew.results([Item(name, name) for name in names], stop or threading.Event())), said
+
+
+def test_all_is_done_once_and_what_kills_is_given_up(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "ahead", 2)  # as with a GPU: another image is in the same hands
+    names = ["a", "b", "kills", "c", "once", "refused", *"defgh"]
+    results, said = run(cluster, names)
+    lost = [result for result in results if isinstance(result, Lost)]
+    rows = {row["output"]: row for row in results if not isinstance(row, Lost)}
+    assert [(one.item.name, one.attempts) for one in lost] == [("kills", 3)]
+    assert "killed" in lost[0].reason
+    assert Counter(row["output"] for row in results if not isinstance(row, Lost)) == Counter(set(names) - {"kills"})
+    assert all(row["made"] == f"m{name}" for name, row in rows.items())
+    assert rows["once"]["attempts"] >= 2 and rows["refused"]["attempts"] == 3
+    assert said[:2] == ["model: fake", "plan: none"]
+    assert "refused is tried again: the store is away" in said
+
+
+def test_what_hangs_is_given_up_after_its_time(cluster: Cluster) -> None:
+    results, _ = run(cluster, ["hangs", "a"], timeout=1, attempts=1)
+    lost = [result for result in results if isinstance(result, Lost)]
+    assert [one.item.name for one in lost] == ["hangs"] and len(results) == 2
+    assert "no result after 1 seconds" in lost[0].reason
+
+
+def test_what_no_image_is_to_blame_for_ends_the_run(cluster: Cluster) -> None:
+    with pytest.raises(Full, match="the disk is full"):
+        run(cluster, ["full", "a"])
+    with pytest.raises(ModelError, match="there is no such model"):
+        run(cluster, ["a"], Modelless)
+    with pytest.raises(ModelError, match="2 workers were lost while they loaded the model"):
+        run(cluster, ["a"], Stillborn, attempts=2)
+
+
+def test_a_worker_for_whom_there_is_no_room_holds_nobody_up(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "workers", 3)  # of the size of 2
+    results, _ = run(cluster, [*"abcdef"])
+    assert len(results) == 6
+
+
+def test_more_gpus_than_there_are(cluster: Cluster) -> None:
+    with pytest.raises(InputError, match="1 workers of 99 GPUs are asked for, and this machine has"):
+        Cluster(Size(gpus=99))
+
+
+def test_a_stop_finishes_what_is_begun(cluster: Cluster) -> None:
+    stop, done = threading.Event(), []
+    crew = Dispatch(cluster, lambda: cluster.hire(Fake), lambda item: "", tell=lambda line: None)
+    for row in crew.results([Item(str(number), "") for number in range(50)], stop):
+        done.append(row)
+        stop.set()
+    assert len(done) in (1, 2) and crew.left == 50 - len(done), "one in the hands of each of two workers"

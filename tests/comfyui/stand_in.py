@@ -1,0 +1,235 @@
+"""A stand-in for the part of ComfyUI that the nodes call, written from its documentation, for tests without ComfyUI.
+
+Its signatures are those of ``test_interface.py``, which checks them here and, where there is one, in ComfyUI. What a
+model or an autoencoder computes is computed by diffusers' classes.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fluxsr.backbones import latents
+from fluxsr.backbones.prompts import FixedPrompt
+from fluxsr.backbones.velocity import velocity
+
+SCALE, SHIFT = 0.3611, 0.1159  # comfy.latent_formats.Flux
+
+
+class InterruptProcessingException(Exception):
+    pass
+
+
+class CONST:
+    pass
+
+
+class Sampler:
+    pass
+
+
+@dataclass
+class LatentFormat:
+    latent_channels: int = 16
+
+
+@dataclass
+class Flux:
+    """comfy.model_base.Flux: latents are shifted and scaled by it, x - sigma v is its answer."""
+
+    transformer: Any
+    model_sampling: Any = field(default_factory=CONST)
+    latent_format: LatentFormat = field(default_factory=LatentFormat)
+
+    def process_latent_in(self, latent: Tensor) -> Tensor:
+        return (latent - SHIFT) * SCALE
+
+    def process_latent_out(self, latent: Tensor) -> Tensor:
+        return latent / SCALE + SHIFT
+
+
+@dataclass
+class ModelPatcher:
+    model: Flux
+
+
+class CFGGuider:
+    def __init__(self, model_patcher: ModelPatcher) -> None:
+        self.model_patcher = model_patcher
+        self.cfg = 1.0
+
+    def inner_set_conds(self, conds: dict[str, Any]) -> None:
+        self.conds = conds
+
+    def __call__(self, x: Tensor, sigma: Tensor, model_options: Any = None, seed: Any = None) -> Tensor:
+        assert sigma.shape == (len(x),), "ComfyUI wants one sigma per sample"
+        [[states, extras]] = self.conds["positive"]
+        prompt = FixedPrompt(states, extras["pooled_output"])
+        v = velocity(self.model_patcher.model.transformer, x, sigma, prompt, extras.get("guidance", 3.5))
+        return x - sigma.view(-1, 1, 1, 1) * v
+
+    @torch.no_grad()
+    def sample(
+        self,
+        noise: Tensor,
+        latent_image: Tensor,
+        sampler: Any,
+        sigmas: Tensor,
+        denoise_mask: Any = None,
+        callback: Any = None,
+        disable_pbar: bool = False,
+        seed: Any = None,
+    ) -> Tensor:
+        model, extra = self.model_patcher.model, {"model_options": {}, "seed": seed}
+        z = model.process_latent_in(latent_image)
+        samples = sampler.sample(self, sigmas, extra, callback, noise, z, denoise_mask, disable_pbar)
+        return model.process_latent_out(samples.to(torch.float32))
+
+
+class VAE:
+    """comfy.sd.VAE: images (B,H,W,3) in [0,1], clamped; latents neither shifted nor scaled."""
+
+    latent_channels = 16
+
+    def __init__(self, vae: Any) -> None:
+        self.vae = vae
+
+    def spacial_compression_encode(self) -> int:
+        return 8
+
+    @torch.no_grad()
+    def encode(self, pixel_samples: Tensor) -> Tensor:
+        return latents.denormalise(self.vae, latents.encode(self.vae, pixel_samples.movedim(-1, 1)))
+
+    @torch.no_grad()
+    def decode(self, samples_in: Tensor, vae_options: Any = None) -> Tensor:
+        return latents.decode(self.vae, latents.normalise(self.vae, samples_in)).clamp(0, 1).movedim(1, -1)
+
+
+class ProgressBar:
+    hook: Any = None
+
+    def __init__(self, total: int, node_id: Any = None) -> None:
+        self.total, self.current = total, 0
+
+    def update_absolute(self, value: int, total: int | None = None, preview: Any = None) -> None:
+        self.total, self.current = total or self.total, value
+        if ProgressBar.hook:
+            ProgressBar.hook(self.current, self.total, preview, node_id=None)
+
+    def update(self, value: int) -> None:
+        self.update_absolute(self.current + value)
+
+
+def set_progress_bar_global_hook(function: Any) -> None:
+    ProgressBar.hook = function
+
+
+class Interruption:
+    wanted = False
+
+    @classmethod
+    def interrupt_current_processing(cls, value: bool = True) -> None:
+        cls.wanted = value
+
+    @classmethod
+    def throw_exception_if_processing_interrupted(cls) -> None:
+        if cls.wanted:
+            cls.wanted = False
+            raise InterruptProcessingException
+
+
+class Put:
+    """An input or output of a schema."""
+
+    def __init__(self, id: str | None = None, **options: Any) -> None:
+        self.id, self.options = id, options
+        self.default = options.get("default")
+        self.display_name = options.get("display_name", id)
+
+
+class Kind:
+    def __init__(self, io_type: str) -> None:
+        self.Input = type(f"{io_type}_Input", (Put,), {"io_type": io_type})
+        self.Output = type(f"{io_type}_Output", (Put,), {"io_type": io_type})
+
+
+@dataclass
+class Schema:
+    node_id: str
+    display_name: str | None = None
+    category: str = "sd"
+    inputs: list[Any] | None = None
+    outputs: list[Any] | None = None
+    description: str = ""
+
+
+class NodeOutput:
+    def __init__(self, *args: Any) -> None:
+        self.args = args
+
+
+class ComfyExtension:
+    pass
+
+
+class FolderPaths:
+    roots: list[str] = []
+
+    @classmethod
+    def get_folder_paths(cls, folder_name: str) -> list[str]:
+        return list(cls.roots)
+
+    @classmethod
+    def get_filename_list(cls, folder_name: str) -> list[str]:
+        files = (
+            (root, file)
+            for root in cls.roots
+            for file in Path(root).rglob("*")
+            if file.suffix in (".safetensors", ".pth")
+        )
+        return sorted(str(file.relative_to(root)) for root, file in files)
+
+
+KINDS = ("Model", "Vae", "Conditioning", "Image", "Float", "Int", "Combo")
+
+
+def modules() -> dict[str, ModuleType]:
+    """Modules by the names under which ComfyUI has them."""
+    io = {kind: Kind(kind.upper()) for kind in KINDS}
+    contents: dict[str, dict[str, Any]] = {
+        "comfy.model_sampling": {"CONST": CONST},
+        "comfy.samplers": {"CFGGuider": CFGGuider, "Sampler": Sampler},
+        "comfy.sd": {"VAE": VAE},
+        "comfy.utils": {"ProgressBar": ProgressBar, "set_progress_bar_global_hook": set_progress_bar_global_hook},
+        "comfy.model_management": {
+            "InterruptProcessingException": InterruptProcessingException,
+            "interrupt_current_processing": Interruption.interrupt_current_processing,
+            "throw_exception_if_processing_interrupted": Interruption.throw_exception_if_processing_interrupted,
+            "get_torch_device": lambda: torch.device("cpu"),
+        },
+        "folder_paths": {
+            "get_folder_paths": FolderPaths.get_folder_paths,
+            "get_filename_list": FolderPaths.get_filename_list,
+        },
+        "comfy_api.latest._io": io | {"Schema": Schema, "NodeOutput": NodeOutput, "ComfyNode": object},
+    }
+    made = {name: ModuleType(name) for name in ("comfy", "comfy_api", "comfy_api.latest", *contents)}
+    for name, content in contents.items():
+        vars(made[name]).update(content)
+    for name, module in made.items():
+        if "." in name:
+            parent, _, child = name.rpartition(".")
+            setattr(made[parent], child, module)
+    vars(made["comfy_api.latest"]).update(io=made["comfy_api.latest._io"], ComfyExtension=ComfyExtension)
+    return made
+
+
+def install() -> None:
+    sys.modules.update(modules())

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fluxsr.errors import InputError
+from fluxsr.pipeline import FluxSRPipeline
+
+SETTINGS = {"scale": 2.0, "strength": -1.0, "tile_size": 0, "tile_overlap": 32, "batch_size": 1, "color_fix": "wavelet"}
+
+
+@pytest.fixture
+def nodes(comfyui: Any) -> Any:
+    from fluxsr.comfyui import nodes
+
+    return nodes
+
+
+def test_comfyui_is_given_three_nodes(nodes: Any) -> None:
+    import comfy_api.latest
+
+    extension = asyncio.run(nodes.comfy_entrypoint())
+    assert isinstance(extension, comfy_api.latest.ComfyExtension)
+    schemas = [node.define_schema() for node in asyncio.run(extension.get_node_list())]
+    assert [schema.node_id for schema in schemas] == ["FluxSRConditioning", "FluxSRUpscale", "FluxSRBundled"]
+    assert all(schema.display_name.startswith("FluxSR ") and schema.description for schema in schemas)
+
+
+def test_the_custom_node_folder_leads_to_them(nodes: Any) -> None:
+    from fluxsr.comfyui import custom_node
+
+    assert custom_node.comfy_entrypoint is nodes.comfy_entrypoint
+
+
+def test_settings_left_alone_are_the_models_own(nodes: Any) -> None:
+    widgets = {put.id: put.default for put in nodes.settings() if put.default is not None}
+    assert widgets.pop("scale") == 4
+    assert nodes.chosen(**widgets) == {"strength": None, "tile_size": None, "tile_overlap": 32, "batch_size": 1}
+    assert nodes.chosen(strength=0.0, tile_size=256) == {"strength": 0.0, "tile_size": 256}
+
+
+def test_conditioning_offers_adapters_and_reads_the_chosen(nodes: Any, adapter: Path) -> None:
+    [combo] = nodes.FluxSRConditioning.define_schema().inputs
+    name = str(Path("fluxsr/tiny"))
+    assert getattr(combo, "options", None) in ([name], {"options": [name]})
+    [[_, extras]], strength = nodes.FluxSRConditioning.execute(name).args
+    assert extras["fluxsr"].t_l == 0.3 and strength == 3.0
+    with pytest.raises(InputError, match="no adapter folder"):
+        nodes.FluxSRConditioning.execute("gone")
+
+
+def test_a_replaced_adapter_is_read_again(nodes: Any, adapter: Path) -> None:
+    name = str(Path("fluxsr/tiny"))
+    before = nodes.FluxSRConditioning.fingerprint_inputs(name)
+    assert nodes.FluxSRConditioning.fingerprint_inputs(name) == before
+    os.utime(adapter / "fluxsr_config.json", ns=(1, 1))
+    assert nodes.FluxSRConditioning.fingerprint_inputs(name) != before
+
+
+def test_upscale_takes_what_conditioning_gives(nodes: Any, tiny: Any, adapter: Path) -> None:
+    condition, _ = nodes.FluxSRConditioning.execute(str(Path("fluxsr/tiny"))).args
+    image = torch.rand(1, 16, 24, 3)
+    with torch.inference_mode():  # as ComfyUI executes nodes
+        [out] = nodes.FluxSRUpscale.execute(tiny.comfy_model, tiny.comfy_vae, condition, image, **SETTINGS).args
+    assert out.shape == (1, 32, 48, 3) and out.dtype == torch.float32
+    assert out.min() >= 0 and out.max() <= 1
+
+
+def test_the_bundled_model_is_the_pipelines(nodes: Any) -> None:
+    images = torch.rand(2, 16, 24, 4, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        [out] = nodes.FluxSRBundled.execute(images, **SETTINGS).args
+    pipe = FluxSRPipeline.from_pretrained("bundled", device="cpu")
+    wanted = pipe(images[..., :3].movedim(-1, 1), 2, output_type="pt").images.movedim(1, -1)
+    torch.testing.assert_close(out, wanted)
+
+
+def test_the_bundled_model_can_be_interrupted(nodes: Any) -> None:
+    from comfy import model_management
+
+    model_management.interrupt_current_processing(True)
+    with pytest.raises(model_management.InterruptProcessingException):
+        nodes.FluxSRBundled.execute(torch.rand(1, 16, 16, 3), **SETTINGS)
