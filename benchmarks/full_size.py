@@ -113,7 +113,7 @@ class Models:
         transformer = measuring.transformer(self.device, self.tiny)
         if row.model != "unfolded":
             pooled = measuring.prompt(self.device, 64, self.tiny).pooled_prompt_embeds
-            transformer = fold(transformer, CONFIG.t_l, CONFIG.guidance, pooled)
+            transformer = fold(transformer, *CONFIG.condition, pooled)
         if row.model in ("int8", "fp8", "nf4"):
             quantize.quantize_(transformer, quantize.scheme_of(row.model, self.device, torch.bfloat16))
         if row.model == "offloaded":  # with the options of the package's loader
