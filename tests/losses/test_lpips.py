@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fluxsr.errors import InputError
-from fluxsr.losses.lpips import SCALE, SHIFT, SqueezeLPIPS, load_lpips
+from fluxsr.losses.lpips import SCALE, SHIFT, SqueezeLPIPS, cached_lpips, load_lpips
 
 FIRES = {3: (64, 16, 64), 4: (128, 16, 64), 6: (128, 32, 128), 7: (256, 32, 128)} | {
     9: (256, 48, 192), 10: (384, 48, 192), 11: (384, 64, 256), 12: (512, 64, 256)
@@ -97,9 +99,36 @@ def test_file_is_read_back_and_an_unfit_one_is_one_line(weights: dict[str, Tenso
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="lacks features.0.weight"):
         load_lpips(tmp_path / "other.safetensors")
+    del weights["features.9.expand1x1.bias"]
+    save_file(weights, tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="lacks features.9.expand1x1.bias"):
+        load_lpips(tmp_path / "other.safetensors")
     (tmp_path / "text.safetensors").write_text("no tensors", encoding="utf-8")
     with pytest.raises(InputError, match="cannot be read as safetensors"):
         load_lpips(tmp_path / "text.safetensors")
+
+
+def test_what_torchvision_and_lpips_have_on_the_disk_is_taken(
+    weights: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, heads = (
+        tmp_path / "checkpoints" / "squeezenet1_1-b8a52dc0.pth",
+        tmp_path / "lpips/weights/v0.1/squeeze.pth",
+    )
+    spec = SimpleNamespace(origin=str(tmp_path / "lpips" / "__init__.py"))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
+    assert cached_lpips() is None
+    for path, prefix in ((features, "features"), (heads, "lin")):
+        path.parent.mkdir(parents=True)
+        torch.save({name: tensor for name, tensor in weights.items() if name.startswith(prefix)}, path)
+    network, (x, y) = cached_lpips(), (images(), images().flip(3))
+    assert network is not None and torch.equal(network(x, y), SqueezeLPIPS(weights)(x, y))
+    features.write_bytes(b"damaged")
+    with pytest.raises(InputError, match="squeezenet1_1-b8a52dc0.pth cannot be read; delete it"):
+        cached_lpips()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert cached_lpips() is None
 
 
 @pytest.mark.weights

@@ -1,12 +1,14 @@
-"""LPIPS v0.1 on SqueezeNet 1.1, from a weights file that the user names.
+"""LPIPS v0.1 on SqueezeNet 1.1, as a loss and as a metric.
 
 LPIPS (Zhang et al., CVPR 2018, https://arxiv.org/abs/1801.03924) compares images in the feature space of a network
-trained on ImageNet. SqueezeNet is its smallest backbone: cheap enough to train with on a CPU. The file holds
-torchvision's feature weights (``features.0.weight``, ...) and LPIPS's own linear heads (``lin0.model.1.weight``, ...).
+trained on ImageNet. SqueezeNet is its smallest backbone: cheap enough to train with on a CPU. The weights come from a
+file that the user names. It holds torchvision's feature weights (``features.0.weight``, ...) and LPIPS's own linear
+heads (``lin0.model.1.weight``, ...). `losses.lpips_vgg` has LPIPS on VGG16, which is downloaded.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import torch
@@ -21,6 +23,13 @@ POOLS = (2, 5, 8)
 FIRES = (3, 4, 6, 7, 9, 10, 11, 12)
 TAPS = (1, 4, 7, 9, 10, 11, 12)  # the layers after which LPIPS compares
 
+_LAYERS = ["features.0", *(f"features.{n}.{part}" for n in FIRES for part in ("squeeze", "expand1x1", "expand3x3"))]
+NAMES = (
+    *(f"{layer}.{kind}" for layer in _LAYERS for kind in ("weight", "bias")),
+    *(f"lin{number}.model.1.weight" for number in range(len(TAPS))),
+)
+"""The tensors that a weights file must hold; others are ignored."""
+
 # LPIPS's own normalisation of images in [-1,1].
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
@@ -29,10 +38,13 @@ SCALE = (0.458, 0.448, 0.450)
 class SqueezeLPIPS(nn.Module):
     """The perceptual distance LPIPS v0.1 (squeeze). Lower is more alike; its parameters are frozen."""
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, weights: dict[str, Tensor]):
         super().__init__()
-        for name, tensor in weights.items():
-            self.register_buffer(name.replace(".", "_"), tensor.float(), persistent=False)
+        for name in NAMES:
+            self.register_buffer(name.replace(".", "_"), weights[name].float(), persistent=False)
         self.register_buffer("shift", torch.tensor(SHIFT).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(SCALE).view(1, 3, 1, 1), persistent=False)
 
@@ -87,10 +99,39 @@ def load_lpips(path: str | Path) -> SqueezeLPIPS:
         weights = load_file(path)
     except Exception as error:  # safetensors raises its own kinds
         raise InputError(f"{path} cannot be read as safetensors: {error}") from error
-    missing = sorted({"features.0.weight", "features.12.expand3x3.weight", "lin6.model.1.weight"} - set(weights))
-    if missing:
-        raise InputError(f"{path} lacks {missing[0]}; expected SqueezeNet 1.1's features and LPIPS's heads lin0 to lin6")
-    return SqueezeLPIPS(weights)
+    return SqueezeLPIPS(_complete(weights, path))
+
+
+def cached_lpips() -> SqueezeLPIPS | None:
+    """Return LPIPS (squeeze) from what is on the disk: torchvision's cached weights and the package lpips' heads.
+
+    None where either is missing. Nothing is downloaded, and neither package is imported.
+
+    Raises:
+        InputError: one of the two files is damaged.
+    """
+    features = Path(torch.hub.get_dir(), "checkpoints", "squeezenet1_1-b8a52dc0.pth")  # where torchvision keeps it
+    spec = importlib.util.find_spec("lpips") if features.is_file() else None
+    if spec is None or spec.origin is None:
+        return None
+    heads = Path(spec.origin).parent / "weights" / "v0.1" / "squeeze.pth"
+    weights: dict[str, Tensor] = {}
+    for path in (features, heads):
+        try:
+            weights |= torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises errors of several kinds for a damaged file
+            raise InputError(f"{path} cannot be read; delete it, or name LPIPS's weights yourself") from error
+    return SqueezeLPIPS(_complete(weights, f"{features} with {heads}"))
+
+
+def _complete(weights: dict[str, Tensor], source: object) -> dict[str, Tensor]:
+    """Return the weights unchanged, or refuse those that lack a tensor."""
+    for name in NAMES:
+        if name not in weights:
+            raise InputError(
+                f"{source} lacks {name}; expected SqueezeNet 1.1's features and LPIPS's heads lin0 to lin6"
+            )
+    return weights
 
 
 def _unit(features: Tensor) -> Tensor:

@@ -39,5 +39,6 @@ def _download(place: Path) -> None:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"perceptual is lpips, whose VGG16 cannot be downloaded ({reason}); put {VGG} into {place.parent} by hand, "
-            "or set perceptual to efficientnet, to a file of LPIPS (squeeze) or to a folder of `fluxsr train perceptual`"
+            "or set perceptual to efficientnet, to a file of LPIPS (squeeze), or to a folder of "
+            "`fluxsr train perceptual`"
         ) from error

@@ -51,18 +51,18 @@ def build_optimizer(groups: Mapping[str, list[nn.Parameter]], config: RunConfig)
     )
 
 
-def _in_float32(muon: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+def _in_float32(muon: Any) -> Any:
     """Return Muon with its orthogonalisation in float32 for parameters on a CPU.
 
     The package computes it in bfloat16, which a CPU without bfloat16 units emulates: there it took a third of a step.
     """
     from pytorch_optimizer.optimizer.utils.matrix import zero_power_via_newton_schulz_5
 
-    class Muon32(muon):  # type: ignore[misc, valid-type]
+    class Muon32(muon):
         @staticmethod
         def _orthogonalize(group: dict[str, Any], updates: list[torch.Tensor]) -> list[torch.Tensor]:
             if updates[0].device.type != "cpu":
-                return muon._orthogonalize(group, updates)  # type: ignore[attr-defined]
+                return muon._orthogonalize(group, updates)
             matrices = [update.reshape(len(update), -1) for update in updates]
             steps, weights = group["ns_steps"], group["ns_coeffs"]
             return [zero_power_via_newton_schulz_5(m, steps, weights=weights, dtype=torch.float32) for m in matrices]
