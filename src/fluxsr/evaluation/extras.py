@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -57,12 +58,29 @@ def cvvdp_function() -> Function | None:
     None, and one line, where the package cannot be imported.
     """
     try:
-        import pycvvdp
+        with _root_handlers_kept():
+            import pycvvdp
+
+            judge: Any = pycvvdp.cvvdp(display_name=CVVDP_DISPLAY, quiet=True, device=torch.device("cpu"))
     except (ImportError, OSError, RuntimeError) as error:  # torchvision of another torch; ffmpeg's bindings missing
         log.warning("column cvvdp left out: its package cannot be imported (%s)", _first_line(error))
         return None
-    judge: Any = pycvvdp.cvvdp(display_name=CVVDP_DISPLAY, quiet=True, device=torch.device("cpu"))
-    return lambda sr, hr: judge.predict(sr, hr, dim_order="BCHW")[0]
+
+    def score(sr: Tensor, hr: Tensor) -> Tensor:
+        with _root_handlers_kept():
+            return judge.predict(sr, hr, dim_order="BCHW")[0]
+
+    return score
+
+
+@contextlib.contextmanager
+def _root_handlers_kept() -> Iterator[None]:
+    """Undo what cvvdp does to the root logger: its calls of ``logging.debug`` give it a handler, for all packages."""
+    handlers = list(logging.root.handlers)
+    try:
+        yield
+    finally:
+        logging.root.handlers[:] = handlers
 
 
 def learned_model(metric: Metric, device: str = "cpu") -> Function | None:
