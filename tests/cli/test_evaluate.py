@@ -140,7 +140,7 @@ def nearest(monkeypatch) -> list[Plan]:
                 image.resize((4 * image.width, 4 * image.height), Image.Resampling.NEAREST).save(job.target)
         return Done()
 
-    monkeypatch.setattr(benchmarking.batch, "run", run_plan)
+    monkeypatch.setattr(benchmarking.upscale_file, "run", run_plan)
     return plans
 
 
