@@ -32,6 +32,27 @@ def uninstall(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return uninstall
 
 
+@pytest.fixture(scope="session")
+def lpips_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights file of LPIPS (squeeze) with the real shapes and random values."""
+    from safetensors.torch import save_file
+
+    fires = {3: (64, 16, 64), 4: (128, 16, 64), 6: (128, 32, 128), 7: (256, 32, 128)}
+    fires |= {9: (256, 48, 192), 10: (384, 48, 192), 11: (384, 64, 256), 12: (512, 64, 256)}
+    shapes = {"0": (64, 3, 3, 3)}
+    for layer, (inputs, squeeze, expand) in fires.items():
+        shapes |= {f"{layer}.squeeze": (squeeze, inputs, 1, 1), f"{layer}.expand1x1": (expand, squeeze, 1, 1)}
+        shapes[f"{layer}.expand3x3"] = (expand, squeeze, 3, 3)
+    draw = torch.Generator().manual_seed(0)
+    weights = {f"features.{name}.weight": torch.randn(shape, generator=draw) / 8 for name, shape in shapes.items()}
+    weights |= {f"features.{name}.bias": torch.zeros(shape[0]) for name, shape in shapes.items()}
+    for number, channels in enumerate((64, 128, 256, 384, 384, 512, 512)):
+        weights[f"lin{number}.model.1.weight"] = torch.rand(1, channels, 1, 1, generator=draw)
+    path = tmp_path_factory.mktemp("lpips") / "lpips_squeeze.safetensors"
+    save_file(weights, path)
+    return path
+
+
 def tiny_transformer(seed: int = 0, guidance_embeds: bool = False) -> Any:
     """FluxTransformer2DModel, 1 double + 1 single block, one head of 16."""
     from diffusers import FluxTransformer2DModel

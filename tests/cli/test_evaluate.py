@@ -44,6 +44,18 @@ def test_two_folders_are_sr_and_hr(folders):
     assert "difference" not in result.stdout
 
 
+def test_lpips_by_the_weights_that_are_named(folders, lpips_weights):
+    asked = ("--metrics", "lpips", "--workers", "1", "--format", "csv")
+    result = run(folders / "good", folders / "hr", *asked, "--lpips-weights", lpips_weights)
+    assert result.exit_code == 0 and "lpips" in result.stdout, result.output
+    result = run(folders / "good", folders / "hr", *asked, "--lpips-weights", folders / "absent.safetensors")
+    assert result.exit_code == 2 and "no LPIPS weights at" in result.output
+
+
+def test_the_list_tells_the_licences_of_packages():
+    assert "whole image (MIT)" in run("--list").stdout
+
+
 def test_two_methods_are_compared(folders):
     result = run(folders / "good", folders / "poor", "--hr", folders / "hr", *LIGHT, "--format", "markdown", "--ci")
     assert result.exit_code == 0, result.output

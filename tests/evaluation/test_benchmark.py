@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -12,9 +13,11 @@ import torch
 from PIL import Image
 
 from fluxsr.errors import InputError
-from fluxsr.evaluation import extras, score_folders
+from fluxsr.evaluation import benchmark, extras, score_folders
 from fluxsr.evaluation.catalogue import DEFAULT, METRICS
+from fluxsr.evaluation.folders import load_image
 from fluxsr.evaluation.niqe import PristineModel, save_model
+from fluxsr.losses.lpips import load_lpips
 
 BUILT_IN = [name for name, metric in METRICS.items() if metric.source == "built in"]
 
@@ -53,18 +56,20 @@ def test_the_border_counts_or_not(folders):
     assert whole.mean["grid4"] == inner.mean["grid4"]
 
 
-def test_ground_truth_against_itself_is_ideal(folders):
+def test_ground_truth_against_itself_is_ideal(folders, lpips_weights):
     pytest.importorskip("piq")
-    report = score_folders(folders[1], folders[1])
     ideals = {name: metric.ideal for name, metric in METRICS.items() if name in DEFAULT and metric.needs_hr}
-    assert len(ideals) == 12
+    assert len(ideals) == 14
+    if importlib.util.find_spec("pycvvdp") is None:
+        del ideals["cvvdp"]
+    report = score_folders(folders[1], folders[1], metrics=list(ideals), lpips_weights=lpips_weights)
     assert {name: report.mean[name] for name in ideals} == pytest.approx(ideals, abs=1e-5)
 
 
-def test_processes_change_nothing(folders):
+def test_processes_change_nothing(folders, lpips_weights):
     told = []
-    alone = score(*folders)
-    together = score(*folders, workers=2, progress=lambda *counts: told.append(counts))
+    alone = score(*folders, lpips_weights=lpips_weights)
+    together = score(*folders, lpips_weights=lpips_weights, workers=2, progress=lambda *counts: told.append(counts))
     assert together == alone
     assert told == [(1, 2), (2, 2)]
 
@@ -74,6 +79,34 @@ def test_an_error_of_a_process_is_the_same_line(folders):
     (sr / "a.png").write_bytes((sr / "b.png").read_bytes())
     with pytest.raises(InputError, match="a: SR is 203x181, HR is 192x176"):
         score(sr, hr, workers=2)
+
+
+def test_lpips_is_of_whole_images_by_the_weights_that_are_named(folders, lpips_weights, caplog):
+    report = score(*folders, metrics=["lpips"], lpips_weights=lpips_weights)
+    names = zip(folders, ("a.png", "a.bmp"), strict=True)
+    sr, hr = (load_image(folder / name).float() * 2 - 1 for folder, name in names)
+    assert report.per_image["a"]["lpips"] == pytest.approx(float(load_lpips(lpips_weights)(sr, hr)), rel=1e-5)
+    assert report.per_image["a"]["lpips"] > 0 and not caplog.records
+
+
+def test_lpips_needs_its_weights(folders, monkeypatch, caplog):
+    monkeypatch.setattr(benchmark, "cached_lpips", lambda: None)
+    assert list(score(*folders, metrics=["psnr", "lpips"]).mean) == ["psnr"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "column lpips left out: name its weights with --lpips-weights (docs/evaluation.md says which)"
+    ]
+    with pytest.raises(InputError, match="no LPIPS weights at"):
+        score(*folders, metrics=["lpips"], lpips_weights=folders[0] / "absent.safetensors")
+
+
+def test_a_judge_of_whole_images_gets_no_crop(folders, monkeypatch):
+    seen = []
+    judge = SimpleNamespace(predict=lambda sr, hr, dim_order: (seen.append(sr.shape) or torch.tensor(9.5), {}))
+    monkeypatch.setitem(sys.modules, "pycvvdp", SimpleNamespace(cvvdp=lambda **_: judge))
+    monkeypatch.setattr(extras, "_is_there", lambda package: True)
+    report = score(*folders, metrics=["psnr", "cvvdp"])
+    assert report.mean["cvvdp"] == 9.5 and list(report.mean) == ["psnr", "cvvdp"]
+    assert [shape[-2:] for shape in seen] == [(176, 192), (181, 203)]
 
 
 def test_niqe_needs_its_model(folders, tmp_path, caplog):
@@ -104,8 +137,8 @@ def test_a_learned_metric_that_loads_joins_the_rest_and_one_that_does_not_is_lef
 
     monkeypatch.setitem(sys.modules, "pyiqa", SimpleNamespace(create_metric=create_metric))
     monkeypatch.setattr(extras, "_is_there", lambda package: True)
-    report = score(*folders, metrics=["psnr", "lpips", "musiq"])
-    assert list(report.mean) == ["psnr", "lpips"] and report.mean["lpips"] > 0
+    report = score(*folders, metrics=["psnr", "lpips-alex", "musiq"])
+    assert list(report.mean) == ["psnr", "lpips-alex"] and report.mean["lpips-alex"] > 0
     lines = [record.getMessage() for record in caplog.records]
     assert lines == ["column musiq left out: its model cannot be loaded (no connection)"]
     with pytest.raises(InputError, match="no column could be computed"):
@@ -117,7 +150,7 @@ def test_built_in_metrics_import_no_optional_package(folders):
         "import sys\nfrom fluxsr.evaluation import score_folders\n"
         f"report = score_folders({str(folders[0])!r}, {str(folders[1])!r}, metrics={BUILT_IN!r})\n"
         "assert 'ssim' in report.mean and 'piqe' in report.mean\n"
-        "print([name for name in ('piq', 'pyiqa', 'scipy') if name in sys.modules])"
+        "print([name for name in ('piq', 'pyiqa', 'pycvvdp', 'lpips', 'torchvision', 'scipy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -147,15 +180,18 @@ def test_what_is_wrong_is_said(folders, tmp_path):
 @pytest.mark.parametrize(
     ("size", "kept"),
     [
-        ((160, 170), {"psnr", "ssim", "psnr_rgb", "piqe", "mid_db", "hf_db", "grid4", "grid8", "grid16", "peak16"}),
-        ((130, 130), {"psnr", "ssim", "psnr_rgb", "piqe", "grid4", "grid8", "grid16", "peak16"}),
-        ((40, 30), {"psnr", "ssim", "psnr_rgb", "piqe"}),
-        ((18, 17), {"psnr", "psnr_rgb", "piqe"}),
+        (
+            (160, 170),
+            {"psnr", "ssim", "psnr_rgb", "lpips", "piqe", "mid_db", "hf_db", "grid4", "grid8", "grid16", "peak16"},
+        ),
+        ((130, 130), {"psnr", "ssim", "psnr_rgb", "lpips", "piqe", "grid4", "grid8", "grid16", "peak16"}),
+        ((40, 30), {"psnr", "ssim", "psnr_rgb", "lpips", "piqe"}),
+        ((18, 17), {"psnr", "psnr_rgb", "lpips", "piqe"}),
         ((9, 9), {"psnr", "psnr_rgb"}),
         ((8, 9), set()),
     ],
 )
-def test_columns_that_an_image_is_too_small_for_are_left_out_with_a_line(tmp_path, size, kept, caplog):
+def test_columns_that_an_image_is_too_small_for_are_left_out_with_a_line(tmp_path, size, kept, lpips_weights, caplog):
     pytest.importorskip("piq")
     folders = tmp_path / "sr", tmp_path / "hr"
     for seed, folder in enumerate(folders):
@@ -163,12 +199,12 @@ def test_columns_that_an_image_is_too_small_for_are_left_out_with_a_line(tmp_pat
         for name, (width, height) in (("large", (200, 200)), ("small", size)):
             pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{name}.png")
-    names = [name for name in DEFAULT if name != "niqe"]
+    names = [name for name in DEFAULT if name not in ("niqe", "cvvdp")]
     if not kept:
         with pytest.raises(InputError, match="no column could be computed; see the lines above"):
-            score(*folders, metrics=names)
+            score(*folders, metrics=names, lpips_weights=lpips_weights)
         return
-    report = score(*folders, metrics=names)
+    report = score(*folders, metrics=names, lpips_weights=lpips_weights)
     assert set(report.mean) == kept and list(report.per_image) == ["large", "small"]
     lines = [record.getMessage() for record in caplog.records]
     told = {name for line in lines for name in line.split(" left out")[0].removeprefix("columns ").split(", ")}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from fluxsr.errors import InputError
-from fluxsr.evaluation.catalogue import DEFAULT, METRICS, chosen
+from fluxsr.evaluation.catalogue import DEFAULT, LICENCES, METRICS, chosen
 
 
 def test_the_names_that_reviewers_ask_for_are_there():
-    wanted = "psnr ssim lpips dists musiq maniqa topiq clipiqa qalign ms_ssim fsim vsi haarpsi gmsd mdsi dss niqe piqe"
+    wanted = "psnr ssim lpips lpips-alex dists musiq maniqa topiq clipiqa qalign cvvdp"
+    wanted += " ms_ssim fsim vsi haarpsi gmsd mdsi dss niqe piqe"
     assert set(wanted.split()) <= set(METRICS)
 
 
@@ -23,6 +24,16 @@ def test_every_metric_tells_direction_protocol_and_ideal():
         assert metric.better in ("higher", "lower", "zero") and metric.arrow and metric.protocol
         assert (metric.ideal is not None) == metric.needs_hr, metric.name
         assert bool(metric.model) == (metric.source == "pyiqa"), metric.name
+
+
+def test_what_sees_whole_images_is_not_cropped():
+    assert {name for name, metric in METRICS.items() if metric.needs_hr and not metric.cropped} == {"lpips", "cvvdp"}
+    assert METRICS["lpips"].fits(16, 16, crop=8) and not METRICS["lpips"].fits(15, 16, crop=0)
+
+
+def test_packages_have_a_licence():
+    assert METRICS["cvvdp"].origin == "cvvdp, MIT" and METRICS["psnr"].origin == "built in"
+    assert {metric.source for metric in METRICS.values()} == {"built in", *LICENCES}
 
 
 def test_chosen_are_in_the_order_of_tables_each_once():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from fluxsr.evaluation import extras
@@ -19,7 +23,23 @@ def test_piq_functions_have_the_recorded_values(pair):
     assert found == pytest.approx(recorded, abs=1e-4)
 
 
-@pytest.mark.parametrize(("package", "name", "extra"), [("piq", "fsim", "eval"), ("pyiqa", "musiq", "iqa")])
+def test_cvvdp_has_the_recorded_values(pair):
+    pytest.importorskip("pycvvdp")
+    judge = extras.cvvdp_function()
+    sr, hr = (image.float() for image in pair(0, 176, 192))
+    assert float(judge(sr, hr)) == pytest.approx(9.28407, abs=1e-3)
+    assert float(judge(hr, hr)) == 10
+
+
+def test_a_cvvdp_that_cannot_be_imported_is_one_line(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "pycvvdp", None)
+    assert extras.cvvdp_function() is None
+    assert len(caplog.records) == 1 and "column cvvdp left out: its package cannot be imported" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "extra"), [("piq", "fsim", "eval"), ("cvvdp", "cvvdp", "cvvdp"), ("pyiqa", "musiq", "iqa")]
+)
 def test_a_missing_package_is_one_clear_line(package, name, extra, monkeypatch, caplog):
     monkeypatch.setattr(extras, "_is_there", lambda wanted: wanted != package)
     kept = extras.installed([METRICS["psnr"], METRICS[name]])
@@ -29,5 +49,16 @@ def test_a_missing_package_is_one_clear_line(package, name, extra, monkeypatch, 
 
 
 def test_nothing_is_imported_where_nothing_needs_it(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "piq", None)  # importing it would raise
+    monkeypatch.setitem(sys.modules, "piq", None)  # importing it would raise
     assert extras.piq_functions(chosen(["psnr"])) == {}
+
+
+def test_cvvdp_leaves_the_root_logger_alone(monkeypatch):
+    def judge(**_):
+        logging.debug("the root logger gets a handler")
+        return SimpleNamespace(predict=lambda *_, **__: (logging.debug("again"), {}))
+
+    monkeypatch.setitem(sys.modules, "pycvvdp", SimpleNamespace(cvvdp=judge))
+    monkeypatch.setattr(logging.root, "handlers", [])
+    extras.cvvdp_function()(None, None)
+    assert logging.root.handlers == []

@@ -127,7 +127,7 @@ def test_published_columns_are_metrics_and_say_where_their_variant_is_unknown():
 def test_published_rows_stand_under_ours_in_their_columns():
     ours = Report("ours", 0, {"psnr": 29.5, "niqe": 7.0}, {"a": {"psnr": 29.5, "niqe": 7.0}})
     table = with_published(table_of([ours]), PROTOCOLS["drealsr"])
-    assert table.head == ["name", "n", "psnr ↑", "niqe ↓", "ssim ↑", "lpips ↓", "dists ↓", "qalign ↑"]
+    assert table.head == ["name", "n", "psnr ↑", "niqe ↓", "ssim ↑", "lpips-alex ↓", "dists ↓", "qalign ↑"]
     assert table.rows[0] == ["ours", "1", "29.50", "7.00", "-", "-", "-", "-"]
     assert table.rows[1] == ["FluxSR (published)", "93", "25.92", "-", "0.7592", "0.3418", "0.1628", "4.336"]
     assert table.notes[0] == "protocol: DRealSR, full size (A)"

@@ -45,6 +45,15 @@ def test_frozen_modules_are_left_out(toy: ModuleType) -> None:
     assert list(trained_parameters(modules)) == ["net", "critic"]
 
 
+def test_muon_orthogonalises_in_float32_on_a_cpu(toy: ModuleType) -> None:
+    pytest.importorskip("pytorch_optimizer")
+    weight = nn.Parameter(torch.zeros(8, 8))
+    built = build_optimizer({"net": [weight]}, toy.config(optimizer="muon", muon_lr=1.0))
+    weight.grad = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
+    built.step()
+    assert not torch.equal(weight, weight.bfloat16().float())
+
+
 @pytest.mark.parametrize("package, optimizer", [("bitsandbytes", "adamw8bit"), ("pytorch_optimizer", "muon")])
 def test_a_missing_package_is_named(
     uninstall: Callable[..., None], toy: ModuleType, package: str, optimizer: str

@@ -8,7 +8,13 @@ import torch
 from diffusers import AutoencoderDC, FluxTransformer2DModel
 
 
-def build_autoencoder(widths: Sequence[int], layers: Sequence[int], latent_channels: int) -> AutoencoderDC:
+def build_autoencoder(
+    widths: Sequence[int],
+    layers: Sequence[int],
+    latent_channels: int,
+    decoder_layers: Sequence[int] = (),
+    upsample: str = "pixel_shuffle",
+) -> AutoencoderDC:
     """AutoencoderDC with plain residual blocks: no attention and no norm over space.
 
     Unlike AutoencoderKL's GroupNorm, its norms act on single pixels, so a tile decodes exactly as the whole
@@ -19,13 +25,16 @@ def build_autoencoder(widths: Sequence[int], layers: Sequence[int], latent_chann
         widths: channels per level, full size first; the first is unused where layers[0] is 0.
         layers: residual blocks per level.
         latent_channels: must divide the last width.
+        decoder_layers: residual blocks per level of the decoder; empty takes ``layers``.
+        upsample: "pixel_shuffle", or "interpolate" (nearest neighbour and a convolution), which draws no lattice.
     """
     vae = AutoencoderDC(
         latent_channels=latent_channels,
         encoder_block_out_channels=tuple(widths),
         decoder_block_out_channels=tuple(widths),
         encoder_layers_per_block=tuple(layers),
-        decoder_layers_per_block=tuple(layers),
+        decoder_layers_per_block=tuple(decoder_layers or layers),
+        upsample_block_type=upsample,
         encoder_qkv_multiscales=((),) * len(widths),
         decoder_qkv_multiscales=((),) * len(widths),
         decoder_conv_act_fn="silu",
@@ -38,14 +47,20 @@ def build_autoencoder(widths: Sequence[int], layers: Sequence[int], latent_chann
 
 
 def build_transformer(
-    latent_channels: int, num_layers: int, num_single_layers: int, num_attention_heads: int, text_dim: int
+    latent_channels: int,
+    num_layers: int,
+    num_single_layers: int,
+    num_attention_heads: int,
+    text_dim: int,
+    head_dim: int = 128,
 ) -> FluxTransformer2DModel:
-    """FluxTransformer2DModel with FLUX's head size and position axes, fewer heads and blocks."""
+    """FluxTransformer2DModel with fewer and, on request, smaller heads; position axes in FLUX's proportion."""
     return FluxTransformer2DModel(
         in_channels=latent_channels * 4,
         num_layers=num_layers,
         num_single_layers=num_single_layers,
-        attention_head_dim=128,
+        attention_head_dim=head_dim,
+        axes_dims_rope=(head_dim // 8, head_dim * 7 // 16, head_dim * 7 // 16),
         num_attention_heads=num_attention_heads,
         joint_attention_dim=text_dim,
         pooled_projection_dim=text_dim,

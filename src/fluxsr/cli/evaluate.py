@@ -45,6 +45,9 @@ def evaluate(
     list_: Annotated[bool, typer.Option("--list", help="List metrics and protocols.")] = False,
     crop: Annotated[int, typer.Option(min=0, help="Border left out against HR, pixels; papers take 0.")] = 4,
     niqe_params: Annotated[Path | None, typer.Option(help="NIQE's pristine model, .npz or .mat.")] = None,
+    lpips_weights: Annotated[
+        Path | None, typer.Option(help="LPIPS's weights: SqueezeNet 1.1 and the linear heads, .safetensors.")
+    ] = None,
     ci: Annotated[bool, typer.Option("--ci", help="95 % intervals of the means.")] = False,
     seed: Annotated[int, typer.Option(help="Of the bootstrap, and of --degrade.")] = 0,
     format: Annotated[Kind | None, typer.Option(help="Else by the ending of -o, or for the terminal.")] = None,
@@ -85,6 +88,7 @@ def evaluate(
             metrics=metrics.split(",") if metrics is not None else None,
             crop=crop,
             niqe_params=niqe_params,
+            lpips_weights=lpips_weights,
             workers=workers,
             device=device,
         )
@@ -122,13 +126,14 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 
 def _list() -> None:
-    from fluxsr.evaluation.catalogue import DEFAULT, METRICS
+    from fluxsr.evaluation.catalogue import DEFAULT, LICENCES, METRICS
     from fluxsr.evaluation.protocols import PROTOCOLS
 
     typer.echo("metrics (* downloads nothing, and is taken without --metrics):")
     for name, metric in METRICS.items():
         sign = "*" if name in DEFAULT else " "
-        typer.echo(f" {sign} {name:13}{metric.arrow:3} {metric.source:9} {metric.protocol}")
+        licence = f" ({LICENCES[metric.source]})" if metric.source in LICENCES else ""
+        typer.echo(f" {sign} {name:13}{metric.arrow:3} {metric.source:9} {metric.protocol}{licence}")
     typer.echo("protocols:")
     for protocol in PROTOCOLS.values():
         truth = "with ground truth" if protocol.paired else "no ground truth"

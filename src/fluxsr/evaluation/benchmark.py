@@ -19,9 +19,10 @@ from fluxsr.evaluation import extras
 from fluxsr.evaluation.catalogue import METRICS, PYIQA, Metric, chosen
 from fluxsr.evaluation.diagnostics import peak16
 from fluxsr.evaluation.folders import check_stems, image_size, list_images
-from fluxsr.evaluation.niqe import PristineModel, read_model
-from fluxsr.evaluation.scorer import Scored, Task, scorer
+from fluxsr.evaluation.niqe import read_model
+from fluxsr.evaluation.scorer import Scored, Settings, Task, scorer
 from fluxsr.evaluation.workers import workers_for
+from fluxsr.losses.lpips import cached_lpips, load_lpips
 from fluxsr.names import printable
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def score_folders(
     only: Sequence[str] | None = None,
     crop: int = 4,
     niqe_params: Path | None = None,
+    lpips_weights: Path | None = None,
     metrics: Sequence[str] | None = None,
     workers: int | None = 1,
     device: str = "cpu",
@@ -66,8 +68,10 @@ def score_folders(
         hr: folder of ground truth; None leaves only the columns that need none.
         name: of the row; the folder's name by default.
         only: file stems to score; all by default.
-        crop: border left out of metrics against HR, pixels. Many papers take 0.
+        crop: border left out of metrics against HR, pixels. Many papers take 0. LPIPS and ColorVideoVDP take none.
         niqe_params: NIQE's pristine model (see `niqe.read_model`).
+        lpips_weights: weights of LPIPS (see `losses.lpips.load_lpips`); None takes those of torchvision and the
+            package lpips where both are on the disk.
         metrics: names of the catalogue; None takes those that download nothing. Columns whose package or
             weights are missing are left out, with a warning.
         workers: processes for all but learned metrics, which run in this one; None takes what fits cores and memory.
@@ -88,7 +92,10 @@ def score_folders(
     tasks = [Task(stem, sr_paths[stem], hr_paths[stem] if hr_paths else None) for stem in stems]
 
     pristine = read_model(niqe_params) if niqe_params is not None else None
-    kept = usable(chosen(metrics), with_hr=hr is not None, with_niqe=pristine is not None)
+    lpips = load_lpips(lpips_weights) if lpips_weights is not None else cached_lpips()
+    settings = Settings(crop, pristine, lpips, device)
+    without = [name for name, found in (("niqe", pristine), ("lpips", lpips)) if found is None]
+    kept = usable(chosen(metrics), with_hr=hr is not None, without=without)
     sizes = {stem: image_size(sr_paths[stem]) for stem in stems}
     kept = fitting(kept, sizes, crop)
     if workers is None:
@@ -99,7 +106,7 @@ def score_folders(
     rows: dict[str, dict[str, float]] = {stem: {} for stem in stems}
     excesses: list[Tensor] = []
     for number, one in enumerate(passes):
-        for index, scored in enumerate(_scored(tasks, one, crop, pristine, device)):
+        for index, scored in enumerate(_scored(tasks, one, settings)):
             rows[stems[index]] |= scored.row
             if scored.excess is not None:
                 excesses.append(scored.excess)
@@ -116,16 +123,28 @@ class _Pass:
     workers: int
 
 
-def usable(metrics: Sequence[Metric], *, with_hr: bool, with_niqe: bool) -> list[Metric]:
+_FILES = {
+    "niqe": "name its pristine model with --niqe-params (fluxsr fit-niqe makes one)",
+    "lpips": "name its weights with --lpips-weights (docs/evaluation.md says which)",
+}
+
+
+def usable(metrics: Sequence[Metric], *, with_hr: bool, without: Sequence[str]) -> list[Metric]:
     """Those that can be computed here; what is left out for want of a file or package is said in one line.
+
+    Args:
+        metrics: what was asked for.
+        with_hr: whether there is ground truth.
+        without: names of the metrics whose file was not given.
 
     Raises:
         InputError: none is left.
     """
     kept = [metric for metric in metrics if with_hr or not metric.needs_hr]
-    if not with_niqe and any(metric.name == "niqe" for metric in kept):
-        log.warning("column niqe left out: name its pristine model with --niqe-params (fluxsr fit-niqe makes one)")
-        kept = [metric for metric in kept if metric.name != "niqe"]
+    for name in without:
+        if any(metric.name == name for metric in kept):
+            log.warning("column %s left out: %s", name, _FILES[name])
+    kept = [metric for metric in kept if metric.name not in without]
     kept = extras.installed(kept)
     if not kept:
         asked = ", ".join(metric.name for metric in metrics)
@@ -142,14 +161,14 @@ def fitting(metrics: Sequence[Metric], sizes: Mapping[str, tuple[int, int]], cro
     Raises:
         InputError: none is left.
     """
-    left: dict[tuple[int, int], list[str]] = {}
+    left: dict[tuple[int, int, bool], list[str]] = {}
     for metric in metrics:
         if not all(metric.fits(*size, crop) for size in sizes.values()):
-            left.setdefault((metric.smallest, metric.squares), []).append(metric.name)
-    for (side, squares), names in left.items():
+            left.setdefault((metric.smallest, metric.squares, metric.cropped), []).append(metric.name)
+    for (side, squares, border), names in left.items():
         stem = next(stem for stem, size in sizes.items() if not METRICS[names[0]].fits(*size, crop))
         need = f"{squares} squares of {side} pixels" if squares > 1 else f"sides of {side} pixels"
-        cropped = f" after cropping {crop}" if METRICS[names[0]].needs_hr else ""
+        cropped = f" after cropping {crop}" if border else ""
         size = "x".join(map(str, sizes[stem]))
         log.warning("columns %s left out: they need %s%s, and %s is %s", ", ".join(names), need, cropped, stem, size)
     kept = [metric for metric in metrics if not any(metric.name in names for names in left.values())]
@@ -158,17 +177,15 @@ def fitting(metrics: Sequence[Metric], sizes: Mapping[str, tuple[int, int]], cro
     return kept
 
 
-def _scored(
-    tasks: Sequence[Task], one: _Pass, crop: int, pristine: PristineModel | None, device: str
-) -> Iterator[Scored]:
+def _scored(tasks: Sequence[Task], one: _Pass, settings: Settings) -> Iterator[Scored]:
     count = min(one.workers, len(tasks))
     if count <= 1:
-        yield from map(scorer(one.names, crop, pristine, device), tasks)
+        yield from map(scorer(one.names, settings), tasks)
         return
     # Spawned, since a fork of a process that holds torch's threads may hang.
     context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(count, context, _start_worker, (one.names, crop, pristine)) as pool:
+        with ProcessPoolExecutor(count, context, _start_worker, (one.names, settings)) as pool:
             yield from pool.map(_work, tasks)
     except BrokenProcessPool as error:
         raise FluxSRError("a worker was ended from outside, perhaps for want of memory; try --workers 1") from error
@@ -177,10 +194,10 @@ def _scored(
 _worker: Callable[[Task], Scored] | None = None  # of a spawned process, whose only work it is
 
 
-def _start_worker(names: list[str], crop: int, pristine: PristineModel | None) -> None:
+def _start_worker(names: list[str], settings: Settings) -> None:
     global _worker
     torch.set_num_threads(1)  # the processes are what runs in parallel
-    _worker = scorer(names, crop, pristine)
+    _worker = scorer(names, settings)
 
 
 def _work(task: Task) -> Scored:

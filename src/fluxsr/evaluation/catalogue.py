@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 from fluxsr.errors import InputError
 
-BUILT_IN, PIQ, PYIQA = "built in", "piq", "pyiqa"
+BUILT_IN, PIQ, CVVDP, PYIQA = "built in", "piq", "cvvdp", "pyiqa"
+
+LICENCES = {PIQ: "Apache-2.0", CVVDP: "MIT", PYIQA: "PolyForm Noncommercial"}
+"""Licence of each package that computes metrics."""
 
 # Pixels a side. piq's ms_ssim halves the image four times under an 11-pixel window. In smaller images than 128 pixels
 # rings of the spectrum are empty, and the neighbours of a harmonic reach the next one.
-_SMALLEST = {PIQ: 161, "ssim": 11, "niqe": 96, "piqe": 16}
+_SMALLEST = {PIQ: 161, "ssim": 11, "niqe": 96, "piqe": 16, "lpips": 16, CVVDP: 16}
 _SMALLEST |= dict.fromkeys(("mid_db", "hf_db", "grid4", "grid8", "grid16", "peak16"), 128)
 
 
@@ -23,12 +26,14 @@ class Metric:
     Attributes:
         name: of the column, and of ``--metrics``.
         better: "higher", "lower", or "zero" (nearest to it).
-        source: "built in", or the package that computes it: "piq" (extra `eval`) or "pyiqa" (extra `iqa`).
+        source: "built in", or the package that computes it: "piq" (extra `eval`), "cvvdp" (extra `cvvdp`) or "pyiqa"
+            (extra `iqa`).
         needs_hr: whether it compares with ground truth.
         protocol: what exactly is measured, in a few words.
         ideal: value of ground truth against itself; None without ground truth.
         digits: after the point, in tables.
         model: pyiqa's name of it.
+        whole: it compares whole images, and ``--crop`` does not apply to it.
     """
 
     name: str
@@ -39,10 +44,11 @@ class Metric:
     ideal: float | None = None
     digits: int = 4
     model: str = ""
+    whole: bool = False
 
     @property
     def smallest(self) -> int:
-        """Pixels a side of the smallest image that it takes, after cropping where it compares."""
+        """Pixels a side of the smallest image that it takes, after cropping where it is cropped."""
         return _SMALLEST.get(self.name) or _SMALLEST.get(self.source, 1)
 
     @property
@@ -52,16 +58,27 @@ class Metric:
 
     def fits(self, width: int, height: int, crop: int) -> bool:
         """Whether it can be computed of an image of this size."""
-        border = 2 * crop if self.needs_hr else 0
+        border = 2 * crop if self.cropped else 0
         return ((width - border) // self.smallest) * ((height - border) // self.smallest) >= self.squares and (
             min(width, height) > border
         )
+
+    @property
+    def cropped(self) -> bool:
+        """Whether a border is left out of both images."""
+        return self.needs_hr and not self.whole
+
+    @property
+    def origin(self) -> str:
+        """The source, with the licence of a package."""
+        return ", ".join(filter(None, (self.source, LICENCES.get(self.source, ""))))
 
     @property
     def arrow(self) -> str:
         return {"higher": "↑", "lower": "↓", "zero": "→0"}[self.better]
 
 
+CVVDP_DISPLAY = "standard_4k"  # ColorVideoVDP's own: 30 inches, 200 cd/m2, seen from twice its height
 _CROP = "border cropped"
 
 METRICS = {
@@ -77,6 +94,14 @@ METRICS = {
         Metric("dss", "higher", PIQ, True, f"RGB, {_CROP}", 1),
         Metric("gmsd", "lower", PIQ, True, f"RGB, {_CROP}", 0),
         Metric("mdsi", "lower", PIQ, True, f"RGB, {_CROP}", 0),
+        Metric(
+            *("lpips", "lower", BUILT_IN, True, "LPIPS 0.1, SqueezeNet, whole image; needs --lpips-weights", 0, 4),
+            whole=True,
+        ),
+        Metric(
+            *("cvvdp", "higher", CVVDP, True, f"JOD, ColorVideoVDP, display {CVVDP_DISPLAY}, whole image", 10, 3),
+            whole=True,
+        ),
         Metric("niqe", "lower", BUILT_IN, False, "grey, whole image; needs --niqe-params", None, 2),
         Metric("piqe", "lower", BUILT_IN, False, "grey, whole image", None, 2),
         Metric("mid_db", "zero", BUILT_IN, True, f"dB, luma power over HR's, 1/8..1/4 cycles/px, {_CROP}", 0, 2),
@@ -85,7 +110,7 @@ METRICS = {
         Metric("grid8", "zero", BUILT_IN, False, "dB, excess at periods of 8 px, whole image", None, 2),
         Metric("grid16", "zero", BUILT_IN, False, "dB, excess at periods of 16 px, whole image", None, 2),
         Metric("peak16", "zero", BUILT_IN, False, "dB, largest 16 px harmonic of the whole set", None, 2),
-        Metric("lpips", "lower", PYIQA, True, f"AlexNet, version 0.1, {_CROP}", 0, 4, "lpips"),
+        Metric("lpips-alex", "lower", PYIQA, True, f"LPIPS 0.1, AlexNet, {_CROP}", 0, 4, "lpips"),
         Metric("dists", "lower", PYIQA, True, _CROP, 0, 4, "dists"),
         Metric("musiq", "higher", PYIQA, False, "KonIQ-10k weights", None, 2, "musiq"),
         Metric("maniqa", "higher", PYIQA, False, "KonIQ-10k weights (pyiqa's maniqa)", None, 4, "maniqa"),

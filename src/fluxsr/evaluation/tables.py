@@ -49,7 +49,7 @@ def protocol_lines(columns: Sequence[str], reports: Sequence[Report]) -> list[st
     crops = sorted({report.crop for report in reports})
     border = f"border of {' or '.join(map(str, crops))} px cropped"
     return [
-        f"{key} {METRICS[key].arrow} {METRICS[key].protocol.replace('border cropped', border)} ({METRICS[key].source})"
+        f"{key} {METRICS[key].arrow} {METRICS[key].protocol.replace('border cropped', border)} ({METRICS[key].origin})"
         for key in columns
     ]
 

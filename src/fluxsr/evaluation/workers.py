@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 
-_PROCESS = 800_000_000  # bytes of one with PyTorch and the metrics' packages
-_PIXEL = 400  # bytes that the metrics hold for each pixel of an image, at their peak
+_PROCESS = 900_000_000  # bytes of one with PyTorch and the metrics' packages
+_PIXEL = 600  # bytes that the metrics hold for each pixel of an image, at their peak
 _SHARE = 0.8  # of the free memory
 _CGROUP = Path("/sys/fs/cgroup")
 

@@ -22,6 +22,7 @@ class Setup:
     metrics: list[str] | None
     crop: int
     niqe_params: Path | None
+    lpips_weights: Path | None
     workers: int | None
     device: str
 
@@ -71,6 +72,7 @@ def _scored(method: Method, metrics: list[str] | None, setup: Setup) -> Report:
             name=method.name,
             crop=setup.crop,
             niqe_params=setup.niqe_params,
+            lpips_weights=setup.lpips_weights,
             metrics=metrics,
             workers=setup.workers,
             device=str(best_device(setup.device)),

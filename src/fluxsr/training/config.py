@@ -50,6 +50,8 @@ class AutoencoderConfig:
     data: DataConfig = field(default_factory=DataConfig)
     widths: list[int] = field(default_factory=lambda: [32, 48, 96, 192])  # channels per level, full size first
     layers: list[int] = field(default_factory=lambda: [0, 2, 2, 2])  # residual blocks per level
+    decoder_layers: list[int] = field(default_factory=list)  # residual blocks per decoder level; empty: as layers
+    upsample: Literal["pixel_shuffle", "interpolate"] = "pixel_shuffle"  # how the decoder enlarges
     latent_channels: int = 32
     latent_noise: float = 0.05  # fixed deviation of the posterior: the decoder learns to bear small errors
     kl_weight: float = 1e-3  # weight of mean(mu^2)/2, the KL of such a posterior: latents stay near unit size
@@ -80,7 +82,8 @@ class TeacherConfig:
     autoencoder: str = ""  # folder in which stage 1 wrote vae/
     num_layers: int = 1  # double-stream blocks
     num_single_layers: int = 3  # single-stream blocks
-    num_attention_heads: int = 3  # of 128 channels each, as in FLUX
+    num_attention_heads: int = 3
+    head_dim: int = 128  # channels of a head; 128 in FLUX
     text_tokens: int = 8
     text_dim: int = 64
     time_law: Literal["uniform", "logit_normal"] = "logit_normal"  # law of t; logit_normal is SD3's
@@ -97,7 +100,7 @@ class DistillConfig:
     prompt_folder: str = ""  # folder of the fixed prompt's embeddings; empty: the base's
     start: str = ""  # folder of a student to go on from: its adapter is fused into the base first
     pairs: str = ""  # folder of teacher pairs (stage 4); may stay empty where eps_source is fresh
-    perceptual: str = ""  # folder that stage 2 exported, "efficientnet" (losses/efficientnet.py) or "lpips"
+    perceptual: str = ""  # folder that stage 2 exported, "efficientnet", "lpips", or a file of LPIPS (squeeze)
     degradation: str = "realesrgan"  # preset of fluxsr.degradation, or a YAML file of your own
     degradation_group: int = 2  # neighbours degraded together, which share sizes; 1 where a micro-batch is one sample
     t_l: float = 0.25  # time at which the LR latent enters (open in the paper)

@@ -39,7 +39,8 @@ from fluxsr.imaging.sheet import sheet
 from fluxsr.keyed import keyed_generator
 from fluxsr.losses.efficientnet import load_efficientnet
 from fluxsr.losses.features import feature_distance
-from fluxsr.losses.lpips_network import load_lpips
+from fluxsr.losses.lpips import load_lpips
+from fluxsr.losses.lpips_vgg import load_lpips_vgg
 from fluxsr.pairs.store import PairStore
 from fluxsr.training import loop
 from fluxsr.training.batches import prepared
@@ -150,7 +151,7 @@ def _check(config: DistillConfig) -> None:
     if config.tv_lpips_weight and not config.perceptual:
         raise InputError(
             f"tv_lpips_weight is {config.tv_lpips_weight}, but perceptual is empty; name the folder of stage 2, "
-            "lpips or efficientnet, or set tv_lpips_weight: 0"
+            "lpips, efficientnet or a file of LPIPS (squeeze), or set tv_lpips_weight: 0"
         )
     if config.guidance is None and part_config(config.base, "transformer").get("guidance_embeds"):
         raise guidance_missing(config.base)
@@ -188,10 +189,12 @@ def train_all(transformer: Any) -> None:
 def _distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     if perceptual == "efficientnet":
         return partial(feature_distance, load_efficientnet().to(device))
+    if perceptual.endswith(".safetensors"):
+        return load_lpips(perceptual).to(device)
     if perceptual != "lpips":
         return partial(feature_distance, load_feature_network(perceptual).to(device))
     with main_first():  # its VGG16 may have to be downloaded
-        return load_lpips().to(device)
+        return load_lpips_vgg().to(device)
 
 
 def _enlarged(photo: Tensor, settings: DegradationSettings, seed: int, index: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,10 +45,29 @@ def build_optimizer(groups: Mapping[str, list[nn.Parameter]], config: RunConfig)
     matrices = [p for name, params in groups.items() for p in params if by_muon(name, p)]
     rest = [p for name, params in groups.items() for p in params if not by_muon(name, p)]
     shared = {"weight_decay": config.weight_decay}
-    return Muon(
+    return _in_float32(Muon)(
         [{"params": matrices, "lr": config.muon_lr, "use_muon": True, **shared}]
         + ([{"params": rest, "lr": config.lr, "use_muon": False, "betas": BETAS, **shared}] if rest else [])
     )
+
+
+def _in_float32(muon: Any) -> Any:
+    """Return Muon with its orthogonalisation in float32 for parameters on a CPU.
+
+    The package computes it in bfloat16, which a CPU without bfloat16 units emulates: there it took a third of a step.
+    """
+    from pytorch_optimizer.optimizer.utils.matrix import zero_power_via_newton_schulz_5
+
+    class Muon32(muon):
+        @staticmethod
+        def _orthogonalize(group: dict[str, Any], updates: list[torch.Tensor]) -> list[torch.Tensor]:
+            if updates[0].device.type != "cpu":
+                return muon._orthogonalize(group, updates)
+            matrices = [update.reshape(len(update), -1) for update in updates]
+            steps, weights = group["ns_steps"], group["ns_coeffs"]
+            return [zero_power_via_newton_schulz_5(m, steps, weights=weights, dtype=torch.float32) for m in matrices]
+
+    return Muon32
 
 
 def _adamw8bit(parameters: list[nn.Parameter], config: RunConfig) -> torch.optim.Optimizer:

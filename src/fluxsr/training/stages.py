@@ -41,7 +41,9 @@ def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
         vae = load_part(Path(config.start), "vae", torch.float32).to(memory_format=torch.channels_last)
     else:
         torch.manual_seed(config.run.seed)  # initial weights only; diffusers takes no generator
-        vae = build_autoencoder(config.widths, config.layers, config.latent_channels)
+        vae = build_autoencoder(
+            config.widths, config.layers, config.latent_channels, config.decoder_layers, config.upsample
+        )
     stage = AutoencoderStage(config, vae, photos, device)
 
     def validate(step: int, _path: Path) -> dict[str, float]:

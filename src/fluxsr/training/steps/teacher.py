@@ -37,7 +37,8 @@ class TeacherStage:
         torch.manual_seed(config.run.seed)
         channels = self.latents[0].shape[0]
         self.transformer = build_transformer(
-            channels, config.num_layers, config.num_single_layers, config.num_attention_heads, config.text_dim
+            *(channels, config.num_layers, config.num_single_layers, config.num_attention_heads),
+            *(config.text_dim, config.head_dim),
         ).to(device)
         self.prompt = random_prompt(config.text_tokens, config.text_dim, keyed_generator(config.run.seed, 7))
         self.modules: dict[str, nn.Module] = {"transformer": self.transformer}

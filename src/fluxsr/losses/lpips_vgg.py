@@ -1,4 +1,7 @@
-"""LPIPS with VGG16: the package ``lpips`` has its own weights, those of VGG16 are downloaded once by torchvision."""
+"""LPIPS on VGG16, by the package ``lpips``: it brings the linear heads, and VGG16 itself is downloaded once.
+
+`losses.lpips` has LPIPS on SqueezeNet, which needs neither the package nor a download.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from fluxsr.errors import InputError, needed
 VGG = "https://download.pytorch.org/models/vgg16-397923af.pth"  # torchvision's, which lpips asks it for
 
 
-def load_lpips() -> Any:
-    """The network, frozen: a distance of two batches in [-1,1].
+def load_lpips_vgg() -> Any:
+    """Return the frozen network, a distance of two batches in [-1,1].
 
     Raises:
         InputError: the package is not installed, or VGG16 is not there and cannot be downloaded.
@@ -36,5 +39,6 @@ def _download(place: Path) -> None:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"perceptual is lpips, whose VGG16 cannot be downloaded ({reason}); put {VGG} into {place.parent} by hand, "
-            "or set perceptual to efficientnet or to a folder of `fluxsr train perceptual`"
+            "or set perceptual to efficientnet, to a file of LPIPS (squeeze), or to a folder of "
+            "`fluxsr train perceptual`"
         ) from error

@@ -1,4 +1,4 @@
-"""LPIPS without a network says where its file may be put by hand; lpips itself is a stand-in here."""
+"""LPIPS (VGG): a failed download says where the file may be put by hand. The package lpips is a stand-in here."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from fluxsr.errors import InputError
-from fluxsr.losses import lpips_network
-from fluxsr.losses.lpips_network import VGG, load_lpips
+from fluxsr.losses import lpips_vgg
+from fluxsr.losses.lpips_vgg import VGG, load_lpips_vgg
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_download_that_fails_is_one_line(
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     with pytest.raises(InputError, match=reason) as caught:
-        load_lpips()
+        load_lpips_vgg()
     message = str(caught.value)
     assert "\n" not in message and f"put {VGG} into {place.parent} by hand" in message and "efficientnet" in message
 
@@ -58,7 +58,7 @@ def test_what_is_there_is_not_downloaded(place: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     for _ in range(2):
-        assert not any(parameter.requires_grad for parameter in load_lpips().parameters())
+        assert not any(parameter.requires_grad for parameter in load_lpips_vgg().parameters())
     assert asked == ["397923af"] and place.is_file()
 
 
@@ -66,7 +66,7 @@ def test_a_fault_of_lpips_itself_stays_what_it_is(place: Path, monkeypatch: pyte
     def broken(**_: Any) -> None:
         raise FileNotFoundError("weights/v0.1/vgg.pth")
 
-    monkeypatch.setattr(lpips_network, "_download", lambda _place: None)
+    monkeypatch.setattr(lpips_vgg, "_download", lambda _place: None)
     monkeypatch.setattr(sys.modules["lpips"], "LPIPS", broken)
     with pytest.raises(FileNotFoundError):
-        load_lpips()
+        load_lpips_vgg()
