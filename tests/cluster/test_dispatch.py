@@ -17,7 +17,7 @@ from ray import cloudpickle
 from fluxsr.cluster.cluster import Cluster, Size, connected
 from fluxsr.cluster.dispatch import Dispatch, Lost
 from fluxsr.cluster.items import Item
-from fluxsr.cluster.places import Full
+from fluxsr.cluster.storage import Full
 from fluxsr.errors import InputError, ModelError, OutputError
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers cannot import tests

@@ -323,7 +323,7 @@ def test_checkpoint_of_another_recipe_is_named(toy: ModuleType, tmp_path: Path) 
     loop.run(toy.ToyStage(), toy.config(steps=2), tmp_path)
     other = toy.ToyStage()
     other.modules["net"] = nn.Linear(3, 3)
-    with pytest.raises(InputError, match="does not fit this recipe .*give another --out"):
+    with pytest.raises(InputError, match="does not fit this recipe .*choose another --out"):
         loop.run(other, toy.config(steps=4), tmp_path)
     with pytest.raises(InputError, match="does not fit this recipe"):
         loop.run(toy.ToyStage(), toy.config(steps=4, ema=0.0), tmp_path)

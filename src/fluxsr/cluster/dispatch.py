@@ -16,7 +16,7 @@ from typing import Any
 
 from fluxsr.cluster.cluster import Cluster
 from fluxsr.cluster.items import Item
-from fluxsr.cluster.places import Full
+from fluxsr.cluster.storage import Full
 from fluxsr.errors import FluxSRError, ModelError
 
 _LOOK = 0.5  # seconds between looks at the stop flag and the clock
@@ -60,20 +60,20 @@ class Dispatch:
         self,
         cluster: Cluster,
         hire: Callable[[], Any],
-        made: Callable[[Item], str],
+        fingerprint: Callable[[Item], str],
         *,
         attempts: int = 3,
         timeout: float = 0,
         tell: Callable[[str], None],
     ) -> None:
-        self.cluster, self.ray, self.hire, self.made = cluster, cluster.ray, hire, made
+        self.cluster, self.ray, self.hire, self.fingerprint = cluster, cluster.ray, hire, fingerprint
         self.attempts, self.timeout, self.tell = attempts, timeout, tell
         self._waiting: deque[Item] = deque()
         self._suspects: deque[Item] = deque()
         self._tried: dict[str, int] = {}
         self._hands: list[_Hand] = []
         self._stillborn = 0  # workers lost one after the other before they had a model
-        self._told = False
+        self._model_shown = False
 
     def results(self, items: Sequence[Item], stop: threading.Event) -> Iterator[dict[str, Any] | Lost]:
         """Rows as they come, one for each image, until all are done or what was begun before a stop is.
@@ -123,7 +123,7 @@ class Dispatch:
 
     def _give(self, hand: _Hand, item: Item) -> None:
         attempt = self._tried.get(item.name, 0) + 1
-        hand.items[hand.actor.upscale.remote(item, self.made(item), attempt)] = item
+        hand.items[hand.actor.upscale.remote(item, self.fingerprint(item), attempt)] = item
         hand.since = time.monotonic()
 
     def _came(self, hand: _Hand, reference: Any) -> Iterator[dict[str, Any] | Lost]:
@@ -145,10 +145,10 @@ class Dispatch:
         hand.since = time.monotonic()
         if reference is hand.loading and not hand.ready:
             hand.ready, self._stillborn = True, 0
-            if not self._told:
+            if not self._model_shown:
                 self.tell(f"model: {result[0]}")
                 self.tell(f"plan: {result[1]}")
-                self._told = True
+                self._model_shown = True
             return
         hand.items.pop(reference)
         hand.alone = False

@@ -10,8 +10,8 @@ from typing import Any
 
 from fluxsr.cluster.items import Item, Listing
 from fluxsr.cluster.naming import checked, named
-from fluxsr.cluster.places import Place, opened, safe, stamp_of, url_of
 from fluxsr.cluster.report import read_parquet
+from fluxsr.cluster.storage import Storage, opened, safe, stamp_of, url_of
 from fluxsr.errors import InputError
 from fluxsr.imaging.formats import ENDINGS as WRITTEN
 from fluxsr.imaging.formats import following
@@ -20,7 +20,7 @@ ENDINGS = (".csv", ".parquet")
 _PATHS, _NAMES = "path", "output"  # the usual columns
 
 
-def listing(source: str, out: Place, ending: str | None, suffix: str, columns: tuple[str, str]) -> Listing:
+def listing(source: str, out: Storage, ending: str | None, suffix: str, columns: tuple[str, str]) -> Listing:
     """The images of a manifest; of a path that is there twice with the same output, the first.
 
     Args:
@@ -31,8 +31,8 @@ def listing(source: str, out: Place, ending: str | None, suffix: str, columns: t
         InputError: it cannot be read, lacks a column, or has a row that cannot be.
     """
     paths, outputs = _columns(source, columns)
-    fs, place = opened(source)
-    folder = url_of(fs, posixpath.dirname(place))
+    fs, root = opened(source)
+    folder = url_of(fs, posixpath.dirname(root))
     sources: dict[str, str] = {}  # source -> name of its output, or empty
     repeated = 0
     for number, (path, output) in enumerate(zip(paths, outputs, strict=True), 1):
@@ -59,8 +59,8 @@ def listing(source: str, out: Place, ending: str | None, suffix: str, columns: t
 def _named(sources: dict[str, str], ending: str | None, suffix: str) -> tuple[list[str], list[str]]:
     """Names of outputs: as the manifest says, or as ``fluxsr upscale`` would."""
     free = [path for path, output in sources.items() if not output]
-    given, notes = named([(path, posixpath.basename(path)) for path in free], ending, suffix, listed=True)
-    found = dict(zip(free, given, strict=True))
+    chosen, notes = named([(path, posixpath.basename(path)) for path in free], ending, suffix, listed=True)
+    found = dict(zip(free, chosen, strict=True))
     for path, output in sources.items():
         if output:
             found[path] = output if posixpath.splitext(output)[1] else output + (ending or following(Path(path)))
@@ -78,8 +78,8 @@ def _all_different(names: list[str], source: str) -> None:
 def _item(name: str, path: str) -> Item:
     if "://" in path:  # the state of a file in a store would cost a request each
         return Item(name, path)
-    fs, place = opened(path)
-    return Item(name, place, stamp_of(fs.info(place)) if fs.exists(place) else "")
+    fs, local = opened(path)
+    return Item(name, local, stamp_of(fs.info(local)) if fs.exists(local) else "")
 
 
 def _columns(source: str, columns: tuple[str, str]) -> tuple[list[str], Iterable[str]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fluxsr.cluster.items import Listing
-from fluxsr.cluster.places import Place
+from fluxsr.cluster.storage import Storage
 from fluxsr.errors import InputError
 from fluxsr.processing.inputs import Found, output_paths
 
@@ -29,7 +29,7 @@ def named(
     return [targets[entry.path].relative_to(root).as_posix() for entry in found], notes
 
 
-def checked(found: Listing, out: Place) -> Listing:
+def checked(found: Listing, out: Storage) -> Listing:
     """The listing, if no output would replace an input.
 
     Raises:

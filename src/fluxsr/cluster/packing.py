@@ -11,9 +11,9 @@ from typing import Any
 
 from fluxsr.cluster.cluster import Cluster
 from fluxsr.cluster.items import Item, Listing
-from fluxsr.cluster.places import Place, opened
 from fluxsr.cluster.report import DONE, Report
 from fluxsr.cluster.shards import STAGED, is_image, tar_of
+from fluxsr.cluster.storage import Storage, opened
 from fluxsr.errors import OutputError
 
 
@@ -64,21 +64,21 @@ class Packing:
             raise error.cause if isinstance(error.cause, OutputError) else error from None
 
 
-def pack(url: str, place: str, shard: str, made: dict[str, str]) -> None:
+def pack(url: str, output: str, shard: str, results: dict[str, str]) -> None:
     """Write a shard's results as a shard; what is no image is copied, and an image that failed is left out.
 
     The same results give the same bytes: members keep order and dates, and lose owners.
 
     Args:
         url: of the input shard.
-        place: where results are, staged or in the shard that is packed already.
-        shard: its name.
-        made: of each member that has a result: the name of that below the place.
+        output: URL of the output folder. It holds the results, staged or in a shard that was packed earlier.
+        shard: name of the shard.
+        results: for each member that has a result, the name of that result below the output folder.
 
     Raises:
         OutputError: a result is gone, or the disk or the store does not take it.
     """
-    out = Place(place)
+    out = Storage(output)
     fs, path = opened(url)
     with ExitStack() as held:
         source = held.enter_context(tar_of(fs, path))
@@ -88,7 +88,7 @@ def pack(url: str, place: str, shard: str, made: dict[str, str]) -> None:
         target = held.enter_context(out.scratch()) / "packed.tar"
         with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
             for entry in source:
-                name = made.get(entry.name)
+                name = results.get(entry.name)
                 if not entry.isreg() or (name is None and is_image(entry.name)):
                     continue
                 key = (name or f"{shard}/{entry.name}").removeprefix(f"{shard}/")
@@ -97,7 +97,7 @@ def pack(url: str, place: str, shard: str, made: dict[str, str]) -> None:
     out.remove(out.find(f"{STAGED}{shard}"))
 
 
-def _result(out: Place, before: tarfile.TarFile | None, name: str, key: str) -> bytes:
+def _result(out: Storage, before: tarfile.TarFile | None, name: str, key: str) -> bytes:
     staged = out.read([f"{STAGED}{name}"])
     if staged:
         return next(iter(staged.values()))

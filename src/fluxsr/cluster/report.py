@@ -16,11 +16,11 @@ import uuid
 from typing import Any
 
 from fluxsr.cluster.items import Item
-from fluxsr.cluster.places import STATE, Place
 from fluxsr.cluster.shards import STAGED
+from fluxsr.cluster.storage import STATE, Storage
 from fluxsr.errors import OutputError
 from fluxsr.names import storable
-from fluxsr.processing.resume import fingerprint
+from fluxsr.processing.resume import fingerprint as fingerprint_of
 
 REPORT = "report.parquet"
 JOURNAL, PARTS = f"{STATE}/journal/", f"{STATE}/parts/"
@@ -64,19 +64,19 @@ class Report:
         settings: of ``ledger.fingerprint``.
     """
 
-    def __init__(self, out: Place, settings: dict[str, Any]) -> None:
+    def __init__(self, out: Storage, settings: dict[str, Any]) -> None:
         self.out = out
-        self.settings = fingerprint(settings)
+        self.settings = fingerprint_of(settings)
         self._there = {storable(name.removeprefix(STAGED)): info.get("size") for name, info in out.find().items()}
-        self._known: dict[str, tuple[str, str]] = {}  # output -> status, made
+        self._known: dict[str, tuple[str, str]] = {}  # output -> status, fingerprint
         self._rows: list[Row] = []
         self._begun = time.monotonic()
         for table in self._tables():
             columns = (table.column(name).to_pylist() for name in ("output", "status", "made"))
-            self._known |= {output: (status, made) for output, status, made in zip(*columns, strict=True)}
+            self._known |= {output: (status, known) for output, status, known in zip(*columns, strict=True)}
         self._recover()
 
-    def made(self, item: Item) -> str:
+    def fingerprint(self, item: Item) -> str:
         """What an image's result depends on."""
         return storable(f"{self.settings} {item.stamp} {item.member}".strip())
 
@@ -86,10 +86,10 @@ class Report:
         there = name in self._there or self.packed(item.shard)
         if name not in self._known:
             return KEPT if name in self._there and not item.shard else TODO
-        status, made = self._known[name]
+        status, known = self._known[name]
         if status == KEPT:
             return KEPT if there else TODO
-        if made != self.made(item) and (item.stamp or made.split()[0] != self.settings):
+        if known != self.fingerprint(item) and (item.stamp or known.split()[0] != self.settings):
             return OUTDATED
         return status if there or status == FAILED else TODO
 
@@ -183,17 +183,17 @@ def journal_name(output: str) -> str:
     return f"{JOURNAL}{hashlib.sha256(storable(output).encode()).hexdigest()[:32]}.json"
 
 
-def place_of(item: Item) -> str:
+def output_name(item: Item) -> str:
     """Where an image's output lies: those of shards until they are packed."""
     return f"{STAGED}{item.name}" if item.shard else item.name
 
 
-def journalled(out: Place, item: Item, made: str) -> Row | None:
+def journalled(out: Storage, item: Item, fingerprint: str) -> Row | None:
     """The row of an image whose output is there, if the journal has it."""
     for data in out.read([journal_name(item.name)]).values():
         row = _row(data)
-        if row and row["status"] == DONE and row["made"] == made and out.size(place_of(item)) == row["bytes_out"]:
-            return row
+        if row and (row["status"], row["made"]) == (DONE, fingerprint):
+            return row if out.size(output_name(item)) == row["bytes_out"] else None
     return None
 
 
@@ -205,9 +205,9 @@ def _row(data: bytes) -> Row | None:
         return None  # of another version
 
 
-def blank(item: Item, made: str) -> Row:
+def blank(item: Item, fingerprint: str) -> Row:
     """A row of which nothing is known yet."""
-    return {**dict.fromkeys(COLUMNS), "input": item.label, "output": item.name, "made": made, "attempts": 1}
+    return {**dict.fromkeys(COLUMNS), "input": item.label, "output": item.name, "made": fingerprint, "attempts": 1}
 
 
 def read_parquet(data: bytes) -> Any:

@@ -14,8 +14,8 @@ from fluxsr.cluster.cluster import Cluster, Size, connected
 from fluxsr.cluster.dispatch import Dispatch, Lost
 from fluxsr.cluster.items import Item, Listing
 from fluxsr.cluster.packing import Packing
-from fluxsr.cluster.places import Place
 from fluxsr.cluster.report import DONE, FAILED, KEPT, OUTDATED, REPORT, TODO, Report, Row, blank
+from fluxsr.cluster.storage import Storage
 from fluxsr.cluster.worker import Worker
 from fluxsr.errors import InputError
 from fluxsr.names import printable
@@ -60,7 +60,7 @@ def run(request: Request, options: upscale_file.Options, size: Size) -> bool:
         FluxSRError: nothing can be done, or nothing more.
         KeyboardInterrupt: after a stop.
     """
-    out = Place(request.out)
+    out = Storage(request.out)
     # workers of a cluster that runs elsewhere choose their number format themselves
     report = Report(out, upscale_file.settings_of(options, here=size.address is None))
     found = sources.listing(
@@ -128,7 +128,7 @@ class _Batch:
         crew = Dispatch(
             cluster,
             lambda: cluster.hire(Worker, *arguments, threads=cluster.cpus, measure=self.request.measure),
-            self.report.made,
+            self.report.fingerprint,
             attempts=self.request.attempts,
             timeout=self.request.timeout,
             tell=self._tell,
@@ -152,7 +152,7 @@ class _Batch:
     def _take(self, result: Row | Lost) -> None:
         if isinstance(result, Lost):
             error = f"{result.item.label}: given up after {result.attempts} attempts; {result.reason}"
-            row = blank(result.item, self.report.made(result.item))
+            row = blank(result.item, self.report.fingerprint(result.item))
             result = {**row, "status": FAILED, "error": error, "attempts": result.attempts}
         self.report.add(result)
         self.counts[result["status"]] += 1

@@ -12,7 +12,7 @@ from typing import Any
 
 from fluxsr.cluster.items import Item, Listing
 from fluxsr.cluster.naming import named
-from fluxsr.cluster.places import STATE, Place, opened, safe, stamp_of, url_of
+from fluxsr.cluster.storage import STATE, Storage, opened, safe, stamp_of, url_of
 from fluxsr.errors import InputError
 from fluxsr.imaging.formats import READABLE
 from fluxsr.imaging.listing import hidden_part
@@ -21,7 +21,7 @@ STAGED = f"{STATE}/staged/"
 """Below an output place: images of shards that are not packed yet."""
 
 
-def listing(source: str, out: Place, ending: str | None) -> Listing:
+def listing(source: str, out: Storage, ending: str | None) -> Listing:
     """The images of shards, each a member whose whole ending, after the first dot, is an image's.
 
     Args:

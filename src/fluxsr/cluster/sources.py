@@ -11,7 +11,7 @@ from typing import Any
 from fluxsr.cluster import manifest, shards
 from fluxsr.cluster.items import Item, Listing
 from fluxsr.cluster.naming import checked, named
-from fluxsr.cluster.places import Place, stamp_of
+from fluxsr.cluster.storage import Storage, stamp_of
 from fluxsr.errors import InputError
 from fluxsr.imaging.formats import READABLE
 from fluxsr.imaging.listing import PassedOver, hidden_part, images_below
@@ -19,7 +19,7 @@ from fluxsr.imaging.listing import PassedOver, hidden_part, images_below
 
 def listing(
     source: str,
-    out: Place,
+    out: Storage,
     *,
     ending: str | None = None,
     suffix: str = "",
@@ -57,20 +57,20 @@ def listing(
     return _folder(source, out, ending, suffix, own)
 
 
-def _folder(source: str, out: Place, ending: str | None, suffix: str, own: Callable[[str], bool]) -> Listing:
-    place = Place(source)
-    if place.url() == out.url():
+def _folder(source: str, out: Storage, ending: str | None, suffix: str, own: Callable[[str], bool]) -> Listing:
+    folder = Storage(source)
+    if folder.url() == out.url():
         raise InputError(f"{source} is input and output; choose another -o")
-    if place.fs.isfile(place.root):
+    if folder.fs.isfile(folder.root):
         raise InputError(f"{source} is a file; name a folder, a manifest (.csv, .parquet) or shards (.tar)")
     passed = PassedOver()
-    found = _local(place, out, passed) if place.local else _stored(place, out, passed)
-    results = [name for name in found if own(place.url(name).removeprefix(out.url() + "/"))]
+    found = _local(folder, out, passed) if folder.local else _stored(folder, out, passed)
+    results = [name for name in found if own(folder.url(name).removeprefix(out.url() + "/"))]
     images = dict(found)
     for name in results:
         del images[name]
     if not images:
-        if not place.fs.exists(place.root):
+        if not folder.fs.exists(folder.root):
             raise InputError(f"{source} does not exist")
         tars = passed.endings[".tar"]
         there = f"; it holds {tars} shards, which '{source.rstrip('/')}/*.tar' names" if tars else ""
@@ -78,29 +78,29 @@ def _folder(source: str, out: Place, ending: str | None, suffix: str, own: Calla
         raise InputError(f"{source}: no image in this folder (endings looked for: {' '.join(READABLE)}){there}")
     names, notes = named([(image, image) for image in images], ending, suffix)
     items = [
-        Item(name, place.url(image), stamp_of(info)) for name, (image, info) in zip(names, images.items(), strict=True)
+        Item(name, folder.url(image), stamp_of(info)) for name, (image, info) in zip(names, images.items(), strict=True)
     ]
     if results:
-        notes.append(f"{len(results)} results of earlier runs are left out, such as {place.url(results[0])}")
+        notes.append(f"{len(results)} results of earlier runs are left out, such as {folder.url(results[0])}")
     return checked(Listing(items, notes=notes, passed=passed), out)
 
 
-def _local(place: Place, out: Place, passed: PassedOver) -> dict[str, dict[str, Any]]:
+def _local(folder: Storage, out: Storage, passed: PassedOver) -> dict[str, dict[str, Any]]:
     """The images of a folder of this machine, as ``fluxsr upscale`` finds them, and the state of each."""
     leave_out = Path(out.root).resolve() if out.local else None
-    paths = images_below(Path(place.root), READABLE, passed, leave_out)
-    return {path.relative_to(place.root).as_posix(): place.fs.info(str(path)) for path in paths}
+    paths = images_below(Path(folder.root), READABLE, passed, leave_out)
+    return {path.relative_to(folder.root).as_posix(): folder.fs.info(str(path)) for path in paths}
 
 
-def _stored(place: Place, out: Place, passed: PassedOver) -> dict[str, dict[str, Any]]:
-    inside = out.url().removeprefix(place.url() + "/") + "/"  # where the outputs lie among the inputs
+def _stored(folder: Storage, out: Storage, passed: PassedOver) -> dict[str, dict[str, Any]]:
+    inside = out.url().removeprefix(folder.url() + "/") + "/"  # where the outputs lie among the inputs
     found, hidden = dict[str, dict[str, Any]](), dict[str, None]()
-    for name, info in sorted(place.find().items()):
+    for name, info in sorted(folder.find().items()):
         ending = posixpath.splitext(name)[1].lower()
         if name.startswith(inside):
             continue
         if first := hidden_part(name):
-            hidden[place.url(first)] = None
+            hidden[folder.url(first)] = None
         elif ending not in READABLE:
             passed.endings[ending] += 1
         else:

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from fluxsr.cluster.items import Item
-from fluxsr.cluster.places import Full, Place, is_local, opened
 from fluxsr.cluster.quality import measured
-from fluxsr.cluster.report import DONE, FAILED, Row, blank, journal_name, journalled, place_of
+from fluxsr.cluster.report import DONE, FAILED, Row, blank, journal_name, journalled, output_name
+from fluxsr.cluster.storage import Full, Storage, is_local, opened
 from fluxsr.errors import AcceleratorLost, InputError, OutputError, lost_accelerator
 from fluxsr.imaging.picture import Picture
 from fluxsr.names import printable
@@ -39,7 +39,7 @@ class Worker:
 
     def __init__(self, options: upscale_file.Options, out: str, *, threads: int = 1, measure: bool = True) -> None:
         self.options, self.measure = options, measure
-        self.out = Place(out)
+        self.out = Storage(out)
         self.name = f"{socket.gethostname()}/{os.getpid()}"
         self._model = threading.Lock()
         self._pipeline: Any = None
@@ -55,7 +55,7 @@ class Worker:
         self._pipeline = upscale_file.load(self.options)
         return upscale_file.describe(self._pipeline), self._pipeline.plan.line()
 
-    def upscale(self, item: Item, made: str, attempt: int = 1) -> Row:
+    def upscale(self, item: Item, fingerprint: str, attempt: int = 1) -> Row:
         """Do one image: its row is in the journal, and its output in its place, when this returns.
 
         What is wrong with the image is in the row.
@@ -69,9 +69,9 @@ class Worker:
             Full: the output place takes nothing more.
             OutputError: it does not take this.
         """
-        if attempt > 1 and (row := journalled(self.out, item, made)):
+        if attempt > 1 and (row := journalled(self.out, item, fingerprint)):
             return row  # its worker was lost after the work, before it could tell
-        row = {**blank(item, made), "attempts": attempt, "worker": self.name}
+        row = {**blank(item, fingerprint), "attempts": attempt, "worker": self.name}
         try:
             with self.out.scratch() as folder:
                 self._upscale(item, row, folder)
@@ -83,7 +83,7 @@ class Worker:
 
     def _upscale(self, item: Item, row: Row, folder: Path) -> None:
         job = Job(_fetched_to(item, folder), folder / f"out{Path(item.name).suffix}")
-        name = place_of(item)
+        name = output_name(item)
         try:
             row |= self._result(item, job)
             row["status"] = DONE

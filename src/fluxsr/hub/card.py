@@ -97,7 +97,7 @@ def card(subject: Subject, theirs: Path | None = None) -> str:
             wanted = ", ".join(f"{key}: {value}" for key, value in bound.items())
             raise ModelError(f"{theirs} says {', '.join(other)}, but what is made from FLUX.1-dev has {wanted}")
         return f"---\n{ModelCardData(**(head | found)).to_yaml()}\n---\n{written.text}"
-    made = ModelCard.from_template(
+    output = ModelCard.from_template(
         ModelCardData(**head),
         template_path=str(TEMPLATE),
         title=subject.repo_id.rsplit("/", 1)[-1],
@@ -113,7 +113,7 @@ def card(subject: Subject, theirs: Path | None = None) -> str:
         own=subject.own,
         texts=", ".join(f"[{name}]({name})" for name in subject.texts),
     )
-    return str(made)
+    return str(output)
 
 
 def _read(path: Path) -> ModelCard:
@@ -134,8 +134,8 @@ def _summary(subject: Subject) -> str:
     if subject.relation == "adapter":
         base = "fluxsr's bundled model" if subject.base == "bundled" else subject.base
         return f"A FluxSR adapter for {base}: with it, photographs are upscaled x{subject.config.scale} in one step."
-    made = f", made from {subject.base}" if subject.base else ""
-    return f"A FluxSR model{made}: it upscales photographs x{subject.config.scale} in one step."
+    origin = f", made from {subject.base}" if subject.base else ""
+    return f"A FluxSR model{origin}: it upscales photographs x{subject.config.scale} in one step."
 
 
 def _facts(subject: Subject) -> dict[str, Any]:

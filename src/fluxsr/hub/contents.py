@@ -26,7 +26,7 @@ FLUX_DEV_PROMPT = (4096, 768)  # widths of T5's states and CLIP's pooled state
 
 
 @dataclass(frozen=True)
-class Told:
+class CardOverrides:
     """What the author adds.
 
     Attributes:
@@ -45,7 +45,7 @@ class Told:
 
 
 def contents(
-    folder: str | Path, repo_id: str, told: Told | None = None, token: str | bool | None = None
+    folder: str | Path, repo_id: str, overrides: CardOverrides | None = None, token: str | bool | None = None
 ) -> dict[str, Path | bytes]:
     """All files of a repository, by their paths in it; nothing is written or uploaded.
 
@@ -59,15 +59,15 @@ def contents(
         InputError: a file of ``told`` that cannot be read, or terms that contradict the base's.
         ModelError: an incomplete folder, an adapter without a known base, or FLUX.1-dev's licence text not found.
     """
-    folder, told = Path(folder), told or Told()
+    folder, overrides = Path(folder), overrides or CardOverrides()
     config, prompt = load_config(folder), load_prompt(folder)
     config.prompt = config.prompt or prompt.text
     whole = (folder / "transformer" / "config.json").is_file()
-    base = _base(folder, config, told.base_model, whole)
+    base = _base(folder, config, overrides.base_model, whole)
     terms = _terms(folder, config, prompt, base, whole)
-    if told.license and terms:
+    if overrides.license and terms:
         raise InputError(f"made from {terms[0].model}, it is under {terms[0].name}; leave out the licence of your own")
-    texts = _licence_texts(folder, base, terms, told, token)
+    texts = _licence_texts(folder, base, terms, overrides, token)
     notice = _notice(folder, terms)
     weights, facts = _model(folder) if whole else _lora(folder)
     subject = Subject(
@@ -77,10 +77,10 @@ def contents(
         config,
         facts,
         terms,
-        told.license,
+        overrides.license,
         [*texts, *([NOTICE_FILE] if notice else [])],
-        _read(told.recipe),
-        _read(told.results),
+        _read(overrides.recipe),
+        _read(overrides.results),
     )
     files: dict[str, Path | bytes] = {"README.md": card(subject, folder / "README.md").encode(), **texts}
     if notice:
@@ -91,13 +91,13 @@ def contents(
     return {**files, CONFIG_FILE: folder / CONFIG_FILE, FILE: embeds, **weights}
 
 
-def _base(folder: Path, config: AdapterConfig, given: str, whole: bool) -> str:
+def _base(folder: Path, config: AdapterConfig, base_model: str, whole: bool) -> str:
     """Hub id of the base, or "bundled"; empty for a whole model whose base is not on the Hub."""
-    base = given or config.base
+    base = base_model or config.base
     if base == BUNDLED or is_hub_id(base):
         return base
-    if given or not whole:
-        what = f"'{given}'" if given else f"its {CONFIG_FILE} calls the base '{config.base}', which"
+    if base_model or not whole:
+        what = f"'{base_model}'" if base_model else f"its {CONFIG_FILE} calls the base '{config.base}', which"
         raise ModelError(f"{folder}: {what} is no Hub id; give the base's (--base-model owner/name)")
     return ""
 
@@ -117,12 +117,12 @@ def _terms(folder: Path, config: AdapterConfig, prompt: FixedPrompt, base: str, 
 
 
 def _licence_texts(
-    folder: Path, base: str, terms: Sequence[Licence], told: Told, token: str | bool | None
+    folder: Path, base: str, terms: Sequence[Licence], overrides: CardOverrides, token: str | bool | None
 ) -> dict[str, Path]:
     """Licence files by their names; FLUX.1-dev's text first, wherever it can be had, and never of our own making."""
     found = {path.name: path for path in sorted(folder.glob("LICENSE*"))}
-    if told.license_file:
-        path = Path(told.license_file)
+    if overrides.license_file:
+        path = Path(overrides.license_file)
         _read(path)
         found["LICENSE.md" if path.suffix == ".md" else "LICENSE"] = path
     if not any(entry.is_flux_dev for entry in terms):

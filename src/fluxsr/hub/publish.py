@@ -18,10 +18,11 @@ from fluxsr.backbones.lora_files import PEFT_FILES, WEIGHTS_FILE, lora_file
 from fluxsr.backbones.places import download, explain_push, folder_of
 from fluxsr.backbones.prompts import FILE, load_prompt
 from fluxsr.errors import InputError, ModelError, OutputError, is_untranslatable
-from fluxsr.hub.contents import Told, contents
+from fluxsr.hub.contents import CardOverrides, contents
 from fluxsr.version import __version__
 
-PUSH_OPTIONS = ("repo_id", "private", "token", "commit_message", "create_pr", *(entry.name for entry in fields(Told)))
+_PUSH = ("repo_id", "private", "token", "commit_message", "create_pr")
+PUSH_OPTIONS = (*_PUSH, *(entry.name for entry in fields(CardOverrides)))
 # What a push takes from a repository where it is no longer in the folder: an old LoRA might be loaded for the new.
 OURS = [CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, FILE, "*_embedding.pth", "transformer/*", "vae/*", "model_index.json"]
 
@@ -97,7 +98,7 @@ def push_folder(
     token: str | bool | None = None,
     commit_message: str | None = None,
     create_pr: bool = False,
-    **told: Any,
+    **overrides: Any,
 ) -> str:
     """Put an adapter's or a model's folder on the Hub with a model card, its licence and a notice.
 
@@ -107,7 +108,8 @@ def push_folder(
         private: for a new repository; True refuses one that is there and public.
         token: of the Hub; None takes that of ``hf auth login``.
         create_pr: open a pull request instead of committing.
-        told: what the folder does not say, see ``contents.Told``: base_model, license, license_file, recipe, results.
+        overrides: fields of ``contents.CardOverrides`` that the folder does not state: base_model, license,
+            license_file, recipe, results.
 
     Returns:
         Address of the repository, or of the pull request.
@@ -117,7 +119,7 @@ def push_folder(
         ModelError: an incomplete folder, an adapter without a known base, or FLUX.1-dev's licence text not found.
         OutputError: the Hub cannot be reached, or does not let you.
     """
-    files = contents(folder, checked_id(repo_id), Told(**told), token)
+    files = contents(folder, checked_id(repo_id), CardOverrides(**overrides), token)
     return push(files, repo_id, private=private, token=token, message=commit_message, create_pr=create_pr)
 
 

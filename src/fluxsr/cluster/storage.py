@@ -76,7 +76,7 @@ def safe(name: str) -> bool:
     return not (windows or path.is_absolute() or ".." in path.parts or path.parts[0] == STATE or "\0" in name)
 
 
-class Place:
+class Storage:
     """A folder, or a prefix of a store.
 
     Args:
@@ -138,7 +138,7 @@ class Place:
             with replaced(Path(self.at(name))) as file:
                 file.write(data)
             return
-        with self._told(name):
+        with self._write_errors(name):
             self.fs.pipe_file(self.at(name), data)
 
     def check_writable(self) -> None:
@@ -157,7 +157,7 @@ class Place:
         Raises:
             OutputError: the disk or the store does not take it, or a link leads out of the place.
         """
-        with self._told(name):
+        with self._write_errors(name):
             if not self.local:
                 self.fs.put_file(str(source), self.at(name))
                 return
@@ -204,7 +204,7 @@ class Place:
                     shutil.rmtree(folder)
 
     @contextmanager
-    def _told(self, name: str) -> Iterator[None]:
+    def _write_errors(self, name: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
