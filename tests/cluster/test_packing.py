@@ -59,6 +59,6 @@ def test_one_that_comes_later_joins_the_others(shard: Path, out: Storage) -> Non
 
 
 def test_a_result_that_is_gone(shard: Path, out: Storage) -> None:
-    with pytest.raises(OutputError, match="is gone; the same command with --overwrite"):
+    with pytest.raises(OutputError, match="is missing; run the same command with --overwrite"):
         pack(str(shard), out.url(), "000", MADE)
     assert "000.tar" not in out.find()

@@ -130,7 +130,7 @@ def test_an_output_of_others_is_kept(store: Storage) -> None:
 
 def test_a_file_that_is_no_report(store: Storage) -> None:
     store.write(REPORT, b"something else")
-    with pytest.raises(OutputError, match="is no report of ours"):
+    with pytest.raises(OutputError, match="is not a report of fluxsr batch"):
         Report(store, {})
     with store.fs.open(store.at(REPORT), "wb") as file:
         parquet.write_table(pa.table({"a": [1]}), file)

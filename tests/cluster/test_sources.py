@@ -42,7 +42,7 @@ def test_a_folder_gives_the_names_that_upscale_gives(tmp_path: Path, ending: str
 def test_outputs_among_the_inputs_are_no_inputs(tmp_path: Path) -> None:
     source = touched(tmp_path, "a.png", "out/a.png", "outer/b.png")
     assert set(pairs(source, tmp_path / "out").values()) == {"a.png", "outer/b.png"}
-    with pytest.raises(InputError, match="is input and output"):
+    with pytest.raises(InputError, match="is both input and output"):
         pairs(tmp_path, tmp_path)
     touched(tmp_path, "out/in/x.png", "out/in/in/x.png")
     with pytest.raises(InputError, match="would replace an input"):
@@ -132,12 +132,12 @@ def test_names_that_look_like_numbers_are_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("file\na.png\n", "has no column 'path', but file; see --column"),
+        ("file\na.png\n", "has no column 'path'; it has file .see --column"),
         ("path\n", "has no rows"),
         ("path,output\na.png,../x.png\n", "row 1: '../x.png' cannot be an output"),
         ("path,output\na.png,x.exe\n", "row 1: 'x.exe' cannot be an output"),
         ("path,output\na.png,x.png\nb.png,X.png\n", "two images have the output X.png"),
-        ("path,output\na.png,x.png\na.png,y.png\n", "row 2: a.png is there before, with another output"),
+        ("path,output\na.png,x.png\na.png,y.png\n", "row 2: a.png occurs earlier with another output"),
         ("path,output\n,x.png\n", "row 1 has no path"),
         ("path,output\na.png\n", "cannot be read"),
     ],

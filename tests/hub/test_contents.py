@@ -165,7 +165,7 @@ def test_a_card_of_the_author_s_is_kept(flux: Path) -> None:
     card = ModelCard(text_of(files, "README.md"))
     assert card.text.strip() == "# My words" and card.data.tags == ["mine"] and card.data.license == "other"
     (flux / "README.md").write_text("---\nlicense: mit\n---\n# My words\n")
-    assert "says license: mit, but what is made from FLUX.1-dev has license: other" in refusal(ModelError, flux, REPO)
+    assert "says license: mit, but a model made from FLUX.1-dev needs license: other" in refusal(ModelError, flux, REPO)
     (flux / "README.md").write_text("---\nlicense: [\n---\n")
     assert "cannot be read as a model card" in refusal(ModelError, flux, REPO)
     (flux / "README.md").write_text("")  # what `fluxsr push --dry-run > README.md` sees of itself

@@ -18,7 +18,7 @@ BEFORE = DistillConfig(rank=8, targets=["attn.to_q"], adl_weight=0.002, run=RunC
 
 def test_the_resolved_recipe_can_be_run_again(tmp_path: Path) -> None:
     run_folder.write_recipe(tmp_path, BEFORE)
-    assert recipe.stage_of(tmp_path / "recipe.yaml") == "distill"
+    assert recipe.read(tmp_path / "recipe.yaml")["stage"] == "distill"
     assert recipe.load(DistillConfig, tmp_path / "recipe.yaml") == BEFORE
     assert not (tmp_path / "recipe.yaml.partial").exists()
 

@@ -1,4 +1,4 @@
-"""Results of a shard packed into a shard of the same keys, once all of them are there."""
+"""Pack the results of an input shard into an output shard with the same keys, once all are complete."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from fluxsr.errors import OutputError
 
 
 class Packing:
-    """The shards of a run.
+    """Packing of all shards of a run.
 
     Args:
         found: all images.
-        report: of the run; tells which have results.
-        todo: images that are not done yet.
+        report: report of the run, which knows the results.
+        todo: images that have no result yet.
     """
 
     def __init__(self, found: Listing, report: Report, todo: Sequence[Item]) -> None:
@@ -35,11 +35,11 @@ class Packing:
         self._tasks: list[Any] = []
 
     def waiting(self) -> list[str]:
-        """Shards that an earlier run finished and did not pack."""
+        """Return the shards whose images are complete but which are not packed yet."""
         return [shard for shard in self.found.shards if not self._left[shard] and not self.report.packed(shard)]
 
     def follow(self, cluster: Cluster, output: str) -> None:
-        """An image is done, or given up; with the last of its shard that is packed."""
+        """Count an image as finished, and pack its shard after the last one."""
         shard = output.partition("/")[0]
         if shard in self.found.shards:
             self._left[shard] -= 1
@@ -47,13 +47,13 @@ class Packing:
                 self.begin(cluster, shard)
 
     def begin(self, cluster: Cluster, shard: str) -> None:
-        """Pack a shard somewhere, beside the workers."""
+        """Start to pack a shard in a separate task of the cluster."""
         done = {item.member: item.name for item in self._items[shard] if self.report.status(item) == DONE}
-        task = cluster.ray.remote(pack).options(num_cpus=0)  # it waits for stores; workers hold all CPUs
+        task = cluster.ray.remote(pack).options(num_cpus=0)  # needs little CPU, and workers hold all
         self._tasks.append(task.remote(self.found.shards[shard], self.report.out.url(), shard, done))
 
     def end(self, cluster: Cluster) -> None:
-        """Wait for what was begun.
+        """Wait until all started shards are packed.
 
         Raises:
             OutputError: a shard cannot be written.
@@ -65,18 +65,18 @@ class Packing:
 
 
 def pack(url: str, output: str, shard: str, results: dict[str, str]) -> None:
-    """Write a shard's results as a shard; what is no image is copied, and an image that failed is left out.
+    """Write a shard's results as a shard. Files that are not images are copied, and failed images are omitted.
 
-    The same results give the same bytes: members keep order and dates, and lose owners.
+    The same results give the same bytes: members keep order and dates but not owners.
 
     Args:
-        url: of the input shard.
+        url: URL of the input shard.
         output: URL of the output folder. It holds the results, staged or in a shard that was packed earlier.
         shard: name of the shard.
         results: for each member that has a result, the name of that result below the output folder.
 
     Raises:
-        OutputError: a result is gone, or the disk or the store does not take it.
+        OutputError: a result is missing, or the shard cannot be written.
     """
     out = Storage(output)
     fs, path = opened(url)
@@ -102,7 +102,7 @@ def _result(out: Storage, before: tarfile.TarFile | None, name: str, key: str) -
     if staged:
         return next(iter(staged.values()))
     if before is None:
-        raise OutputError(f"{out.url(STAGED + name)} is gone; the same command with --overwrite makes it again")
+        raise OutputError(f"{out.url(STAGED + name)} is missing; run the same command with --overwrite to make it")
     return _bytes(before, key)
 
 

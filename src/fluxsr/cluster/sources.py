@@ -1,4 +1,4 @@
-"""Where a batch's images come from: a folder, a manifest, or WebDataset shards; no pixel is read."""
+"""List the images of a batch from a folder, a manifest, or WebDataset shards, without reading pixels."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ def listing(
     columns: tuple[str, str] = ("", ""),
     own: Callable[[str], bool] = lambda name: False,
 ) -> Listing:
-    """The images of a source, and the names of their outputs.
+    """Return the images of a source with the names of their outputs.
 
-    Names are those of ``fluxsr upscale``: a folder's are kept, and where two would be one, endings go into them.
+    Names are those of ``fluxsr upscale``: they follow the inputs, and inputs whose outputs would collide keep their
+    extension as part of the name.
 
     Args:
-        source: folder or prefix; manifest (.csv or .parquet); shards (.tar, or a pattern that ends so).
-        out: where outputs go; what lies below it is no input.
-        ending: of the outputs, with its dot; None follows each input.
-        suffix: put between name and ending.
-        columns: of a manifest, for paths and for names of outputs; empty takes those of the usual names.
-        own: whether a name below ``out`` is a result of an earlier run; in a folder such a file is no input.
+        source: folder or prefix, manifest (.csv or .parquet), or shards (.tar, or a pattern that ends with it).
+        out: the output folder, which is not searched for inputs.
+        ending: file name extension of the outputs, with its dot; None keeps each input's.
+        suffix: text between name and extension.
+        columns: columns of a manifest with paths and with names of outputs; empty uses the default columns.
+        own: whether a name below ``out`` is a result of an earlier run, which is not an input.
 
     Raises:
-        InputError: nothing to do, or something that cannot be.
+        InputError: the source has no images or cannot be used.
     """
     kind = posixpath.splitext(source)[1].lower()
     if kind in (".gz", ".bz2", ".xz", ".zst", ".tgz"):
-        raise InputError(f"{source} is compressed; unpack it to a .tar, in which images can be reached one by one")
+        raise InputError(f"{source} is compressed; unpack it to a .tar, which allows random access to its images")
     if kind == ".tar":
         if suffix:
             raise InputError(f"--suffix is '{suffix}', but shards keep their keys; leave it out")
@@ -51,7 +52,7 @@ def listing(
     if kind in manifest.ENDINGS:
         return manifest.listing(source, out, ending, suffix, columns)
     if any(columns):
-        raise InputError(f"{source} is no manifest, which --column is for; name a .csv or .parquet file")
+        raise InputError(f"{source} is not a manifest, but --column is for manifests; name a .csv or .parquet file")
     if glob.has_magic(source) and not Path(source).is_dir():
         raise InputError(f"{source}: patterns are for shards (*.tar); name a folder, or list the files in a manifest")
     return _folder(source, out, ending, suffix, own)
@@ -60,7 +61,7 @@ def listing(
 def _folder(source: str, out: Storage, ending: str | None, suffix: str, own: Callable[[str], bool]) -> Listing:
     folder = Storage(source)
     if folder.url() == out.url():
-        raise InputError(f"{source} is input and output; choose another -o")
+        raise InputError(f"{source} is both input and output; choose another -o")
     if folder.fs.isfile(folder.root):
         raise InputError(f"{source} is a file; name a folder, a manifest (.csv, .parquet) or shards (.tar)")
     passed = PassedOver()
@@ -86,14 +87,14 @@ def _folder(source: str, out: Storage, ending: str | None, suffix: str, own: Cal
 
 
 def _local(folder: Storage, out: Storage, passed: PassedOver) -> dict[str, dict[str, Any]]:
-    """The images of a folder of this machine, as ``fluxsr upscale`` finds them, and the state of each."""
+    """Return the images of a local folder, found as by ``fluxsr upscale``, with their file information."""
     leave_out = Path(out.root).resolve() if out.local else None
     paths = images_below(Path(folder.root), READABLE, passed, leave_out)
     return {path.relative_to(folder.root).as_posix(): folder.fs.info(str(path)) for path in paths}
 
 
 def _stored(folder: Storage, out: Storage, passed: PassedOver) -> dict[str, dict[str, Any]]:
-    inside = out.url().removeprefix(folder.url() + "/") + "/"  # where the outputs lie among the inputs
+    inside = out.url().removeprefix(folder.url() + "/") + "/"  # the output folder, if it is below the input folder
     found, hidden = dict[str, dict[str, Any]](), dict[str, None]()
     for name, info in sorted(folder.find().items()):
         ending = posixpath.splitext(name)[1].lower()
