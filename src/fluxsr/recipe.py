@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 import yaml
 
 from fluxsr.errors import InputError
+from fluxsr.imaging.atomic import write_text
 
 T = TypeVar("T")
 
@@ -55,9 +55,7 @@ def load(
 def save(config: Any, path: str | Path, stage: str = "") -> None:
     """Write a resolved recipe atomically. It contains every option, so it can be run again."""
     values = ({"stage": stage} if stage else {}) | dataclasses.asdict(config)
-    partial = Path(f"{path}.partial")
-    partial.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), Path(path))
 
 
 def flatten(config: Any, where: str = "") -> dict[str, Any]:

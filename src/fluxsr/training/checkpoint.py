@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fluxsr.errors import InputError, is_untranslatable
+from fluxsr.imaging.atomic import remove_orphans, replaced
 from fluxsr.training.processes import like, place, whole_tree
 
 _NAME = re.compile(r"step-(\d+)\.pt$")
@@ -55,14 +56,10 @@ def set_aside(folder: Path, after: int) -> None:
 
 def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     """Write step-XXXXXXXX.pt atomically, then delete all but the newest ``keep``."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = path_of(folder, step)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with replaced(path) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    remove_orphans([folder])  # of killed runs
     for old in listing(folder)[: -max(keep, 1)]:
         old.unlink()
     return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import yaml
 
 from fluxsr import recipe as recipes
 from fluxsr.errors import InputError, OutputError
+from fluxsr.imaging.atomic import write_text
 from fluxsr.training.config import FREE, KEPT, STAGES
 
 RECIPE = "recipe.yaml"
@@ -74,6 +74,4 @@ def forget_after(step: int, metrics: Path) -> None:
     lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
     if len(kept) < len(lines):
-        partial = metrics.with_suffix(".partial")
-        partial.write_text("".join(kept), encoding="utf-8")
-        os.replace(partial, metrics)
+        write_text("".join(kept), metrics)
