@@ -29,9 +29,9 @@ from torch.nn.functional import interpolate
 from fluxsr.cluster.cluster import Cluster, Size, connected
 from fluxsr.cluster.dispatch import Dispatch
 from fluxsr.cluster.items import Item
-from fluxsr.cluster.places import Place
 from fluxsr.cluster.report import Report
 from fluxsr.cluster.sources import listing
+from fluxsr.cluster.storage import Storage
 from fluxsr.cluster.worker import Worker
 from fluxsr.processing import upscale_file
 from fluxsr.processing.inputs import Job
@@ -95,7 +95,7 @@ def specimens(folder: Path, images: int, side: int) -> None:
 def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Return the images per second of the loop and of each number of workers, round by round."""
     pipeline: Any = Stub(options.stub) if options.stub else upscale_file.load(upscale_file.Options())
-    items = listing(str(folder / "in"), Place(str(folder / "any"))).items
+    items = listing(str(folder / "in"), Storage(str(folder / "any"))).items
     rates: dict[str, list[float]] = {"loop": []}
     loads: list[float] = []
     begun = time.perf_counter()
@@ -139,8 +139,9 @@ def archive(cluster: Cluster, workers: int, items: list[Item], out: Path, **how:
     cluster.ray.get([worker.load.remote() for worker in crew])
     load, begun = time.perf_counter() - begun, time.perf_counter()
     cluster.workers = workers
-    report = Report(Place(str(out)), {})
-    for row in Dispatch(cluster, crew.pop, report.made, tell=lambda line: None).results(items, threading.Event()):
+    report = Report(Storage(str(out)), {})
+    dispatch = Dispatch(cluster, crew.pop, report.fingerprint, tell=lambda line: None)
+    for row in dispatch.results(items, threading.Event()):
         if not isinstance(row, dict) or row["status"] != "done":
             raise SystemExit(f"not done: {row}")
         report.add(row)

@@ -46,4 +46,4 @@ def test_a_student_with_a_lora_is_refused_and_so_is_an_empty_folder(tmp_path: Pa
     empty.mkdir()
     for other in (adapted, empty):
         found = run(tmp_path / "out", one, other)
-        assert found.returncode == 1 and f"{other} is no student trained as a whole" in found.stderr
+        assert found.returncode == 1 and f"{other} is not a student trained as a whole" in found.stderr

@@ -43,7 +43,7 @@ def test_file_then_overrides(tmp_path: Path) -> None:
     path = write(tmp_path, "stage: any\nsteps: 3\noptim: {lr: 1e-4}\n")
     loaded = recipe.load(Schema, path, ["optim.kind=muon", "steps=5", "widths=[1, 2]", "name=a=b"])
     assert loaded == Schema(steps=5, name="a=b", widths=[1, 2], optim=Optim(1e-4, "muon"))
-    assert recipe.stage_of(path) == "any"
+    assert recipe.read(path)["stage"] == "any"
 
 
 def test_numbers_that_yaml_reads_as_text_become_floats() -> None:
@@ -146,7 +146,7 @@ def test_a_recipe_extends_another(tmp_path: Path) -> None:
     (tmp_path / "second.yaml").write_text("extends: first.yaml\noptim: {lr: 0.25}\n", encoding="utf-8")
     path = write(tmp_path, "extends: second.yaml\nsteps: 4\n")
     assert recipe.load(Schema, path, ["name=b"]) == Schema(steps=4, name="b", optim=Optim(0.25, "muon"))
-    assert recipe.stage_of(path) == "any"
+    assert recipe.read(path)["stage"] == "any"
     with pytest.raises(InputError, match="cannot read recipe .*none.yaml"):
         recipe.load(Schema, write(tmp_path, "extends: none.yaml\n"))
 
@@ -155,7 +155,7 @@ def test_a_saved_recipe_is_the_recipe(tmp_path: Path) -> None:
     config = Schema(steps=5, name="a: b", guidance=None, widths=[1, 2], optim=Optim(1e-5, "muon"))
     recipe.save(config, tmp_path / "recipe.yaml", "any")
     assert recipe.load(Schema, tmp_path / "recipe.yaml") == config
-    assert recipe.stage_of(tmp_path / "recipe.yaml") == "any"
+    assert recipe.read(tmp_path / "recipe.yaml")["stage"] == "any"
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
 
 

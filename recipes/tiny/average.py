@@ -1,7 +1,7 @@
-"""python recipes/tiny/average.py OUT MODEL MODEL ...: the transformer's weights are the mean of these models'.
+"""Average the transformer weights of several models: python recipes/tiny/average.py OUT MODEL MODEL ...
 
-For students that were trained from the same one ("Model soups", arXiv 2203.05482). All else is the
-first one's, the notice of its licences too.
+The models must be students that were trained from the same model ("Model soups", arXiv 2203.05482). All other files,
+including the licence notice, are copied from the first model.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ def average(out: Path, models: list[Path]) -> None:
     """Write the mean of ``models`` to ``out``."""
     for model in models:
         if not (model / WEIGHTS).is_file() or (model / LORA).is_file():
-            raise SystemExit(f"{model} is no student trained as a whole: that has {WEIGHTS}, and no {LORA}")
+            raise SystemExit(f"{model} is not a student trained as a whole; expected {WEIGHTS} and no {LORA}")
     weights = [load_file(model / WEIGHTS) for model in models]
     shapes = [{name: value.shape for name, value in held.items()} for held in weights]
     if any(found != shapes[0] for found in shapes):
-        raise SystemExit("these models have transformers of different shapes; give models that were trained from one")
+        raise SystemExit("the transformers have different shapes; give models that were trained from the same one")
     mean = {
         name: torch.stack([held[name].float() for held in weights]).mean(0).to(value.dtype)
         for name, value in weights[0].items()

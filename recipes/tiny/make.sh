@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # bash recipes/tiny/make.sh [key=value ...]
-# The bundled model from nothing: eight commands into runs/tiny/, each resumed where it stopped. On a small machine:
+# Train the bundled model from scratch with eight commands that write to runs/tiny/. Run it again to resume.
+# On a small machine:
 # bash recipes/tiny/make.sh run.workers=1
-# About 9 hours on two CPU cores, 1.5 with a GPU for the pairs and the main training (src/fluxsr/pretrained/README.md).
-# On your own photographs, of 512 px or more a side:
+# It takes about 9 hours on two CPU cores, or 1.5 hours with a GPU for the pairs and the main training
+# (src/fluxsr/pretrained/README.md). On your own photographs, with sides of 512 pixels or more:
 # bash recipes/tiny/make.sh "data.shards=['my/photos']" "data.validation=['my/validation']"
-# The overrides go to every stage; the pairs, which have no run.* options, take those of data.* alone.
+# The overrides apply to every stage. The pairs have no run.* options, so they use only those of data.*.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 stage() { fluxsr train "$1" --recipe "recipes/tiny/$2.yaml" --out "runs/tiny/$2" "${@:3}"; }

@@ -1,15 +1,15 @@
-"""Errors that callers may want to catch. Each message is one line: what was found, what to do."""
+"""Error types that callers may catch. Each message is one line that states what was found and what to do."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
 
-# A kernel's failure, whether PyTorch, a library under it or a compiled kernel reports it.
+# Messages of a failed kernel, from PyTorch, a library below it or a compiled kernel.
 _ACCELERATOR = re.compile(
     r"(?:CUDA|HIP|XPU)(?: driver)? error: |Triton Error \[(?:CUDA|HIP)\]: |cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"
 )
-# After these the device goes on: the call was refused, and nothing ran.
+# Messages after which the device is still usable, because the call was refused before it ran.
 _REFUSED = re.compile(
     r"out of memory|invalid argument|invalid configuration|invalid device function|no kernel image|not supported"
     r"|CUBLAS_STATUS_(?!EXECUTION_FAILED|INTERNAL_ERROR)"
@@ -19,34 +19,34 @@ _MISTAKES = (AssertionError, AttributeError, ImportError, NameError, NotImplemen
 
 
 class FluxSRError(Exception):
-    """Anything that went wrong for a reason the user can act on."""
+    """Base class of errors that the user can act on."""
 
 
 class InputError(FluxSRError):
-    """An image or an argument that cannot be used."""
+    """Error raised for an image or an argument that cannot be used."""
 
 
 class TooLargeError(InputError):
-    """An image of more pixels than are allowed."""
+    """Error raised for an image with more pixels than allowed."""
 
 
 class ModelError(FluxSRError):
-    """A model folder, adapter or weight file that cannot be used."""
+    """Error raised for a model folder, adapter or weight file that cannot be used."""
 
 
 class OutputError(FluxSRError):
-    """An output that cannot be written."""
+    """Error raised when an output cannot be written."""
 
 
 class StoreError(FluxSRError):
-    """A store of teacher pairs that is damaged or incomplete."""
+    """Error raised for a store of teacher pairs that is damaged or incomplete."""
 
 
 class AcceleratorLost(FluxSRError):
-    """The GPU failed, and the process that used it must be started again.
+    """Error raised after a GPU failure, when the process must be restarted.
 
     Args:
-        reason: the device's own line, from ``lost_accelerator``.
+        reason: the device's message, from ``lost_accelerator``.
     """
 
     def __init__(self, reason: str) -> None:
@@ -54,10 +54,10 @@ class AcceleratorLost(FluxSRError):
 
 
 def lost_accelerator(error: BaseException | None) -> str:
-    """Return the device's own line where an error says that its accelerator is lost, and "" for any other error.
+    """Return the device's message if an error means that the accelerator is lost, and "" for any other error.
 
-    CUDA reports a failed kernel again at every later call of the process. Running out of memory and calls that the
-    device refuses leave it usable.
+    After a failed kernel, every later CUDA call of the process fails too. After running out of memory, or after a call
+    that the device refused, the device is still usable.
     """
     while error is not None:
         line = (str(error).splitlines() or [type(error).__name__])[0]
@@ -69,17 +69,17 @@ def lost_accelerator(error: BaseException | None) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the host or a device had no memory left."""
+    """Return whether an error means that the host or a device ran out of memory."""
     if isinstance(error, MemoryError) or _is_a(error, "OutOfMemoryError"):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
 
 
 def is_untranslatable(error: BaseException) -> bool:
-    """Whether an error must reach the caller as it is, because no user can act on it.
+    """Return whether an error must be re-raised unchanged, because the user cannot act on it.
 
-    A broad ``except`` asks this before it blames a file. It is true for a lost accelerator, for missing memory, and
-    for a mistake of this package: an error such as TypeError that a line of our own raised.
+    A broad ``except`` checks this before it blames a file. It is true for a lost accelerator, for missing memory, and
+    for a bug in this package: an error such as TypeError that a line of this package raised.
     """
     if is_out_of_memory(error) or lost_accelerator(error):
         return True
@@ -91,18 +91,20 @@ def is_untranslatable(error: BaseException) -> bool:
 
 
 def _is_a(error: BaseException, name: str) -> bool:
-    """Whether an error is of a class of PyTorch's, which is not imported for that."""
+    """Return whether an error has a class of this name, so that PyTorch need not be imported."""
     return any(kind.__name__ == name for kind in type(error).__mro__)
 
 
 def needed(what: str, extra: str, *packages: str) -> None:
-    """Make sure that the packages of an extra are installed; imports none of them.
+    """Check that the packages of an extra are installed, without importing them.
 
     Args:
-        what: the command or option that needs them.
+        what: the command or option that needs the packages.
+        extra: name of the extra of this package.
+        packages: names of the packages to import.
 
     Raises:
-        InputError: some are not.
+        InputError: a package is not installed.
     """
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:

@@ -1,4 +1,4 @@
-"""Randomness that depends on its key alone: no ambient state, the same on every machine."""
+"""Random numbers that depend only on a key: without global state, and the same on every machine."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 
 
 def keyed_generator(*key: int) -> torch.Generator:
-    """A CPU generator whose stream depends on the integers of the key alone (seed, step, ...)."""
+    """Return a CPU generator whose stream depends only on the integers of the key (seed, step, ...)."""
     state = np.random.SeedSequence([k & 0xFFFFFFFF for k in key]).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
 
 
 def keyed_noise(shape: Sequence[int], *key: int) -> Tensor:
-    """Standard normal noise in float16 that a key gives to the bit on any CPU, whatever will use it.
+    """Return standard normal noise in float16 that is bit-identical for a key on every CPU.
 
-    ``torch.randn`` does not: its vectorised logarithm and cosine differ from the plain ones in the last bits of
-    float32 (tests/test_keyed.py). Uniform draws are integers and do agree; the inverse distribution function in
-    float64 errs by parts in 1e16, which rounding to float16 removes.
+    ``torch.randn`` is not: its vectorised logarithm and cosine differ from the scalar ones in the last bits of float32
+    (tests/test_keyed.py). Uniform draws are integers and agree. The inverse distribution function in float64 has errors
+    of about 1e-16, which rounding to float16 removes.
     """
     uniform = torch.rand(*shape, generator=keyed_generator(*key), dtype=torch.float64)
     return torch.special.ndtri(uniform.clamp_min(2**-54)).half()  # 0 would become -inf

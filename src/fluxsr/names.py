@@ -1,7 +1,7 @@
-"""Names of files and other foreign text, made safe to print and to store.
+"""Make file names and other untrusted text safe to print and to store.
 
-A file name on Linux is a string of bytes. Python hands over bytes that are not UTF-8 as lone surrogates, which no
-UTF-8 file, Parquet column, JSON answer or HTTP header can hold.
+A file name on Linux is a byte string. Python represents bytes that are not UTF-8 as lone surrogates, which UTF-8 files,
+Parquet columns, JSON and HTTP headers cannot hold.
 """
 
 from __future__ import annotations

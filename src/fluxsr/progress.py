@@ -1,4 +1,4 @@
-"""The one progress bar: on stderr, so that what a command prints can be piped."""
+"""Progress bar of all commands. It is written to stderr, so that a command's output can be piped."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def progress(console: Console | None = None, disable: bool = False, transient: bool = False) -> Progress:
-    """How many are done of how many, a bar, the time gone and left, and what is at work.
+    """Return a progress bar with counts, elapsed time, remaining time and a description of the current item.
 
     Args:
-        console: where lines are printed while the bar stands; by default stderr.
-        transient: the bar goes when it is done.
+        console: console for the bar and for lines printed above it; stderr by default.
+        disable: show nothing.
+        transient: remove the bar when it is finished.
     """
     return Progress(
         MofNCompleteColumn(),
@@ -19,7 +20,7 @@ def progress(console: Console | None = None, disable: bool = False, transient: b
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.description}", markup=False),  # last, and bare: names differ in length and may hold brackets
+        TextColumn("{task.description}", markup=False),  # last because lengths vary; no markup because of brackets
         console=console or Console(stderr=True),
         disable=disable,
         transient=transient,

@@ -1,14 +1,12 @@
-"""Recipes: a YAML file plus ``key=value`` overrides become one typed dataclass.
+"""Recipes: read a YAML file and ``key=value`` overrides into a typed dataclass.
 
-The dataclass is the single place where an option, its default and its meaning live. An unknown key is an
-error that names the nearest known one.
+The dataclass defines every option with its default. An unknown key is an error that names the nearest known key.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -18,6 +16,7 @@ from typing import Any, TypeVar
 import yaml
 
 from fluxsr.errors import InputError
+from fluxsr.imaging.atomic import write_text
 
 T = TypeVar("T")
 
@@ -31,13 +30,13 @@ def load(
     """Read a recipe.
 
     Args:
-        schema: the dataclass to fill; its defaults hold for every key the file leaves out.
-        path: YAML file, or None for the defaults alone.
-        overrides: ``key=value`` strings; dots descend (``optim.lr=1e-4``), values are YAML.
-        base: values that hold instead of the schema's defaults, at any depth (a preset).
+        schema: the dataclass to fill. Its defaults apply to every key that the file omits.
+        path: YAML file, or None for the defaults only.
+        overrides: ``key=value`` strings. Dots separate nested keys (``optim.lr=1e-4``); values are YAML.
+        base: values that replace the schema's defaults at any depth (a preset).
 
     Raises:
-        InputError: unreadable file, unknown key, or a value of the wrong type.
+        InputError: the file cannot be read, a key is unknown, or a value has the wrong type.
     """
     values = {} if path is None else read(path)
     for item in overrides:
@@ -49,20 +48,18 @@ def load(
         except yaml.YAMLError as error:
             raise InputError(f"cannot read override '{item}': {str(error).splitlines()[0]}") from error
         _assign(values, key.strip().split("."), value)
-    values.pop("stage", None)  # says which schema the file is for; the caller has chosen already
+    values.pop("stage", None)  # names the schema of the file, which the caller has already chosen
     return build(schema, _merged(base or {}, values))
 
 
 def save(config: Any, path: str | Path, stage: str = "") -> None:
-    """Write a resolved recipe, atomically: every option with its value, so that it can be run again."""
+    """Write a resolved recipe atomically. It contains every option, so it can be run again."""
     values = ({"stage": stage} if stage else {}) | dataclasses.asdict(config)
-    partial = Path(f"{path}.partial")
-    partial.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), Path(path))
 
 
 def flatten(config: Any, where: str = "") -> dict[str, Any]:
-    """Options of a dataclass, or of a mapping, under dotted names; as YAML holds them."""
+    """Return the options of a dataclass or mapping by dotted name, with tuples as lists, as in YAML."""
     values = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config  # type: ignore[arg-type]
     found: dict[str, Any] = {}
     for key, value in values.items():
@@ -73,13 +70,17 @@ def flatten(config: Any, where: str = "") -> dict[str, Any]:
     return found
 
 
-def stage_of(path: str | Path) -> str:
-    """The recipe's ``stage:`` key, or an empty string."""
-    return str(read(path).get("stage", ""))
-
-
 def build(schema: type[T], values: Mapping[str, Any], where: str = "") -> T:
-    """A dataclass from a mapping, checked key by key; nested dataclasses are built from nested mappings."""
+    """Build a dataclass from a mapping and check every key; nested mappings become nested dataclasses.
+
+    Args:
+        schema: the dataclass.
+        values: the keys and values.
+        where: dotted prefix of the keys in error messages.
+
+    Raises:
+        InputError: a key is unknown, or a value has the wrong type.
+    """
     hints = typing.get_type_hints(schema)
     known = [field.name for field in dataclasses.fields(schema)]  # type: ignore[arg-type]
     filled = {}
@@ -93,10 +94,12 @@ def build(schema: type[T], values: Mapping[str, Any], where: str = "") -> T:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The keys and values of a YAML file, unchecked; ``extends: other.yaml``, beside it, gives those it leaves out.
+    """Read the keys and values of a YAML file, unchecked.
+
+    A file with ``extends: other.yaml`` takes the keys that it omits from that file in the same folder.
 
     Raises:
-        InputError: unreadable file, or one that is no mapping.
+        InputError: the file cannot be read or is not a mapping.
     """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
@@ -109,7 +112,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def _merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` over ``base``; a group changes the keys it names, an empty group none."""
+    """Merge ``values`` into ``base``. A group replaces only the keys that it contains."""
     merged = dict(base)
     for key, value in values.items():
         group = merged.get(key)
@@ -121,16 +124,16 @@ def _merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any
 
 def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
-        if tree.get(key) is None:  # a key that the file leaves empty is an empty group
+        if tree.get(key) is None:  # a key without a value is an empty group
             tree[key] = {}
         if not isinstance(tree[key], dict):
-            raise InputError(f"override '{'.'.join(keys)}' descends into {key}, which is {tree[key]!r}, not a group")
+            raise InputError(f"override '{'.'.join(keys)}': {key} is {tree[key]!r}, which has no keys below it")
         tree = tree[key]
     tree[keys[-1]] = value
 
 
 def _convert(kind: Any, value: Any, name: str) -> Any:
-    """Value as the annotated type; YAML reads 1e-4 as a string and 1 as an int, so floats are parsed."""
+    """Convert a value to the annotated type. Floats are parsed, because YAML reads 1e-4 as a string and 1 as an int."""
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         options = [option for option in typing.get_args(kind) if option is not type(None)]
@@ -143,7 +146,7 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
         return build(kind, value, f"{name}.")  # type: ignore[arg-type]
     try:
         if origin in (tuple, list):
-            if not isinstance(value, (tuple, list)):  # a text would become the list of its letters
+            if not isinstance(value, (tuple, list)):  # a string would become a list of its letters
                 raise TypeError
             kinds = typing.get_args(kind)
             if origin is tuple and Ellipsis not in kinds and len(kinds) != len(value):

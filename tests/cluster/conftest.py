@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fluxsr.cluster.places import Place
+from fluxsr.cluster.storage import Storage
 from fluxsr.cluster.worker import Worker
 from fluxsr.processing.upscale_file import Options
 
@@ -32,8 +32,8 @@ def image() -> Callable[..., bytes]:
 
 @pytest.fixture
 def store() -> Any:
-    """A Place of a store that is no disk, below which nothing is."""
-    place = Place("memory://bucket")
+    """A Storage of a store that is no disk, below which nothing is."""
+    place = Storage("memory://bucket")
     place.fs.store.clear()
     place.fs.pseudo_dirs[:] = [""]
     return place

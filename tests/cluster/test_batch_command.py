@@ -106,7 +106,7 @@ def test_outputs_of_others_are_left_alone(tmp_path: Path, image: Callable[..., b
 def test_a_shard_of_others_is_left_alone(shard: Path, tmp_path: Path) -> None:
     (tmp_path / "000.tar").write_bytes(b"theirs")
     result = run(shard, "-o", tmp_path)
-    assert result.exit_code == 2 and "exists and is in no report" in result.stderr
+    assert result.exit_code == 2 and "exists but is not in the report" in result.stderr
     assert (tmp_path / "000.tar").read_bytes() == b"theirs"
 
 
@@ -115,8 +115,8 @@ def test_a_shard_of_others_is_left_alone(shard: Path, tmp_path: Path) -> None:
     [
         (["none", "-o", "out"], "none does not exist"),
         (["in", "-o", "nonsense://x"], "nonsense://x: Protocol not known"),
-        (["in", "-o", "in"], "in is input and output"),
-        (["in", "-o", "out", "--column", "x"], "in is no manifest"),
+        (["in", "-o", "in"], "in is both input and output"),
+        (["in", "-o", "out", "--column", "x"], "in is not a manifest"),
         (["in", "-o", "out", "--address", "127.0.0.1:1"], "no Ray cluster at '127.0.0.1:1'"),
     ],
 )

@@ -96,7 +96,7 @@ def test_a_worker_is_killed_and_nothing_is_lost_or_done_twice(archive: Path) -> 
     victim = int(lines(archive, "begun")[-1][2])
     os.kill(victim, signal.SIGKILL)
     said = ended(process)
-    assert "is tried again: its worker was lost" in said and f"{IMAGES} upscaled" in said
+    assert "is retried: its worker was lost" in said and f"{IMAGES} upscaled" in said
     found = rows(archive)
     assert len(found) == len({row["output"] for row in found}) == IMAGES
     assert {row["status"] for row in found} == {"done"}
@@ -166,7 +166,7 @@ def test_a_machine_of_a_cluster_is_lost(archive: Path, monkeypatch: pytest.Monke
         said = ended(process)
     finally:
         machines.shutdown()
-    assert "is tried again: its worker was lost" in said and f"{IMAGES} upscaled" in said
+    assert "is retried: its worker was lost" in said and f"{IMAGES} upscaled" in said
     found = rows(archive)
     assert len(found) == len({row["output"] for row in found}) == IMAGES == len(outputs(archive))
     assert max(Counter(name for _, name, _ in lines(archive, "ended")).values()) == 1

@@ -17,7 +17,7 @@ from ray import cloudpickle
 from fluxsr.cluster.cluster import Cluster, Size, connected
 from fluxsr.cluster.dispatch import Dispatch, Lost
 from fluxsr.cluster.items import Item
-from fluxsr.cluster.places import Full
+from fluxsr.cluster.storage import Full
 from fluxsr.errors import InputError, ModelError, OutputError
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers cannot import tests
@@ -80,7 +80,7 @@ def test_all_is_done_once_and_what_kills_is_given_up(cluster: Cluster, monkeypat
     assert all(row["made"] == f"m{name}" for name, row in rows.items())
     assert rows["once"]["attempts"] >= 2 and rows["refused"]["attempts"] == 3
     assert said[:2] == ["model: fake", "plan: none"]
-    assert "refused is tried again: the store is away" in said
+    assert "refused is retried: the store is away" in said
 
 
 def test_what_hangs_is_given_up_after_its_time(cluster: Cluster) -> None:
@@ -95,7 +95,7 @@ def test_what_no_image_is_to_blame_for_ends_the_run(cluster: Cluster) -> None:
         run(cluster, ["full", "a"])
     with pytest.raises(ModelError, match="there is no such model"):
         run(cluster, ["a"], Modelless)
-    with pytest.raises(ModelError, match="2 workers were lost while they loaded the model"):
+    with pytest.raises(ModelError, match="2 workers in a row were lost while loading the model"):
         run(cluster, ["a"], Stillborn, attempts=2)
 
 
@@ -106,7 +106,7 @@ def test_a_worker_for_whom_there_is_no_room_holds_nobody_up(cluster: Cluster, mo
 
 
 def test_more_gpus_than_there_are(cluster: Cluster) -> None:
-    with pytest.raises(InputError, match="1 workers of 99 GPUs are asked for, and this machine has"):
+    with pytest.raises(InputError, match="1 workers with 99 GPUs each were requested, but this machine has"):
         Cluster(Size(gpus=99))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fluxsr.cluster.packing import pack
-from fluxsr.cluster.places import STATE, Place
+from fluxsr.cluster.storage import STATE, Storage
 from fluxsr.errors import OutputError
 
 MADE = {"a/1.jpg": "000/a/1.webp", "a/2.png": "000/a/2.png"}
@@ -19,17 +19,17 @@ def members(path: Path) -> dict[str, bytes]:
         return {entry.name: tar.extractfile(entry).read() for entry in tar}  # type: ignore[union-attr]
 
 
-def staged(out: Place, **results: bytes) -> None:
+def staged(out: Storage, **results: bytes) -> None:
     for member, data in results.items():
         out.write(f"{STATE}/staged/000/a/{member.replace('_', '.')}", data)
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Place:
-    return Place(str(tmp_path / "out"))
+def out(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path / "out"))
 
 
-def test_keys_and_what_is_no_image_stay(shard: Path, out: Place) -> None:
+def test_keys_and_what_is_no_image_stay(shard: Path, out: Storage) -> None:
     staged(out, **{"1_webp": b"first", "2_png": b"second"})
     pack(str(shard), out.url(), "000", MADE)
     found = members(Path(out.at("000.tar")))
@@ -39,7 +39,7 @@ def test_keys_and_what_is_no_image_stay(shard: Path, out: Place) -> None:
     assert set(out.find()) == {"000.tar"}, "nothing stays staged"
 
 
-def test_the_same_results_give_the_same_bytes(shard: Path, out: Place) -> None:
+def test_the_same_results_give_the_same_bytes(shard: Path, out: Storage) -> None:
     packed = []
     for _ in range(2):
         staged(out, **{"1_webp": b"first", "2_png": b"second"})
@@ -48,7 +48,7 @@ def test_the_same_results_give_the_same_bytes(shard: Path, out: Place) -> None:
     assert packed[0] == packed[1]
 
 
-def test_one_that_comes_later_joins_the_others(shard: Path, out: Place) -> None:
+def test_one_that_comes_later_joins_the_others(shard: Path, out: Storage) -> None:
     staged(out, **{"1_webp": b"first"})
     pack(str(shard), out.url(), "000", {"a/1.jpg": "000/a/1.webp"})
     assert "a/2.png" not in members(Path(out.at("000.tar"))), "it failed"
@@ -58,7 +58,7 @@ def test_one_that_comes_later_joins_the_others(shard: Path, out: Place) -> None:
     assert found["a/1.webp"] == b"first" and found["a/2.png"] == b"second"
 
 
-def test_a_result_that_is_gone(shard: Path, out: Place) -> None:
-    with pytest.raises(OutputError, match="is gone; the same command with --overwrite"):
+def test_a_result_that_is_gone(shard: Path, out: Storage) -> None:
+    with pytest.raises(OutputError, match="is missing; run the same command with --overwrite"):
         pack(str(shard), out.url(), "000", MADE)
     assert "000.tar" not in out.find()

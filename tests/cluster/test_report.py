@@ -10,7 +10,6 @@ import pytest
 from pyarrow import parquet
 
 from fluxsr.cluster.items import Item
-from fluxsr.cluster.places import Place
 from fluxsr.cluster.report import (
     DONE,
     FAILED,
@@ -25,21 +24,22 @@ from fluxsr.cluster.report import (
     journal_name,
     journalled,
 )
+from fluxsr.cluster.storage import Storage
 from fluxsr.errors import OutputError
 
 ITEM = Item("a.png", "in/a.png", "1")
 
 
 def row(report: Report, item: Item = ITEM, status: str = DONE, **more: Any) -> dict[str, Any]:
-    return {**blank(item, report.made(item)), "status": status, "bytes_out": 3, **more}
+    return {**blank(item, report.fingerprint(item)), "status": status, "bytes_out": 3, **more}
 
 
-def rows(store: Place) -> list[dict[str, Any]]:
+def rows(store: Storage) -> list[dict[str, Any]]:
     with store.fs.open(store.at(REPORT)) as file:
         return parquet.read_table(file).to_pylist()
 
 
-def test_what_is_published_is_known_to_the_next(store: Place) -> None:
+def test_what_is_published_is_known_to_the_next(store: Storage) -> None:
     first = Report(store, {"scale": 4})
     assert first.status(ITEM) == TODO
     store.write("a.png", b"one")
@@ -51,7 +51,7 @@ def test_what_is_published_is_known_to_the_next(store: Place) -> None:
     assert [entry["output"] for entry in rows(store)] == ["a.png", "b.png"] and rows(store)[1]["error"] == "why"
 
 
-def test_settings_inputs_and_lost_outputs_make_it_anew(store: Place) -> None:
+def test_settings_inputs_and_lost_outputs_make_it_anew(store: Storage) -> None:
     report = Report(store, {"scale": 4})
     store.write("a.png", b"one")
     report.add(row(report))
@@ -63,7 +63,7 @@ def test_settings_inputs_and_lost_outputs_make_it_anew(store: Place) -> None:
     assert Report(store, {"scale": 4}).status(ITEM) == TODO
 
 
-def test_the_last_row_of_an_image_stands(store: Place) -> None:
+def test_the_last_row_of_an_image_stands(store: Storage) -> None:
     report = Report(store, {})
     for status in (FAILED, DONE):
         report.add(row(report, status=status))
@@ -75,7 +75,7 @@ def test_the_last_row_of_an_image_stands(store: Place) -> None:
     assert [entry["status"] for entry in rows(store)] == [FAILED]
 
 
-def test_a_killed_run_s_journal_counts_where_the_output_is_whole(store: Place) -> None:
+def test_a_killed_run_s_journal_counts_where_the_output_is_whole(store: Storage) -> None:
     report = Report(store, {})
     names = ("whole.png", "missing.png", "older.png", "failed.png")
     for name in names:
@@ -89,9 +89,9 @@ def test_a_killed_run_s_journal_counts_where_the_output_is_whole(store: Place) -
     assert not store.find(JOURNAL) and found.publish() == 2
 
 
-def test_a_journalled_row_is_found_by_the_next_worker(store: Place) -> None:
+def test_a_journalled_row_is_found_by_the_next_worker(store: Storage) -> None:
     report = Report(store, {})
-    made = report.made(ITEM)
+    made = report.fingerprint(ITEM)
     assert journalled(store, ITEM, made) is None
     store.write(journal_name("a.png"), json.dumps(row(report)).encode())
     assert journalled(store, ITEM, made) is None, "no output"
@@ -100,7 +100,7 @@ def test_a_journalled_row_is_found_by_the_next_worker(store: Place) -> None:
     assert journalled(store, ITEM, "other") is None
 
 
-def test_a_name_that_is_not_utf_8_is_known_again(store: Place) -> None:
+def test_a_name_that_is_not_utf_8_is_known_again(store: Storage) -> None:
     item, failed = Item("caf\udce9.png", "in/caf\udce9.png", "1"), Item("b\udcff.png", "in/b\udcff.png")
     report = Report(store, {})
     store.write(item.name, b"one")
@@ -113,7 +113,7 @@ def test_a_name_that_is_not_utf_8_is_known_again(store: Place) -> None:
     assert again.made_here(item.name) and not again.made_here(failed.name)
 
 
-def test_another_version_of_fluxsr_makes_it_anew(store: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_of_fluxsr_makes_it_anew(store: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     report = Report(store, {})
     store.write("a.png", b"one")
     report.add(row(report))
@@ -122,15 +122,15 @@ def test_another_version_of_fluxsr_makes_it_anew(store: Place, monkeypatch: pyte
     assert Report(store, {}).status(ITEM) == OUTDATED
 
 
-def test_an_output_of_others_is_kept(store: Place) -> None:
+def test_an_output_of_others_is_kept(store: Storage) -> None:
     store.write("a.png", b"theirs")
     report = Report(store, {})
     assert report.status(ITEM) == KEPT and not report.knows(ITEM)
 
 
-def test_a_file_that_is_no_report(store: Place) -> None:
+def test_a_file_that_is_no_report(store: Storage) -> None:
     store.write(REPORT, b"something else")
-    with pytest.raises(OutputError, match="is no report of ours"):
+    with pytest.raises(OutputError, match="is not a report of fluxsr batch"):
         Report(store, {})
     with store.fs.open(store.at(REPORT), "wb") as file:
         parquet.write_table(pa.table({"a": [1]}), file)

@@ -10,7 +10,7 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 from fluxsr.cli.main import app
-from fluxsr.cluster.places import Place
+from fluxsr.cluster.storage import Storage
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("s3fs")
@@ -18,7 +18,7 @@ server = pytest.importorskip("moto.server")
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
     running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     running.start()
     host, port = running.get_host_and_port()
@@ -26,7 +26,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
-    place = Place("s3://archive")
+    place = Storage("s3://archive")
     place.fs.mkdir("archive", create_parents=True)
     yield place
     place.fs.clear_instance_cache()
@@ -37,7 +37,7 @@ def run(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["batch", *arguments])
 
 
-def test_a_bucket_to_a_bucket_and_again(bucket: Place, image: Callable[..., bytes]) -> None:
+def test_a_bucket_to_a_bucket_and_again(bucket: Storage, image: Callable[..., bytes]) -> None:
     for name in ("in/a.png", "in/b/c.png", "in/d.jpg"):
         bucket.write(name, image("JPEG" if name.endswith("jpg") else "PNG"))
     bucket.write("in/broken.png", b"nonsense")

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from fluxsr.cluster.places import Place
 from fluxsr.cluster.sources import listing
+from fluxsr.cluster.storage import Storage
 from fluxsr.errors import InputError
 from fluxsr.processing.inputs import plan
 
@@ -26,7 +26,7 @@ def touched(folder: Path, *names: str) -> Path:
 
 
 def pairs(source: str | Path, out: str | Path, **options: Any) -> dict[str, str]:
-    return {item.source: item.name for item in listing(str(source), Place(str(out)), **options).items}
+    return {item.source: item.name for item in listing(str(source), Storage(str(out)), **options).items}
 
 
 @pytest.mark.parametrize(("ending", "suffix"), [(None, ""), (".png", "_x4")])
@@ -42,7 +42,7 @@ def test_a_folder_gives_the_names_that_upscale_gives(tmp_path: Path, ending: str
 def test_outputs_among_the_inputs_are_no_inputs(tmp_path: Path) -> None:
     source = touched(tmp_path, "a.png", "out/a.png", "outer/b.png")
     assert set(pairs(source, tmp_path / "out").values()) == {"a.png", "outer/b.png"}
-    with pytest.raises(InputError, match="is input and output"):
+    with pytest.raises(InputError, match="is both input and output"):
         pairs(tmp_path, tmp_path)
     touched(tmp_path, "out/in/x.png", "out/in/in/x.png")
     with pytest.raises(InputError, match="would replace an input"):
@@ -50,14 +50,14 @@ def test_outputs_among_the_inputs_are_no_inputs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["disk", "store"])
-def test_what_is_hidden_is_not_walked_and_what_is_passed_over_is_told(tmp_path: Path, store: Place, where: str) -> None:
+def test_hidden_files_are_skipped_and_reported(tmp_path: Path, store: Storage, where: str) -> None:
     source, out = (
         (str(tmp_path / "in"), str(tmp_path / "out")) if where == "disk" else ("memory://b/in", "memory://b/out")
     )
-    place = Place(source)
+    place = Storage(source)
     for name in ("a.jpe", "b.dng", "c.DNG", ".trash/d.png", ".trash/e.png", "deep/@eaDir/f.jpg", "._a.jpg"):
         place.write(name, b"x")
-    found = listing(source, Place(out))
+    found = listing(source, Storage(out))
     assert [item.name for item in found.items] == ["a.jpe"]
     assert found.passed.endings == {".dng": 2}
     hidden = (".trash", "._a.jpg", "deep/@eaDir")
@@ -66,7 +66,7 @@ def test_what_is_hidden_is_not_walked_and_what_is_passed_over_is_told(tmp_path: 
 
 def test_results_of_earlier_runs_are_no_inputs(tmp_path: Path) -> None:
     source = touched(tmp_path / "out" / "in", "a.png", "b.png")
-    found = listing(str(source), Place(str(tmp_path / "out")), suffix="_x", own=lambda name: name == "in/b.png")
+    found = listing(str(source), Storage(str(tmp_path / "out")), suffix="_x", own=lambda name: name == "in/b.png")
     assert [item.name for item in found.items] == ["a_x.png"]
     assert "1 results of earlier runs are left out" in found.notes[0]
 
@@ -85,14 +85,14 @@ def test_hidden_members_of_a_shard_are_no_images(tmp_path: Path, image: Callable
             entry = tarfile.TarInfo(name)
             entry.size = len(image())
             tar.addfile(entry, io.BytesIO(image()))
-    found = listing(str(tmp_path / "0.tar"), Place(str(tmp_path / "out")))
+    found = listing(str(tmp_path / "0.tar"), Storage(str(tmp_path / "out")))
     assert [item.member for item in found.items] == ["./a.png"]
 
 
-def test_a_store(store: Place) -> None:
+def test_a_store(store: Storage) -> None:
     for name in ("in/a.jpg", "in/b/c.png", "in/notes.txt", "inside.png"):
         store.write(name, b"x")
-    found = listing("memory://bucket/in", Place("memory://bucket/out")).items
+    found = listing("memory://bucket/in", Storage("memory://bucket/out")).items
     assert [(item.source, item.name) for item in found] == [
         ("memory:///bucket/in/a.jpg", "a.jpg"),
         ("memory:///bucket/in/b/c.png", "b/c.png"),
@@ -132,12 +132,12 @@ def test_names_that_look_like_numbers_are_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("file\na.png\n", "has no column 'path', but file; see --column"),
+        ("file\na.png\n", "has no column 'path'; it has file .see --column"),
         ("path\n", "has no rows"),
         ("path,output\na.png,../x.png\n", "row 1: '../x.png' cannot be an output"),
         ("path,output\na.png,x.exe\n", "row 1: 'x.exe' cannot be an output"),
         ("path,output\na.png,x.png\nb.png,X.png\n", "two images have the output X.png"),
-        ("path,output\na.png,x.png\na.png,y.png\n", "row 2: a.png is there before, with another output"),
+        ("path,output\na.png,x.png\na.png,y.png\n", "row 2: a.png occurs earlier with another output"),
         ("path,output\n,x.png\n", "row 1 has no path"),
         ("path,output\na.png\n", "cannot be read"),
     ],
@@ -149,7 +149,7 @@ def test_a_manifest_that_cannot_be(tmp_path: Path, text: str, reason: str) -> No
 
 
 def test_shards_have_images_where_their_bytes_are(shard: Path, tmp_path: Path, image: Callable[..., bytes]) -> None:
-    found = listing(f"{shard.parent}/*.tar", Place(str(tmp_path / "out")))
+    found = listing(f"{shard.parent}/*.tar", Storage(str(tmp_path / "out")))
     assert [(item.name, item.label) for item in found.items] == [
         ("000/a/1.jpg", f"{shard}::a/1.jpg"),
         ("000/a/2.png", f"{shard}::a/2.png"),
@@ -157,7 +157,7 @@ def test_shards_have_images_where_their_bytes_are(shard: Path, tmp_path: Path, i
     one = found.items[1]
     assert shard.read_bytes()[one.start : one.start + one.size] == image("PNG", 2)
     assert found.shards == {"000": str(shard)}
-    assert listing(str(shard), Place(str(tmp_path)), ending=".webp").items[0].name == "000/a/1.webp"
+    assert listing(str(shard), Storage(str(tmp_path)), ending=".webp").items[0].name == "000/a/1.webp"
 
 
 @pytest.mark.parametrize(

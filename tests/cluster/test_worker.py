@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from fluxsr.cluster.items import Item
-from fluxsr.cluster.places import STATE, Full, Place
 from fluxsr.cluster.report import COLUMNS, DONE, FAILED, Report, journal_name
 from fluxsr.cluster.sources import listing
+from fluxsr.cluster.storage import STATE, Full, Storage
 from fluxsr.errors import OutputError
 from fluxsr.processing import inputs, upscale_file
 
@@ -22,7 +22,7 @@ Make = Callable[..., Any]
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
 def test_outputs_are_those_of_upscale_byte_for_byte(
-    worker: Make, store: Place, tmp_path: Path, image: Make, kind: str
+    worker: Make, store: Storage, tmp_path: Path, image: Make, kind: str
 ) -> None:
     name = f"a [1]::*.{kind.lower()}"  # what patterns and chains of stores are made of
     there = name.replace("::", "")  # in a URL fsspec takes it for a chain
@@ -38,7 +38,7 @@ def test_outputs_are_those_of_upscale_byte_for_byte(
     assert not list((tmp_path / "out" / STATE / "work").iterdir())
 
 
-def test_the_row_tells_of_the_image(worker: Make, store: Place, image: Make) -> None:
+def test_the_row_tells_of_the_image(worker: Make, store: Storage, image: Make) -> None:
     store.write("a.png", image(side=33))
     row = worker("memory://bucket/out", scale=2).upscale(Item("a.png", "memory://bucket/a.png"), "made")
     assert set(row) == set(COLUMNS) and row["status"] == DONE and row["error"] is None
@@ -54,7 +54,7 @@ def test_the_row_tells_of_the_image(worker: Make, store: Place, image: Make) -> 
 )
 @pytest.mark.parametrize("where", ["memory://bucket/in/a.png", "disk"])
 def test_a_bad_image_is_a_row_that_names_it(
-    worker: Make, store: Place, tmp_path: Path, image: Make, where: str, data: bytes | str | None, reason: str
+    worker: Make, store: Storage, tmp_path: Path, image: Make, where: str, data: bytes | str | None, reason: str
 ) -> None:
     data = image() if data == "bomb" else data
     source = str(tmp_path / "a.png") if where == "disk" else where
@@ -66,7 +66,7 @@ def test_a_bad_image_is_a_row_that_names_it(
 
 
 def test_a_member_of_a_shard(worker: Make, shard: Path, tmp_path: Path) -> None:
-    out = Place(str(tmp_path / "out"))
+    out = Storage(str(tmp_path / "out"))
     item = listing(str(shard), out).items[0]
     row = worker(out.url()).upscale(item, "made")
     assert row["status"] == DONE and row["input"] == f"{shard}::a/1.jpg"
@@ -111,10 +111,10 @@ def test_names_of_any_bytes_have_their_pictures_and_rows(worker: Make, tmp_path:
     for name in names:
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).write_bytes(b"no picture" if "broken" in name else image())
-    out = Place(str(tmp_path / "out"))
+    out = Storage(str(tmp_path / "out"))
     found, report, one = listing(str(tmp_path / "in"), out), Report(out, {}), worker(out.url())
     for item in found.items:
-        report.add(one.upscale(item, report.made(item)))
+        report.add(one.upscale(item, report.fingerprint(item)))
     assert report.publish() == 3
     again = Report(out, {})
     assert {item.name: again.status(item) for item in found.items} == dict(

@@ -91,7 +91,7 @@ def test_a_file_without_a_preset_changes_realesrgan(tmp_path: Path):
         ("first: {blur_sigma: [2]}", r"first.blur_sigma is \[2\]; expected 2 values"),
         ("first: {blur_sigma: [3, 2]}", r"blur_sigma is \[3.0, 2.0\]"),
         ("first: {jpeg_quality: [0, 95]}", r"in 1..100"),
-        ("first: {resize_range: [1.1, 2]}", "both sides of 1"),
+        ("first: {resize_range: [1.1, 2]}", "it must contain 1"),
         ("first: {noise_prob: 1.5}", "noise_prob is 1.5"),
         ("first: {blur_shapes: [1, 1]}", "give 6 weights"),
         ("first: {resize_prob: [0, 0, 0]}", "not all 0"),

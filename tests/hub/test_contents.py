@@ -19,7 +19,7 @@ from fluxsr.backbones.licence import flux_dev, write_notice
 from fluxsr.backbones.lora_files import PEFT_FILES, WEIGHTS_FILE
 from fluxsr.backbones.prompts import FILE, FixedPrompt
 from fluxsr.errors import InputError, ModelError
-from fluxsr.hub.contents import Told, contents
+from fluxsr.hub.contents import CardOverrides, contents
 
 REPO = "somebody/my-adapter"
 FLUX = "black-forest-labs/FLUX.1-dev"
@@ -65,8 +65,8 @@ def test_the_card_of_a_flux_adapter_is_complete(flux: Path, tmp_path: Path) -> N
     (flux / "LICENSE.md").write_text(TEXT)
     (tmp_path / "recipe.yaml").write_text("stage: distill\nrank: 2\n")
     (tmp_path / "results.md").write_text("| PSNR |\n| --- |\n| 29.47 |\n")
-    told = Told(recipe=tmp_path / "recipe.yaml", results=tmp_path / "results.md")
-    files = contents(flux, REPO, told)
+    overrides = CardOverrides(recipe=tmp_path / "recipe.yaml", results=tmp_path / "results.md")
+    files = contents(flux, REPO, overrides)
     assert head_of(files) == {
         "pipeline_tag": "image-to-image",
         "library_name": "fluxsr",
@@ -97,10 +97,11 @@ def test_flux_dev_s_licence_must_come_with_it(flux: Path, tmp_path: Path) -> Non
     (flux / "LICENSE").write_text("Apache License, Version 2.0")
     assert "no text of it was found" in refusal(ModelError, flux, REPO), "another licence is none of it"
     (tmp_path / "other.md").write_text("The MIT License")
-    assert "no text of it was found" in refusal(ModelError, flux, REPO, Told(license_file=tmp_path / "other.md"))
-    assert "cannot be read" in refusal(InputError, flux, REPO, Told(license_file=tmp_path / "none.md"))
+    other = CardOverrides(license_file=tmp_path / "other.md")
+    assert "no text of it was found" in refusal(ModelError, flux, REPO, other)
+    assert "cannot be read" in refusal(InputError, flux, REPO, CardOverrides(license_file=tmp_path / "none.md"))
     (tmp_path / "text.md").write_text(TEXT)
-    files = contents(flux, REPO, Told(license_file=tmp_path / "text.md"))
+    files = contents(flux, REPO, CardOverrides(license_file=tmp_path / "text.md"))
     assert text_of(files, "LICENSE.md") == TEXT and head_of(files)["license_link"] == "LICENSE.md"
     assert "LICENSE" in files, "of other parts"
 
@@ -122,7 +123,7 @@ def test_flux_dev_is_known_by_any_sign(sign: str, make_adapter: Callable[..., Pa
     folder = make_adapter(**config)
     if sign == "shape":
         FixedPrompt(torch.zeros(1, 2, 4096), torch.zeros(1, 768)).save(folder)
-    assert "its licence must go with it" in refusal(ModelError, folder, REPO)
+    assert "must include its licence" in refusal(ModelError, folder, REPO)
     (folder / "LICENSE.md").write_text(TEXT)
     files = contents(folder, REPO)
     assert head_of(files)["license_name"] == "flux-1-dev-non-commercial-license"
@@ -141,18 +142,18 @@ def test_other_terms_are_those_of_what_it_was_made_from(make_adapter: Callable[.
         folder = make_adapter(str(number), base="owner/base", licences=licences)
         head = head_of(contents(folder, REPO))
         assert {key: value for key, value in head.items() if key.startswith("license")} == expected
-    assert head_of(contents(folder, REPO, Told(license="apache-2.0")))["license"] == "apache-2.0"
+    assert head_of(contents(folder, REPO, CardOverrides(license="apache-2.0")))["license"] == "apache-2.0"
     assert "leave out the licence of your own" in refusal(
-        InputError, make_adapter("own", base="owner/base", licences=MIT), REPO, Told(license="apache-2.0")
+        InputError, make_adapter("own", base="owner/base", licences=MIT), REPO, CardOverrides(license="apache-2.0")
     )
 
 
 def test_an_adapter_needs_a_base_that_others_can_have(make_adapter: Callable[..., Path], offline: None) -> None:
     folder = make_adapter(base="tiny")
     assert "calls the base 'tiny', which is no Hub id; give the base's" in refusal(ModelError, folder, REPO)
-    assert "'x' is no Hub id" in refusal(ModelError, folder, REPO, Told(base_model="x"))
-    assert head_of(contents(folder, REPO, Told(base_model="owner/base")))["base_model"] == "owner/base"
-    files = contents(folder, REPO, Told(base_model="bundled"))
+    assert "'x' is no Hub id" in refusal(ModelError, folder, REPO, CardOverrides(base_model="x"))
+    assert head_of(contents(folder, REPO, CardOverrides(base_model="owner/base")))["base_model"] == "owner/base"
+    files = contents(folder, REPO, CardOverrides(base_model="bundled"))
     assert "base_model" not in head_of(files) and head_of(files)["license"] == "apache-2.0"
     assert f'from_pretrained("bundled", adapter="{REPO}")' in text_of(files, "README.md")
 
@@ -164,7 +165,7 @@ def test_a_card_of_the_author_s_is_kept(flux: Path) -> None:
     card = ModelCard(text_of(files, "README.md"))
     assert card.text.strip() == "# My words" and card.data.tags == ["mine"] and card.data.license == "other"
     (flux / "README.md").write_text("---\nlicense: mit\n---\n# My words\n")
-    assert "says license: mit, but what is made from FLUX.1-dev has license: other" in refusal(ModelError, flux, REPO)
+    assert "says license: mit, but a model made from FLUX.1-dev needs license: other" in refusal(ModelError, flux, REPO)
     (flux / "README.md").write_text("---\nlicense: [\n---\n")
     assert "cannot be read as a model card" in refusal(ModelError, flux, REPO)
     (flux / "README.md").write_text("")  # what `fluxsr push --dry-run > README.md` sees of itself
@@ -206,9 +207,9 @@ def test_a_whole_model_of_flux_dev_s_sizes(model_folder: Path, tmp_path: Path, o
     path = folder / "transformer" / "config.json"
     sizes = {"num_layers": 19, "num_single_layers": 38, "num_attention_heads": 24, "attention_head_dim": 128}
     path.write_text(json.dumps(json.loads(path.read_text()) | sizes | {"guidance_embeds": True}))
-    assert "its licence must go with it" in refusal(ModelError, folder, REPO)
+    assert "must include its licence" in refusal(ModelError, folder, REPO)
     (folder / "LICENSE.md").write_text(TEXT)
-    files = contents(folder, REPO, Told(base_model=FLUX))
+    files = contents(folder, REPO, CardOverrides(base_model=FLUX))
     head = head_of(files)
     assert (head["base_model"], head["base_model_relation"]) == (FLUX, "finetune") and head["license"] == "other"
     assert f'from_pretrained("{REPO}")' in text_of(files, "README.md") and "NOTICE" in files

@@ -106,7 +106,7 @@ def test_a_pull_request_instead_of_a_commit(adapter: Adapter, fake_hub: Any) -> 
 
 def test_nothing_public_where_private_was_asked_for(adapter: Adapter, fake_hub: Any) -> None:
     fake_hub.repositories[REPO] = {}
-    assert "is there already, and public" in error_of(OutputError, adapter.push_to_hub, REPO, private=True)
+    assert "already exists and is public" in error_of(OutputError, adapter.push_to_hub, REPO, private=True)
     assert fake_hub.repositories[REPO] == {}
 
 
@@ -149,4 +149,4 @@ def test_not_there_private_gated_and_incomplete(adapter: Adapter, fake_hub: Any)
 
 @pytest.mark.parametrize("name", ["name", "a/b/c", "owner/na me", "-/-"])
 def test_an_impossible_id(adapter: Adapter, name: str) -> None:
-    assert "is no id of a repository" in error_of(InputError, push_folder, adapter.folder, name)
+    assert "is not a repository id" in error_of(InputError, push_folder, adapter.folder, name)

@@ -22,5 +22,5 @@ def test_a_longer_list_begins_with_the_shorter() -> None:
 
 
 def test_more_than_there_are() -> None:
-    with pytest.raises(InputError, match="give more by prompts=FILE"):
+    with pytest.raises(InputError, match="use prompts=FILE"):
         compose(capacity(), 0)

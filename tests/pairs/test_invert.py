@@ -17,7 +17,7 @@ from fluxsr.errors import InputError
 from fluxsr.imaging.photographs import DataConfig, read_photographs
 from fluxsr.keyed import keyed_noise
 from fluxsr.pairs.config import PairsConfig
-from fluxsr.pairs.invert import boxes, encode_crop, invert_orders, invert_pairs, round_trip
+from fluxsr.pairs.invert import boxes, encode_crop, invert_pairs, invert_specs, round_trip
 from fluxsr.pairs.teacher import load_teacher
 
 CPU = torch.device("cpu")
@@ -46,29 +46,29 @@ def test_boxes_are_whole_windows_apart_and_inside(height: int, width: int, windo
 
 def test_orders_name_crops_by_their_photograph(photographs: Path, options: Callable[..., PairsConfig]) -> None:
     config = options(mode="invert", count=0, data=DataConfig(shards=[str(photographs)]))
-    orders = invert_orders(config)  # d is smaller than a window
-    assert [(order.name, order.box) for order in orders] == [
+    specs = invert_specs(config)  # d is smaller than a window
+    assert [(spec.name, spec.box) for spec in specs] == [
         ("a", (0, 0, 64, 64)), ("b@3,6", (3, 6, 64, 64)), ("b@3,70", (3, 70, 64, 64)), ("c@4,9", (4, 9, 32, 32)),
     ]  # fmt: skip
-    assert [order.index for order in orders] == [0, 1, 2, 3]
+    assert [spec.index for spec in specs] == [0, 1, 2, 3]
     config.count = 2
-    assert len(invert_orders(config)) == 2
+    assert len(invert_specs(config)) == 2
     config.count, config.crop = 0, 32
-    fine = invert_orders(config, latent_pixels=4)  # windows of 16 pixels, which d holds
-    assert [order.box[2:] for order in fine if order.name.startswith("d")] == [(16, 32)] * 2
+    fine = invert_specs(config, latent_pixels=4)  # windows of 16 pixels, which d holds
+    assert [spec.box[2:] for spec in fine if spec.name.startswith("d")] == [(16, 32)] * 2
 
 
 def test_a_pair_cuts_its_part_out_of_the_photograph(photographs: Path, options: Callable[..., PairsConfig]) -> None:
     """What training reads is what was inverted."""
     config = options(mode="invert", count=0, data=DataConfig(shards=[str(photographs)]), check=1)
     vae, teacher = load_autoencoder(config.base, CPU), load_teacher(config, [""], CPU, None)
-    orders = invert_orders(config)
-    pairs = invert_pairs(teacher, vae, orders)
+    specs = invert_specs(config)
+    pairs = invert_pairs(teacher, vae, specs)
     by_name = dict(zip(*read_photographs([str(photographs)]), strict=True))
-    for order, pair in zip(orders, pairs, strict=True):
+    for spec, pair in zip(specs, pairs, strict=True):
         photo = pair.cut(by_name)
         assert photo is not None and photo.shape[1:] == tuple(8 * side for side in pair.z_0.shape[1:])
-        assert torch.equal(encode_crop(vae, order, CPU)[0].half().float(), pair.z_0)
+        assert torch.equal(encode_crop(vae, spec, CPU)[0].half().float(), pair.z_0)
     assert pairs[1].cut({}) is None
     assert [pair.round_trip is not None for pair in pairs] == [True, False, False, False]
 
@@ -77,13 +77,13 @@ def test_captions_belong_to_photographs(photographs: Path, options: Callable[...
     captions = tmp_path / "captions.json"
     captions.write_text(json.dumps({"a": "a fox", "b": "an owl", "c": "a cat"}), encoding="utf-8")
     config = options(mode="invert", count=0, data=DataConfig(shards=[str(photographs)]), prompts=str(captions))
-    assert [order.prompt for order in invert_orders(config)] == ["a fox", "an owl", "an owl", "a cat"]
+    assert [spec.prompt for spec in invert_specs(config)] == ["a fox", "an owl", "an owl", "a cat"]
     captions.write_text(json.dumps({"a": "a fox"}), encoding="utf-8")
     with pytest.raises(InputError, match="has no prompt for photograph 'b'"):
-        invert_orders(config)
+        invert_specs(config)
     config.prompts = "composer"
     with pytest.raises(InputError, match="inversion takes one prompt, or a JSON object"):
-        invert_orders(config)
+        invert_specs(config)
 
 
 def test_there_and_back_beats_fresh_noise_for_every_image(options: Callable[..., PairsConfig]) -> None:
@@ -108,7 +108,7 @@ def test_more_steps_and_better_solvers_lose_less(options: Callable[..., PairsCon
     ("changes", "message"),
     [
         ({"crop": 48}, "crop is 48; it must be a multiple of 32"),
-        ({"window": 32, "crop": 256}, "the largest photograph has 70x140 pixels; a window takes 256x256"),
+        ({"window": 32, "crop": 256}, "the largest photograph has 70x140 pixels; a window needs 256x256"),
         ({"count": 9}, "count is 9, but there are 4 crops of photographs"),
     ],
 )
@@ -117,4 +117,4 @@ def test_options_that_do_not_fit(
 ) -> None:
     values = {"count": 0, "data": DataConfig(shards=[str(photographs)]), **changes}
     with pytest.raises(InputError, match=message):
-        invert_orders(options(mode="invert", **values))
+        invert_specs(options(mode="invert", **values))

@@ -143,7 +143,7 @@ def test_what_is_finished_loads_no_teacher(options: Options, model_folder: Path,
 def test_settings_are_never_mixed(options: Options, tmp_path: Path) -> None:
     out = tmp_path / "out"
     make_pairs(options(), out)
-    with pytest.raises(InputError, match="holds pairs of other settings .steps 1 there, 2 here.; give another --out"):
+    with pytest.raises(InputError, match="pairs with other settings .steps 1 there, 2 here.; choose another --out"):
         make_pairs(options(steps=2), out)
     with pytest.raises(InputError, match="count 3 there, 4 here"):
         make_pairs(options(count=4), out)
@@ -175,7 +175,7 @@ def test_a_retrained_teacher_is_another_teacher(options: Options, model_folder: 
 def test_shards_without_their_manifest_are_not_trusted(options: Options, tmp_path: Path) -> None:
     make_pairs(options(), tmp_path / "out")
     (tmp_path / "out" / "manifest.json").unlink()
-    with pytest.raises(InputError, match="holds shards without their manifest.json; give another --out"):
+    with pytest.raises(InputError, match="holds shards but no manifest.json; choose another --out"):
         make_pairs(options(), tmp_path / "out")
 
 

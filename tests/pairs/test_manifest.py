@@ -12,7 +12,7 @@ import torch
 
 from fluxsr.errors import InputError
 from fluxsr.pairs.config import PairsConfig
-from fluxsr.pairs.generate import sample_orders
+from fluxsr.pairs.generate import sample_specs
 from fluxsr.pairs.manifest import claim, fingerprint, finish, refuse_others, settings_of
 from fluxsr.pairs.store import PairStore, TeacherPair
 
@@ -38,12 +38,12 @@ def test_of_many_at_once_one_settles_it(tmp_path: Path) -> None:
 
 def test_places_may_differ_and_settings_may_not(options: Callable[..., PairsConfig], tmp_path: Path) -> None:
     config, store = options(), PairStore(tmp_path)
-    store.write_manifest(settings_of(config, sample_orders(config)))
+    store.write_manifest(settings_of(config, sample_specs(config)))
     for elsewhere in ({"base": "there"}, {"device": "cuda"}, {"licence": "x"}):
-        refuse_others(store, settings_of(options(**elsewhere), sample_orders(config)))
+        refuse_others(store, settings_of(options(**elsewhere), sample_specs(config)))
     for other in ({"seed": 1}, {"batch": 3}, {"precision": "bf16"}, {"shift": "dynamic"}):
         with pytest.raises(InputError, match=f"{next(iter(other))} .* there, .* here"):
-            refuse_others(store, settings_of(options(**other), sample_orders(options(**other))))
+            refuse_others(store, settings_of(options(**other), sample_specs(options(**other))))
 
 
 def test_the_summary_waits_for_every_shard(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_noise_that_comes_out_otherwise_here_is_refused(tmp_path: Path, monkeypa
     noise = keyed_noise((4, 2, 2), 5)
     PairStore(tmp_path).write_shard(0, [TeacherPair("s", noise, noise, "", 5)])
     monkeypatch.setattr(stores, "keyed_noise", lambda shape, seed: noise + 1e-3)
-    with pytest.raises(StoreError, match="the noise of seed 5 does not come out on this machine as it did"):
+    with pytest.raises(StoreError, match="seed 5 does not reproduce its noise on this machine"):
         list(PairStore(tmp_path))
 
 
@@ -128,10 +128,10 @@ def test_spread_reaches_over_the_whole_store(tmp_path: Path) -> None:
     store = PairStore(tmp_path)
     store.write_shard(0, made("abc"))
     store.write_shard(2, made("de"))  # the others are being made elsewhere
-    assert [pair.name for pair in store.spread(3)] == ["a", "b", "d"]
-    assert [pair.name for pair in store.spread(9)] == ["a", "b", "c", "d", "e"]
+    assert [pair.name for pair in store.sample_evenly(3)] == ["a", "b", "d"]
+    assert [pair.name for pair in store.sample_evenly(9)] == ["a", "b", "c", "d", "e"]
     with pytest.raises(InputError, match="no pairs in .* yet"):
-        PairStore(tmp_path / "absent").spread(1)
+        PairStore(tmp_path / "absent").sample_evenly(1)
 
 
 def test_what_cannot_be_read_is_a_line(tmp_path: Path) -> None:

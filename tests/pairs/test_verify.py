@@ -64,9 +64,9 @@ def test_wrong_shapes_counts_and_names(store: PairStore) -> None:
         0, [replace(first, eps=torch.zeros(4, 2, 2), seed=None), second, replace(second, z_0=second.z_0.clone())]
     )
     assert list(faults(store)) == [
-        "shard-00000.safetensors holds 3 pairs; 2 belong there",
+        "shard-00000.safetensors holds 3 pairs; expected 2",
         "shard-00000.safetensors: pair 'seed-0' has z_0 [4, 4, 4] and eps [4, 2, 2]",
-        "shard-00000.safetensors: pair 'seed-1' is there twice",
+        "shard-00000.safetensors: pair 'seed-1' occurs twice",
     ]
 
 

@@ -96,9 +96,7 @@ def test_an_unfinished_store_is_not_trained_on(vae: Any, tmp_path: Path) -> None
         store.write_shard(index, [TeacherPair(f"seed-{index}", *torch.zeros(2, 4, 8, 8))])
     store.write_manifest({"mode": "sample", "count": 3})
     chosen = config(None, pairs=str(store.folder))
-    with pytest.raises(
-        InputError, match="1 of 3 pairs are there in .*pairs; run the command that made the store again"
-    ):
+    with pytest.raises(InputError, match="pairs holds 1 of 3 pairs; run the command that made the store again"):
         batches.pair_crops(chosen, vae, BICUBIC)
     store.write_shard(1, [TeacherPair("seed-1", *torch.zeros(2, 4, 8, 8))])
     assert len(batches.pair_crops(chosen, vae, BICUBIC).photos) == 3

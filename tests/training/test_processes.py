@@ -19,8 +19,8 @@ import torch
 import fluxsr
 from fluxsr.errors import InputError
 from fluxsr.training import checkpoint, loop
-from fluxsr.training import processes as several_processes
-from fluxsr.training.processes import Processes, main_first, several
+from fluxsr.training import processes as processes_module
+from fluxsr.training.processes import Processes, is_distributed, main_first
 
 HERE = Path(__file__).parent
 TOLERANCE = 1e-5  # of weights that a few steps moved by up to 0.05: sums over processes round otherwise
@@ -108,7 +108,7 @@ def test_two_processes_of_two_micro_batches(together: Path, alone: ModuleType, t
 def test_one_that_is_asked_to_stop_stops_all(together: Path, alone: ModuleType, tmp_path: Path) -> None:
     """SIGTERM at the second process: both leave after the same step, and go on to where none was stopped."""
     log = (together / "stopped" / "run.log").read_text(encoding="utf-8")
-    assert "ended: KeyboardInterrupt" in log and "going on from" in log and "step-00000005.pt" in log
+    assert "ended: KeyboardInterrupt" in log and "resuming from" in log and "step-00000005.pt" in log
     assert {(together / "stopped" / f"ended-{rank}.txt").read_text() for rank in (0, 1)} == {"done"}
     loop.run(alone.toy.ToyStage(), alone.toy.config(), tmp_path)
     assert_close(tmp_path, together / "stopped")
@@ -147,8 +147,8 @@ def test_nonsense_on_one_stops_all(together: Path) -> None:
 def test_one_process_of_a_machine_goes_first(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads in place of processes. Where the first one fails the other goes on, and fails for itself."""
     barrier, order, here = threading.Barrier(2), [], threading.local()
-    monkeypatch.setattr(several_processes, "several", lambda: True)
-    monkeypatch.setattr(several_processes, "PartialState", lambda: here.state)
+    monkeypatch.setattr(processes_module, "is_distributed", lambda: True)
+    monkeypatch.setattr(processes_module, "PartialState", lambda: here.state)
 
     def process(main: bool) -> None:
         here.state = SimpleNamespace(is_local_main_process=main, wait_for_everyone=lambda: barrier.wait(10))
@@ -167,7 +167,7 @@ def test_one_process_of_a_machine_goes_first(fails: bool, monkeypatch: pytest.Mo
 
 def test_a_process_takes_whole_runs_of_neighbours() -> None:
     processes = Processes("cpu")
-    assert not several() and processes.main and processes.count == 1 and not processes.sharded
+    assert not is_distributed() and processes.main and processes.count == 1 and not processes.sharded
     assert processes.shares(4, 1) == [[0, 1, 2, 3]] and processes.shares(4, 2) == [[0, 1], [2, 3]]
     processes.count, processes.index = 2, 1
     assert processes.shares(8, 2) == [[4, 5], [6, 7]]

@@ -18,9 +18,9 @@ BEFORE = DistillConfig(rank=8, targets=["attn.to_q"], adl_weight=0.002, run=RunC
 
 def test_the_resolved_recipe_can_be_run_again(tmp_path: Path) -> None:
     run_folder.write_recipe(tmp_path, BEFORE)
-    assert recipe.stage_of(tmp_path / "recipe.yaml") == "distill"
+    assert recipe.read(tmp_path / "recipe.yaml")["stage"] == "distill"
     assert recipe.load(DistillConfig, tmp_path / "recipe.yaml") == BEFORE
-    assert not (tmp_path / "recipe.yaml.partial").exists()
+    assert not any(tmp_path.glob(".*.part"))
 
 
 def test_what_differs_stands_in_one_line(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_what_differs_stands_in_one_line(tmp_path: Path) -> None:
     assert run_folder.changes(tmp_path, free) == ""
     other = replace(BEFORE, adl_weight=0.01, run=replace(BEFORE.run, batch=4))
     line = run_folder.changes(tmp_path, other)
-    assert line == "going on with another recipe: run.batch 8 there, 4 here, adl_weight 0.002 there, 0.01 here"
+    assert line == "resuming with another recipe: run.batch 8 there, 4 here, adl_weight 0.002 there, 0.01 here"
 
 
 def test_what_the_weights_hang_on_is_refused(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_what_the_weights_hang_on_is_refused(tmp_path: Path) -> None:
         InputError, match=r"another recipe \(rank 8 there, 4 here, targets \['attn.to_q'\] there"
     ) as found:
         run_folder.changes(tmp_path, other)
-    assert "adl_weight" not in str(found.value) and "give another --out" in str(found.value)
+    assert "adl_weight" not in str(found.value) and "choose another --out" in str(found.value)
 
 
 def test_an_option_that_is_new_had_its_default(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_the_loop_compares_only_when_it_goes_on(
 ) -> None:
     loop.run(toy.ToyStage(), toy.config(stop=3), tmp_path, recipe=BEFORE)
     loop.run(toy.ToyStage(), toy.config(stop=4), tmp_path, recipe=replace(BEFORE, mse_weight=3.0))
-    line = "going on with another recipe: mse_weight 1.0 there, 3.0 here"
+    line = "resuming with another recipe: mse_weight 1.0 there, 3.0 here"
     assert line in capsys.readouterr().err and line in (tmp_path / "run.log").read_text(encoding="utf-8")
     with pytest.raises(InputError, match="t_l 0.25 there, 0.5 here"):
         loop.run(toy.ToyStage(), toy.config(), tmp_path, recipe=replace(BEFORE, t_l=0.5))
@@ -74,7 +74,7 @@ def test_the_loop_compares_only_when_it_goes_on(
 def test_results_replace_nothing_that_no_run_of_the_folder_made(tmp_path: Path) -> None:
     run_folder.check_free(tmp_path, "model")
     (tmp_path / "model").mkdir()
-    with pytest.raises(OutputError, match="model is there already and is of no run; move it away, or give another"):
+    with pytest.raises(OutputError, match="model already exists and was not written by a training run; move it away"):
         run_folder.check_free(tmp_path, "model")
     run_folder.write_recipe(tmp_path, BEFORE)
     run_folder.check_free(tmp_path, "model")

@@ -253,14 +253,14 @@ def test_options_that_cannot_work_are_refused_at_once(
 
     refused("export is adapter, but rank is 0", rank=0, export="adapter")
     refused("train_decoder is on, so the adapter alone would miss", train_decoder=True, export="adapter")
-    refused("a base in nf4 is neither trained nor exported; set rank and export", quantize_base="nf4")
+    refused("a base in nf4 cannot be trained or exported; set rank and export", quantize_base="nf4")
     refused("tv_lpips_weight is 1.0, but perceptual is empty; name the folder of stage 2", perceptual="")
     refused("no LPIPS weights at .*absent.safetensors; name", perceptual=str(tmp_path / "absent.safetensors"))
     refused("no features.json in .*pairs; make it with", perceptual=str(runs / "pairs"))
     refused("the recipe says lattice_reach = -1; it must be 0 or more", lattice_reach=-1)
     refused("the recipe says t_l = 1.0; it must lie between 0 and 1", t_l=1.0)
     student = str(runs / "distill" / "model")
-    refused(f"base is {student}, and a LoRA lies beside its transformer, .* set base to what", base=student)
+    refused(f"base is {student}, which has a LoRA beside its transformer; .* set base to the model", base=student)
     refused("cannot adapt attn.to_x", targets=["attn.to_x"], export="adapter")
     if importlib.util.find_spec("bitsandbytes"):
         refused("nf4 needs a GPU, this is 'cpu'", quantize_base="nf4", export="adapter")

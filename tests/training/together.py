@@ -28,7 +28,7 @@ from fluxsr.losses.features import FeatureNetwork, feature_distance
 from fluxsr.training import loop
 from fluxsr.training.config import DistillConfig, RunConfig
 from fluxsr.training.dataset import PairCrops
-from fluxsr.training.processes import is_main, several, training_device
+from fluxsr.training.processes import is_distributed, is_main, training_device
 from fluxsr.training.steps.distill import Batch, DistillStage
 
 spec = importlib.util.spec_from_file_location("toy", Path(__file__).with_name("toy.py"))
@@ -123,7 +123,7 @@ def shard() -> None:
 
 def main(out: Path, how: str) -> None:
     torch.set_num_threads(1)
-    assert several()
+    assert is_distributed()
     if how == "fsdp":
         shard()
         return sharded(out)

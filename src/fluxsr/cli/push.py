@@ -32,10 +32,10 @@ def push(
     """Put an adapter or a model on the Hub; log in with `hf auth login` first."""
     with reported(debug):
         from fluxsr.hub import publish
-        from fluxsr.hub.contents import Told, contents
+        from fluxsr.hub.contents import CardOverrides, contents
 
-        told = Told(base_model, license, license_file, recipe, results)
-        files = contents(folder, publish.checked_id(repo_id), told)
+        overrides = CardOverrides(base_model, license, license_file, recipe, results)
+        files = contents(folder, publish.checked_id(repo_id), overrides)
         card = bytes(files["README.md"]).decode()
         if "\nlicense: " not in card:
             typer.echo("warning: no licence is known for it, so nobody may use it; give --license", err=True)

@@ -1,1 +1,1 @@
-"""Large archives on a Ray cluster: ``fluxsr batch``. ray, pyarrow and fsspec are imported once the command runs."""
+"""``fluxsr batch``: upscale large archives on a Ray cluster. ray, pyarrow and fsspec are imported on first use."""

@@ -1,4 +1,4 @@
-"""Ray, as far as a batch needs it: a cluster of this machine or one that runs, and workers on it."""
+"""Connect to a Ray cluster, or start one on this machine, and start workers on it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from typing import Any
 
 from fluxsr.errors import FluxSRError, InputError, is_untranslatable
 
-_STORE = 80_000_000  # bytes of Ray's shared memory: paths and rows go through it, never pixels
-READ_AHEAD = 3  # images in the hands of a worker with a GPU: one is read, one at the model, one written
+_STORE = 80_000_000  # bytes of Ray's shared memory, which transfers paths and rows but no pixels
+READ_AHEAD = 3  # images per worker with a GPU: one is read, one is upscaled, one is written
 
 
 @dataclass(frozen=True)
 class Size:
-    """What a cluster's workers are.
+    """Size of a cluster.
 
     Attributes:
-        address: of a cluster that runs, "auto" for that of this machine; None starts one that ends with the run.
-        workers: how many; None takes as many as the cluster has GPUs or CPUs for.
-        gpus: of each worker, parts allowed; None takes 1 where the cluster has some.
-        cpus: of each worker, and the threads of its model.
+        address: address of a running cluster, or "auto" for this machine's; None starts one that ends with the run.
+        workers: number of workers; None uses as many as GPUs or CPUs allow.
+        gpus: GPUs per worker, may be fractional; None uses 1 if the cluster has GPUs.
+        cpus: CPUs per worker, and threads of its model.
     """
 
     address: str | None = None
@@ -36,14 +36,17 @@ class Size:
 
 
 class Cluster:
-    """Hires workers.
+    """A connected Ray cluster that starts workers.
 
     Args:
-        size: as asked for.
+        size: the requested size.
 
     Attributes:
-        workers: how many there shall be.
-        ahead: images that each may have in its hands.
+        workers: number of workers to start.
+        ahead: number of images that a worker processes at once.
+
+    Raises:
+        InputError: this machine is too small.
     """
 
     def __init__(self, size: Size) -> None:
@@ -56,14 +59,14 @@ class Cluster:
         fit = have.get("GPU", 0) / self.gpus if self.gpus else have.get("CPU", 0) / size.cpus
         if not size.address and (fit < 1 or (size.workers or 1) > fit):
             raise InputError(
-                f"{size.workers or 1} workers of {self.gpus:g} GPUs are asked for, and this machine has "
-                f"{have.get('GPU', 0):g}; lower --workers or --gpus-per-worker"
+                f"{size.workers or 1} workers with {self.gpus:g} GPUs each were requested, but this machine has "
+                f"{have.get('GPU', 0):g} GPUs; lower --workers or --gpus-per-worker"
             )
         self.workers = size.workers or max(1, int(fit))
         self.ahead = READ_AHEAD if self.gpus else 1
 
     def hire(self, kind: type, *arguments: Any, **options: Any) -> Any:
-        """A new process with an object of the class; it ends with the driver."""
+        """Start a process with an object of a class; it ends with the driver."""
         actor: Any = self.ray.remote(kind)
         placed = actor.options(num_cpus=self.cpus, num_gpus=self.gpus, max_concurrency=self.ahead, max_restarts=0)
         return placed.remote(*arguments, **options)
@@ -71,26 +74,27 @@ class Cluster:
 
 @contextmanager
 def connected(size: Size) -> Iterator[Cluster]:
-    """A cluster for the time of a run; nothing is told to anybody, and no dashboard is started.
+    """Context manager for a cluster. Usage statistics and the dashboard are off.
 
     Raises:
         InputError: there is no cluster at the address, or it is too small.
+        FluxSRError: Ray cannot be started.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # as it is today, without the warning
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # Ray's default; setting it avoids a warning
     _check(size.address)
     ray = importlib.import_module("ray")
     options: dict[str, Any] = {"address": size.address}
     if not size.address:
         cpus = size.cpus * (size.workers or max(1, (os.cpu_count() or 1) // size.cpus))
         options = {"address": "local", "num_cpus": cpus, "object_store_memory": _STORE, "include_dashboard": False}
-    # Ray prints what it thinks of a lost worker; we tell it in one line
+    # Ray's long messages about lost workers are discarded, because the dispatcher reports each in one line.
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         try:
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
             raise InputError(f"no Ray cluster at '{size.address}'; start one with `ray start --head`") from error
-        except Exception as error:  # of Ray's start: a port, a time-out, another version
+        except Exception as error:  # such as a used port, a time-out or a version mismatch
             if is_untranslatable(error):
                 raise
             raise FluxSRError(f"Ray cannot be started: {str(error).splitlines()[0]}") from error
@@ -101,7 +105,7 @@ def connected(size: Size) -> Iterator[Cluster]:
 
 
 def _check(address: str | None) -> None:
-    """Ray would try an address at which nothing answers without end.
+    """Check that an address answers, because Ray would retry without end.
 
     Raises:
         InputError: nothing answers.

@@ -1,7 +1,7 @@
-"""Who works on what: images are handed out, lost workers replaced, and what loses them is tried a few times.
+"""Dispatch images to workers, replace lost workers, and retry images whose worker was lost.
 
-A worker that dies takes down what it had in its hands. Each of those is under suspicion and is tried again alone, with
-no other image in that worker's hands, so that one that kills is found out and the others come through.
+When a worker dies, any of its images may be the cause. Each is retried alone on a worker, so that only the image that
+kills workers fails and the others succeed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from fluxsr.cluster.cluster import Cluster
 from fluxsr.cluster.items import Item
-from fluxsr.cluster.places import Full
+from fluxsr.cluster.storage import Full
 from fluxsr.errors import FluxSRError, ModelError
 
 _LOOK = 0.5  # seconds between looks at the stop flag and the clock
@@ -24,7 +24,7 @@ _LOOK = 0.5  # seconds between looks at the stop flag and the clock
 
 @dataclass(frozen=True)
 class Lost:
-    """An image without a row: its worker was lost, or could not write, as often as is allowed."""
+    """An image without a result, because every attempt lost its worker or could not write."""
 
     item: Item
     reason: str
@@ -32,54 +32,54 @@ class Lost:
 
 
 @dataclass
-class _Hand:
-    """A worker, and what it has."""
+class _ActiveWorker:
+    """A worker and its current images."""
 
     actor: Any
     loading: Any
     items: dict[Any, Item] = field(default_factory=dict)  # reference of a result -> image
     ready: bool = False
     alone: bool = False
-    since: float = 0.0  # when it last gave or got something
-    killed: str = ""
+    since: float = 0.0  # time of the last result or assignment
+    killed: str = ""  # reason, if this dispatcher killed it
 
 
 class Dispatch:
-    """One run over a cluster.
+    """Dispatcher of one run.
 
     Args:
-        cluster: where the workers are.
-        hire: starts one, with ``load()`` and ``upscale(item, made, attempt)`` as ``Worker`` has them.
-        made: of the report.
-        attempts: how often an image may lose its worker.
-        timeout: seconds that an image may take before its worker counts as lost; 0 for any.
-        tell: called with lines for the user.
+        cluster: cluster of the workers.
+        hire: starts a worker with the methods ``load()`` and ``upscale(item, fingerprint, attempt)`` of ``Worker``.
+        fingerprint: ``Report.fingerprint``.
+        attempts: maximum number of attempts per image.
+        timeout: seconds per image after which its worker counts as lost; 0 for no limit.
+        tell: called with messages for the user.
     """
 
     def __init__(
         self,
         cluster: Cluster,
         hire: Callable[[], Any],
-        made: Callable[[Item], str],
+        fingerprint: Callable[[Item], str],
         *,
         attempts: int = 3,
         timeout: float = 0,
         tell: Callable[[str], None],
     ) -> None:
-        self.cluster, self.ray, self.hire, self.made = cluster, cluster.ray, hire, made
+        self.cluster, self.ray, self.hire, self.fingerprint = cluster, cluster.ray, hire, fingerprint
         self.attempts, self.timeout, self.tell = attempts, timeout, tell
         self._waiting: deque[Item] = deque()
         self._suspects: deque[Item] = deque()
         self._tried: dict[str, int] = {}
-        self._hands: list[_Hand] = []
-        self._stillborn = 0  # workers lost one after the other before they had a model
-        self._told = False
+        self._active: list[_ActiveWorker] = []
+        self._failed_loads = 0  # consecutive workers that were lost while they loaded the model
+        self._model_shown = False
 
     def results(self, items: Sequence[Item], stop: threading.Event) -> Iterator[dict[str, Any] | Lost]:
-        """Rows as they come, one for each image, until all are done or what was begun before a stop is.
+        """Yield one result for every image as it completes. After a stop, only images in progress are completed.
 
         Raises:
-            FluxSRError: nothing can be done: the model cannot be loaded, or nothing can be written.
+            FluxSRError: the model cannot be loaded, or nothing can be written.
         """
         self._waiting.extend(items)
         try:
@@ -87,104 +87,104 @@ class Dispatch:
                 if not stop.is_set():
                     self._staff()
                     self._hand_out()
-                at_work = any(hand.items for hand in self._hands)
+                at_work = any(worker.items for worker in self._active)
                 if not at_work and (stop.is_set() or not self.left):
-                    return  # even while a worker loads, or waits for room that a lost machine took with it
-                references = [one for hand in self._hands for one in (hand.items if hand.ready else [hand.loading])]
+                    return  # even if a worker is still loading or waiting for resources
+                references = [r for w in self._active for r in (w.items if w.ready else [w.loading])]
                 for reference in self.ray.wait(references, num_returns=1, timeout=_LOOK)[0]:
-                    hand = next(hand for hand in self._hands if reference in hand.items or reference is hand.loading)
-                    yield from self._came(hand, reference)
+                    worker = next(w for w in self._active if reference in w.items or reference is w.loading)
+                    yield from self._came(worker, reference)
                 self._look_at_clock()
         finally:
-            for hand in self._hands:
-                self._dismiss(hand)
+            for worker in self._active:
+                self._dismiss(worker)
 
     @property
     def left(self) -> int:
-        """How many images were not begun."""
+        """Number of images that have not been started."""
         return len(self._waiting) + len(self._suspects)
 
     def _staff(self) -> None:
-        busy = sum(len(hand.items) for hand in self._hands)
-        while len(self._hands) < min(self.cluster.workers, self.left + busy):
+        busy = sum(len(worker.items) for worker in self._active)
+        while len(self._active) < min(self.cluster.workers, self.left + busy):
             actor = self.hire()
-            self._hands.append(_Hand(actor, actor.load.remote()))
+            self._active.append(_ActiveWorker(actor, actor.load.remote()))
 
     def _hand_out(self) -> None:
-        for hand in self._hands:
-            while hand.ready and not hand.alone and (self._waiting or self._suspects):
-                if self._suspects and not hand.items:
-                    hand.alone = True
-                    self._give(hand, self._suspects.popleft())
-                elif self._waiting and len(hand.items) < self.cluster.ahead:
-                    self._give(hand, self._waiting.popleft())
+        for worker in self._active:
+            while worker.ready and not worker.alone and (self._waiting or self._suspects):
+                if self._suspects and not worker.items:
+                    worker.alone = True
+                    self._give(worker, self._suspects.popleft())
+                elif self._waiting and len(worker.items) < self.cluster.ahead:
+                    self._give(worker, self._waiting.popleft())
                 else:
                     break
 
-    def _give(self, hand: _Hand, item: Item) -> None:
+    def _give(self, worker: _ActiveWorker, item: Item) -> None:
         attempt = self._tried.get(item.name, 0) + 1
-        hand.items[hand.actor.upscale.remote(item, self.made(item), attempt)] = item
-        hand.since = time.monotonic()
+        worker.items[worker.actor.upscale.remote(item, self.fingerprint(item), attempt)] = item
+        worker.since = time.monotonic()
 
-    def _came(self, hand: _Hand, reference: Any) -> Iterator[dict[str, Any] | Lost]:
+    def _came(self, worker: _ActiveWorker, reference: Any) -> Iterator[dict[str, Any] | Lost]:
         try:
             result = self.ray.get(reference)
         except self.ray.exceptions.RayActorError as error:
-            yield from self._lost(hand, hand.killed or _line(error))
+            yield from self._lost(worker, worker.killed or _line(error))
             return
         except self.ray.exceptions.RayTaskError as error:
             cause = error.cause
-            if not hand.ready or isinstance(cause, Full):
+            if not worker.ready or isinstance(cause, Full):
                 raise cause if isinstance(cause, FluxSRError) else error from None
-            item = hand.items.pop(reference)
+            item = worker.items.pop(reference)
             text = (str(cause) or "no reason given").splitlines()[0]
             known = isinstance(cause, FluxSRError)
             yield from self._again(item, text if known else f"unexpected {type(cause).__name__}: {text}")
-            hand.alone = False
+            worker.alone = False
             return
-        hand.since = time.monotonic()
-        if reference is hand.loading and not hand.ready:
-            hand.ready, self._stillborn = True, 0
-            if not self._told:
+        worker.since = time.monotonic()
+        if reference is worker.loading and not worker.ready:
+            worker.ready, self._failed_loads = True, 0
+            if not self._model_shown:
                 self.tell(f"model: {result[0]}")
                 self.tell(f"plan: {result[1]}")
-                self._told = True
+                self._model_shown = True
             return
-        hand.items.pop(reference)
-        hand.alone = False
+        worker.items.pop(reference)
+        worker.alone = False
         yield result
 
-    def _lost(self, hand: _Hand, reason: str) -> Iterator[Lost]:
-        self._hands.remove(hand)
-        self._dismiss(hand)
-        if not hand.ready:
-            self._stillborn += 1
-            if self._stillborn >= self.attempts:
-                raise ModelError(f"{self._stillborn} workers were lost while they loaded the model: {reason}")
-        for item in hand.items.values():
+    def _lost(self, worker: _ActiveWorker, reason: str) -> Iterator[Lost]:
+        self._active.remove(worker)
+        self._dismiss(worker)
+        if not worker.ready:
+            self._failed_loads += 1
+            if self._failed_loads >= self.attempts:
+                raise ModelError(f"{self._failed_loads} workers in a row were lost while loading the model: {reason}")
+        for item in worker.items.values():
             yield from self._again(item, f"its worker was lost: {reason}")
 
-    def _dismiss(self, hand: _Hand) -> None:
-        with contextlib.suppress(Exception):  # a lost one is gone, as a rule; or it is cut off, and shall not go on
-            self.ray.kill(hand.actor)
+    def _dismiss(self, worker: _ActiveWorker) -> None:
+        with contextlib.suppress(Exception):  # usually it is already gone; one that is only unreachable must stop too
+            self.ray.kill(worker.actor)
 
     def _again(self, item: Item, reason: str) -> Iterator[Lost]:
         tried = self._tried[item.name] = self._tried.get(item.name, 0) + 1
         if tried >= self.attempts:
             yield Lost(item, reason, tried)
             return
-        self.tell(f"{item.label} is tried again: {reason}")
+        self.tell(f"{item.label} is retried: {reason}")
         self._suspects.append(item)
 
     def _look_at_clock(self) -> None:
-        for hand in self._hands:
-            if self.timeout and hand.items and not hand.killed and time.monotonic() - hand.since > self.timeout:
-                hand.killed = f"no result after {self.timeout:g} seconds (--timeout)"
-                self.ray.kill(hand.actor)
+        for worker in self._active:
+            if self.timeout and worker.items and not worker.killed and time.monotonic() - worker.since > self.timeout:
+                worker.killed = f"no result after {self.timeout:g} seconds (--timeout)"
+                self.ray.kill(worker.actor)
 
 
 def _line(error: Exception) -> str:
-    """What Ray knows of a worker's end, without its advice."""
+    """Return the reason for a worker's end from Ray's long message."""
     text = str(error)
     for known, said in (("OUT_OF_MEMORY", "out of memory"), ("NODE", "its machine is gone")):
         if known in text:

@@ -1,4 +1,4 @@
-"""What a batch works on: images by name, wherever they lie."""
+"""Images of a batch, and the listing of all of them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class Item:
     """One image.
 
     Attributes:
-        name: of its output, below the output place.
-        source: path or URL of the file, or of the shard that holds it.
-        stamp: the state of that file, as far as it is known; a change does the image again.
+        name: name of its output below the output folder.
+        source: path or URL of the file, or of the shard that contains it.
+        stamp: known state of the source; if it changes, the image is upscaled again.
         member: its name within the shard; empty for a file.
-        start, size: where its bytes are in the shard.
-        again: whether an output that is there is to be replaced.
+        start, size: position of its bytes in the shard.
+        again: whether to replace an existing output.
     """
 
     name: str
@@ -30,24 +30,24 @@ class Item:
 
     @property
     def label(self) -> str:
-        """As messages and the report call it."""
+        """Its name in messages and in the report."""
         return f"{self.source}::{self.member}" if self.member else self.source
 
     @property
     def shard(self) -> str:
-        """The name of the shard that its output goes into; empty for a file."""
+        """Name of the shard of its output; empty for a file."""
         return self.name.partition("/")[0] if self.member else ""
 
 
 @dataclass
 class Listing:
-    """All there is to do.
+    """All images of a batch.
 
     Attributes:
-        items: no name twice.
-        shards: URL of each shard by its name; their outputs are packed again.
-        notes: lines for the user.
-        passed: what the search for images did not look at.
+        items: the images, with unique names.
+        shards: URL of each input shard by its name; outputs are packed into shards too.
+        notes: messages for the user.
+        passed: files that the search for images skipped.
     """
 
     items: list[Item] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""A manifest: a table of images, CSV or Parquet, on this machine or in a store."""
+"""Manifests: tables of images, as CSV or Parquet, in a file or in an object store."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import Any
 
 from fluxsr.cluster.items import Item, Listing
 from fluxsr.cluster.naming import checked, named
-from fluxsr.cluster.places import Place, opened, safe, stamp_of, url_of
 from fluxsr.cluster.report import read_parquet
+from fluxsr.cluster.storage import Storage, opened, safe, stamp_of, url_of
 from fluxsr.errors import InputError
 from fluxsr.imaging.formats import ENDINGS as WRITTEN
 from fluxsr.imaging.formats import following
 
 ENDINGS = (".csv", ".parquet")
-_PATHS, _NAMES = "path", "output"  # the usual columns
+_PATHS, _NAMES = "path", "output"  # default columns
 
 
-def listing(source: str, out: Place, ending: str | None, suffix: str, columns: tuple[str, str]) -> Listing:
-    """The images of a manifest; of a path that is there twice with the same output, the first.
+def listing(source: str, out: Storage, ending: str | None, suffix: str, columns: tuple[str, str]) -> Listing:
+    """Return the images of a manifest. Rows that repeat a path with the same output count once.
 
     Args:
-        source: a .csv with a line of column names, or a .parquet; paths in it are taken from its own folder.
-        out, ending, suffix, columns: of ``sources.listing``.
+        source: a .csv with column names in the first line, or a .parquet; relative paths start at its folder.
+        out, ending, suffix, columns: as for ``sources.listing``.
 
     Raises:
-        InputError: it cannot be read, lacks a column, or has a row that cannot be.
+        InputError: the manifest cannot be read, lacks a column, or has an invalid row.
     """
     paths, outputs = _columns(source, columns)
-    fs, place = opened(source)
-    folder = url_of(fs, posixpath.dirname(place))
-    sources: dict[str, str] = {}  # source -> name of its output, or empty
+    fs, root = opened(source)
+    folder = url_of(fs, posixpath.dirname(root))
+    sources: dict[str, str] = {}  # source -> name of its output; may be empty
     repeated = 0
     for number, (path, output) in enumerate(zip(paths, outputs, strict=True), 1):
         if not path:
@@ -41,26 +41,26 @@ def listing(source: str, out: Place, ending: str | None, suffix: str, columns: t
         full = path if "://" in path else posixpath.join(folder, path)
         if output and (not safe(output) or posixpath.splitext(output)[1].lower() not in WRITTEN | {"": None}):
             raise InputError(
-                f"{source}: row {number}: '{output}' cannot be an output; a name below the output folder is "
-                f"needed, which ends with one of {', '.join(WRITTEN)}"
+                f"{source}: row {number}: '{output}' cannot be an output; give a name below the output folder that "
+                f"ends with one of {', '.join(WRITTEN)}"
             )
         repeated += full in sources
         if sources.setdefault(full, output) != output:
-            raise InputError(f"{source}: row {number}: {path} is there before, with another output")
+            raise InputError(f"{source}: row {number}: {path} occurs earlier with another output; remove one row")
     if not sources:
         raise InputError(f"{source} has no rows")
     names, notes = _named(sources, ending, suffix)
     _all_different(names, source)
     if repeated:
-        notes.append(f"{source} names {repeated} images more than once; each is done once")
+        notes.append(f"{source} names {repeated} images more than once; each is upscaled once")
     return checked(Listing([_item(*pair) for pair in zip(names, sources, strict=True)], notes=notes), out)
 
 
 def _named(sources: dict[str, str], ending: str | None, suffix: str) -> tuple[list[str], list[str]]:
-    """Names of outputs: as the manifest says, or as ``fluxsr upscale`` would."""
+    """Return the names of outputs: those in the manifest, otherwise those of ``fluxsr upscale``."""
     free = [path for path, output in sources.items() if not output]
-    given, notes = named([(path, posixpath.basename(path)) for path in free], ending, suffix, listed=True)
-    found = dict(zip(free, given, strict=True))
+    chosen, notes = named([(path, posixpath.basename(path)) for path in free], ending, suffix, listed=True)
+    found = dict(zip(free, chosen, strict=True))
     for path, output in sources.items():
         if output:
             found[path] = output if posixpath.splitext(output)[1] else output + (ending or following(Path(path)))
@@ -70,16 +70,16 @@ def _named(sources: dict[str, str], ending: str | None, suffix: str) -> tuple[li
 def _all_different(names: list[str], source: str) -> None:
     seen: set[str] = set()
     for name in names:
-        if name.casefold() in seen:  # Windows and macOS take A.png and a.png for one file
+        if name.casefold() in seen:  # A.png and a.png are the same file on Windows and macOS
             raise InputError(f"{source}: two images have the output {name}")
         seen.add(name.casefold())
 
 
 def _item(name: str, path: str) -> Item:
-    if "://" in path:  # the state of a file in a store would cost a request each
+    if "://" in path:  # the state of each file would cost a request to the store
         return Item(name, path)
-    fs, place = opened(path)
-    return Item(name, place, stamp_of(fs.info(place)) if fs.exists(place) else "")
+    fs, local = opened(path)
+    return Item(name, local, stamp_of(fs.info(local)) if fs.exists(local) else "")
 
 
 def _columns(source: str, columns: tuple[str, str]) -> tuple[list[str], Iterable[str]]:
@@ -87,7 +87,7 @@ def _columns(source: str, columns: tuple[str, str]) -> tuple[list[str], Iterable
     table = _table(source, (wanted, outputs))
     for name in (wanted, columns[1]):
         if name and name not in table.column_names:
-            raise InputError(f"{source} has no column '{name}', but {', '.join(table.column_names)}; see --column")
+            raise InputError(f"{source} has no column '{name}'; it has {', '.join(table.column_names)} (see --column)")
     paths = _texts(table, wanted)
     return paths, _texts(table, outputs) if outputs in table.column_names else [""] * len(paths)
 
@@ -97,7 +97,7 @@ def _texts(table: Any, column: str) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    return os.fsdecode(value) if isinstance(value, bytes) else str(value)  # a name need not be UTF-8
+    return os.fsdecode(value) if isinstance(value, bytes) else str(value)  # a name may not be UTF-8
 
 
 def _table(source: str, texts: Sequence[str]) -> Any:
@@ -109,7 +109,7 @@ def _table(source: str, texts: Sequence[str]) -> Any:
         data = fs.cat_file(path)
         if path.lower().endswith(".parquet"):
             return read_parquet(data)
-        as_texts = csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.binary()))  # 007 is no number
+        as_texts = csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.binary()))  # keeps names such as 007
         return csv.read_csv(pa.BufferReader(data), csv.ReadOptions(use_threads=False), convert_options=as_texts)
     except FileNotFoundError as error:
         raise InputError(f"{source} does not exist") from error

@@ -1,4 +1,4 @@
-"""Results of a shard packed into a shard of the same keys, once all of them are there."""
+"""Pack the results of an input shard into an output shard with the same keys, once all are complete."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 
 from fluxsr.cluster.cluster import Cluster
 from fluxsr.cluster.items import Item, Listing
-from fluxsr.cluster.places import Place, opened
 from fluxsr.cluster.report import DONE, Report
 from fluxsr.cluster.shards import STAGED, is_image, tar_of
+from fluxsr.cluster.storage import Storage, opened
 from fluxsr.errors import OutputError
 
 
 class Packing:
-    """The shards of a run.
+    """Packing of all shards of a run.
 
     Args:
         found: all images.
-        report: of the run; tells which have results.
-        todo: images that are not done yet.
+        report: report of the run, which knows the results.
+        todo: images that have no result yet.
     """
 
     def __init__(self, found: Listing, report: Report, todo: Sequence[Item]) -> None:
@@ -35,11 +35,11 @@ class Packing:
         self._tasks: list[Any] = []
 
     def waiting(self) -> list[str]:
-        """Shards that an earlier run finished and did not pack."""
+        """Return the shards whose images are complete but which are not packed yet."""
         return [shard for shard in self.found.shards if not self._left[shard] and not self.report.packed(shard)]
 
     def follow(self, cluster: Cluster, output: str) -> None:
-        """An image is done, or given up; with the last of its shard that is packed."""
+        """Count an image as finished, and pack its shard after the last one."""
         shard = output.partition("/")[0]
         if shard in self.found.shards:
             self._left[shard] -= 1
@@ -47,13 +47,13 @@ class Packing:
                 self.begin(cluster, shard)
 
     def begin(self, cluster: Cluster, shard: str) -> None:
-        """Pack a shard somewhere, beside the workers."""
+        """Start to pack a shard in a separate task of the cluster."""
         done = {item.member: item.name for item in self._items[shard] if self.report.status(item) == DONE}
-        task = cluster.ray.remote(pack).options(num_cpus=0)  # it waits for stores; workers hold all CPUs
+        task = cluster.ray.remote(pack).options(num_cpus=0)  # needs little CPU, and workers hold all
         self._tasks.append(task.remote(self.found.shards[shard], self.report.out.url(), shard, done))
 
     def end(self, cluster: Cluster) -> None:
-        """Wait for what was begun.
+        """Wait until all started shards are packed.
 
         Raises:
             OutputError: a shard cannot be written.
@@ -64,21 +64,21 @@ class Packing:
             raise error.cause if isinstance(error.cause, OutputError) else error from None
 
 
-def pack(url: str, place: str, shard: str, made: dict[str, str]) -> None:
-    """Write a shard's results as a shard; what is no image is copied, and an image that failed is left out.
+def pack(url: str, output: str, shard: str, results: dict[str, str]) -> None:
+    """Write a shard's results as a shard. Files that are not images are copied, and failed images are omitted.
 
-    The same results give the same bytes: members keep order and dates, and lose owners.
+    The same results give the same bytes: members keep order and dates but not owners.
 
     Args:
-        url: of the input shard.
-        place: where results are, staged or in the shard that is packed already.
-        shard: its name.
-        made: of each member that has a result: the name of that below the place.
+        url: URL of the input shard.
+        output: URL of the output folder. It holds the results, staged or in a shard that was packed earlier.
+        shard: name of the shard.
+        results: for each member that has a result, the name of that result below the output folder.
 
     Raises:
-        OutputError: a result is gone, or the disk or the store does not take it.
+        OutputError: a result is missing, or the shard cannot be written.
     """
-    out = Place(place)
+    out = Storage(output)
     fs, path = opened(url)
     with ExitStack() as held:
         source = held.enter_context(tar_of(fs, path))
@@ -88,7 +88,7 @@ def pack(url: str, place: str, shard: str, made: dict[str, str]) -> None:
         target = held.enter_context(out.scratch()) / "packed.tar"
         with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
             for entry in source:
-                name = made.get(entry.name)
+                name = results.get(entry.name)
                 if not entry.isreg() or (name is None and is_image(entry.name)):
                     continue
                 key = (name or f"{shard}/{entry.name}").removeprefix(f"{shard}/")
@@ -97,12 +97,12 @@ def pack(url: str, place: str, shard: str, made: dict[str, str]) -> None:
     out.remove(out.find(f"{STAGED}{shard}"))
 
 
-def _result(out: Place, before: tarfile.TarFile | None, name: str, key: str) -> bytes:
+def _result(out: Storage, before: tarfile.TarFile | None, name: str, key: str) -> bytes:
     staged = out.read([f"{STAGED}{name}"])
     if staged:
         return next(iter(staged.values()))
     if before is None:
-        raise OutputError(f"{out.url(STAGED + name)} is gone; the same command with --overwrite makes it again")
+        raise OutputError(f"{out.url(STAGED + name)} is missing; run the same command with --overwrite to make it")
     return _bytes(before, key)
 
 

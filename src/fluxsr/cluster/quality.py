@@ -1,4 +1,4 @@
-"""Figures of one result that need no ground truth and no download: which outputs of an archive to look at first."""
+"""Quality metrics of one result that need no reference and no download, to find the outputs to inspect first."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from fluxsr.evaluation.metrics import luma
 from fluxsr.evaluation.piqe import piqe
 from fluxsr.imaging import io, resize
 
-SIDE = 512  # of the central piece on which all but the fidelity is measured
-_LEAST = 128  # of the spectra
+SIDE = 512  # side of the central crop on which everything except the fidelity is measured
+_LEAST = 128  # smallest side for which spectra are measured
 
 
 @torch.no_grad()
 def measured(lr: Tensor, output: Path, max_pixels: int) -> dict[str, float]:
-    """Read a result again, so that what is measured is what was written.
+    """Measure a result as it was written.
 
-    - fidelity_db: PSNR in RGB of the result, brought back to the input's size, against the input. Low: colours or
-      content moved.
-    - fine_db: mean level of the luma's spectrum in 1/4..1/2 cycles per pixel over that in 1/8..1/4. Near 0: noise; far
-      below the rest of an archive: blur.
+    - fidelity_db: PSNR in RGB of the result, resized to the input's size, against the input. A low value means that
+      colours or content changed.
+    - fine_db: mean level of the luma's spectrum in 1/4..1/2 cycles per pixel relative to 1/8..1/4. A value near 0
+      means noise, and one far below the rest of an archive means blur.
     - grid8_db, grid16_db: excess at periods of 8 and 16 pixels (``evaluation.diagnostics.grid_db``); above 0 a
       pattern repeats.
     - piqe: 0 to 100, share of the active blocks that look blurred, blocky or noisy; lower is better.
 
     Args:
         lr: the input, (1,3,h,w), RGB in [0,1].
-        output: its result.
-        max_pixels: of the result.
+        output: file of the result.
+        max_pixels: largest number of pixels to read.
 
     Returns:
-        What could be measured: sides of 128 pixels or more are needed for the spectra.
+        The finite metrics by name. Spectra need sides of 128 pixels or more.
     """
     hr = io.read(output, max_pixels).lr  # (1,3,H,W)
     error = (resize.bicubic(hr, (lr.shape[-2], lr.shape[-1])) - lr).square().mean().item()

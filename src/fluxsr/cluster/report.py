@@ -1,9 +1,9 @@
-"""The report: one row an image, in Parquet, written while the work goes on, and what a later run knows by it.
+"""Report of a batch: one row per image, in Parquet, written during the run and read by later runs.
 
-A worker writes an image's row into the journal, then puts the output into its place. So an output that is there has a
-row, whoever is killed when; a row whose output is not there, or has another size, does not count. The driver gathers
-rows into parts, and at its end into one file, in which the last row of an image stands. Bytes of a name that are not
-UTF-8 stand as escapes in a row, because Parquet holds nothing else.
+A worker first writes an image's row into the journal and then moves the output into the output folder. Every output
+therefore has a row, even after a kill. A row whose output is missing or has another size does not count. The driver
+collects rows into parts, and at the end into one file, which keeps the last row of each image. Bytes of a name that are
+not UTF-8 become escapes, because Parquet cannot hold them.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import uuid
 from typing import Any
 
 from fluxsr.cluster.items import Item
-from fluxsr.cluster.places import STATE, Place
 from fluxsr.cluster.shards import STAGED
+from fluxsr.cluster.storage import STATE, Storage
 from fluxsr.errors import OutputError
 from fluxsr.names import storable
-from fluxsr.processing.resume import fingerprint
+from fluxsr.processing.resume import fingerprint as fingerprint_of
 
 REPORT = "report.parquet"
 JOURNAL, PARTS = f"{STATE}/journal/", f"{STATE}/parts/"
 DONE, FAILED, KEPT = "done", "failed", "kept"
-TODO, OUTDATED = "", "outdated"  # of images, never of rows
+TODO, OUTDATED = "", "outdated"  # states of images, never of rows
 COLUMNS = {
     "input": "string",
     "output": "string",
-    "status": "string",  # done, failed, or kept: an output that was there and is not ours
+    "status": "string",  # done, failed, or kept (an existing output that no run of fluxsr made)
     "error": "string",
     "notes": "string",
     "width_in": "int32",
@@ -38,78 +38,81 @@ COLUMNS = {
     "height_out": "int32",
     "bytes_in": "int64",
     "bytes_out": "int64",
-    "read_seconds": "float32",  # the input, from its store to pixels
+    "read_seconds": "float32",  # reading and decoding the input
     "model_seconds": "float32",
-    "write_seconds": "float32",  # to a file of the worker's; a large result's is within the model's
+    "write_seconds": "float32",  # writing to the worker's scratch folder; large results are written in model_seconds
     "measure_seconds": "float32",
-    "fidelity_db": "float32",  # these five: quality.py
+    "fidelity_db": "float32",  # this and the next four are from quality.py
     "fine_db": "float32",
     "grid8_db": "float32",
     "grid16_db": "float32",
     "piqe": "float32",
-    "attempts": "int32",  # 1, and one more for each worker that was lost with it
+    "attempts": "int32",  # 1, plus one for each worker that was lost with this image
     "worker": "string",  # host and process
     "finished": "string",  # UTC
-    "made": "string",  # settings and state of the input, as numbers; a later run compares them
+    "made": "string",  # fingerprint of settings and input, which a later run compares
 }
-_ROWS, _SECONDS = 500, 60.0  # of a part, before it is written; the journal has what is not
+_ROWS, _SECONDS = 500, 60.0  # a part is written after so many rows or seconds; the journal holds the others
 Row = dict[str, Any]
 
 
 class Report:
-    """The rows of one output place.
+    """Rows of one output folder.
 
     Args:
-        out: where outputs go.
-        settings: of ``ledger.fingerprint``.
+        out: the output folder.
+        settings: settings for ``processing.resume.fingerprint``.
+
+    Raises:
+        OutputError: the existing report cannot be read or written.
     """
 
-    def __init__(self, out: Place, settings: dict[str, Any]) -> None:
+    def __init__(self, out: Storage, settings: dict[str, Any]) -> None:
         self.out = out
-        self.settings = fingerprint(settings)
+        self.settings = fingerprint_of(settings)
         self._there = {storable(name.removeprefix(STAGED)): info.get("size") for name, info in out.find().items()}
-        self._known: dict[str, tuple[str, str]] = {}  # output -> status, made
+        self._known: dict[str, tuple[str, str]] = {}  # output -> status, fingerprint
         self._rows: list[Row] = []
         self._begun = time.monotonic()
         for table in self._tables():
             columns = (table.column(name).to_pylist() for name in ("output", "status", "made"))
-            self._known |= {output: (status, made) for output, status, made in zip(*columns, strict=True)}
+            self._known |= {output: (status, known) for output, status, known in zip(*columns, strict=True)}
         self._recover()
 
-    def made(self, item: Item) -> str:
-        """What an image's result depends on."""
+    def fingerprint(self, item: Item) -> str:
+        """Return a fingerprint of everything that an image's result depends on."""
         return storable(f"{self.settings} {item.stamp} {item.member}".strip())
 
     def status(self, item: Item) -> str:
-        """What became of an image: one of the words above."""
+        """Return the status of an image: DONE, FAILED, KEPT, TODO or OUTDATED."""
         name = storable(item.name)
         there = name in self._there or self.packed(item.shard)
         if name not in self._known:
             return KEPT if name in self._there and not item.shard else TODO
-        status, made = self._known[name]
+        status, known = self._known[name]
         if status == KEPT:
             return KEPT if there else TODO
-        if made != self.made(item) and (item.stamp or made.split()[0] != self.settings):
+        if known != self.fingerprint(item) and (item.stamp or known.split()[0] != self.settings):
             return OUTDATED
         return status if there or status == FAILED else TODO
 
     def knows(self, item: Item) -> bool:
-        """Whether the image has a row."""
+        """Return whether the image has a row."""
         return storable(item.name) in self._known
 
     def made_here(self, name: str) -> bool:
-        """Return whether a file of this name below the place is a result of an earlier run."""
+        """Return whether a file of this name in the output folder is a result of an earlier run."""
         return self._known.get(storable(name), (KEPT,))[0] == DONE
 
     def packed(self, shard: str) -> bool:
-        """Whether a shard's results were packed before."""
+        """Return whether a shard's results are packed."""
         return storable(f"{shard}.tar") in self._there
 
     def add(self, row: Row) -> None:
-        """Take a row; from time to time they are written.
+        """Add a row. Rows are written from time to time.
 
         Raises:
-            OutputError: they cannot be.
+            OutputError: they cannot be written.
         """
         row = {name: storable(value) if isinstance(value, str) else value for name, value in row.items()}
         self._known[row["output"]] = (row["status"], row["made"])
@@ -120,10 +123,10 @@ class Report:
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows that are not written yet, as a part.
+        """Write all pending rows as a part.
 
         Raises:
-            OutputError: they cannot be.
+            OutputError: they cannot be written.
         """
         import pyarrow as pa
 
@@ -134,7 +137,7 @@ class Report:
         self._rows, self._begun = [], time.monotonic()
 
     def publish(self) -> int:
-        """Write the report anew, of itself and its parts; how many rows it has.
+        """Merge the report and its parts into one file, and return its number of rows.
 
         Raises:
             OutputError: it cannot be written.
@@ -153,7 +156,7 @@ class Report:
         return len(table)
 
     def _tables(self) -> list[Any]:
-        """The report and its parts, older ones first."""
+        """Read the report and its parts, oldest first."""
         from pyarrow import ArrowInvalid
 
         tables = []
@@ -162,13 +165,13 @@ class Report:
                 tables.append(read_parquet(data).cast(_schema()))
             except (ArrowInvalid, ValueError, OSError) as error:
                 raise OutputError(
-                    f"{self.out.url(name)} is no report of ours ({str(error).splitlines()[0]}); "
+                    f"{self.out.url(name)} is not a report of fluxsr batch ({str(error).splitlines()[0]}); "
                     "move it away, or choose another -o"
                 ) from error
         return tables
 
     def _recover(self) -> None:
-        """Take the rows that a killed run left in the journal."""
+        """Add the rows that a killed run left in the journal."""
         found = self.out.read(self.out.find(JOURNAL))
         for data in found.values():
             row = _row(data)
@@ -179,21 +182,21 @@ class Report:
 
 
 def journal_name(output: str) -> str:
-    """Where an image's row lies until it is in a part."""
+    """Return the name of the journal file of an image's row."""
     return f"{JOURNAL}{hashlib.sha256(storable(output).encode()).hexdigest()[:32]}.json"
 
 
-def place_of(item: Item) -> str:
-    """Where an image's output lies: those of shards until they are packed."""
+def output_name(item: Item) -> str:
+    """Return the name of an image's output in the output folder; outputs of shards are staged until they are packed."""
     return f"{STAGED}{item.name}" if item.shard else item.name
 
 
-def journalled(out: Place, item: Item, made: str) -> Row | None:
-    """The row of an image whose output is there, if the journal has it."""
+def journalled(out: Storage, item: Item, fingerprint: str) -> Row | None:
+    """Return the row of an image from the journal if its output is complete, else None."""
     for data in out.read([journal_name(item.name)]).values():
         row = _row(data)
-        if row and row["status"] == DONE and row["made"] == made and out.size(place_of(item)) == row["bytes_out"]:
-            return row
+        if row and (row["status"], row["made"]) == (DONE, fingerprint):
+            return row if out.size(output_name(item)) == row["bytes_out"] else None
     return None
 
 
@@ -202,16 +205,16 @@ def _row(data: bytes) -> Row | None:
         found = json.loads(data)
         return {name: found[name] for name in COLUMNS}
     except (ValueError, KeyError, TypeError):
-        return None  # of another version
+        return None  # written by another version
 
 
-def blank(item: Item, made: str) -> Row:
-    """A row of which nothing is known yet."""
-    return {**dict.fromkeys(COLUMNS), "input": item.label, "output": item.name, "made": made, "attempts": 1}
+def blank(item: Item, fingerprint: str) -> Row:
+    """Return a row without results."""
+    return {**dict.fromkeys(COLUMNS), "input": item.label, "output": item.name, "made": fingerprint, "attempts": 1}
 
 
 def read_parquet(data: bytes) -> Any:
-    """A table, read in this thread: Arrow's own may abort or hang a process that ends soon after (arrow #50482)."""
+    """Read a table in this thread, because Arrow's threads may abort or hang a process at its end (arrow #50482)."""
     from pyarrow import BufferReader, parquet
 
     return parquet.read_table(BufferReader(data), use_threads=False, pre_buffer=False)

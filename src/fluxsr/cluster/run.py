@@ -1,4 +1,4 @@
-"""``fluxsr batch``: what is to do, the work on a cluster, the shards, the report."""
+"""Run ``fluxsr batch``: list the images, upscale them on a cluster, pack shards and write the report."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fluxsr.cluster.cluster import Cluster, Size, connected
 from fluxsr.cluster.dispatch import Dispatch, Lost
 from fluxsr.cluster.items import Item, Listing
 from fluxsr.cluster.packing import Packing
-from fluxsr.cluster.places import Place
 from fluxsr.cluster.report import DONE, FAILED, KEPT, OUTDATED, REPORT, TODO, Report, Row, blank
+from fluxsr.cluster.storage import Storage
 from fluxsr.cluster.worker import Worker
 from fluxsr.errors import InputError
 from fluxsr.names import printable
@@ -23,20 +23,20 @@ from fluxsr.processing import upscale_file
 from fluxsr.progress import progress
 from fluxsr.training.stopping import stop_flag
 
-_TELL = 60.0  # seconds between lines of progress where there is no terminal for a bar
+_TELL = 60.0  # seconds between progress messages without a terminal
 
 
 @dataclass(frozen=True)
 class Request:
-    """A command line.
+    """Options of a batch.
 
     Attributes:
-        source, out: as typed.
-        ending, suffix, columns: of ``sources.listing``.
-        overwrite: redo outputs that exist.
-        retry_failed: try again what failed before.
-        attempts, timeout: of ``Dispatch``.
-        measure: whether to estimate each result's quality.
+        source, out: input and output, paths or URLs.
+        ending, suffix, columns: as for ``sources.listing``.
+        overwrite: replace existing outputs.
+        retry_failed: retry images that failed in an earlier run.
+        attempts, timeout: as for ``Dispatch``.
+        measure: estimate each result's quality.
     """
 
     source: str
@@ -52,16 +52,16 @@ class Request:
 
 
 def run(request: Request, options: upscale_file.Options, size: Size) -> bool:
-    """Do a batch; whether none of its images failed, now or before.
+    """Run a batch. Return whether no image failed, in this run or before.
 
-    SIGINT or SIGTERM once: what is begun is finished and the rest left. Twice: now.
+    The first SIGINT or SIGTERM finishes the images in progress and then stops. The second one stops at once.
 
     Raises:
-        FluxSRError: nothing can be done, or nothing more.
-        KeyboardInterrupt: after a stop.
+        FluxSRError: the batch cannot start or cannot continue.
+        KeyboardInterrupt: the batch was stopped.
     """
-    out = Place(request.out)
-    # workers of a cluster that runs elsewhere choose their number format themselves
+    out = Storage(request.out)
+    # Workers of a remote cluster choose their number format themselves.
     report = Report(out, upscale_file.settings_of(options, here=size.address is None))
     found = sources.listing(
         request.source,
@@ -91,8 +91,8 @@ class _Batch:
         self.request, self.options, self.report, self.found = request, options, report, found
         self.out = report.out
         self.console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-        self.counts: Counter[str] = Counter()  # of this run
-        self.before: Counter[str] = Counter()  # of what is not to do
+        self.counts: Counter[str] = Counter()  # images of this run, by status
+        self.before: Counter[str] = Counter()  # images of earlier runs that are not upscaled again, by status
         self._check_shards()
         self.todo = [item for item in found.items if self._is_to_do(item)]
         self.todo = [replace(item, again=self.report.knows(item) or request.overwrite) for item in self.todo]
@@ -100,18 +100,18 @@ class _Batch:
         for note in found.notes:
             self._tell(f"note: {note}")
         if self.before[OUTDATED]:
-            self._tell(f"note: {self.before[OUTDATED]} were made with other settings or of other inputs; done again")
+            self._tell(f"note: {self.before[OUTDATED]} have changed settings or inputs and are upscaled again")
 
     def _tell(self, line: str) -> None:
         self.console.print(printable(line))
 
     def _check_shards(self) -> None:
-        """No shard of somebody else's is packed anew."""
+        """Check that no output shard replaces one that no earlier run packed."""
         ours = {item.shard for item in self.found.items if self.report.knows(item)}
         for shard in self.found.shards:
             if self.report.packed(shard) and shard not in ours and not self.request.overwrite:
                 raise InputError(
-                    f"{self.out.url(shard + '.tar')} exists and is in no report; choose another -o, or --overwrite"
+                    f"{self.out.url(shard + '.tar')} exists but is not in the report; choose another -o, or --overwrite"
                 )
 
     def _is_to_do(self, item: Item) -> bool:
@@ -123,17 +123,17 @@ class _Batch:
         return again or status in (TODO, OUTDATED)
 
     def upscale(self, cluster: Cluster, stop: threading.Event) -> None:
-        """All that is to do; what comes is in the report."""
+        """Upscale all images that need it, and add the results to the report."""
         arguments = (self.options, self.out.url())
         crew = Dispatch(
             cluster,
             lambda: cluster.hire(Worker, *arguments, threads=cluster.cpus, measure=self.request.measure),
-            self.report.made,
+            self.report.fingerprint,
             attempts=self.request.attempts,
             timeout=self.request.timeout,
             tell=self._tell,
         )
-        begun = told = time.monotonic()
+        begun = shown = time.monotonic()
         with progress(self.console, disable=not self.console.is_terminal, transient=True) as bar:
             task = bar.add_task("upscale", total=len(self.todo))
             for shard in self.packing.waiting():
@@ -143,16 +143,16 @@ class _Batch:
                 self.packing.follow(cluster, result.item.name if isinstance(result, Lost) else result["output"])
                 bar.update(task, completed=number)
                 now = time.monotonic()
-                if bar.disable and now - told > _TELL:
+                if bar.disable and now - shown > _TELL:
                     minutes = (now - begun) / number * (len(self.todo) - number) / 60
                     self._tell(f"{number} of {len(self.todo)}, about {minutes:.0f} minutes left")
-                    told = now
+                    shown = now
             self.packing.end(cluster)
 
     def _take(self, result: Row | Lost) -> None:
         if isinstance(result, Lost):
             error = f"{result.item.label}: given up after {result.attempts} attempts; {result.reason}"
-            row = blank(result.item, self.report.made(result.item))
+            row = blank(result.item, self.report.fingerprint(result.item))
             result = {**row, "status": FAILED, "error": error, "attempts": result.attempts}
         self.report.add(result)
         self.counts[result["status"]] += 1
@@ -162,7 +162,7 @@ class _Batch:
             self._tell(f"note: {result['input']} {result['notes']}")
 
     def finish(self) -> None:
-        """Publish the report, and tell what there is in it."""
+        """Publish the report and print a summary."""
         rows = self.report.publish()
         parts = [f"{self.counts[DONE]} upscaled"]
         if self.before[DONE] + self.before[KEPT]:

@@ -1,4 +1,4 @@
-"""WebDataset shards: images found inside tar files; ``packing`` makes tar files of their results."""
+"""WebDataset shards: find images inside tar files. ``packing`` writes the results as tar files."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from typing import Any
 
 from fluxsr.cluster.items import Item, Listing
 from fluxsr.cluster.naming import named
-from fluxsr.cluster.places import STATE, Place, opened, safe, stamp_of, url_of
+from fluxsr.cluster.storage import STATE, Storage, opened, safe, stamp_of, url_of
 from fluxsr.errors import InputError
 from fluxsr.imaging.formats import READABLE
 from fluxsr.imaging.listing import hidden_part
 
 STAGED = f"{STATE}/staged/"
-"""Below an output place: images of shards that are not packed yet."""
+"""Folder below the output folder for results of shards that are not packed yet."""
 
 
-def listing(source: str, out: Place, ending: str | None) -> Listing:
-    """The images of shards, each a member whose whole ending, after the first dot, is an image's.
+def listing(source: str, out: Storage, ending: str | None) -> Listing:
+    """Return the images of shards: the members whose extension, from the first dot on, is an image's.
 
     Args:
-        source: a .tar, or a pattern of them.
-        out, ending: of ``sources.listing``.
+        source: a .tar file, or a pattern for several.
+        out, ending: as for ``sources.listing``.
 
     Raises:
-        InputError: no shard, one that is damaged, two of one name, or one that its result would replace.
+        InputError: no shard matches, one is damaged, two have equal names, or an output would replace an input.
     """
     fs, pattern = opened(source)
     paths = sorted(fs.glob(pattern)) if glob.has_magic(pattern) and not fs.exists(pattern) else [pattern]
@@ -40,9 +40,9 @@ def listing(source: str, out: Place, ending: str | None) -> Listing:
         shard = posixpath.splitext(posixpath.basename(path))[0]
         url = url_of(fs, path)
         if shard in found.shards or out.url(f"{shard}.tar") == url:
-            raise InputError(f"{url}: {out.url(shard + '.tar')} would replace it or another; choose another -o")
+            raise InputError(f"{url}: {out.url(shard + '.tar')} would replace it or another shard; choose another -o")
         found.shards[shard] = url
-    with ThreadPoolExecutor(8, "shard") as threads:  # a store answers each header in its own time
+    with ThreadPoolExecutor(8, "shard") as threads:  # hides the latency of object stores
         for items, notes in threads.map(lambda shard: _items(shard, found.shards[shard], ending), found.shards):
             found.items += items
             found.notes += notes
@@ -60,11 +60,11 @@ def _items(shard: str, url: str, ending: str | None) -> tuple[list[Item], list[s
     except FileNotFoundError as error:
         raise InputError(f"{url} does not exist") from error
     except (tarfile.TarError, OSError) as error:
-        raise InputError(f"{url} is damaged, or no tar file: {error}") from error
+        raise InputError(f"{url} is damaged or not a tar file: {error}") from error
     images = [name for name in members if is_image(name)]
     for name in images:
         if not safe(name):
-            raise InputError(f"{url}: '{name}' cannot be the name of an output")
+            raise InputError(f"{url}: the member '{name}' would be written outside the output folder; rename it")
     names, notes = named([(f"{shard}/{name}", name) for name in images], ending)
     return [
         Item(f"{shard}/{output}", url, state, name, members[name].offset_data, members[name].size)
@@ -73,13 +73,13 @@ def _items(shard: str, url: str, ending: str | None) -> tuple[list[Item], list[s
 
 
 def is_image(member: str) -> bool:
-    """Whether a member is one to enlarge: 7.jpg is, 7.mask.png, 7.json and what is hidden are not."""
+    """Return whether a member is an image to upscale: 7.jpg is one; 7.mask.png, 7.json and hidden files are not."""
     _, dot, ending = posixpath.basename(member).partition(".")
     return dot + ending.lower() in READABLE and not hidden_part(member)
 
 
 @contextmanager
 def tar_of(fs: Any, path: str) -> Iterator[tarfile.TarFile]:
-    """A tar file that is not compressed, its members reached by seeking."""
+    """Open an uncompressed tar file for random access."""
     with fs.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
         yield tar

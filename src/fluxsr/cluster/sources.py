@@ -1,4 +1,4 @@
-"""Where a batch's images come from: a folder, a manifest, or WebDataset shards; no pixel is read."""
+"""List the images of a batch from a folder, a manifest, or WebDataset shards, without reading pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from fluxsr.cluster import manifest, shards
 from fluxsr.cluster.items import Item, Listing
 from fluxsr.cluster.naming import checked, named
-from fluxsr.cluster.places import Place, stamp_of
+from fluxsr.cluster.storage import Storage, stamp_of
 from fluxsr.errors import InputError
 from fluxsr.imaging.formats import READABLE
 from fluxsr.imaging.listing import PassedOver, hidden_part, images_below
@@ -19,31 +19,32 @@ from fluxsr.imaging.listing import PassedOver, hidden_part, images_below
 
 def listing(
     source: str,
-    out: Place,
+    out: Storage,
     *,
     ending: str | None = None,
     suffix: str = "",
     columns: tuple[str, str] = ("", ""),
     own: Callable[[str], bool] = lambda name: False,
 ) -> Listing:
-    """The images of a source, and the names of their outputs.
+    """Return the images of a source with the names of their outputs.
 
-    Names are those of ``fluxsr upscale``: a folder's are kept, and where two would be one, endings go into them.
+    Names are those of ``fluxsr upscale``: they follow the inputs, and inputs whose outputs would collide keep their
+    extension as part of the name.
 
     Args:
-        source: folder or prefix; manifest (.csv or .parquet); shards (.tar, or a pattern that ends so).
-        out: where outputs go; what lies below it is no input.
-        ending: of the outputs, with its dot; None follows each input.
-        suffix: put between name and ending.
-        columns: of a manifest, for paths and for names of outputs; empty takes those of the usual names.
-        own: whether a name below ``out`` is a result of an earlier run; in a folder such a file is no input.
+        source: folder or prefix, manifest (.csv or .parquet), or shards (.tar, or a pattern that ends with it).
+        out: the output folder, which is not searched for inputs.
+        ending: file name extension of the outputs, with its dot; None keeps each input's.
+        suffix: text between name and extension.
+        columns: columns of a manifest with paths and with names of outputs; empty uses the default columns.
+        own: whether a name below ``out`` is a result of an earlier run, which is not an input.
 
     Raises:
-        InputError: nothing to do, or something that cannot be.
+        InputError: the source has no images or cannot be used.
     """
     kind = posixpath.splitext(source)[1].lower()
     if kind in (".gz", ".bz2", ".xz", ".zst", ".tgz"):
-        raise InputError(f"{source} is compressed; unpack it to a .tar, in which images can be reached one by one")
+        raise InputError(f"{source} is compressed; unpack it to a .tar, which allows random access to its images")
     if kind == ".tar":
         if suffix:
             raise InputError(f"--suffix is '{suffix}', but shards keep their keys; leave it out")
@@ -51,26 +52,26 @@ def listing(
     if kind in manifest.ENDINGS:
         return manifest.listing(source, out, ending, suffix, columns)
     if any(columns):
-        raise InputError(f"{source} is no manifest, which --column is for; name a .csv or .parquet file")
+        raise InputError(f"{source} is not a manifest, but --column is for manifests; name a .csv or .parquet file")
     if glob.has_magic(source) and not Path(source).is_dir():
         raise InputError(f"{source}: patterns are for shards (*.tar); name a folder, or list the files in a manifest")
     return _folder(source, out, ending, suffix, own)
 
 
-def _folder(source: str, out: Place, ending: str | None, suffix: str, own: Callable[[str], bool]) -> Listing:
-    place = Place(source)
-    if place.url() == out.url():
-        raise InputError(f"{source} is input and output; choose another -o")
-    if place.fs.isfile(place.root):
+def _folder(source: str, out: Storage, ending: str | None, suffix: str, own: Callable[[str], bool]) -> Listing:
+    folder = Storage(source)
+    if folder.url() == out.url():
+        raise InputError(f"{source} is both input and output; choose another -o")
+    if folder.fs.isfile(folder.root):
         raise InputError(f"{source} is a file; name a folder, a manifest (.csv, .parquet) or shards (.tar)")
     passed = PassedOver()
-    found = _local(place, out, passed) if place.local else _stored(place, out, passed)
-    results = [name for name in found if own(place.url(name).removeprefix(out.url() + "/"))]
+    found = _local(folder, out, passed) if folder.local else _stored(folder, out, passed)
+    results = [name for name in found if own(folder.url(name).removeprefix(out.url() + "/"))]
     images = dict(found)
     for name in results:
         del images[name]
     if not images:
-        if not place.fs.exists(place.root):
+        if not folder.fs.exists(folder.root):
             raise InputError(f"{source} does not exist")
         tars = passed.endings[".tar"]
         there = f"; it holds {tars} shards, which '{source.rstrip('/')}/*.tar' names" if tars else ""
@@ -78,29 +79,29 @@ def _folder(source: str, out: Place, ending: str | None, suffix: str, own: Calla
         raise InputError(f"{source}: no image in this folder (endings looked for: {' '.join(READABLE)}){there}")
     names, notes = named([(image, image) for image in images], ending, suffix)
     items = [
-        Item(name, place.url(image), stamp_of(info)) for name, (image, info) in zip(names, images.items(), strict=True)
+        Item(name, folder.url(image), stamp_of(info)) for name, (image, info) in zip(names, images.items(), strict=True)
     ]
     if results:
-        notes.append(f"{len(results)} results of earlier runs are left out, such as {place.url(results[0])}")
+        notes.append(f"{len(results)} results of earlier runs are left out, such as {folder.url(results[0])}")
     return checked(Listing(items, notes=notes, passed=passed), out)
 
 
-def _local(place: Place, out: Place, passed: PassedOver) -> dict[str, dict[str, Any]]:
-    """The images of a folder of this machine, as ``fluxsr upscale`` finds them, and the state of each."""
+def _local(folder: Storage, out: Storage, passed: PassedOver) -> dict[str, dict[str, Any]]:
+    """Return the images of a local folder, found as by ``fluxsr upscale``, with their file information."""
     leave_out = Path(out.root).resolve() if out.local else None
-    paths = images_below(Path(place.root), READABLE, passed, leave_out)
-    return {path.relative_to(place.root).as_posix(): place.fs.info(str(path)) for path in paths}
+    paths = images_below(Path(folder.root), READABLE, passed, leave_out)
+    return {path.relative_to(folder.root).as_posix(): folder.fs.info(str(path)) for path in paths}
 
 
-def _stored(place: Place, out: Place, passed: PassedOver) -> dict[str, dict[str, Any]]:
-    inside = out.url().removeprefix(place.url() + "/") + "/"  # where the outputs lie among the inputs
+def _stored(folder: Storage, out: Storage, passed: PassedOver) -> dict[str, dict[str, Any]]:
+    inside = out.url().removeprefix(folder.url() + "/") + "/"  # the output folder, if it is below the input folder
     found, hidden = dict[str, dict[str, Any]](), dict[str, None]()
-    for name, info in sorted(place.find().items()):
+    for name, info in sorted(folder.find().items()):
         ending = posixpath.splitext(name)[1].lower()
         if name.startswith(inside):
             continue
         if first := hidden_part(name):
-            hidden[place.url(first)] = None
+            hidden[folder.url(first)] = None
         elif ending not in READABLE:
             passed.endings[ending] += 1
         else:

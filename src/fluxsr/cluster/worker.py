@@ -1,4 +1,4 @@
-"""One worker: a model, and the road of an image from its store and back. Knows no Ray; a cluster holds several."""
+"""Worker of a cluster: it loads a model and upscales images from and to storage. It does not depend on Ray."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from fluxsr.cluster.items import Item
-from fluxsr.cluster.places import Full, Place, is_local, opened
 from fluxsr.cluster.quality import measured
-from fluxsr.cluster.report import DONE, FAILED, Row, blank, journal_name, journalled, place_of
+from fluxsr.cluster.report import DONE, FAILED, Row, blank, journal_name, journalled, output_name
+from fluxsr.cluster.storage import Full, Storage, is_local, opened
 from fluxsr.errors import AcceleratorLost, InputError, OutputError, lost_accelerator
 from fluxsr.imaging.picture import Picture
 from fluxsr.names import printable
@@ -28,18 +28,18 @@ from fluxsr.processing.runner import no_room
 
 
 class Worker:
-    """Upscales images one after the other; they are read and written beside the model's work if calls overlap.
+    """Worker that upscales one image at a time. Concurrent calls overlap reading and writing with the model's work.
 
     Args:
-        options: of the upscaling, as ``fluxsr upscale`` has them.
-        out: path or URL of the output place.
-        threads: of a CPU's work.
+        options: options of ``fluxsr upscale``.
+        out: path or URL of the output folder.
+        threads: number of CPU threads.
         measure: whether to estimate each result's quality.
     """
 
     def __init__(self, options: upscale_file.Options, out: str, *, threads: int = 1, measure: bool = True) -> None:
         self.options, self.measure = options, measure
-        self.out = Place(out)
+        self.out = Storage(out)
         self.name = f"{socket.gethostname()}/{os.getpid()}"
         self._model = threading.Lock()
         self._pipeline: Any = None
@@ -47,31 +47,34 @@ class Worker:
         torch.set_num_threads(threads)
 
     def load(self) -> tuple[str, str]:
-        """Load the model; it and the plan, each in a line.
+        """Load the model. Return one line about the model and one about its memory plan.
 
         Raises:
-            InputError, ModelError: it cannot be loaded.
+            InputError, ModelError: the model cannot be loaded.
         """
         self._pipeline = upscale_file.load(self.options)
         return upscale_file.describe(self._pipeline), self._pipeline.plan.line()
 
-    def upscale(self, item: Item, made: str, attempt: int = 1) -> Row:
-        """Do one image: its row is in the journal, and its output in its place, when this returns.
+    def upscale(self, item: Item, fingerprint: str, attempt: int = 1) -> Row:
+        """Upscale one image, write its row into the journal and its output into the output folder.
 
-        What is wrong with the image is in the row.
+        Errors of the image itself are recorded in the row.
 
         Args:
             item: the image.
-            made: of the report: what the result depends on.
-            attempt: counted from 1.
+            fingerprint: ``Report.fingerprint`` of the image.
+            attempt: number of the attempt, from 1.
+
+        Returns:
+            The row.
 
         Raises:
-            Full: the output place takes nothing more.
-            OutputError: it does not take this.
+            Full: the output storage is full.
+            OutputError: the output cannot be written.
         """
-        if attempt > 1 and (row := journalled(self.out, item, made)):
-            return row  # its worker was lost after the work, before it could tell
-        row = {**blank(item, made), "attempts": attempt, "worker": self.name}
+        if attempt > 1 and (row := journalled(self.out, item, fingerprint)):
+            return row  # the worker of an earlier attempt was lost after it had written the output
+        row = {**blank(item, fingerprint), "attempts": attempt, "worker": self.name}
         try:
             with self.out.scratch() as folder:
                 self._upscale(item, row, folder)
@@ -83,12 +86,12 @@ class Worker:
 
     def _upscale(self, item: Item, row: Row, folder: Path) -> None:
         job = Job(_fetched_to(item, folder), folder / f"out{Path(item.name).suffix}")
-        name = place_of(item)
+        name = output_name(item)
         try:
             row |= self._result(item, job)
             row["status"] = DONE
         except Exception as error:
-            if lost := lost_accelerator(error):  # the image is tried again by another worker, and this one replaced
+            if lost := lost_accelerator(error):  # this worker is replaced, and another retries the image
                 print(f"error: {self.name}: {AcceleratorLost(lost)}", file=sys.stderr, flush=True)
                 os._exit(1)
             if no_room(error):
@@ -98,14 +101,14 @@ class Worker:
             )
             row |= {"status": FAILED, "error": text.replace(printable(str(job.source)), printable(item.label))}
         row["finished"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        if item.again:  # or a row without its output might find an older one
+        if item.again:  # otherwise the new row could match an older output
             self.out.remove([name])
         self.out.write(journal_name(item.name), json.dumps(row).encode())
         if row["status"] == DONE:
             self.out.put(job.target, name)
 
     def _result(self, item: Item, job: Job) -> Row:
-        """Make the output in the scratch folder; what there is to report of it."""
+        """Write the output into the scratch folder and return the columns of the row."""
         start = time.perf_counter()
         _fetch(item, job.source)
         picture = upscale_file.read(job, self.options)
@@ -128,13 +131,13 @@ class Worker:
 
     def _measured(self, picture: Picture, output: Path) -> Row:
         pixels = round(picture.lr[0, 0].numel() * self.options.scale**2) + 1_000_000
-        if pixels > upscale_file.WHOLE:  # it was not held in one piece for a reason
+        if pixels > upscale_file.WHOLE:  # too large to hold in memory as a whole
             return {}
         return dict(measured(picture.lr, output, pixels))
 
 
 def _fetched_to(item: Item, folder: Path) -> Path:
-    """Where an image's bytes are once it is fetched: files of this machine are read where they lie."""
+    """Return the local path of an image: a local file itself, or a file in the scratch folder to be fetched."""
     fs, path = opened(item.source)
     return Path(path) if is_local(fs) and not item.member else folder / f"in{Path(item.member or path).suffix}"
 
@@ -151,4 +154,4 @@ def _fetch(item: Item, to: Path) -> None:
     except FileNotFoundError as error:
         raise InputError(f"{to} does not exist") from error
     except PermissionError as error:
-        raise InputError(f"{to} may not be read: {error}") from error
+        raise InputError(f"{to} cannot be read: {error}") from error

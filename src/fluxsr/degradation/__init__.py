@@ -1,4 +1,4 @@
-"""HR -> LR: the second-order degradation of Real-ESRGAN on batches, in torch alone."""
+"""Second-order degradation of Real-ESRGAN: HR batches to LR batches, implemented in torch only."""
 
 from fluxsr.degradation.second_order import degrade, degrade_samples
 from fluxsr.degradation.settings import PRESETS, DegradationSettings, StageSettings, load_settings

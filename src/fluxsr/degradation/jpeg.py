@@ -1,8 +1,8 @@
-"""JPEG compression and decompression of a batch, each image with a quality of its own.
+"""JPEG compression and decompression of a batch, with a separate quality for each image.
 
-Baseline JPEG as libjpeg does it by default: 8-bit YCbCr (BT.601, full range), chroma halved both
-ways (4:2:0), tables of ITU-T T.81 annex K scaled by quality, "fancy" (triangle) chroma upsampling.
-Entropy coding loses nothing and is left out. Not differentiable.
+This is baseline JPEG with libjpeg's defaults: 8-bit YCbCr (BT.601, full range), chroma halved in both directions
+(4:2:0), tables of ITU-T T.81 annex K scaled by quality, and "fancy" (triangle) chroma upsampling. Entropy coding is
+lossless and is omitted. The operation is not differentiable.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136286, -0.714136286), (1.0, 1.772, 0.
 
 
 def quantisation_tables(quality: Tensor) -> tuple[Tensor, Tensor]:
-    """Luma and chroma tables of the Independent JPEG Group at each quality, each (B, 64) in 1..255.
+    """Return the luma and chroma tables of the Independent JPEG Group at each quality, each (B, 64) in 1..255.
 
     Args:
         quality: whole numbers 1..100, (B,).
@@ -50,10 +50,10 @@ def quantisation_tables(quality: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def jpeg(images: Tensor, quality: Tensor) -> Tensor:
-    """Compress and decompress: (B, 3, H, W) in [0, 1] -> the same shape, on the 8-bit grid.
+    """Compress and decompress images; the result has the same shape and lies on the 8-bit grid.
 
     Args:
-        images: any H, W >= 1; rounded to 8 bits first.
+        images: (B, 3, H, W) in [0, 1] with any H, W >= 1; rounded to 8 bits first.
         quality: 1..100 as in Pillow, (B,); rounded to whole numbers.
     """
     height, width = images.shape[-2:]
@@ -72,20 +72,20 @@ def jpeg(images: Tensor, quality: Tensor) -> Tensor:
 
 
 def _halve(chroma: Tensor) -> Tensor:
-    """Mean of 2x2 pixels; as in libjpeg, columns repeat to whole blocks before it, rows after."""
+    """Average 2x2 pixels. As in libjpeg, columns are repeated to whole blocks before that, and rows after it."""
     mean = F.avg_pool2d(_repeat_edge(chroma, 2, 16), 2)  # (B, 2, ceil(H / 2), 8 ceil(W / 16))
-    # libjpeg rounds halves down and up in turn along a row, so that they do not add up to a tint.
+    # libjpeg alternately rounds halves down and up along a row, so that they do not add up to a tint.
     turn = torch.arange(mean.shape[-1], device=mean.device) % 2
     return (mean + 0.25 + 0.25 * turn).floor()
 
 
 def _double(chroma: Tensor) -> Tensor:
-    """Twice the size by libjpeg's triangle filter, which is bilinear with half-pixel centres; 8-bit values out."""
-    if chroma.shape[-1] <= 2:  # too narrow for the filter, libjpeg repeats pixels
+    """Double the size with libjpeg's triangle filter (bilinear with half-pixel centres) and round to 8-bit values."""
+    if chroma.shape[-1] <= 2:  # too narrow for the filter, so libjpeg repeats pixels
         return F.interpolate(chroma, scale_factor=2, mode="nearest")
     exact = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)  # sixteenths
     turn = torch.arange(exact.shape[-1], device=exact.device) % 2
-    return (exact + (8 - turn) / 16).floor()  # halves go up and down in turn here too
+    return (exact + (8 - turn) / 16).floor()  # alternately rounds halves up and down
 
 
 def _repeat_edge(images: Tensor, rows: int, columns: int) -> Tensor:
@@ -95,7 +95,7 @@ def _repeat_edge(images: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def _cosines(device: torch.device) -> Tensor:
-    """The orthonormal 8x8 DCT-II as one matrix, (64 frequencies, 64 pixels)."""
+    """Return the orthonormal 8x8 DCT-II as one matrix, (64 frequencies, 64 pixels)."""
     k = torch.arange(8, dtype=torch.float64)
     rows = torch.cos((2 * k[None] + 1) * k[:, None] * math.pi / 16) / 2
     rows[0] /= math.sqrt(2)
@@ -103,11 +103,11 @@ def _cosines(device: torch.device) -> Tensor:
 
 
 def _quantise(planes: Tensor, table: Tensor) -> Tensor:
-    """DCT of 8x8 blocks, rounding to multiples of the table, and back; 8-bit values out.
+    """Quantise the DCT coefficients of 8x8 blocks with a table, and return the decoded 8-bit values.
 
     Args:
         planes: (B, C, H, W) in 0..255.
-        table: (B, 64), rows first.
+        table: (B, 64), in row-major order.
     """
     height, width = planes.shape[-2:]
     padded = _repeat_edge(planes, 8, 8) - 128
@@ -115,10 +115,10 @@ def _quantise(planes: Tensor, table: Tensor) -> Tensor:
     blocks = padded.view(b, c, h // 8, 8, w // 8, 8).transpose(3, 4).reshape(b, -1, 64)
     cosines = _cosines(planes.device)
     step = table[:, None]  # (B, 1, 64)
-    # libjpeg has coefficients to 1/8 and rounds halves away from 0; block means often are halves.
+    # libjpeg has coefficients to 1/8 and rounds halves away from 0, and block means are often halves.
     eighths = (blocks @ cosines.T * 8).round()
     level = (eighths.abs() / (8 * step) + 0.5).floor() * eighths.sign()
     blocks = level * step @ cosines
     planes = blocks.view(b, c, h // 8, w // 8, 8, 8).transpose(3, 4).reshape(b, c, h, w)
-    # Halves go up: a flat block of odd level and step 28 is one. The matrix product may leave it just below.
+    # Round halves up. The matrix product may give slightly less than a half, as for a flat block of step 28.
     return ((planes + 0.501).floor() + 128).clamp(0, 255)[..., :height, :width]

@@ -1,8 +1,7 @@
 """Blur kernels of the Real-ESRGAN degradation, one per sample, and their application.
 
-Shapes and draws follow Real-ESRGAN (arXiv 2107.10833, sections 3.1 and 3.3); generalised and
-plateau kernels are those of Liu et al., "Estimating generalized Gaussian blur kernels for
-out-of-focus image deblurring" (2020).
+Shapes and draws follow Real-ESRGAN (arXiv 2107.10833, sections 3.1 and 3.3). Generalised and plateau kernels are from
+Liu et al., "Estimating generalized Gaussian blur kernels for out-of-focus image deblurring" (2020).
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ _HALF = KERNEL_SIZE // 2
 
 
 def _offsets(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Row and column distance from the centre, each (21, 21)."""
+    """Return the row and column distances from the centre, each (21, 21)."""
     axis = torch.arange(-_HALF, _HALF + 1, dtype=torch.float32, device=device)
     rows, columns = torch.meshgrid(axis, axis, indexing="ij")
     return rows, columns
 
 
 def _normalise(kernel: Tensor, half: Tensor) -> Tensor:
-    """Keep the central (2 half + 1)^2 square of each kernel and scale it to sum 1."""
+    """Crop each kernel to its central (2 half + 1)^2 square and scale it to sum 1."""
     rows, columns = _offsets(kernel.device)
     inside = torch.maximum(rows.abs(), columns.abs()) <= half.view(-1, 1, 1)
     kernel = torch.where(inside, kernel, 0.0)
@@ -44,10 +43,10 @@ def gaussian_kernels(
     plateau: Tensor,
     half: Tensor,
 ) -> Tensor:
-    """Gaussian, generalised Gaussian and plateau kernels, (B, 21, 21), each of sum 1.
+    """Return Gaussian, generalised Gaussian and plateau kernels, (B, 21, 21), each of sum 1.
 
-    With q = p^T Sigma^-1 p: exp(-q^beta / 2), or 1 / (1 + q^beta) for a plateau; beta = 1 and no
-    plateau is the plain Gaussian.
+    With q = p^T Sigma^-1 p the kernel is exp(-q^beta / 2), or 1 / (1 + q^beta) for a plateau. beta = 1 without a
+    plateau gives the plain Gaussian.
 
     Args:
         sigma_x, sigma_y: standard deviations along the two axes, pixels, > 0, (B,).
@@ -66,7 +65,7 @@ def gaussian_kernels(
 
 
 def sinc_kernels(cutoff: Tensor, half: Tensor) -> Tensor:
-    """Circular low-pass kernels, the source of ringing, (B, 21, 21), each of sum 1.
+    """Return circular low-pass (sinc) kernels, which cause ringing, (B, 21, 21), each of sum 1.
 
     k(r) = w J_1(w r) / (2 pi r), k(0) = w^2 / (4 pi).
 
@@ -76,7 +75,7 @@ def sinc_kernels(cutoff: Tensor, half: Tensor) -> Tensor:
     """
     rows, columns = _offsets(cutoff.device)
     radius = torch.hypot(rows, columns)
-    radius[_HALF, _HALF] = 1.0  # any number but 0: the centre is set below
+    radius[_HALF, _HALF] = 1.0  # any number except 0, because the centre is set below
     w = cutoff.view(-1, 1, 1)
     kernel = w * torch.special.bessel_j1(w * radius) / (2 * math.pi * radius)
     kernel[:, _HALF, _HALF] = cutoff**2 / (4 * math.pi)
@@ -84,12 +83,12 @@ def sinc_kernels(cutoff: Tensor, half: Tensor) -> Tensor:
 
 
 def _draw_half(count: int, generator: torch.Generator) -> Tensor:
-    """Half-width of a support of 7, 9 ... 21 pixels, evenly, (B,)."""
+    """Draw the half-width of a support of 7, 9 ... 21 pixels with equal probability, (B,)."""
     return 3.0 + choose(count, [1.0] * (_HALF - 2), generator)
 
 
 def _draw_beta(count: int, bounds: Range, generator: torch.Generator) -> Tensor:
-    """Half of the draws below 1 and half above, as the published code does."""
+    """Draw exponents (B,), half of them below 1 and half above, as the published code does."""
     low, high = bounds
     below = uniform(count, (min(low, 1.0), 1.0), generator)
     above = uniform(count, (1.0, max(high, 1.0)), generator)
@@ -108,11 +107,12 @@ def draw_blur(
     """Draw one blur kernel per sample, (count, 21, 21), on the generator's device.
 
     Args:
-        sigma_range: pixels.
+        count: number of kernels.
+        sigma_range: range of standard deviations in pixels.
         shape_weights: weights of `SHAPES`, in that order.
-        sinc_prob: share of sinc kernels; their cutoff is from [pi/3, pi] (support below 13) or
-            [pi/5, pi].
+        sinc_prob: fraction of sinc kernels; their cutoff is from [pi/3, pi] (support below 13) or [pi/5, pi].
         generalized_beta, plateau_beta: ranges of the exponents.
+        generator: source of randomness.
     """
     half = _draw_half(count, generator)
     shape = choose(count, shape_weights, generator)
@@ -137,7 +137,7 @@ def draw_sinc(count: int, generator: torch.Generator) -> Tensor:
 
 
 def _fast_length(length: int) -> int:
-    """Smallest 2^a 3^b 5^c not below `length`: FFTs of other lengths are several times slower."""
+    """Return the smallest 2^a 3^b 5^c >= `length`, because FFTs of other lengths are several times slower."""
     while True:
         rest = length
         for prime in (2, 3, 5):
@@ -149,10 +149,10 @@ def _fast_length(length: int) -> int:
 
 
 def filter_images(images: Tensor, kernels: Tensor) -> Tensor:
-    """Correlate every image with its own kernel; same size out, mirrored borders.
+    """Correlate every image with its own kernel, with mirrored borders; the size does not change.
 
-    By FFT: a direct 21x21 filter costs 441 products a pixel. Images too small to be mirrored (a
-    side of 10 pixels or less) have their border pixels repeated instead.
+    The FFT is used because a direct 21x21 filter costs 441 products per pixel. Images that are too small to be
+    mirrored (a side of 10 pixels or less) have their border pixels repeated instead.
 
     Args:
         images: (B, C, H, W).
@@ -163,7 +163,7 @@ def filter_images(images: Tensor, kernels: Tensor) -> Tensor:
     mode = "reflect" if reach < min(height, width) else "replicate"
     padded = F.pad(images, (reach,) * 4, mode=mode)
     size = (_fast_length(height + 2 * reach), _fast_length(width + 2 * reach))
-    kernel = kernels.to(images).flip(1, 2).unsqueeze(1)  # (B, 1, k, k); flip: correlation
+    kernel = kernels.to(images).flip(1, 2).unsqueeze(1)  # (B, 1, k, k); flipped for a correlation
     product = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(kernel, s=size)
     whole = torch.fft.irfft2(product, s=size)
     # A circular convolution is free of wrap-around from index k - 1 on.

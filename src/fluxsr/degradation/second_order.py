@@ -1,18 +1,16 @@
-"""The second-order degradation of Real-ESRGAN (arXiv 2107.10833): HR photograph -> LR photograph.
+"""Second-order degradation of Real-ESRGAN (arXiv 2107.10833): HR photographs to LR photographs.
 
-Twice blur, resize, noise, JPEG; the second time the resize goes to the LR size and a sinc filter
-adds ringing before or after the last JPEG. Every sample has kernels, noise and JPEG quality of its
-own.
+Blur, resize, noise and JPEG are applied twice. The second round resizes to the LR size, and a sinc filter adds ringing
+before or after the last JPEG. Kernels, noise and JPEG quality are drawn separately for every sample.
 
-Resizing makes images of different sizes, which cannot share a batch. The batch is therefore cut
-into runs of neighbours; a group shares its resize factors and modes and the order of the last two
-steps, and is processed as one batch. In the published code the whole batch shares them (and the
-choices of noise and second blur, which are per sample here), and a queue of 180 samples mixes
+Images of different sizes cannot share a batch. The batch is therefore divided into groups of consecutive samples; a
+group shares its resize factors and modes and the order of the last two steps. In the published code the whole batch
+shares these (and the choices of noise and second blur, which are per sample here), and a queue of 180 samples mixes
 batches afterwards.
 
-Groups do not know each other. `degrade` cuts the groups itself; `degrade_samples` takes them from
-the caller, each with its own generator, so that several processes make the batch that one would.
-docs/degradation.md tells where this differs from the published code.
+Groups are independent. `degrade` forms the groups itself. `degrade_samples` takes one generator per group from the
+caller, so that several processes reproduce the batch of one. docs/degradation.md lists the differences from the
+published code.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fluxsr.degradation.draws import choose, happens, spread, uniform, whole_number
+from fluxsr.degradation.draws import choose, expand_dims, happens, uniform, whole_number
 from fluxsr.degradation.jpeg import jpeg
 from fluxsr.degradation.kernels import draw_blur, draw_sinc, filter_images
 from fluxsr.degradation.noise import add_gaussian, add_poisson
@@ -32,20 +30,18 @@ from fluxsr.errors import InputError
 
 
 def degrade(hr: Tensor, settings: DegradationSettings, generator: torch.Generator) -> Tensor:
-    """Make a low-resolution partner of every image.
+    """Degrade every image to low resolution.
 
-    The same generator state gives the same bytes (on one device and one torch version). Random
-    numbers are drawn on the generator's device: give it the device of the images where speed
-    matters.
+    The same generator state gives the same bytes (on one device and one torch version). Random numbers are drawn on
+    the generator's device, so a generator on the device of the images is fastest.
 
     Args:
         hr: (B, 3, H, W) RGB in [0, 1]; H and W multiples of settings.scale.
-        settings: one of `PRESETS`, or your own.
-        generator: the only source of chance.
+        settings: one of `PRESETS`, or custom settings.
+        generator: the only source of randomness.
 
     Returns:
-        lr: float32 (B, 3, H / scale, W / scale) in [0, 1], on the 8-bit grid, on the device of
-            `hr`.
+        lr: float32 (B, 3, H / scale, W / scale) in [0, 1], on the 8-bit grid, on the device of `hr`.
 
     Raises:
         InputError: the shape is not (B, 3, H, W), or a side is not a multiple of the scale.
@@ -56,24 +52,23 @@ def degrade(hr: Tensor, settings: DegradationSettings, generator: torch.Generato
 
 
 def degrade_samples(hr: Tensor, settings: DegradationSettings, generators: Sequence[torch.Generator]) -> Tensor:
-    """Make a low-resolution partner of every image, in groups whose generators the caller keys.
+    """Degrade every image to low resolution, in groups that each use one of the caller's generators.
 
-    The batch is cut into as many equal runs of neighbours as there are generators. What a group
-    becomes depends on its images and its generator alone, and not on the groups beside it: where
-    the generators are keyed by (seed, step, number of the group in the whole batch), any number of
-    processes that hold whole groups make the same bytes. One generator per image makes every
-    sample independent; larger groups are faster.
+    The batch is divided into as many equal groups of consecutive images as there are generators. The result of a group
+    depends only on its images and its generator. If generators are keyed by (seed, step, index of the group in the
+    whole batch), any number of processes that hold whole groups give the same bytes. One generator per image makes
+    every sample independent; larger groups are faster.
 
     Args:
         hr: (B, 3, H, W) RGB in [0, 1]; B a multiple of the number of generators.
         settings: as for `degrade`; `resize_groups` is not used.
-        generators: the only source of chance, one for every group.
+        generators: the only source of randomness, one for every group.
 
     Returns:
         lr: as `degrade`.
 
     Raises:
-        InputError: as `degrade`, or B is no multiple of the number of generators.
+        InputError: as `degrade`, or B is not a multiple of the number of generators.
     """
     _check(hr, settings.scale)
     if not generators or len(hr) % len(generators):
@@ -92,8 +87,11 @@ def _check(hr: Tensor, scale: int) -> None:
 
 
 def _children(generator: torch.Generator, count: int) -> list[torch.Generator]:
-    """A generator for each group. Shot noise draws more numbers for some pixels than for others:
-    on one generator, the images of a group would decide what the next group draws."""
+    """Return one generator for each group.
+
+    The number of draws for shot noise depends on the pixels. With a shared generator, the images of one group would
+    change the draws of the next.
+    """
     if count == 1:
         return [generator]
     seeds = torch.randint(2**62, (count,), generator=generator, device=generator.device).tolist()
@@ -129,7 +127,7 @@ def _stage(
     settings: DegradationSettings,
     generator: torch.Generator,
 ) -> Tensor:
-    """Blur, resize to `target` times a random factor, add noise."""
+    """Blur, resize to `target` times a random factor, and add noise."""
     count = len(images)
     kernels = draw_blur(
         count,
@@ -158,7 +156,7 @@ def _filter_chosen(images: Tensor, kernels: Tensor, chosen: Tensor) -> Tensor:
 
 
 def _resize_factor(stage: StageSettings, generator: torch.Generator) -> float:
-    """One factor for a group: above 1, below 1, or 1."""
+    """Draw one resize factor for a group: above 1, below 1, or 1."""
     direction = int(choose(1, stage.resize_prob, generator))
     low, high = stage.resize_range
     up = float(uniform(1, (1.0, high), generator))
@@ -172,7 +170,7 @@ def _resize(
     settings: DegradationSettings,
     generator: torch.Generator,
 ) -> Tensor:
-    """Resize a group by a mode drawn for it; nothing is done where the size is right already."""
+    """Resize a group with a random mode; no-op if it already has the size."""
     drawn = int(choose(1, [1.0] * len(settings.resize_modes), generator))
     if tuple(images.shape[-2:]) == size:
         return images
@@ -183,7 +181,7 @@ def _resize(
 
 
 def _add_noise(images: Tensor, stage: StageSettings, generator: torch.Generator) -> Tensor:
-    """Gaussian or Poisson noise for the samples that get any."""
+    """Add Gaussian or Poisson noise to a random selection of samples."""
     count, device = len(images), images.device
     noisy = happens(count, stage.noise_prob, generator)
     gaussian = noisy & happens(count, stage.gaussian_prob, generator)
@@ -194,7 +192,7 @@ def _add_noise(images: Tensor, stage: StageSettings, generator: torch.Generator)
     gaussian = gaussian.to(device)
     if gaussian.any():
         drawn = add_gaussian(images, sigma.to(device), grey, generator)
-        images = torch.where(spread(gaussian), drawn, images)
+        images = torch.where(expand_dims(gaussian), drawn, images)
     if poisson.any():
         drawn = add_poisson(images[poisson], scale[poisson], grey[poisson], generator)
         images = images.index_copy(0, poisson.nonzero().squeeze(1), drawn)
@@ -202,7 +200,7 @@ def _add_noise(images: Tensor, stage: StageSettings, generator: torch.Generator)
 
 
 def _compress(images: Tensor, stage: StageSettings, generator: torch.Generator) -> Tensor:
-    """JPEG for the samples that get it."""
+    """Apply JPEG to a random selection of samples."""
     chosen = happens(len(images), stage.jpeg_prob, generator).to(images.device)
     quality = whole_number(len(images), stage.jpeg_quality, generator).to(images.device)
     if not chosen.any():
@@ -216,7 +214,7 @@ def _ring(
     settings: DegradationSettings,
     generator: torch.Generator,
 ) -> Tensor:
-    """Resize to the LR size, then a sinc filter for the samples that get one."""
+    """Resize to the LR size, then apply a sinc filter to a random selection of samples."""
     images = _resize(images, size, settings, generator)
     kernels = draw_sinc(len(images), generator)
     chosen = happens(len(images), settings.final_sinc_prob, generator)

@@ -1,4 +1,4 @@
-"""Settings of the second-order degradation: presets by name, your own from a YAML file."""
+"""Settings of the second-order degradation: named presets, or a YAML file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fluxsr.errors import InputError
 
 Range = tuple[float, float]
 _MODES = ("area", "bilinear", "bicubic")
-_LIMITS = {  # of ranges: the least and the greatest value that has a meaning
+_LIMITS = {  # smallest and largest valid value of each range
     "blur_sigma": (0.01, math.inf),
     "generalized_beta": (0.01, math.inf),
     "plateau_beta": (0.01, math.inf),
@@ -25,16 +25,16 @@ _LIMITS = {  # of ranges: the least and the greatest value that has a meaning
 
 @dataclass(frozen=True)
 class StageSettings:
-    """One round of blur, resize, noise, JPEG. Defaults: first round of Real-ESRGAN x4plus."""
+    """One round of blur, resize, noise and JPEG. The defaults are the first round of Real-ESRGAN x4plus."""
 
     blur_prob: float = 1.0
-    """Share of samples that are blurred."""
+    """Fraction of samples that are blurred."""
     blur_sigma: Range = (0.2, 3.0)
     """Standard deviation of blur kernels, pixels."""
     blur_shapes: tuple[float, ...] = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
     """Weights of iso, aniso, generalized_iso, generalized_aniso, plateau_iso, plateau_aniso."""
     blur_sinc_prob: float = 0.1
-    """Share of sinc kernels among blur kernels."""
+    """Fraction of blur kernels that are sinc kernels."""
     generalized_beta: Range = (0.5, 4.0)
     """Exponent of generalised Gaussian kernels; half of the draws are below 1."""
     plateau_beta: Range = (1.0, 2.0)
@@ -44,17 +44,17 @@ class StageSettings:
     resize_range: Range = (0.15, 1.5)
     """Lowest and highest factor, of the HR side (first round) or of the LR side (second round)."""
     noise_prob: float = 1.0
-    """Share of samples that get noise."""
+    """Fraction of samples that get noise."""
     gaussian_prob: float = 0.5
-    """Share of Gaussian noise among noise; the rest is Poisson."""
+    """Fraction of noise that is Gaussian; the rest is Poisson."""
     gaussian_sigma: Range = (1.0, 30.0)
     """Standard deviation of Gaussian noise, 8-bit steps."""
     poisson_scale: Range = (0.05, 3.0)
     """Factor on Poisson noise."""
     grey_prob: float = 0.4
-    """Share of grey noise among noise."""
+    """Fraction of noise that is grey."""
     jpeg_prob: float = 1.0
-    """Share of samples that are JPEG-compressed."""
+    """Fraction of samples that are JPEG-compressed."""
     jpeg_quality: Range = (30, 95)
     """Lowest and highest JPEG quality, whole numbers, both included."""
 
@@ -64,7 +64,7 @@ class StageSettings:
             if not least <= low <= high <= greatest:
                 raise InputError(f"{name} is [{low}, {high}]; give a lower and an upper end in {least:g}..{greatest:g}")
         if not self.resize_range[0] <= 1 <= self.resize_range[1]:
-            raise InputError(f"resize_range is {list(self.resize_range)}; its ends are on both sides of 1")
+            raise InputError(f"resize_range is {list(self.resize_range)}; it must contain 1")
         for name in ("blur_prob", "blur_sinc_prob", "noise_prob", "gaussian_prob", "grey_prob", "jpeg_prob"):
             _check_share(name, getattr(self, name))
         _check_weights("blur_shapes", self.blur_shapes, 6)
@@ -73,7 +73,7 @@ class StageSettings:
 
 def _check_share(name: str, value: float) -> None:
     if not 0 <= value <= 1:
-        raise InputError(f"{name} is {value:g}; a share is in 0..1")
+        raise InputError(f"{name} is {value:g}; it must be in 0..1")
 
 
 def _check_weights(name: str, weights: Sequence[float], count: int) -> None:
@@ -83,7 +83,7 @@ def _check_weights(name: str, weights: Sequence[float], count: int) -> None:
 
 @dataclass(frozen=True)
 class DegradationSettings:
-    """The whole degradation. Defaults: Real-ESRGAN, options/train_realesrgan_x4plus.yml."""
+    """Settings of both rounds. The defaults are Real-ESRGAN's, options/train_realesrgan_x4plus.yml."""
 
     scale: int = 4
     """HR side over LR side."""
@@ -97,22 +97,22 @@ class DegradationSettings:
         gaussian_sigma=(1.0, 25.0),
         poisson_scale=(0.05, 2.5),
     )
-    """Second round, to LR size; its JPEG is the last one."""
+    """Second round, at LR size; its JPEG is the last one."""
     final_sinc_prob: float = 0.8
-    """Share of samples that end with a sinc filter (ringing)."""
+    """Fraction of samples that get a final sinc filter (ringing)."""
     sinc_before_jpeg_prob: float = 0.5
-    """Chance, per group, that the sinc filter stands before the last JPEG."""
+    """Probability, per group, that the sinc filter precedes the last JPEG."""
     resize_modes: tuple[str, ...] = _MODES
-    """Interpolations drawn from: area, bilinear, bicubic."""
+    """Interpolation modes to draw from: area, bilinear, bicubic."""
     antialias: bool = False
-    """Widen bilinear and bicubic filters when shrinking (the published code does not)."""
+    """Whether bilinear and bicubic filters widen when shrinking (not in the published code)."""
     resize_groups: int = 4
-    """Most parts of a batch with resize factors and modes of their own (``degrade`` alone)."""
+    """Maximum number of groups of a batch with separate resize factors and modes (``degrade`` only)."""
 
     def __post_init__(self) -> None:
         unknown = [mode for mode in self.resize_modes if mode not in _MODES]
         if unknown or not self.resize_modes:
-            raise InputError(f"resize_modes must be some of {_MODES}, got {self.resize_modes}")
+            raise InputError(f"resize_modes is {list(self.resize_modes)}; choose from {', '.join(_MODES)}")
         if self.scale < 1 or self.resize_groups < 1:
             raise InputError(f"scale and resize_groups must be 1 or more, got {self.scale}, {self.resize_groups}")
         _check_share("final_sinc_prob", self.final_sinc_prob)
@@ -125,9 +125,9 @@ PRESETS: dict[str, DegradationSettings] = {
     # The published parameters: xinntao/Real-ESRGAN, options/train_realesrgan_x4plus.yml.
     "realesrgan": DegradationSettings(),
     # The published parameters: IceClear/StableSR, configs/stableSRNew/v2-finetune_text_T_512.yaml, read at commit
-    # 1205adcc0d4a5873104c13060f16d7167d02f345. Two of its keys have no counterpart here: blur_kernel_size2 (11), which
-    # its dataset reads and never uses (both kernels have 7 to 21 pixels), and no_degradation_prob (0.01), which puts
-    # the HR image in the place of the enlarged LR image, so that there is no LR image to make.
+    # 1205adcc0d4a5873104c13060f16d7167d02f345. Two of its keys have no counterpart here. Its dataset never uses
+    # blur_kernel_size2 (11). no_degradation_prob (0.01) replaces the enlarged LR image by the HR image, which needs
+    # no LR image.
     "stablesr": DegradationSettings(
         first=StageSettings(
             blur_sigma=(0.2, 1.5),
@@ -150,8 +150,8 @@ PRESETS: dict[str, DegradationSettings] = {
             jpeg_quality=(60, 100),
         ),
     ),
-    # A camera and one save: light optical blur, antialiased resize, some noise, good JPEG; the
-    # second round rarely blurs or resizes on its own.
+    # A camera and one save: light optical blur, antialiased resize, some noise and good JPEG. The second round rarely
+    # blurs or resizes.
     "mild": DegradationSettings(
         first=StageSettings(
             blur_prob=0.95,
@@ -182,7 +182,7 @@ PRESETS: dict[str, DegradationSettings] = {
         final_sinc_prob=0.1,
         antialias=True,
     ),
-    # Antialiased bicubic and nothing else: the classical benchmark.
+    # Only antialiased bicubic resize, as in the classical benchmark.
     "bicubic": DegradationSettings(
         first=_NOTHING,
         second=_NOTHING,
@@ -196,18 +196,17 @@ PRESETS: dict[str, DegradationSettings] = {
 @dataclass(frozen=True)
 class _SettingsFile(DegradationSettings):
     preset: str = "realesrgan"
-    """Preset whose values hold for every key that the file leaves out."""
+    """Preset that gives the value of every key that the file omits."""
 
 
 def load_settings(name_or_path: str | Path) -> DegradationSettings:
-    """A preset by its name, or settings from a YAML file.
+    """Return a preset by name, or read settings from a YAML file.
 
-    A file has the keys of `DegradationSettings`; `first:` and `second:` are groups with those of
-    `StageSettings`. What it leaves out comes from the preset it names (`preset: mild`), or from
-    realesrgan.
+    A file has the keys of `DegradationSettings`; `first:` and `second:` are groups with the keys of `StageSettings`.
+    Keys that it omits come from the preset that it names (`preset: mild`), or from realesrgan.
 
     Raises:
-        InputError: neither a preset nor a file, an unknown key, or a value that makes no sense.
+        InputError: the name is neither a preset nor a file, a key is unknown, or a value is invalid.
     """
     if str(name_or_path) in PRESETS:
         return PRESETS[str(name_or_path)]

@@ -1,4 +1,4 @@
-"""The model card of an adapter or a model: what the Hub shows, filters by, and warns with."""
+"""Model card of an adapter or a model on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from fluxsr.backbones.licence import Licence, slug
 from fluxsr.errors import ModelError, is_untranslatable
 from fluxsr.version import __version__
 
-FLUX_DEV_SLUG = "flux-1-dev-non-commercial-license"  # as FLUX.1-dev's own card has it
+FLUX_DEV_SLUG = "flux-1-dev-non-commercial-license"  # as in FLUX.1-dev's own card
 TEMPLATE = Path(__file__).with_name("card.md")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a card tells of.
+    """The adapter or model that a card describes.
 
     Attributes:
-        repo_id: where it will lie.
-        base: Hub id of the base, or "bundled"; empty for a model of its own.
-        relation: to the base: "adapter", "finetune" or "quantized".
-        config: what travels with it.
-        facts: rows of the table, beyond those that the config has.
-        licences: of what it was made from.
-        own: Hub's identifier of its own licence, where nothing else binds it.
-        texts: names of the licence files beside it.
-        recipe: YAML of its training; empty where it was not given.
-        results: Markdown of measured figures; likewise.
+        repo_id: id of its repository.
+        base: Hub id of the base, or "bundled"; empty for a model without a base.
+        relation: relation to the base: "adapter", "finetune" or "quantized".
+        config: its fluxsr_config.json.
+        facts: rows of the table, in addition to those from the config.
+        licences: licences of everything it was made from.
+        own: the Hub's identifier of its own licence, if no other licence binds it.
+        texts: names of the licence files in the repository.
+        recipe: YAML of the training recipe; may be empty.
+        results: Markdown of measured results; may be empty.
     """
 
     repo_id: str
@@ -48,9 +48,9 @@ class Subject:
 
 
 def licence_fields(licences: Collection[Licence], own: str, texts: Sequence[str]) -> dict[str, str]:
-    """``license``, ``license_name`` and ``license_link`` of a card; nothing where no licence is known.
+    """Return ``license``, ``license_name`` and ``license_link`` of a card; an empty dict if no licence is known.
 
-    FLUX.1-dev's binds whatever was made from it; several others are told apart in NOTICE.
+    FLUX.1-dev's licence binds everything made from it. Several other licences are listed in NOTICE.
     """
     names = {entry.name: entry for entry in licences}
     if any(entry.is_flux_dev for entry in licences):
@@ -66,27 +66,28 @@ def licence_fields(licences: Collection[Licence], own: str, texts: Sequence[str]
 
 
 def metadata(subject: Subject) -> dict[str, Any]:
-    """The card's YAML head."""
-    of_the_hub = subject.base and subject.base != "bundled"
+    """Return the card's YAML metadata."""
+    on_the_hub = subject.base and subject.base != "bundled"
     adapter = subject.relation == "adapter"
     return {
         "pipeline_tag": "image-to-image",
-        # not diffusers: the Hub would show diffusers' snippet, which loads no fixed prompt and takes many steps
+        # With "diffusers" the Hub would show a snippet that loads no fixed prompt and takes many steps.
         "library_name": "fluxsr",
         **licence_fields(subject.licences, subject.own, subject.texts),
-        **({"base_model": subject.base, "base_model_relation": subject.relation} if of_the_hub else {}),
+        **({"base_model": subject.base, "base_model_relation": subject.relation} if on_the_hub else {}),
         "tags": ["fluxsr", "super-resolution", "one-step", "flow-matching", *(["lora"] if adapter else [])],
     }
 
 
 def card(subject: Subject, theirs: Path | None = None) -> str:
-    """The whole card.
+    """Return the complete card.
 
     Args:
-        theirs: a README.md of the author's: its text is kept, and what its head lacks is filled in.
+        subject: the adapter or model.
+        theirs: the author's README.md. Its text is kept and its missing metadata is added.
 
     Raises:
-        ModelError: theirs cannot be read, or states another licence for what is made from FLUX.1-dev.
+        ModelError: the README.md cannot be read, or states another licence for something made from FLUX.1-dev.
     """
     head = metadata(subject)
     if theirs is not None and theirs.is_file() and theirs.stat().st_size:
@@ -95,9 +96,9 @@ def card(subject: Subject, theirs: Path | None = None) -> str:
         bound = {key: head[key] for key in ("license", "license_name")} if _is_flux(subject) else {}
         if other := [f"{key}: {found[key]}" for key in bound if found.get(key, bound[key]) != bound[key]]:
             wanted = ", ".join(f"{key}: {value}" for key, value in bound.items())
-            raise ModelError(f"{theirs} says {', '.join(other)}, but what is made from FLUX.1-dev has {wanted}")
+            raise ModelError(f"{theirs} says {', '.join(other)}, but a model made from FLUX.1-dev needs {wanted}")
         return f"---\n{ModelCardData(**(head | found)).to_yaml()}\n---\n{written.text}"
-    made = ModelCard.from_template(
+    output = ModelCard.from_template(
         ModelCardData(**head),
         template_path=str(TEMPLATE),
         title=subject.repo_id.rsplit("/", 1)[-1],
@@ -113,13 +114,13 @@ def card(subject: Subject, theirs: Path | None = None) -> str:
         own=subject.own,
         texts=", ".join(f"[{name}]({name})" for name in subject.texts),
     )
-    return str(made)
+    return str(output)
 
 
 def _read(path: Path) -> ModelCard:
     try:
         return ModelCard(path.read_text(encoding="utf-8"))
-    except Exception as error:  # yaml's, the hub's, the decoder's
+    except Exception as error:  # from yaml, huggingface_hub or the decoder
         if is_untranslatable(error):
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -133,12 +134,13 @@ def _is_flux(subject: Subject) -> bool:
 def _summary(subject: Subject) -> str:
     if subject.relation == "adapter":
         base = "fluxsr's bundled model" if subject.base == "bundled" else subject.base
-        return f"A FluxSR adapter for {base}: with it, photographs are upscaled x{subject.config.scale} in one step."
-    made = f", made from {subject.base}" if subject.base else ""
-    return f"A FluxSR model{made}: it upscales photographs x{subject.config.scale} in one step."
+        return f"A FluxSR adapter for {base}. It upscales photographs x{subject.config.scale} in one step."
+    origin = f", made from {subject.base}" if subject.base else ""
+    return f"A FluxSR model{origin}. It upscales photographs x{subject.config.scale} in one step."
 
 
 def _facts(subject: Subject) -> dict[str, Any]:
+    """Return the rows of the card's table that have a value."""
     config = subject.config
     rows = {
         "base": subject.base or config.base,
@@ -147,7 +149,7 @@ def _facts(subject: Subject) -> dict[str, Any]:
         "strength of the step": f"{config.strength:g}",
         "trained at": f"x{config.scale}",
         "largest tile": f"{config.tile_size} px",
-        "prompt": config.prompt.replace("|", "\\|").replace("\n", " ") or "its text was not written down",
+        "prompt": config.prompt.replace("|", "\\|").replace("\n", " ") or "its text was not recorded",
         "alpha": f"{config.alpha:g}" if config.alpha else None,
     }
     return {name: value for name, value in (rows | subject.facts).items() if value not in (None, "")}

@@ -1,4 +1,4 @@
-"""What a folder becomes on the Hub: its weights, and the card, notice and licence that must go with them."""
+"""Files of a Hub repository made from a model's or adapter's folder: weights, card, notice and licence."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ FLUX_DEV_PROMPT = (4096, 768)  # widths of T5's states and CLIP's pooled state
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the author adds.
+class CardOverrides:
+    """Information from the author that the folder does not contain.
 
     Attributes:
-        base_model: Hub id of the base, or "bundled", where the config names none.
-        license: the Hub's identifier of its terms, such as apache-2.0, where nothing it was made from binds it.
-        license_file: their text; FLUX.1-dev's is taken from the folder or the base's repository if left out.
-        recipe: YAML of the training, printed in the card.
-        results: Markdown of measured figures, likewise.
+        base_model: Hub id of the base, or "bundled"; replaces the config's.
+        license: the Hub's identifier of the licence, such as apache-2.0, if no other licence binds the model.
+        license_file: text of the licence. FLUX.1-dev's is read from the folder or from the base's repository.
+        recipe: YAML of the training recipe, printed in the card.
+        results: Markdown of measured results, printed in the card.
     """
 
     base_model: str = ""
@@ -45,29 +45,32 @@ class Told:
 
 
 def contents(
-    folder: str | Path, repo_id: str, told: Told | None = None, token: str | bool | None = None
+    folder: str | Path, repo_id: str, overrides: CardOverrides | None = None, token: str | bool | None = None
 ) -> dict[str, Path | bytes]:
-    """All files of a repository, by their paths in it; nothing is written or uploaded.
+    """Return all files of a repository by their paths in it. Nothing is written or uploaded.
 
     Args:
-        folder: an adapter's, or a model's in diffusers layout with its fluxsr_config.json.
-        repo_id: where it will lie.
-        told: what the folder does not say.
-        token: of the Hub, where the base's licence has to be asked for there.
+        folder: folder of an adapter, or of a model in diffusers layout with its fluxsr_config.json.
+        repo_id: id of the repository.
+        overrides: information that the folder does not contain.
+        token: Hub token, used to download the base's licence.
 
     Raises:
-        InputError: a file of ``told`` that cannot be read, or terms that contradict the base's.
-        ModelError: an incomplete folder, an adapter without a known base, or FLUX.1-dev's licence text not found.
+        InputError: a file of ``overrides`` cannot be read, or its licence contradicts the base's.
+        ModelError: the folder is incomplete, the base of an adapter is unknown, or FLUX.1-dev's licence text is
+            missing.
     """
-    folder, told = Path(folder), told or Told()
+    folder, overrides = Path(folder), overrides or CardOverrides()
     config, prompt = load_config(folder), load_prompt(folder)
     config.prompt = config.prompt or prompt.text
     whole = (folder / "transformer" / "config.json").is_file()
-    base = _base(folder, config, told.base_model, whole)
+    base = _base(folder, config, overrides.base_model, whole)
     terms = _terms(folder, config, prompt, base, whole)
-    if told.license and terms:
-        raise InputError(f"made from {terms[0].model}, it is under {terms[0].name}; leave out the licence of your own")
-    texts = _licence_texts(folder, base, terms, told, token)
+    if overrides.license and terms:
+        raise InputError(
+            f"{folder} is made from {terms[0].model} and so under {terms[0].name}; leave out the licence of your own"
+        )
+    texts = _licence_texts(folder, base, terms, overrides, token)
     notice = _notice(folder, terms)
     weights, facts = _model(folder) if whole else _lora(folder)
     subject = Subject(
@@ -77,33 +80,36 @@ def contents(
         config,
         facts,
         terms,
-        told.license,
+        overrides.license,
         [*texts, *([NOTICE_FILE] if notice else [])],
-        _read(told.recipe),
-        _read(told.results),
+        _read(overrides.recipe),
+        _read(overrides.results),
     )
     files: dict[str, Path | bytes] = {"README.md": card(subject, folder / "README.md").encode(), **texts}
     if notice:
         files[NOTICE_FILE] = raw(notice)
-    # embeddings in pickles are not passed on
+    # Embeddings from pickle files are saved as safetensors, so that no pickle is published.
     tensors = {"prompt_embeds": prompt.prompt_embeds, "pooled_prompt_embeds": prompt.pooled_prompt_embeds}
     embeds = folder / FILE if (folder / FILE).is_file() else save(tensors)
     return {**files, CONFIG_FILE: folder / CONFIG_FILE, FILE: embeds, **weights}
 
 
-def _base(folder: Path, config: AdapterConfig, given: str, whole: bool) -> str:
-    """Hub id of the base, or "bundled"; empty for a whole model whose base is not on the Hub."""
-    base = given or config.base
+def _base(folder: Path, config: AdapterConfig, base_model: str, whole: bool) -> str:
+    """Return the Hub id of the base, or "bundled"; empty for a whole model whose base is not on the Hub."""
+    base = base_model or config.base
     if base == BUNDLED or is_hub_id(base):
         return base
-    if given or not whole:
-        what = f"'{given}'" if given else f"its {CONFIG_FILE} calls the base '{config.base}', which"
+    if base_model or not whole:
+        what = f"'{base_model}'" if base_model else f"its {CONFIG_FILE} calls the base '{config.base}', which"
         raise ModelError(f"{folder}: {what} is no Hub id; give the base's (--base-model owner/name)")
     return ""
 
 
 def _terms(folder: Path, config: AdapterConfig, prompt: FixedPrompt, base: str, whole: bool) -> list[Licence]:
-    """Of what it was made from: as recorded, and FLUX.1-dev's where sizes or names show it; else the base's card."""
+    """Return the licences of everything it was made from.
+
+    These are the recorded ones, and FLUX.1-dev's if sizes or names reveal it. Without any, the base's card is used.
+    """
     terms = stated(*config.licences)
     if any(entry.is_flux_dev for entry in terms):
         return terms
@@ -117,12 +123,12 @@ def _terms(folder: Path, config: AdapterConfig, prompt: FixedPrompt, base: str, 
 
 
 def _licence_texts(
-    folder: Path, base: str, terms: Sequence[Licence], told: Told, token: str | bool | None
+    folder: Path, base: str, terms: Sequence[Licence], overrides: CardOverrides, token: str | bool | None
 ) -> dict[str, Path]:
-    """Licence files by their names; FLUX.1-dev's text first, wherever it can be had, and never of our own making."""
+    """Return licence files by name, with FLUX.1-dev's text first. That text is found or downloaded, never generated."""
     found = {path.name: path for path in sorted(folder.glob("LICENSE*"))}
-    if told.license_file:
-        path = Path(told.license_file)
+    if overrides.license_file:
+        path = Path(overrides.license_file)
         _read(path)
         found["LICENSE.md" if path.suffix == ".md" else "LICENSE"] = path
     if not any(entry.is_flux_dev for entry in terms):
@@ -132,17 +138,18 @@ def _licence_texts(
         ours = {"LICENSE.md": fetched}
     if not ours:
         raise ModelError(
-            f"{folder} is made from FLUX.1-dev, and its licence must go with it, but no text of it was found: give "
-            f"LICENSE.md of https://huggingface.co/{FLUX_DEV} as --license-file (license_file=), or put it there"
+            f"{folder} is made from FLUX.1-dev and must include its licence, but no text of it was found: give "
+            f"LICENSE.md of https://huggingface.co/{FLUX_DEV} as --license-file (license_file=), or copy it into the "
+            "folder"
         )
     return {**ours, **{name: path for name, path in found.items() if name not in ours}}
 
 
 def _fetched(base: str, token: str | bool | None) -> Path | None:
-    """The licence in the base's repository; None where it cannot be had, for whatever reason."""
+    """Download the licence from the base's repository; None if that fails for any reason."""
     try:
         path = Path(hf_hub_download(base, "LICENSE.md", token=token))
-    except Exception as error:  # offline, gated, not there: the hub raises many kinds, and the caller says what to do
+    except Exception as error:  # offline, gated or missing; the caller's message says what to do
         if is_untranslatable(error):
             raise
         return None
@@ -155,15 +162,15 @@ def _is_flux_text(path: Path) -> bool:
 
 
 def _notice(folder: Path, terms: Sequence[Licence]) -> str:
-    """The folder's own notice, and whatever of ours it does not say."""
-    path, wanted = folder / NOTICE_FILE, notice_text(terms)
-    told = path.read_bytes().decode("utf-8", "surrogateescape") if path.is_file() else ""
-    whole = "modified" in told and all((entry.attribution or entry.name) in told for entry in terms)
-    return told if whole or not wanted else "\n".join(filter(None, (told, wanted)))
+    """Return the folder's own notice, followed by ours if the former does not cover all licences."""
+    path, ours = folder / NOTICE_FILE, notice_text(terms)
+    theirs = path.read_bytes().decode("utf-8", "surrogateescape") if path.is_file() else ""
+    complete = "modified" in theirs and all((entry.attribution or entry.name) in theirs for entry in terms)
+    return theirs if complete or not ours else "\n".join(filter(None, (theirs, ours)))
 
 
 def _lora(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, Any]]:
-    """An adapter's weights, and what there is to tell of them."""
+    """Return an adapter's files, and facts about its weights for the card."""
     path = lora_file(folder)
     if path is None:
         raise ModelError(f"{folder} has neither transformer/config.json nor a LoRA; give a model's or adapter's folder")
@@ -183,7 +190,7 @@ def _lora(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, Any]]:
 
 
 def _model(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, Any]]:
-    """Files of a whole model, and what there is to tell of it."""
+    """Return a whole model's files, and facts about its weights for the card."""
     paths = [path for part in ("transformer", "vae") for path in sorted((folder / part).glob("*"))]
     paths = [path for path in paths if path.suffix in (".json", ".safetensors")]
     extra = [folder / "model_index.json", lora_file(folder), folder / PEFT_FILES[1]]
@@ -204,5 +211,5 @@ def _relation(folder: Path) -> str:
 def _read(path: str | Path | None) -> str:
     try:
         return Path(path).read_text(encoding="utf-8") if path else ""
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8
         raise InputError(f"{path} cannot be read: {error}") from error

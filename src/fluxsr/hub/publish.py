@@ -1,4 +1,4 @@
-"""Adapters and models onto the Hub: checked, with their card, licence and notice, in one commit."""
+"""Publish adapters and models on the Hub, with card, licence and notice, in one commit."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from fluxsr.backbones.lora_files import PEFT_FILES, WEIGHTS_FILE, lora_file
 from fluxsr.backbones.places import download, explain_push, folder_of
 from fluxsr.backbones.prompts import FILE, load_prompt
 from fluxsr.errors import InputError, ModelError, OutputError, is_untranslatable
-from fluxsr.hub.contents import Told, contents
+from fluxsr.hub.contents import CardOverrides, contents
 from fluxsr.version import __version__
 
-PUSH_OPTIONS = ("repo_id", "private", "token", "commit_message", "create_pr", *(entry.name for entry in fields(Told)))
-# What a push takes from a repository where it is no longer in the folder: an old LoRA might be loaded for the new.
+_PUSH = ("repo_id", "private", "token", "commit_message", "create_pr")
+PUSH_OPTIONS = (*_PUSH, *(entry.name for entry in fields(CardOverrides)))
+# Files that a push deletes from a repository if they are not in the folder, because an old LoRA might be loaded.
 OURS = [CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, FILE, "*_embedding.pth", "transformer/*", "vae/*", "model_index.json"]
 
 
 @dataclass(frozen=True)
 class Adapter(os.PathLike[str]):
-    """A FluxSR adapter: LoRA, fixed prompt and config in a folder. Wherever an adapter is wanted, it can be given.
+    """A FluxSR adapter: a folder with LoRA, fixed prompt and config. It can be passed wherever an adapter is expected.
 
     Attributes:
-        folder: where its files are.
-        config: what travels with it: T_L, guidance, rank, base.
-        name: what it is called in messages: the folder or Hub id that was asked for.
+        folder: folder of its files.
+        config: its settings: t_l, guidance, rank, base and others.
+        name: its name in messages, the folder or Hub id that was requested.
     """
 
     folder: Path
@@ -49,10 +50,10 @@ class Adapter(os.PathLike[str]):
         Args:
             source: folder or Hub id.
             revision: branch, tag or commit on the Hub.
-            token: of the Hub; None takes that of ``hf auth login``.
+            token: Hub token; None uses that of ``hf auth login``.
 
         Raises:
-            ModelError: not there, or incomplete.
+            ModelError: the adapter is missing or incomplete.
         """
         folder = folder_of(source)
         if isinstance(folder, str):
@@ -64,7 +65,7 @@ class Adapter(os.PathLike[str]):
         return cls(folder, config, str(source))
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Put it on the Hub with model card, licence and notice; options, result and errors are ``push_folder``'s."""
+        """Publish the adapter on the Hub; see ``push_folder`` for options, result and errors."""
         return push_folder(self.folder, repo_id, **options)
 
     def __fspath__(self) -> str:
@@ -75,17 +76,17 @@ class Adapter(os.PathLike[str]):
 
 
 def checked_id(repo_id: str) -> str:
-    """A repository's id, owner and name.
+    """Check that a repository's id has the form owner/name, and return it.
 
     Raises:
-        InputError: the Hub would not take it.
+        InputError: the Hub does not accept the id.
     """
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise InputError(f"'{repo_id}' is no id of a repository: {str(error).splitlines()[0]}") from error
+        raise InputError(f"'{repo_id}' is not a repository id: {str(error).splitlines()[0]}") from error
     if repo_id.count("/") != 1:
-        raise InputError(f"'{repo_id}' is no id of a repository; write owner/name")
+        raise InputError(f"'{repo_id}' is not a repository id; write owner/name")
     return repo_id
 
 
@@ -97,27 +98,30 @@ def push_folder(
     token: str | bool | None = None,
     commit_message: str | None = None,
     create_pr: bool = False,
-    **told: Any,
+    **overrides: Any,
 ) -> str:
-    """Put an adapter's or a model's folder on the Hub with a model card, its licence and a notice.
+    """Publish the folder of an adapter or a model on the Hub with a model card, its licence and a notice.
 
     Args:
-        folder: with fluxsr_config.json and prompt; of an adapter, or of a whole model.
-        repo_id: owner/name; made if it is not there.
-        private: for a new repository; True refuses one that is there and public.
-        token: of the Hub; None takes that of ``hf auth login``.
+        folder: folder of an adapter or a whole model, with fluxsr_config.json and prompt.
+        repo_id: owner/name; the repository is created if it does not exist.
+        private: whether a new repository is private; True refuses an existing public one.
+        token: Hub token; None uses that of ``hf auth login``.
+        commit_message: message of the commit.
         create_pr: open a pull request instead of committing.
-        told: what the folder does not say, see ``contents.Told``: base_model, license, license_file, recipe, results.
+        overrides: fields of ``contents.CardOverrides`` that the folder does not state: base_model, license,
+            license_file, recipe, results.
 
     Returns:
-        Address of the repository, or of the pull request.
+        URL of the repository or of the pull request.
 
     Raises:
-        InputError: an impossible repo_id, a file that cannot be read, or terms that contradict the base's.
-        ModelError: an incomplete folder, an adapter without a known base, or FLUX.1-dev's licence text not found.
-        OutputError: the Hub cannot be reached, or does not let you.
+        InputError: an invalid repo_id, a file that cannot be read, or a licence that contradicts the base's.
+        ModelError: the folder is incomplete, the base of an adapter is unknown, or FLUX.1-dev's licence text is
+            missing.
+        OutputError: the Hub cannot be reached or refuses the push.
     """
-    files = contents(folder, checked_id(repo_id), Told(**told), token)
+    files = contents(folder, checked_id(repo_id), CardOverrides(**overrides), token)
     return push(files, repo_id, private=private, token=token, message=commit_message, create_pr=create_pr)
 
 
@@ -130,33 +134,35 @@ def push(
     message: str | None = None,
     create_pr: bool = False,
 ) -> str:
-    """Make the repository if need be, and commit these files at once; what it has of an older push goes.
+    """Create the repository if necessary, and commit these files at once.
 
-    Files that would be loaded with the model are deleted where ``fluxsr_config.json`` shows that they were pushed
-    by fluxsr. Elsewhere they are in the way.
+    Files of an older push that would be loaded with the model are deleted. This happens only if the repository has a
+    ``fluxsr_config.json``, which shows that fluxsr pushed them; otherwise the push is refused.
 
     Args:
-        files: path in the repository -> file here or content, as ``contents`` gives them.
+        files: paths in the repository with local files or content, as ``contents`` returns them.
+        repo_id, private, token, create_pr: as for ``push_folder``.
+        message: message of the commit.
 
     Returns:
-        Address of the repository, or of the pull request.
+        URL of the repository or of the pull request.
 
     Raises:
-        OutputError: not reachable, not allowed, there already and public where private was asked for, or holding
-            files in the way.
+        OutputError: the Hub cannot be reached or refuses the push, the repository is public although ``private`` is
+            True, or it holds model files that fluxsr did not push.
     """
     api = HfApi(token=token, library_name="fluxsr", library_version=__version__)
     try:
         address = api.create_repo(repo_id, private=private, exist_ok=True)
         if private and not api.model_info(repo_id).private:
             raise OutputError(
-                f"{repo_id} is there already, and public; make it private in its settings, or take another"
+                f"{repo_id} already exists and is public; make it private in its settings, or choose another"
             )
         there = list(filter_repo_objects(api.list_repo_files(repo_id), allow_patterns=OURS))
         if there and CONFIG_FILE not in there:
             raise OutputError(
                 f"{repo_id} holds {', '.join(there[:3])}, which fluxsr did not put there and which would be loaded "
-                "with the new model; delete them there, or take another repository"
+                "with the new model; delete them there, or choose another repository"
             )
         done = api.create_commit(
             repo_id,
@@ -167,7 +173,7 @@ def push(
         )
     except OutputError:
         raise
-    except Exception as error:  # the hub raises many kinds; all end in one line
+    except Exception as error:  # huggingface_hub raises many types, and each becomes one line
         if is_untranslatable(error):
             raise
         raise OutputError(explain_push(repo_id, error)) from error

@@ -1,1 +1,1 @@
-"""The paper's losses: tensors in, scalar out. They know no model of ours."""
+"""Training losses, as functions of tensors. The paper's are ftd, tv_lpips and attention."""

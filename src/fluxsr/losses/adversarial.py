@@ -1,4 +1,4 @@
-"""Optional adversarial terms, on pixels or on latents; off in the paper's recipe."""
+"""Optional adversarial losses on pixels or latents; off in the paper's recipe."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from fluxsr.losses.efficientnet import EfficientNetLite
 
-LEAD = 100  # steps that a critic learns before it is listened to
+LEAD = 100  # steps for which the critic trains before the adversarial term starts
 
 
 class Critic(nn.Module):
-    """A patch critic with spectral norm: a score for every neighbourhood of an image, or of a latent.
+    """Patch critic with spectral norm: it scores every neighbourhood of an image or a latent.
 
-    Patches are scored alone, so the score of one image does not depend on its batch neighbours. A condition is joined
-    by channels: what is judged first, what it was made from behind it.
+    Patches are scored separately, so the score of one image does not depend on the rest of the batch. For a
+    conditional critic, concatenate the condition along the channels, after the input.
     """
 
     def __init__(self, widths: Sequence[int] = (32, 64, 128), channels: int = 3):
@@ -30,15 +30,15 @@ class Critic(nn.Module):
         self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(widths[-1], 1, 3, 1, 1)))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores (B,1,h,w) of images (B,3,H,W) in [-1,1] or latents (B,C,H,W); higher is more like a photograph."""
+        """Score images (B,3,H,W) in [-1,1] or latents (B,C,H,W) as (B,1,h,w); higher is more like a photograph."""
         return self.layers(images)
 
 
 class FeatureCritic(nn.Module):
-    """A critic that looks at the features of a frozen network: it knows what photographs are made of from the start.
+    """Critic on the features of a frozen pretrained network.
 
-    Every tap has a head of its own with spectral norm, as in "Projected GANs Converge Faster" (arXiv 2111.01007);
-    the taps are not mixed here.
+    Every feature level has its own head with spectral norm, as in "Projected GANs Converge Faster" (arXiv
+    2111.01007), but without mixing of levels.
     """
 
     def __init__(self, network: EfficientNetLite, width: int = 64):
@@ -56,46 +56,47 @@ class FeatureCritic(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores (B,taps,h,w) of images (B,3,H,W) in [-1,1], at the resolution of the second tap."""
+        """Score images (B,3,H,W) in [-1,1] as (B,levels,h,w), at the resolution of the second level."""
         taps = self.network.features(images)
         size = taps[1].shape[-2:]
         maps = [head(tap) for head, tap in zip(self.heads, taps, strict=True)]
         return torch.cat([F.interpolate(scores, size, mode="area") for scores in maps], dim=1)
 
 
-def critic_loss(critic: nn.Module, real: Tensor, made: Tensor) -> Tensor:
-    """Hinge loss of the critic: real scores above 1, made ones below -1. The gradient stops at the images."""
-    scores = critic(torch.cat([real.detach(), made.detach()])).float()
-    score_real, score_made = scores.chunk(2)
-    return F.relu(1 - score_real).mean() + F.relu(1 + score_made).mean()
+def critic_loss(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    """Return the critic's hinge loss, 0 for real scores above 1 and fake scores below -1. Inputs get no gradient."""
+    scores = critic(torch.cat([real.detach(), fake.detach()])).float()
+    score_real, score_fake = scores.chunk(2)
+    return F.relu(1 - score_real).mean() + F.relu(1 + score_fake).mean()
 
 
-def generator_loss(critic: nn.Module, made: Tensor) -> Tensor:
-    """Minus the mean score of made images; the critic's own parameters get no gradient from it."""
+def generator_loss(critic: nn.Module, fake: Tensor) -> Tensor:
+    """Return minus the mean score of fake images. The critic's parameters get no gradient."""
     trained = [parameter for parameter in critic.parameters() if parameter.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
     try:
-        return -critic(made).float().mean()
+        return -critic(fake).float().mean()
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
 
 
 def critic_terms(
-    critic: nn.Module | None, real: Tensor, made: Tensor, weight: float, since: int, name: str = ""
+    critic: nn.Module | None, real: Tensor, fake: Tensor, weight: float, since: int, name: str = ""
 ) -> dict[str, Tensor]:
-    """Both sides' losses of one step, by name; nothing without a critic or before it is wanted.
+    """Return the critic's and the generator's losses by name; an empty dict without a critic or before its start.
 
     Args:
-        real, made: what the critic tells apart, of one shape.
-        weight: of the made images' side.
-        since: steps since the term sets in; LEAD steps earlier the critic begins to learn.
+        critic: the critic; None if there is none.
+        real, fake: inputs that the critic distinguishes, of equal shape.
+        weight: weight of the generator's loss.
+        since: steps since the adversarial term starts; the critic starts LEAD steps earlier.
         name: prefix of the names, for a second critic.
     """
     if critic is None or since < -LEAD:
         return {}
-    terms = {f"{name}critic": critic_loss(critic, real, made)}
+    terms = {f"{name}critic": critic_loss(critic, real, fake)}
     if since >= 0:
-        terms[f"{name}adversarial"] = weight * generator_loss(critic, made)
+        terms[f"{name}adversarial"] = weight * generator_loss(critic, fake)
     return terms

@@ -1,4 +1,4 @@
-"""Attention Diversification Loss (ADL; FluxSR, section 3.4): tokens that look alike show as a periodic pattern."""
+"""Attention Diversification Loss (ADL; FluxSR, section 3.4), because similar tokens cause a periodic pattern."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-GUARD = 1e-3  # tokens and mean tokens shorter than this share of the mean length count as so long
-TINY = 1e-12  # and where all tokens are zero
+GUARD = 1e-3  # lower bound of the norms of tokens and mean tokens, relative to the mean norm
+TINY = 1e-12  # absolute lower bound, for tokens that are all zero
 
 
 def adl_loss(features: Sequence[Tensor]) -> Tensor:
-    """Mean over blocks and tokens of the cosine between a token and the mean token of its image.
+    """Return the mean, over blocks and tokens, of the cosine between a token and the mean token of its image.
 
     Args:
         features: attention outputs of the chosen blocks, image tokens only, each (B,N,D).
 
     Returns:
-        Scalar, float32, in [-1, 1]: 1 for equal tokens. Linear in N, never N x N. The cosine is guarded where
-        tokens sum to zero or are zero: there the gradient is bounded, by about 1 / GUARD over the tokens' length.
-        Every image is alone with its mean.
+        Scalar, float32, in [-1, 1]; 1 for equal tokens. The cost is linear in N. Where tokens are zero or sum to
+        zero, the norms have a lower bound, which limits the gradient to about 1 / (GUARD * token norm).
     """
     if not features:
         raise ValueError("adl_loss got no attention features; choose at least one block")
@@ -30,6 +29,6 @@ def adl_loss(features: Sequence[Tensor]) -> Tensor:
 def _to_mean_token(tokens: Tensor) -> Tensor:
     mean = tokens.mean(dim=1, keepdim=True)  # (B, 1, D)
     lengths, mean_length = tokens.norm(dim=-1), mean.norm(dim=-1)  # (B, N), (B, 1)
-    # A guard in proportion to the image's tokens: a fixed one would be all or nothing for the gradient.
+    # The bound is relative to the image's tokens, because a fixed one would be too large or too small.
     least = GUARD * lengths.detach().mean(dim=1, keepdim=True) + TINY
     return (tokens * mean).sum(-1) / (lengths.maximum(least) * mean_length.maximum(least))  # (B, N)

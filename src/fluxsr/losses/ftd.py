@@ -9,7 +9,7 @@ from fluxsr.flow import ftd_residual
 
 
 def ftd_loss(z_0: Tensor, z_l: Tensor, v_theta: Tensor, t_l: float) -> Tensor:
-    """Mean square of v_phi - (eps - z_l) / (1 - t_l), with v_phi from v_theta and the pair's own u = eps - z_0.
+    """Return the mean square of v_phi - (eps - z_l) / (1 - t_l), with v_phi from v_theta and u = eps - z_0.
 
     Args:
         z_0: clean latent of the pair (B,C,h,w).
@@ -25,16 +25,16 @@ def ftd_loss(z_0: Tensor, z_l: Tensor, v_theta: Tensor, t_l: float) -> Tensor:
 
 @torch.no_grad()
 def ftd_by_time(z_0: Tensor, z_l: Tensor, v_theta: Tensor, t: Tensor, t_l: float, bins: int = 4) -> dict[str, Tensor]:
-    """The loss of each sample, sorted into equal bins of t over [t_l, 1], for the log.
+    """Return the loss of each sample in equal bins of t over [t_l, 1], for the log.
 
-    Near t = 1 the input says nothing of the degradation: some error there cannot be learnt away.
+    Near t = 1 the input carries no information about the degradation, so some error remains there.
 
     Args:
         t: times of the samples (B,).
 
     Returns:
-        ``{"0.25-0.44": (n,), ...}`` for t_l = 0.25: every bin, an empty one with no value, so that means over
-        batches and processes can be taken over samples.
+        ``{"0.25-0.44": (n,), ...}`` for t_l = 0.25. Every bin is present, an empty one as an empty tensor, so that
+        batches and processes can be averaged over samples.
     """
     each = ftd_residual(z_0, z_l, v_theta, t_l).square().mean(dim=(1, 2, 3)) / (1 - t_l) ** 2
     index = ((t - t_l) / (1 - t_l) * bins).long().clamp(0, bins - 1)

@@ -1,6 +1,6 @@
-"""LPIPS on VGG16, by the package ``lpips``: it brings the linear heads, and VGG16 itself is downloaded once.
+"""LPIPS with VGG16. The package ``lpips`` contains its own weights; those of VGG16 are downloaded once.
 
-`losses.lpips` has LPIPS on SqueezeNet, which needs neither the package nor a download.
+`losses.lpips` has LPIPS with SqueezeNet, which needs neither the package nor a download.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ import torch
 
 from fluxsr.errors import InputError, needed
 
-VGG = "https://download.pytorch.org/models/vgg16-397923af.pth"  # torchvision's, which lpips asks it for
+VGG = "https://download.pytorch.org/models/vgg16-397923af.pth"  # the file that lpips loads through torchvision
 
 
 def load_lpips_vgg() -> Any:
-    """Return the frozen network, a distance of two batches in [-1,1].
+    """Load the frozen network, a distance between two batches in [-1,1].
 
     Raises:
-        InputError: the package is not installed, or VGG16 is not there and cannot be downloaded.
+        InputError: the package is not installed, or VGG16 is missing and cannot be downloaded.
     """
     needed("perceptual: lpips", "lpips", "lpips")
     import lpips
 
-    place = Path(torch.hub.get_dir(), "checkpoints", Path(VGG).name)  # where torchvision looks
-    if not place.is_file():
-        _download(place)
+    weights = Path(torch.hub.get_dir(), "checkpoints", Path(VGG).name)  # where torchvision looks
+    if not weights.is_file():
+        _download(weights)
     return lpips.LPIPS(net="vgg", verbose=False).requires_grad_(False)
 
 
-def _download(place: Path) -> None:
+def _download(weights: Path) -> None:
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(VGG, str(place), hash_prefix=place.stem.split("-")[1])
-    except (OSError, HTTPException, RuntimeError) as error:  # a RuntimeError is a file that came damaged
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(VGG, str(weights), hash_prefix=weights.stem.split("-")[1])
+    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the hash of the file is wrong
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"perceptual is lpips, whose VGG16 cannot be downloaded ({reason}); put {VGG} into {place.parent} by hand, "
+            f"perceptual is lpips, whose VGG16 cannot be downloaded ({reason}); put {VGG} into {weights.parent}, "
             "or set perceptual to efficientnet, to a file of LPIPS (squeeze), or to a folder of "
             "`fluxsr train perceptual`"
         ) from error

@@ -1,7 +1,7 @@
-"""How much of an error repeats at the network's own pitch; ours, not the paper's (off unless a recipe asks for it).
+"""Periodic loss: the part of an error that repeats with the patch period. It is ours, not the paper's; off by default.
 
-A model that paints in patches errs a little the same way at the same place of every patch. Squared error hardly sees
-it, the eye does: half a grey level at a pitch of 16 px is a visible lattice.
+A model that works in patches makes a similar error at the same position of every patch. Squared error hardly responds
+to it, but half a grey level at a period of 16 pixels is a visible lattice.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from torch import Tensor
 
 
 def periodic_loss(residual: Tensor, period: int) -> Tensor:
-    """Energy of the part of an error that repeats every ``period`` pixels, times the number of repetitions.
+    """Return the energy of the part of an error that repeats every ``period`` pixels, times the number of repetitions.
 
-    The error is averaged over all repetitions of the period, each image and channel on its own, and its mean taken
-    off; what is left is the pattern. Of white noise of variance s^2 it gives about s^2, whatever the image's size; of
-    a pattern of energy p it gives p times the number of repetitions, which is why it sees faint ones.
+    The error of each image and channel is averaged over all repetitions of the period, and its mean is subtracted; the
+    rest is the pattern. White noise of variance s^2 gives about s^2 at any image size. A pattern of energy p gives p
+    times the number of repetitions, so faint patterns count.
 
     Args:
-        residual: (B,C,H,W), what was made minus what should have been; H and W are cut to multiples of the period.
-        period: in pixels of the residual, 2 or more.
+        residual: output minus target, (B,C,H,W); H and W are cropped to multiples of the period.
+        period: period in pixels, 2 or more.
 
     Returns:
         Scalar, float32.

@@ -1,7 +1,7 @@
-"""How much fine detail there is, place by place, whatever its phase; ours, not the paper's (off unless asked for).
+"""Texture loss: the local amount of fine detail, whatever its phase. It is ours, not the paper's; off by default.
 
-Squared error answers a texture that the input does not show with its mean, which is blur. The energy of that texture
-can still be told from what the input does show; this loss compares energies alone.
+For a texture that the input does not determine, squared error prefers the mean, which is blur. The energy of the
+texture can still be predicted; this loss compares energies only.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from torch.nn import functional as F
 
 SIGMAS = (0.8, 1.6)  # pixels: the bands above about 1/4 and from 1/8 to 1/4 cycle per pixel
 WINDOW = 8  # pixels: side of the window over which energy is averaged
-FLOOR = 0.01  # of an amplitude, in a range of [-1,1]: about one grey level, below which no difference counts
+FLOOR = 0.01  # smallest amplitude in [-1,1], about one grey level, below which differences are ignored
 
 
 def texture_loss(x: Tensor, y: Tensor, gains: Sequence[float] = (1.0, 1.0)) -> Tensor:
-    """Mean absolute difference of local amplitudes, sqrt(mean energy), in two bands of the luma.
+    """Return the mean absolute difference of local amplitudes, sqrt(mean energy), in two bands of the luma.
 
     Args:
         x, y: (B,3,H,W) in [-1,1], sides of 16 pixels or more. The gradient flows through both.
-        gains: times the amplitude of y that x should have, the finest band first. Detail of a random phase costs
-            fidelity with its power, the finest most and to the least avail: below 1 it is held back.
+        gains: target amplitude of x relative to y, per band, the finest first. A gain below 1 reduces detail whose
+            phase is random, which costs fidelity.
 
     Returns:
         Scalar, float32: 0 for equal images, and for images whose detail differs in phase alone.
@@ -33,10 +33,10 @@ def texture_loss(x: Tensor, y: Tensor, gains: Sequence[float] = (1.0, 1.0)) -> T
 
 
 def _amplitudes(images: Tensor) -> list[Tensor]:
-    """Amplitude of each band per window, (B,1,H/4,W/4) or so."""
+    """Return the amplitude of each band per window, about (B,1,H/4,W/4)."""
     weights = images.new_tensor([0.299, 0.587, 0.114], dtype=torch.float32).view(1, 3, 1, 1)  # ITU-R 601
     rest, found = (images.float() * weights).sum(1, keepdim=True), []
-    with torch.autocast(images.device.type, enabled=False):  # rounded to bfloat16, what is flat and bright has detail
+    with torch.autocast(images.device.type, enabled=False):  # bfloat16 rounding would add detail to flat bright areas
         for sigma in SIGMAS:
             blurred = _blur(rest, sigma)
             energy = F.avg_pool2d((rest - blurred).square(), WINDOW, WINDOW // 2)
@@ -46,7 +46,7 @@ def _amplitudes(images: Tensor) -> list[Tensor]:
 
 
 def _blur(planes: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (B,1,H,W), the border repeated."""
+    """Blur planes (B,1,H,W) with a Gaussian, with repeated borders."""
     reach = round(3 * sigma)
     offsets = torch.arange(-reach, reach + 1, device=planes.device, dtype=planes.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)

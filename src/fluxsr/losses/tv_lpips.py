@@ -1,13 +1,13 @@
 """TV-LPIPS (FluxSR, section 3.3): a perceptual distance on images and on their total-variation maps.
 
-What the paper leaves open, and what is done here:
+The paper leaves some details open. This implementation chooses:
 
-- Range: images are in [-1,1], as perceptual networks expect; x_hat may overshoot, nothing is clamped.
-- Channels: a map for each of R, G and B, so that edges between colours of equal luma count.
-- Borders: forward differences to the right and down; beyond the last column and row there is none, and the
-  difference is 0. A map has the size of its image.
-- Normalisation: by constants. |dx| + |dy| is in [0,4] and becomes [-1,1]; a flat area is -1. Nothing is divided by
-  a maximum or a mean, so no image of a batch depends on another.
+- Range: images are in [-1,1], as perceptual networks expect. x_hat may overshoot, because nothing is clamped.
+- Channels: R, G and B have separate maps, so that edges between colours of equal luma count.
+- Borders: differences are forward, to the right and down. They are 0 in the last column and row, so a map has the size
+  of its image.
+- Normalisation: |dx| + |dy| in [0,4] is mapped to [-1,1] by constants, with -1 for flat areas. Images of a batch do not
+  affect each other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 def tv_map(images: Tensor) -> Tensor:
-    """Per-pixel total variation |dx| + |dy| of each channel.
+    """Return the per-pixel total variation |dx| + |dy| of each channel.
 
     Args:
         images: (B,3,H,W) in [-1,1].
@@ -36,19 +36,19 @@ def tv_map(images: Tensor) -> Tensor:
 
 
 def tv_lpips(x: Tensor, y: Tensor, distance: Distance, gamma: float = 1.0) -> Tensor:
-    """distance(x, y) + gamma * distance(TV(x), TV(y)), averaged over the batch.
+    """Return distance(x, y) + gamma * distance(TV(x), TV(y)), averaged over the batch.
 
-    Decoding whole images for it takes much memory: `backbones.latents.random_crop` chooses a place, `decode_crop`
-    makes x of it alone, and `crop_pixels` the y beside it.
+    Decoding whole images takes much memory. `backbones.latents.random_crop`, `decode_crop` and `crop_pixels` give
+    matching crops of x and y instead.
 
     Args:
         x, y: (B,3,H,W) in [-1,1].
-        distance: any perceptual distance of two batches in [-1,1] that gives a number per image:
-            ``lpips.LPIPS()``, or `losses.features.feature_distance`.
-        gamma: weight of the map's term (open in the paper).
+        distance: perceptual distance of two batches in [-1,1] that returns a number per image, such as
+            ``lpips.LPIPS()`` or `losses.features.feature_distance`.
+        gamma: weight of the total-variation term (open in the paper).
 
     Returns:
-        Scalar, computed in float32 under autocast too: in bfloat16 small differences are lost.
+        Scalar, computed in float32 even under autocast, because bfloat16 loses small differences.
     """
     with torch.autocast(x.device.type, enabled=False):
         x, y = x.float(), y.float()

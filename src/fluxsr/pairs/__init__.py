@@ -1,1 +1,1 @@
-"""Teacher pairs: noise eps and clean latent z_0 that the teacher's flow joins."""
+"""Teacher pairs: noise eps and the clean latent z_0 that the teacher's flow connects it to."""

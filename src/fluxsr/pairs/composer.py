@@ -1,7 +1,7 @@
-"""Prompts of our own for a text-to-image teacher: varied photographs, composed from lists by a seed.
+"""Prompts for a text-to-image teacher, composed from lists of phrases by a seed.
 
-What counts is variety of what super-resolution meets: faces, fur, leaves, fabric, bricks, letters, water, food, night;
-plain and crowded pictures, near and far. Subjects and places are paired within a kind, light and camera across all.
+The lists cover the content that super-resolution meets: faces, fur, leaves, fabric, bricks, letters, water, food,
+night scenes, plain and crowded pictures. Subjects combine with places of their kind, and with any light and camera.
 """
 
 from __future__ import annotations
@@ -140,13 +140,13 @@ LOOK = (
 
 
 def compose(count: int, seed: int) -> list[str]:
-    """Distinct prompts in a fixed order; a longer list of the same seed begins with the shorter one.
+    """Return distinct prompts in a fixed order. A longer list of the same seed begins with the shorter one.
 
     Raises:
-        InputError: more prompts than the lists can give.
+        InputError: ``count`` exceeds half of all combinations.
     """
     if count > capacity() // 2:
-        raise InputError(f"count is {count}; the composer has {capacity() // 2} prompts, give more by prompts=FILE")
+        raise InputError(f"count is {count}; the composer makes at most {capacity() // 2} prompts; use prompts=FILE")
     generator = keyed_generator(seed, 11)
 
     def pick(options: tuple[str, ...]) -> str:
@@ -161,7 +161,7 @@ def compose(count: int, seed: int) -> list[str]:
 
 
 def capacity() -> int:
-    """How many prompts there are in all."""
+    """Return the number of combinations."""
     return (
         sum(len(subjects) * len(places) for subjects, places in KINDS.values()) * len(LIGHT) * len(CAMERA) * len(LOOK)
     )

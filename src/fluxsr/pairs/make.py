@@ -1,7 +1,7 @@
-"""The road from orders to a store, the same for sampled and inverted pairs: resumable, and shared by many processes.
+"""Fill a store with sampled or inverted pairs. The work is resumable and can be divided among processes.
 
-Processes do not talk. Each takes every n-th shard, all agree by the manifest, and a shard is written whole or not at
-all; so a process that dies costs its own unfinished shard and holds nobody up.
+Processes do not communicate. Each makes every n-th shard, the manifest ensures equal settings, and shards are written
+atomically. A process that dies loses only its unfinished shard and does not block the others.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from fluxsr.backbones.parts import part_config, skeleton
 from fluxsr.errors import InputError
 from fluxsr.pairs import manifest as manifests
 from fluxsr.pairs.config import PairsConfig
-from fluxsr.pairs.generate import sample_orders, sample_pairs
-from fluxsr.pairs.invert import invert_orders, invert_pairs
-from fluxsr.pairs.orders import Order, own_device, place, shards
+from fluxsr.pairs.generate import sample_pairs, sample_specs
+from fluxsr.pairs.invert import invert_pairs, invert_specs
+from fluxsr.pairs.pair_specs import PairSpec, own_device, rank_and_world_size, shards
 from fluxsr.pairs.show import contact_sheet
 from fluxsr.pairs.store import PairStore, TeacherPair
 from fluxsr.pairs.teacher import load_teacher
@@ -30,39 +30,39 @@ from fluxsr.progress import progress
 
 
 def _latent_pixels(base: str) -> int:
-    """Of the teacher's autoencoder, whose weights are not read for it."""
+    """Return the side of a latent in pixels for the base's autoencoder, without loading its weights."""
     return latents.latent_pixels(skeleton(part_config(base, "vae"), "vae"))
 
 
 def make_pairs(config: PairsConfig, out: Path) -> None:
-    """Write this process's shards of a store that are not there yet; who finds it complete adds summary and sheet.
+    """Write the missing shards of this process. The process that completes the store adds summary and contact sheet.
 
     Raises:
-        InputError: options that do not fit, or a store of other settings.
+        InputError: options that do not fit, or a store with other settings.
     """
     _check(config)
-    rank, world = place()
+    rank, world = rank_and_world_size()
     device = best_device(own_device(config.device))
-    orders = sample_orders(config) if config.mode == "sample" else invert_orders(config, _latent_pixels(config.base))
-    parts = shards(len(orders), config.shard)
+    specs = sample_specs(config) if config.mode == "sample" else invert_specs(config, _latent_pixels(config.base))
+    parts = shards(len(specs), config.shard)
     store = PairStore(out)
-    settings = manifests.settings_of(config, orders)
+    settings = manifests.settings_of(config, specs)
     manifests.refuse_early(store, settings)
     missing = [k for k in range(rank, len(parts), world) if not store.has_shard(k)]
     if missing:
         store.create()
-        needed = [orders[k].prompt for part in missing for k in parts[part]]
+        needed = [specs[k].prompt for part in missing for k in parts[part]]
         teacher = load_teacher(config, needed, device, out)
         licence = licence_of(config.base, teacher.transformer.config, config.licence)
         manifests.claim(store, manifests.full_manifest(config, settings, teacher, licence))
         vae = load_autoencoder(config.base, device) if config.mode == "invert" else None
 
-        def make(chosen: Sequence[Order]) -> list[TeacherPair]:
+        def make(chosen: Sequence[PairSpec]) -> list[TeacherPair]:
             return sample_pairs(teacher, chosen) if vae is None else invert_pairs(teacher, vae, chosen)
 
         made_with = manifests.versions() | {"device": manifests.device_name(device)}
         own = sum(len(parts[k]) for k in range(rank, len(parts), world))
-        _fill(store, make, [[orders[i] for i in parts[k]] for k in missing], missing, made_with, own, rank)
+        _fill(store, make, [[specs[i] for i in parts[k]] for k in missing], missing, made_with, own, rank)
     _conclude(config, store, len(parts), device, rank)
 
 
@@ -78,14 +78,14 @@ def _check(config: PairsConfig) -> None:
 
 def _fill(
     store: PairStore,
-    make: Callable[[Sequence[Order]], list[TeacherPair]],
-    work: list[list[Order]],
+    make: Callable[[Sequence[PairSpec]], list[TeacherPair]],
+    work: list[list[PairSpec]],
     indices: list[int],
     made_with: dict[str, str],
     own: int,
     rank: int,
 ) -> None:
-    """Make and write shard after shard; the first process shows how far it is with its share of ``own`` pairs."""
+    """Make and write shards. The first process shows a progress bar over its ``own`` pairs."""
     done = own - sum(map(len, work))
     with torch.no_grad(), progress(disable=rank > 0) as bar:
         task = bar.add_task(f"pairs in {store.folder.name}", total=own, completed=done)
@@ -98,7 +98,7 @@ def _fill(
 def _conclude(config: PairsConfig, store: PairStore, count: int, device: torch.device, rank: int) -> None:
     manifest = manifests.finish(store, count)
     if manifest is None:
-        print(f"process {rank} has made its share; other processes have not")
+        print(f"process {rank} has finished its shards; other processes have not")
         return
     size = manifest["bytes"] / manifest["pairs"]
     print(f"{manifest['pairs']} pairs in {count} shards of {store.folder}, {size:,.0f} bytes per pair")

@@ -1,4 +1,4 @@
-"""The manifest: settings, versions, the teacher and its licence; settings are never mixed in one store."""
+"""Manifest of a store: settings, versions, the teacher and its licence. All pairs of a store have equal settings."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ import torch
 from fluxsr.backbones.licence import Licence
 from fluxsr.errors import InputError
 from fluxsr.pairs.config import PairsConfig
-from fluxsr.pairs.orders import Order, digest
+from fluxsr.pairs.pair_specs import PairSpec, digest
 from fluxsr.pairs.store import PairStore
 from fluxsr.pairs.teacher import Teacher, falling_times
 
 PACKAGES = ("fluxsr", "torch", "diffusers", "transformers", "safetensors", "numpy")
-# What does not change a pair: where things lie and what computes.
-_PLACES = ("data", "device", "base", "licence", "prompts")
-_OF_PHOTOGRAPHS = ("crop", "check")  # what sampling does not look at
+# Options that do not change a pair: locations, device and licence.
+_LOCATIONS = ("data", "device", "base", "licence", "prompts")
+_OF_PHOTOGRAPHS = ("crop", "check")  # options that only inversion uses
 
 
-def settings_of(config: PairsConfig, orders: Sequence[Order]) -> dict[str, Any]:
-    """What pairs of one store must have in common, as far as it is known before the teacher is loaded."""
-    left_out = _PLACES + (_OF_PHOTOGRAPHS if config.mode == "sample" else ())
+def settings_of(config: PairsConfig, specs: Sequence[PairSpec]) -> dict[str, Any]:
+    """Return the settings that all pairs of a store must share, as far as known before the teacher is loaded."""
+    left_out = _LOCATIONS + (_OF_PHOTOGRAPHS if config.mode == "sample" else ())
     options = {key: value for key, value in asdict(config).items() if key not in left_out}
-    return {**options, "count": len(orders), "orders_sha256": digest(orders)}
+    return {**options, "count": len(specs), "orders_sha256": digest(specs)}
 
 
 def full_manifest(
     config: PairsConfig, settings: Mapping[str, Any], teacher: Teacher, licence: Licence
 ) -> dict[str, Any]:
-    """The manifest of a store that is begun."""
+    """Return the manifest of a new store."""
     return {
         "format": 2,
         **settings,
@@ -48,46 +48,46 @@ def full_manifest(
 
 
 def claim(store: PairStore, manifest: Mapping[str, Any]) -> None:
-    """Create the manifest, or find one with the same settings there. Safe for many processes at once.
+    """Create the manifest, or check that the existing one has the same settings. Safe for concurrent processes.
 
     Raises:
-        InputError: the store holds pairs of other settings or another teacher.
+        InputError: the store holds pairs with other settings or of another teacher.
     """
     if not store.create_manifest(manifest):
-        keys = [key for key in manifest if key not in (*_PLACES, "versions", "licence", "times")]
+        keys = [key for key in manifest if key not in (*_LOCATIONS, "versions", "licence", "times")]
         refuse_others(store, {key: manifest[key] for key in keys})
 
 
 def refuse_early(store: PairStore, settings: Mapping[str, Any]) -> None:
-    """Look before the teacher is loaded, which takes minutes.
+    """Check an existing store before the teacher is loaded, which takes minutes.
 
     Raises:
-        InputError: the store holds pairs of other settings, or of nobody knows which.
+        InputError: the store holds pairs with other settings, or shards without a manifest.
     """
-    shards = any(store.folder.glob("shard-*"))  # before the manifest: another process may be about to write both
+    shards = any(store.folder.glob("shard-*"))  # listed before the manifest, as another process may write both now
     if (store.folder / "manifest.json").is_file():
         refuse_others(store, settings)
     elif shards:
-        raise InputError(f"{store.folder} holds shards without their manifest.json; give another --out")
+        raise InputError(f"{store.folder} holds shards but no manifest.json; choose another --out")
 
 
 def refuse_others(store: PairStore, settings: Mapping[str, Any]) -> None:
-    """Shards of other settings are never mixed in.
+    """Check that the manifest has these settings.
 
     Raises:
-        InputError: the manifest differs in one of these.
+        InputError: a setting differs.
     """
     found = store.manifest()
     other = [key for key in settings if found.get(key) != settings[key]]
     if other:
         changes = ", ".join(f"{key} {_short(found.get(key))} there, {_short(settings[key])} here" for key in other)
-        raise InputError(f"{store.folder} holds pairs of other settings ({changes}); give another --out")
+        raise InputError(f"{store.folder} holds pairs with other settings ({changes}); choose another --out")
 
 
 def finish(store: PairStore, shards: int) -> dict[str, Any] | None:
-    """Add the round trips to the manifest once every shard is there; None before that.
+    """Add the round trips to the manifest and return it, or return None while shards are missing.
 
-    The result depends on the shards alone, so that it does not matter which process writes it, or how many do.
+    The result depends on the shards only, so it does not matter which process writes it, or whether several do.
     """
     if not all(store.has_shard(index) for index in range(shards)):
         return None
@@ -106,7 +106,7 @@ def finish(store: PairStore, shards: int) -> dict[str, Any] | None:
 
 
 def fingerprint(transformer: Any) -> str:
-    """A hash of a few values of every weight: tells a retrained teacher, cheaply at 12 billion weights."""
+    """Return a hash of a few values of every weight. It detects a retrained teacher and is cheap for large ones."""
     found = hashlib.sha256()
     for name, weight in sorted(transformer.state_dict().items()):
         start = weight.detach().flatten()[:8].float().cpu()
@@ -125,7 +125,7 @@ def versions() -> dict[str, str]:
 
 
 def device_name(device: torch.device) -> str:
-    """The device's product name, since another product rounds otherwise."""
+    """Return the device's product name, because products differ in rounding."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})"
 
 

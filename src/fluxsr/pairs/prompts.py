@@ -1,4 +1,4 @@
-"""Prompts from a text file, a JSON file, or the built-in composer."""
+"""Read prompts from a text file, a JSON file, or the built-in composer."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ COMPOSER = "composer"
 
 
 def read_prompts(source: str, count: int, seed: int) -> list[str]:
-    """Texts in order; those of a JSON object are its values.
+    """Return the prompts of a source in order.
 
     Args:
-        source: "composer"; a JSON file with a list of texts, a list of objects with "prompt", or an object from names
-            to texts; any other file has a prompt a line, empty lines and lines that begin with # left out.
-        count, seed: of the composer.
+        source: "composer", a JSON file or a text file. A JSON file holds a list of texts, a list of objects with
+            "prompt", or an object from names to texts. A text file holds one prompt per line; empty lines and lines
+            that begin with # are ignored.
+        count, seed: number of prompts and seed of the composer.
 
     Raises:
-        InputError: a file that cannot be read or holds no prompts.
+        InputError: the file cannot be read or has no prompts.
     """
     if source == COMPOSER:
         if count < 1:
@@ -32,7 +33,7 @@ def read_prompts(source: str, count: int, seed: int) -> list[str]:
 
 
 def read_captions(source: str) -> dict[str, str]:
-    """Texts by name, of a JSON object; empty for every other file."""
+    """Return the prompts of a JSON object by name; an empty dict for every other file."""
     if Path(source).suffix.lower() != ".json":
         return {}
     found = _json(source)

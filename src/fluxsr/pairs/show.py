@@ -1,4 +1,4 @@
-"""A contact sheet of a store: clean latents decoded, over the noise that leads to them."""
+"""Contact sheet of a store: decoded clean latents above their noise."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from fluxsr.pairs.store import PairStore
 
 @torch.no_grad()
 def contact_sheet(store: PairStore, vae: Any, path: Path, count: int = 6) -> None:
-    """Save ``count`` pairs, spread over the store, as a picture: each decoded z_0 stands over its eps.
+    """Save a picture of ``count`` pairs, evenly sampled from the store, with each decoded z_0 above its eps.
 
     Raises:
-        InputError: a store without pairs.
-        OutputError: a path that cannot be written.
+        InputError: the store has no pairs.
+        OutputError: the path cannot be written.
     """
     if path.suffix.lower() not in Image.registered_extensions():
         raise OutputError(f"cannot write {path}: unknown file extension '{path.suffix}'")
     device = next(vae.parameters()).device
-    pairs = store.spread(count)
+    pairs = store.sample_evenly(count)
     clean = [latents.decode(vae, pair.z_0[None].float().to(device))[0].cpu() * 255 for pair in pairs]
     noise = [_grey(pair.eps) for pair in pairs]
     side = min(512, max(max(image.shape[1:]) for image in clean))
@@ -40,5 +40,5 @@ def contact_sheet(store: PairStore, vae: Any, path: Path, count: int = 6) -> Non
 
 
 def _grey(eps: Tensor) -> Tensor:
-    """The first three channels of noise as an image of 8 pixels per value, in 0..255."""
+    """Return the first three channels of noise as an image in 0..255, with 8x8 pixels per value."""
     return (eps[:3].float() * 40 + 128).repeat_interleave(8, 1).repeat_interleave(8, 2)

@@ -1,4 +1,4 @@
-"""Teacher pairs on disk: safetensors shards with their records, and one manifest; resumable shard by shard."""
+"""Store of teacher pairs: safetensors shards with JSON records, and one manifest."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class TeacherPair:
     """Noise and the clean latent it leads to.
 
     Attributes:
-        name: the photograph inverted (with its corner where only a part is), or the seed sampled.
+        name: name of the inverted photograph (with the crop's corner if it is a crop), or of the sampled seed.
         z_0: clean latent (C,h,w).
         eps: the teacher's noise (C,h,w).
-        prompt: the teacher's text; empty for a fixed condition.
-        seed: of a sampled pair's noise; None for an inverted pair.
-        photo: name of the photograph inverted.
-        box: (top, left, height, width) of its part, in pixels; None for the whole.
-        round_trip: root mean square error of coming back from eps, and from fresh noise, where measured.
+        prompt: the teacher's prompt; empty for the fixed prompt.
+        seed: seed of a sampled pair's noise; None for an inverted pair.
+        photo: name of the inverted photograph.
+        box: crop of the photograph (top, left, height, width) in pixels; None for the whole photograph.
+        round_trip: root mean square errors of sampling from eps and from fresh noise, if measured.
     """
 
     name: str
@@ -47,7 +47,7 @@ class TeacherPair:
     round_trip: tuple[float, float] | None = None
 
     def cut(self, photographs: Mapping[str, Tensor]) -> Tensor | None:
-        """The part of its photograph (3,H,W) that was inverted; None if it is not among those given."""
+        """Return the crop of the photograph (3,H,W) that was inverted; None if ``photographs`` lacks it."""
         photo = photographs.get(self.photo or self.name)
         if photo is None or self.box is None:
             return photo
@@ -62,10 +62,10 @@ class PairStore:
         self.folder = Path(folder)
 
     def create(self) -> None:
-        """Make the folder.
+        """Create the folder.
 
         Raises:
-            OutputError: it cannot be made.
+            OutputError: the folder cannot be created.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -76,13 +76,18 @@ class PairStore:
         return self.path(index, "json").is_file() and self.path(index).is_file()
 
     def write_shard(self, index: int, pairs: Sequence[TeacherPair], made_with: Mapping[str, str] | None = None) -> None:
-        """Write pairs atomically; the records come last and mark the shard as whole.
+        """Write the pairs of a shard atomically. The records are written last and mark the shard as complete.
 
-        z_0 is stored in float16, which errs by at most 2^-11 of a value. So is an inverted eps. The noise of a
-        sampled pair is stored as its seed where that gives it back to the bit, with a hash that reading checks.
+        z_0 and inverted eps are stored in float16, with a relative error of at most 2^-11. The noise of a sampled
+        pair is stored as its seed if the seed reproduces it exactly, with a hash that is checked on reading.
 
         Args:
-            made_with: versions and device, kept for the curious.
+            index: index of the shard.
+            pairs: the pairs to store.
+            made_with: versions and device, for information only.
+
+        Raises:
+            OutputError: the shard cannot be written.
         """
         tensors, records = {}, []
         for k, pair in enumerate(pairs):
@@ -106,27 +111,27 @@ class PairStore:
         )
 
     def shard(self, index: int) -> list[TeacherPair]:
-        """The pairs of one shard.
+        """Return the pairs of one shard.
 
         Raises:
-            StoreError: files that cannot be read or do not fit each other, or noise that its seed does not give here.
+            StoreError: files that cannot be read or do not match, or a seed that does not reproduce its noise.
         """
         path, records = self.path(index), self.records(index)
         try:
             tensors = load(path.read_bytes())
-            if "z_0" in tensors:  # stores of version 0.1: stacked, eps always present
+            if "z_0" in tensors:  # stores of version 0.1 hold stacked tensors and every eps
                 tensors = {f"{k:05d}.{key}": row for key, rows in tensors.items() for k, row in enumerate(rows)}
             return [_pair(record, tensors, k) for k, record in enumerate(records)]
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise _unreadable(path, error) from error
 
     def records(self, index: int) -> list[dict[str, Any]]:
-        """What the shard says of its pairs."""
+        """Return the records of a shard's pairs."""
         found = self.shard_info(index)["pairs"]
         return [{"name": entry} if isinstance(entry, str) else entry for entry in found]
 
     def shard_info(self, index: int) -> dict[str, Any]:
-        """``pairs``, ``sha256`` (absent in stores of version 0.1) and ``made_with``."""
+        """Return a shard's JSON: ``pairs``, ``sha256`` (absent in stores of version 0.1) and ``made_with``."""
         path = self.path(index, "json")
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -135,15 +140,15 @@ class PairStore:
             raise _unreadable(path, error) from error
 
     def create_manifest(self, manifest: Mapping[str, Any]) -> bool:
-        """Write the manifest unless there is one; of many processes exactly one succeeds, and says so."""
+        """Write the manifest unless it exists. Return True in exactly one of many concurrent processes."""
         self.create()
         target, partial = self.folder / "manifest.json", self._partial("manifest.json")
         partial.write_text(_json(manifest), encoding="utf-8")
         try:
-            os.link(partial, target)  # fails where there is one, unlike a rename
+            os.link(partial, target)  # fails if the manifest exists, unlike a rename
         except FileExistsError:
             return False
-        except OSError:  # a file system without links: a rename, which processes of one launch may do one after another
+        except OSError:  # the file system has no hard links; a rename may overwrite an equal manifest
             if target.is_file():
                 return False
             os.replace(partial, target)
@@ -171,17 +176,17 @@ class PairStore:
             index += 1
 
     def count(self) -> int:
-        """Pairs that iteration gives, those before the first shard that is missing; only records are read."""
+        """Return the number of pairs before the first missing shard, which iteration yields. Reads records only."""
         found = index = 0
         while self.has_shard(index):
             found, index = found + len(self.records(index)), index + 1
         return found
 
-    def spread(self, count: int) -> list[TeacherPair]:
-        """So many pairs, evenly spread over what is there; only their shards are read.
+    def sample_evenly(self, count: int) -> list[TeacherPair]:
+        """Return up to ``count`` pairs at even intervals over the store. Reads only their shards.
 
         Raises:
-            InputError: a store without pairs.
+            InputError: the store has no pairs.
         """
         indices = sorted(int(path.stem.split("-")[1]) for path in self.folder.glob("shard-*.json"))
         there = [(index, k) for index in indices if self.has_shard(index) for k in range(len(self.records(index)))]
@@ -195,15 +200,15 @@ class PairStore:
         return self.folder / f"shard-{index:05d}.{suffix}"
 
     def clean(self) -> None:
-        """Remove shards that killed processes had begun to write; only for a store that is complete.
+        """Remove unfinished shards of killed processes. Call this only when the store is complete.
 
-        A manifest that is being written may be another process's, which finds the store complete too.
+        Unfinished manifests are kept, because another process may be writing one now.
         """
         for path in self.folder.glob(".shard-*.partial"):
             path.unlink(missing_ok=True)
 
     def _partial(self, name: str) -> Path:
-        """A name of this process alone: two that make the same shard do not write into one file."""
+        """Return a temporary name that is unique to this process and thread."""
         return self.folder / f".{name}.{platform.node()}-{os.getpid()}-{threading.get_ident()}.partial"
 
     def _write(self, path: Path, data: bytes) -> None:
@@ -211,16 +216,16 @@ class PairStore:
         try:
             partial.write_bytes(data)
             os.replace(partial, path)
-        except OSError as error:  # a full disk, say
+        except OSError as error:  # such as a full disk
             partial.unlink(missing_ok=True)
-            raise OutputError(f"cannot write {path}: {error}; the same command goes on from here") from error
+            raise OutputError(f"cannot write {path}: {error}; run the same command again to resume") from error
 
     def _write_json(self, path: Path, value: Any) -> None:
         self._write(path, _json(value).encode())
 
 
 def _json(value: Any) -> str:
-    # a name's bytes that are not UTF-8 become JSON's own escapes, and are read back as they were
+    # Bytes of a name that are not UTF-8 become JSON escapes, which are read back unchanged.
     return storable(json.dumps(value, indent=1, ensure_ascii=False))
 
 
@@ -229,7 +234,7 @@ def _pair(record: Mapping[str, Any], tensors: Mapping[str, Tensor], k: int) -> T
     if eps is None:
         eps = keyed_noise(z_0.shape, int(record["seed"]))
         if _hash(eps) != record["eps_sha256"]:
-            raise ValueError(f"the noise of seed {seed} does not come out on this machine as it did")
+            raise ValueError(f"seed {seed} does not reproduce its noise on this machine")
     box, errors = record.get("box"), record.get("round_trip")
     return TeacherPair(
         record["name"],

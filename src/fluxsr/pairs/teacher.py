@@ -1,4 +1,4 @@
-"""The teacher at work: a frozen flow model, its text conditions, and its solver."""
+"""The teacher: a frozen flow model with its text conditions and its solver."""
 
 from __future__ import annotations
 
@@ -31,15 +31,18 @@ def integrate_windows(
     solver: flow.Solver = "euler",
     guidance: float | None = None,
 ) -> Tensor:
-    """Carry latents (B,C,h,w) along the teacher's flow through the given times, window by window, in float32.
+    """Integrate latents (B,C,h,w) along the teacher's flow, window by window, in float32.
 
-    Rising times invert, falling ones sample. ``window`` is a side in latent pixels that divides h and w.
+    Args:
+        z: latents at ``times[0]``.
+        times: increasing times invert, decreasing times sample.
+        window: side of a window in latent pixels; it must divide h and w.
     """
     height, width = z.shape[-2:]
     if height % window or width % window:
         raise ValueError(f"window {window} does not divide the latent of {height}x{width}; choose a divisor")
     windows = rearrange(z, "b c (i h) (j w) -> (b i j) c h w", h=window, w=window)
-    if len(prompt.prompt_embeds) > 1:  # every window of a latent has the latent's own prompt
+    if len(prompt.prompt_embeds) > 1:  # every window uses the prompt of its latent
         each = len(windows) // len(z)
         embeds, pooled = prompt.prompt_embeds, prompt.pooled_prompt_embeds
         prompt = FixedPrompt(embeds.repeat_interleave(each, 0), pooled.repeat_interleave(each, 0))
@@ -48,7 +51,7 @@ def integrate_windows(
 
 
 def falling_times(config: PairsConfig) -> list[float]:
-    """Times of the solver from 1 down to 0, with FLUX's shift for the window if the options want it."""
+    """Return the solver's times from 1 down to 0, with FLUX's shift if ``config.shift`` is dynamic."""
     tokens = (config.window // 2) ** 2
     mu = flow.shift_for_tokens(tokens) if config.shift == "dynamic" else None
     return flow.shifted_sigmas(config.steps, mu).tolist()
@@ -56,7 +59,14 @@ def falling_times(config: PairsConfig) -> list[float]:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A frozen transformer and the conditions of the texts it will be asked for."""
+    """A frozen transformer with the conditions of all prompts that will be used.
+
+    Attributes:
+        transformer: the frozen model.
+        condition: function from prompts to their embeddings.
+        config: options of the pairs.
+        device: device of the transformer.
+    """
 
     transformer: Any
     condition: Callable[[Sequence[str]], FixedPrompt]
@@ -65,15 +75,15 @@ class Teacher:
 
     @property
     def channels(self) -> int:
-        """Of the latent."""
+        """Number of latent channels."""
         return int(self.transformer.config.in_channels) // 4
 
     def sample(self, eps: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Noise (B,C,h,w) to clean latents, on the CPU."""
+        """Integrate noise (B,C,h,w) to clean latents on the CPU."""
         return self._carry(eps, prompts, falling_times(self.config))
 
     def invert(self, z_0: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Clean latents (B,C,h,w) to their noise, on the CPU: the same times the other way."""
+        """Integrate clean latents (B,C,h,w) to their noise on the CPU, with the times of sampling reversed."""
         return self._carry(z_0, prompts, falling_times(self.config)[::-1])
 
     def _carry(self, z: Tensor, prompts: Sequence[str], times: Sequence[float]) -> Tensor:
@@ -88,15 +98,22 @@ class Teacher:
             )
         found = torch.cat(done)
         if not bool(torch.isfinite(found).all()):
-            raise FluxSRError(f"the teacher {config.base} gives values that are not finite; try precision=fp32")
+            raise FluxSRError(f"the teacher {config.base} returned values that are not finite; try precision=fp32")
         return found
 
 
 def load_teacher(config: PairsConfig, prompts: Sequence[str], device: torch.device, spool: Path | None) -> Teacher:
-    """Encode the distinct texts, free the encoders, then load the transformer: the two never share the memory.
+    """Load a teacher. The text encoders are freed before the transformer is loaded, so memory holds only one of them.
+
+    Args:
+        config: options of the pairs.
+        prompts: all prompts that will be used; duplicates are encoded once.
+        device: device of the teacher.
+        spool: folder for the encoded prompts; None uses the system's temporary folder.
 
     Raises:
-        ModelError, InputError: anything missing or unfit, in one line.
+        ModelError: a part of the base is missing or damaged.
+        InputError: the base needs a guidance scale, or a prompt cannot be encoded.
     """
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     condition: Callable[[Sequence[str]], FixedPrompt]

@@ -1,4 +1,4 @@
-"""Is a store whole? Files, hashes, shapes, values; and does eps still lead to z_0?"""
+"""Verify a store: its files, hashes, shapes and values, and that eps still leads to z_0."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import torch
 from fluxsr.backbones.device import best_device
 from fluxsr.errors import StoreError
 from fluxsr.pairs.config import PairsConfig
-from fluxsr.pairs.orders import shards
+from fluxsr.pairs.pair_specs import shards
 from fluxsr.pairs.store import PairStore, TeacherPair
 from fluxsr.pairs.teacher import load_teacher
 
 
 def faults(store: PairStore) -> Iterator[str]:
-    """Everything wrong with the files of a store, a line each.
+    """Yield one line for every fault in the files of a store.
 
     Raises:
-        InputError, StoreError: no manifest, or one that cannot be read.
+        InputError: the manifest is missing.
+        StoreError: the manifest cannot be read.
     """
     manifest = store.manifest()
     names: set[str] = set()
@@ -37,17 +38,17 @@ def _shard_faults(store: PairStore, index: int, count: int, names: set[str]) -> 
     try:
         digest = store.shard_info(index).get("sha256")
         if digest and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            yield f"{path.name} is damaged: its bytes are not those that were written; delete it and make it again"
+            yield f"{path.name} is damaged: its SHA-256 differs from the recorded one; delete it and make it again"
             return
         pairs = store.shard(index)
     except StoreError as error:
         yield str(error)
         return
     if len(pairs) != count:
-        yield f"{path.name} holds {len(pairs)} pairs; {count} belong there"
+        yield f"{path.name} holds {len(pairs)} pairs; expected {count}"
     for pair in pairs:
         if pair.name in names:
-            yield f"{path.name}: pair '{pair.name}' is there twice"
+            yield f"{path.name}: pair '{pair.name}' occurs twice"
         names.add(pair.name)
         if pair.z_0.shape != pair.eps.shape or pair.z_0.ndim != 3:
             yield f"{path.name}: pair '{pair.name}' has z_0 {list(pair.z_0.shape)} and eps {list(pair.eps.shape)}"
@@ -58,22 +59,25 @@ def _shard_faults(store: PairStore, index: int, count: int, names: set[str]) -> 
 def reintegrate(
     store: PairStore, count: int, base: str = "", device: str = "auto"
 ) -> tuple[list[str], list[tuple[TeacherPair, float]]]:
-    """Sample again from the eps of ``count`` pairs, spread over the store, and compare with their z_0.
+    """Sample from the eps of ``count`` pairs, evenly taken from the store, and compare the results with their z_0.
 
-    Sampled pairs must come out as they were stored, up to what another device rounds otherwise (TOLERANCE of the
-    latent's size). Inverted ones must come back as well as when they were made.
+    Sampled pairs must be reproduced within TOLERANCE, which allows for rounding on another device. Inverted pairs
+    must be reproduced about as well as when they were made.
 
     Args:
-        base: the teacher, where it no longer lies where the manifest says.
+        store: the store to verify.
+        count: number of pairs.
+        base: the teacher, if it is no longer where the manifest says.
+        device: device of the teacher.
 
     Returns:
-        Faults, a line each; and every pair with its root mean square error relative to its z_0.
+        One line for every fault; and every pair with its root mean square error relative to its z_0.
     """
     manifest = store.manifest()
     known = {field.name for field in fields(PairsConfig)} - {"data", "device", "licence"}
     config = PairsConfig(**{key: value for key, value in manifest.items() if key in known})
     config.base, config.batch = base or config.base, 1
-    chosen = store.spread(count)
+    chosen = store.sample_evenly(count)
     where = best_device(device)
     teacher = load_teacher(config, [pair.prompt for pair in chosen], where, None)
     found, results = [], []
@@ -87,7 +91,7 @@ def reintegrate(
     return found, results
 
 
-TOLERANCE = 0.05  # of the latent's size: bfloat16 on another device, over tens of steps
+TOLERANCE = 0.05  # relative to the latent's RMS: bfloat16 on another device, over tens of steps
 
 
 def _limit(pair: TeacherPair, manifest: dict[str, Any]) -> tuple[float, str]:

@@ -1,1 +1,1 @@
-"""Training: the stages of the recipe and the one loop that runs them all."""
+"""Training stages and the loop that runs them."""

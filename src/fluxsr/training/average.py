@@ -1,4 +1,4 @@
-"""The exponential mean of the weights (EMA), which may be validated and exported in their place."""
+"""Exponential moving average (EMA) of the weights, which validation and export can use instead of the weights."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def update(average: Sequence[Tensor], parameters: Sequence[nn.Parameter], decay: float, step: int) -> None:
-    """Exponential mean; the decay starts low, so that the first steps are forgotten. No mean, nothing to do."""
+    """Update the EMA in place; no-op when EMA is off.
+
+    The decay starts low, so that the EMA forgets the first steps.
+    """
     rate = 1 - min(decay, (1 + step) / (10 + step))
     for mean, parameter in zip(average, parameters, strict=False):
         mean.lerp_(parameter, rate)
 
 
 def put(average: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> None:
-    """The mean in place of the weights."""
+    """Copy the EMA into the weights; no-op when EMA is off."""
     for parameter, mean in zip(parameters, average, strict=False):
         parameter.data.copy_(mean)
 
 
 @contextmanager
 def in_place(average: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """The mean in place of the weights for a while."""
+    """Context manager in which the weights are replaced by their EMA; no-op when EMA is off."""
     held = [p.detach().clone() for p in parameters] if average else []
     put(average, parameters)
     try:

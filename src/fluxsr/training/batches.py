@@ -1,4 +1,4 @@
-"""Batches of stage 5: teacher pairs and photographs, degraded and encoded, ready for the step."""
+"""Batches of stage 5: teacher pairs and photographs, degraded and encoded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from fluxsr.training.steps.distill import Batch
 
 
 def prepared(config: DistillConfig, vae: Any, settings: DegradationSettings) -> Callable[[int, Sequence[int]], Batch]:
-    """(x_0, z_l, z_0, eps) of a step and its samples; the next steps' are made while this one is trained on."""
+    """Return a function from a step and its samples to the batch (x_0, z_l, z_0, eps).
+
+    The batches of the next steps are prepared in the background while the current step trains.
+    """
     workers, device = config.run.workers, next(vae.parameters()).device
     pairs = pair_crops(config, vae, settings)
     crops: Callable[[int, Sequence[int]], Batch] = pairs
@@ -33,7 +36,7 @@ def prepared(config: DistillConfig, vae: Any, settings: DegradationSettings) -> 
     def encoded(step: int, samples: Sequence[int]) -> Batch:
         x_0, lr_up, z_0, eps = crops(step, samples)
         lr_up = lr_up.to(device, memory_format=torch.channels_last)
-        # Not the loop's autocast, which is its own thread's alone: who encodes must not matter.
+        # Autocast is local to a thread, so it is set here: the result must not depend on the thread that encodes.
         with torch.autocast(device.type, torch.bfloat16, enabled=config.run.precision == "bf16"):
             z_l = latents.encode(vae, lr_up)
         return x_0, z_l, z_0, eps
@@ -42,14 +45,14 @@ def prepared(config: DistillConfig, vae: Any, settings: DegradationSettings) -> 
 
 
 def pair_crops(config: DistillConfig, vae: Any, settings: DegradationSettings) -> PairCrops:
-    """Photographs (or decoded samples) with z_0 and eps; the degradation is drawn afresh at every step."""
+    """Return crops of photographs (or decoded samples) with z_0 and eps; every step draws a new degradation."""
     shards, device = config.data.shards, next(vae.parameters()).device  # sampled pairs need no photographs
     spoilt_on = torch.device("cpu") if config.run.workers else device
     by_name = dict(zip(*read_photographs(shards, config.data.limit), strict=True)) if shards else {}
     photos, pairs = [], []
     for pair in _pairs(config, vae, by_name):
         photo = pair.cut(by_name)
-        if photo is None:  # sampled by the teacher: the image is what its latent decodes to
+        if photo is None:  # the teacher sampled this pair, so its image is the decoded latent
             with torch.no_grad():
                 decoded = latents.decode(vae, pair.z_0[None].float().to(device))[0]
             photo = (decoded.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
@@ -67,30 +70,30 @@ def pair_crops(config: DistillConfig, vae: Any, settings: DegradationSettings) -
 
 @dataclass(frozen=True)
 class Degradation:
-    """``degrade_samples`` with its settings, as a function that other processes can be given."""
+    """``degrade_samples`` with fixed settings, as a callable that can be pickled."""
 
     settings: DegradationSettings
 
     def __call__(self, hr: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """(B,3,H,W) to its low-resolution partner, in groups of one generator each."""
+        """Degrade images (B,3,H,W) to low resolution, with one generator for each group of images."""
         return degrade_samples(hr, self.settings, generators)
 
 
 def _pairs(config: DistillConfig, vae: Any, photos: dict[str, Tensor]) -> Iterator[TeacherPair]:
-    """The teacher's pairs, or, where fresh noise takes the place of its eps, photographs and their latents alone."""
+    """Yield the teacher's pairs. With fresh noise and no store, yield photographs with their latents and eps = 0."""
     if config.eps_source == "fresh" and not config.pairs:
         for name, photo in photos.items():
             (z_0,) = encode_photos(vae, [photo], config.run.precision)
-            z_0 = z_0.cpu()  # what spoils the photographs in other processes uses the CPU alone
+            z_0 = z_0.cpu()  # the worker processes that degrade the photographs use the CPU only
             yield TeacherPair(name, z_0, torch.zeros_like(z_0))
         return
     store = PairStore(config.pairs)
     manifest = store.manifest()
-    there, sampled = store.count(), manifest["mode"] == "sample"
-    wanted = manifest.get("count", there)
-    if there < wanted:  # training on the beginning of a store would be training on something else
+    found, sampled = store.count(), manifest["mode"] == "sample"
+    expected = manifest.get("count", found)
+    if found < expected:  # the first part of a store is a different training set
         raise InputError(
-            f"{there} of {wanted} pairs are there in {store.folder}; run the command that made the store again"
+            f"{store.folder} holds {found} of {expected} pairs; run the command that made the store again to finish it"
         )
     for pair in store:
         if sampled or pair.cut(photos) is not None:

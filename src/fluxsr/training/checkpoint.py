@@ -1,6 +1,6 @@
-"""Checkpoints that a kill cannot break: written beside their place, then renamed.
+"""Atomic checkpoints: each is written to a temporary file and then renamed.
 
-They hold whole tensors whatever the number of processes, so a run may go on with another one.
+A checkpoint holds unsharded tensors, so a run can be resumed with another number of processes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from fluxsr.errors import InputError, is_untranslatable
+from fluxsr.imaging.atomic import remove_orphans, replaced
 from fluxsr.training.processes import like, place, whole_tree
 
 _NAME = re.compile(r"step-(\d+)\.pt$")
 
 
 def listing(folder: Path) -> list[Path]:
-    """Checkpoints of a folder, oldest first."""
+    """Return the checkpoints in a folder, oldest first."""
     found = [path for path in folder.glob("step-*.pt") if _NAME.search(path.name)]
     return sorted(found, key=lambda path: int(_NAME.search(path.name).group(1)))  # type: ignore[union-attr]
 
@@ -31,10 +32,10 @@ def path_of(folder: Path, step: int) -> Path:
 
 
 def choose(folder: Path, resume: str) -> Path | None:
-    """The checkpoint to go on from: ``latest`` of the folder, ``none``, or a file.
+    """Return the checkpoint to resume from: the folder's ``latest``, ``none``, or a file.
 
     Raises:
-        InputError: a file that is not there.
+        InputError: the file does not exist.
     """
     if resume == "latest":
         return next(reversed(listing(folder)), None)
@@ -47,7 +48,7 @@ def choose(folder: Path, resume: str) -> Path | None:
 
 
 def set_aside(folder: Path, after: int) -> None:
-    """Rename checkpoints beyond a step to ``.pt.old``: the run that goes on from there is another one."""
+    """Rename checkpoints after a step to ``.pt.old``, because a run resumed at that step replaces them."""
     for path in listing(folder):
         if int(_NAME.search(path.name).group(1)) > after:  # type: ignore[union-attr]
             os.replace(path, path.with_suffix(".pt.old"))
@@ -55,44 +56,40 @@ def set_aside(folder: Path, after: int) -> None:
 
 def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     """Write step-XXXXXXXX.pt atomically, then delete all but the newest ``keep``."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = path_of(folder, step)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with replaced(path) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    remove_orphans([folder])  # of killed runs
     for old in listing(folder)[: -max(keep, 1)]:
         old.unlink()
     return path
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; tensors and plain containers only (weights_only).
+    """Read a checkpoint, which may hold only tensors and plain containers (``weights_only``).
 
     Raises:
-        InputError: unreadable file.
+        InputError: the file cannot be read.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds here; all mean the same to the user
+    except Exception as error:  # torch raises many types here, and all of them mean a damaged file
         if is_untranslatable(error):
             raise
         raise InputError(f"checkpoint {path} cannot be read ({error}); delete it to use an older one") from error
 
 
 def state_of(modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """What training moves: trained parameters, buffers and the optimizer's state. All processes must ask."""
+    """Return all training state: trained parameters, buffers and optimizer state. Every process must call this."""
     own = {name: whole_tree(_moved(module)) for name, module in modules.items()}
     return {"modules": own, "optimizer": whole_tree(optimizer.state_dict())}
 
 
 def restore(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Read a checkpoint into modules and optimizer; the rest of it is returned.
+    """Load a checkpoint into modules and optimizer, and return its content.
 
     Raises:
-        InputError: unreadable, or of another model or optimizer than the recipe's.
+        InputError: the file cannot be read, or belongs to another model or optimizer than the recipe's.
     """
     state = load(path)
     try:
@@ -113,7 +110,8 @@ def restore(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim
 
 
 def unfit(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path} does not fit this recipe ({error}); give another --out")
+    """Return the error for a checkpoint that does not match the recipe."""
+    return InputError(f"{path} does not fit this recipe ({error}); choose another --out")
 
 
 def _is_moment(value: Any) -> bool:
@@ -121,5 +119,5 @@ def _is_moment(value: Any) -> bool:
 
 
 def _moved(module: nn.Module) -> dict[str, Tensor]:
-    """Trained parameters, and the buffers that training moves (spectral norm's)."""
+    """Return the trained parameters and the buffers, which spectral norm updates."""
     return {k: v for k, v in module.named_parameters() if v.requires_grad} | dict(module.named_buffers())

@@ -1,4 +1,4 @@
-"""Options of every training stage: the dataclass is the default, the YAML schema and the help."""
+"""Options of every training stage. Each dataclass defines the defaults, the YAML schema and the help."""
 
 from __future__ import annotations
 
@@ -11,40 +11,41 @@ from fluxsr.pairs.config import PairsConfig
 
 @dataclass
 class RunConfig:
-    """What the loop needs, the same for every stage."""
+    """Options of the training loop, the same for every stage."""
 
-    steps: int = 1000  # optimiser steps in all; the learning rate is planned for them
-    stop: int = 0  # step to end at before that, for a run that another recipe goes on with; 0 runs to the end
-    batch: int = 8  # images per optimiser step, over all processes and micro-batches
-    accumulate: int = 1  # micro-batches that a process takes for one step, one after the other
+    steps: int = 1000  # total number of optimizer steps, which the learning-rate schedule spans
+    stop: int = 0  # step at which to stop early, so that another recipe can continue the run; 0 runs to the end
+    batch: int = 8  # images per optimizer step, over all processes and micro-batches
+    accumulate: int = 1  # micro-batches per process and step (gradient accumulation)
     crop: int = 128  # side of the training crop in HR pixels, a multiple of 16
-    # muon: matrices and kernels by Muon, the rest by AdamW; adamw8bit: moments in 8 bits (bitsandbytes, GPU)
+    # muon: Muon for matrices and convolution kernels, AdamW for the rest
+    # adamw8bit: AdamW with 8-bit moments (needs bitsandbytes and a GPU)
     optimizer: Literal["adamw", "adamw8bit", "muon"] = "adamw"
     lr: float = 3e-4  # peak learning rate of AdamW
-    muon_lr: float = 0.02  # peak learning rate of Muon's share
-    schedule: Literal["cosine", "constant"] = "cosine"  # after the warm-up; cosine falls to lr * lr_floor
+    muon_lr: float = 0.02  # peak learning rate of the parameters that Muon trains
+    schedule: Literal["cosine", "constant"] = "cosine"  # after the warm-up; cosine decays to lr * lr_floor
     warmup: int = 50  # steps of linear warm-up
-    lr_floor: float = 0.02  # share of the peak that is left at the last step
+    lr_floor: float = 0.02  # final learning rate as a fraction of the peak
     weight_decay: float = 0.0
-    clip: float = 1.0  # largest gradient norm, per parameter group
-    explode: float = 100.0  # a loss above so many times its running median stops the run; 0 lets it go on
-    ema: float = 0.0  # decay of the weight average that is exported; 0 exports the weights themselves
+    clip: float = 1.0  # maximum gradient norm, per parameter group
+    explode: float = 100.0  # stop the run when the loss exceeds this multiple of its running median; 0 never stops
+    ema: float = 0.0  # decay of the weights' moving average, which is exported; 0 exports the weights themselves
     seed: int = 0
     precision: Literal["bf16", "fp32"] = "bf16"  # autocast type of the forward pass
-    gradient_checkpointing: bool = False  # compute the transformer's blocks again going back, instead of keeping them
+    gradient_checkpointing: bool = False  # recompute the transformer's activations in the backward pass
     decoder_checkpointing: bool = False  # the same for the decoder
     device: str = "auto"
-    workers: int = 0  # processes that spoil the photographs of stage 5, for a fast GPU; 0: one thread, on the device
+    workers: int = 0  # CPU processes that degrade photographs in stage 5; 0 uses one thread and the training device
     save_every: int = 500  # steps between checkpoints (and validations)
-    keep: int = 2  # checkpoints kept
-    resume: str = "latest"  # checkpoint to go on from: latest in the run's folder, none, or a file
-    log_every: int = 20  # steps between lines of metrics.jsonl, each the mean over them
-    tracker: Literal["tensorboard", "wandb", "none"] = "tensorboard"  # curves beside metrics.jsonl, where installed
+    keep: int = 2  # number of checkpoints to keep
+    resume: str = "latest"  # checkpoint to resume from: latest in the run's folder, none, or a file
+    log_every: int = 20  # steps per line of metrics.jsonl; a line holds the means over these steps
+    tracker: Literal["tensorboard", "wandb", "none"] = "tensorboard"  # training curves, in addition to metrics.jsonl
 
 
 @dataclass
 class AutoencoderConfig:
-    """Stage 1: the autoencoder, on clean photographs only."""
+    """Stage 1: the autoencoder, trained on clean photographs."""
 
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -53,20 +54,20 @@ class AutoencoderConfig:
     decoder_layers: list[int] = field(default_factory=list)  # residual blocks per decoder level; empty: as layers
     upsample: Literal["pixel_shuffle", "interpolate"] = "pixel_shuffle"  # how the decoder enlarges
     latent_channels: int = 32
-    latent_noise: float = 0.05  # fixed deviation of the posterior: the decoder learns to bear small errors
-    kl_weight: float = 1e-3  # weight of mean(mu^2)/2, the KL of such a posterior: latents stay near unit size
+    latent_noise: float = 0.05  # fixed standard deviation of the posterior; makes the decoder robust to small errors
+    kl_weight: float = 1e-3  # weight of mean(mu^2)/2, the KL of that posterior; keeps latents near unit size
     edge_weight: float = 0.5  # weight of the L1 distance between image gradients
-    start: str = ""  # folder in which an earlier run wrote vae/, to go on from; empty starts from nothing
-    train: Literal["all", "decoder"] = "all"  # decoder: the encoder and so the latents stay as they are
+    start: str = ""  # run folder whose vae/ to start from; empty starts from random weights
+    train: Literal["all", "decoder"] = "all"  # decoder: freeze the encoder, so that the latents do not change
     periodic_weight: float = 0.0  # weight of the part of the error that repeats every PERIOD pixels
-    adversarial_weight: float = 0.0  # of a critic on pixels
-    adversarial_start: int = 0  # step at which the adversarial term sets in
+    adversarial_weight: float = 0.0  # weight of a critic on pixels
+    adversarial_start: int = 0  # step at which the adversarial term starts
     critic_widths: list[int] = field(default_factory=lambda: [32, 64, 128])
 
 
 @dataclass
 class PerceptualConfig:
-    """Stage 2: a small feature network that learns to recognise degradations."""
+    """Stage 2: a small feature network that recognises degradations."""
 
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -75,7 +76,7 @@ class PerceptualConfig:
 
 @dataclass
 class TeacherConfig:
-    """Stage 3: the flow-matching teacher, on photographs with one fixed prompt embedding."""
+    """Stage 3: the flow-matching teacher, trained on photographs with one fixed prompt embedding."""
 
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -86,7 +87,7 @@ class TeacherConfig:
     head_dim: int = 128  # channels of a head; 128 in FLUX
     text_tokens: int = 8
     text_dim: int = 64
-    time_law: Literal["uniform", "logit_normal"] = "logit_normal"  # law of t; logit_normal is SD3's
+    time_law: Literal["uniform", "logit_normal"] = "logit_normal"  # distribution of t; logit_normal is SD3's
 
 
 @dataclass
@@ -95,48 +96,49 @@ class DistillConfig:
 
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    name: str = "tiny"  # what the adapter's config calls its base
+    name: str = "tiny"  # name of the base in the adapter's config
     base: str = ""  # folder that stage 3 exported, or a Hub id: transformer, vae, fixed prompt
-    prompt_folder: str = ""  # folder of the fixed prompt's embeddings; empty: the base's
-    start: str = ""  # folder of a student to go on from: its adapter is fused into the base first
-    pairs: str = ""  # folder of teacher pairs (stage 4); may stay empty where eps_source is fresh
+    prompt_folder: str = ""  # folder with the fixed prompt's embeddings; empty uses the base's prompt
+    start: str = ""  # folder of a student to start from; its adapter is fused into the base first
+    pairs: str = ""  # folder of teacher pairs (stage 4); optional when eps_source is fresh
     perceptual: str = ""  # folder that stage 2 exported, "efficientnet", "lpips", or a file of LPIPS (squeeze)
-    degradation: str = "realesrgan"  # preset of fluxsr.degradation, or a YAML file of your own
-    degradation_group: int = 2  # neighbours degraded together, which share sizes; 1 where a micro-batch is one sample
+    degradation: str = "realesrgan"  # preset of fluxsr.degradation, or a YAML file
+    degradation_group: int = 2  # consecutive samples that share resize factors; use 1 if a micro-batch is one sample
     t_l: float = 0.25  # time at which the LR latent enters (open in the paper)
-    guidance: float | None = None  # distilled guidance fed to the student; only for bases that embed one (open)
-    tile_size: int = 512  # largest tile at inference, travels in the adapter's config
-    strength: float = 1.0  # of inference, travels in the adapter's config; training always takes the whole step
-    fine_strength: float = 1.0  # of inference, travels too: see imaging/detail.py
-    flat_floor: float = 0.0  # likewise
-    token_cuts: Literal[1, 2, 4] = 1  # of the one step, travels in the adapter's config: see backbones/cuts.py; ours
-    lattice_reach: float = 0.0  # of inference, travels in the adapter's config: see imaging/lattice.py
-    rank: int = 64  # the paper's rank; 0 trains the whole transformer but its modulation
-    train_decoder: bool = False  # the decoder learns with the transformer, from the losses on pixels; ours
-    alpha: float = 64.0  # open in the paper; equal to the rank means scale 1
-    targets: list[str] = field(default_factory=list)  # ends of the names of adapted linears; empty: adapter.TARGETS
-    quantize_base: Literal["none", "nf4"] = "none"  # nf4: the frozen transformer in 4 bits (bitsandbytes, GPU)
-    export: Literal["model", "adapter"] = "model"  # model: base and adapter; adapter: LoRA, config and prompt alone
+    guidance: float | None = None  # distilled guidance of the student; only for bases that embed one (open)
+    # These six options act at inference and are stored in the adapter's config.
+    tile_size: int = 512  # largest tile
+    strength: float = 1.0  # strength of the one step; training always takes the full step
+    fine_strength: float = 1.0  # see imaging/detail.py
+    flat_floor: float = 0.0  # see imaging/detail.py
+    lattice_reach: float = 0.0  # see imaging/lattice.py
+    token_cuts: Literal[1, 2, 4] = 1  # also used in training, see backbones/cuts.py; ours
+    rank: int = 64  # the paper's rank; 0 trains the whole transformer except its modulation
+    train_decoder: bool = False  # also train the decoder, with the losses on pixels; ours
+    alpha: float = 64.0  # open in the paper; the LoRA is scaled by alpha / rank
+    targets: list[str] = field(default_factory=list)  # name suffixes of adapted linear layers; empty: adapter.TARGETS
+    quantize_base: Literal["none", "nf4"] = "none"  # nf4: frozen transformer in 4 bits (needs bitsandbytes and a GPU)
+    export: Literal["model", "adapter"] = "model"  # model: base and adapter; adapter: only LoRA, config and prompt
     ftd_weight: float = 1.0
-    ftd_times: str = "uniform"  # law of t, a name in TIME_LAWS; "uniform+start" adds t_l itself, half and half
-    ftd_every: int = 1  # every n-th sample walks the noise path; 1 is the paper's, every sample; divides run.batch
-    pixel_crop: int = 0  # side in pixels of the random crop decoded for losses on pixels, whole latents; 0 decodes all
-    mse_weight: float = 1.0  # pixels in [-1, 1]
+    ftd_times: str = "uniform"  # distribution of t, a key of TIME_LAWS; "uniform+start" adds the FTD loss at t_l
+    ftd_every: int = 1  # every n-th sample is an FTD sample; must divide run.batch; the paper uses every sample
+    pixel_crop: int = 0  # side in pixels of the random crop decoded for losses on pixels; 0 decodes everything
+    mse_weight: float = 1.0  # squared error of pixels in [-1, 1]
     tv_lpips_weight: float = 1.0  # lambda_1, open in the paper
     tv_gamma: float = 1.0  # gamma, open in the paper
     adl_weight: float = 0.01  # lambda_2, open in the paper
-    adl_double: list[int] | None = None  # double-stream blocks that ADL reads, from 0; null all, [] none (open)
-    adl_single: list[int] | None = None  # single-stream blocks, likewise
-    periodic_weight: float = 0.0  # of what in the pixels' error repeats from token to token (losses/periodic.py); ours
-    texture_weight: float = 0.0  # of local amplitudes of fine detail (losses/texture.py); ours
-    texture_gains: list[float] = field(default_factory=lambda: [1.0, 1.0])  # of the amplitude, the finest band first
-    adversarial_weight: float = 0.0  # of a critic on pixels; off in the paper's recipe
-    latent_adversarial_weight: float = 0.0  # of a critic on latents that sees z_l beside; off in the paper's recipe
-    adversarial_start: int = 0  # step at which the adversarial terms set in
+    adl_double: list[int] | None = None  # double-stream blocks that ADL uses, from 0; null all, [] none (open)
+    adl_single: list[int] | None = None  # single-stream blocks that ADL uses, likewise
+    periodic_weight: float = 0.0  # weight of the pixel error that repeats with every token (losses/periodic.py); ours
+    texture_weight: float = 0.0  # weight of the texture loss (losses/texture.py); ours
+    texture_gains: list[float] = field(default_factory=lambda: [1.0, 1.0])  # target amplitude gains, finest band first
+    adversarial_weight: float = 0.0  # weight of a critic on pixels; off in the paper's recipe
+    latent_adversarial_weight: float = 0.0  # weight of a critic on latents, conditioned on z_l; off in the paper's
+    adversarial_start: int = 0  # step at which the adversarial terms start
     critic_widths: list[int] = field(default_factory=lambda: [32, 64, 128])
-    critic_network: Literal["", "efficientnet"] = ""  # the critic on pixels looks at its features; empty: at pixels
+    critic_network: Literal["", "efficientnet"] = ""  # network whose features the critic on pixels sees; empty: pixels
     latent_critic_widths: list[int] = field(default_factory=lambda: [96, 128, 192])
-    eps_source: Literal["pair", "fresh"] = "pair"  # fresh Gaussian noise is the control
+    eps_source: Literal["pair", "fresh"] = "pair"  # fresh: new Gaussian noise instead of the teacher's (control)
 
 
 STAGES: dict[str, type] = {
@@ -147,13 +149,13 @@ STAGES: dict[str, type] = {
     "distill": DistillConfig,
 }
 
-# Options that the weights or the optimizer's state hang on: a run keeps them from its first step to its last.
+# Options that determine the weights' or the optimizer state's meaning. A resumed run must not change them.
 KEPT = {
     "autoencoder", "alpha", "base", "critic_network", "critic_widths", "guidance", "latent_channels", "layers",
     "num_attention_heads", "num_layers", "num_single_layers", "prompt_folder", "quantize_base", "rank",
     "run.optimizer", "start", "t_l", "targets", "text_dim", "text_tokens", "train_decoder", "widths",
 }  # fmt: skip
-# Options that change nothing in what is learnt.
+# Options that do not affect what the model learns.
 FREE = {
     "data.validation", "data.validation_limit", "export", "name",
     "run.accumulate", "run.decoder_checkpointing", "run.device", "run.explode",

@@ -1,4 +1,4 @@
-"""Photographs to train on: decoded once, kept as bytes in memory, cropped by keyed randomness."""
+"""Training crops of photographs, which are decoded once and kept in memory as 8-bit tensors."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from fluxsr.keyed import keyed_generator
 
 T = TypeVar("T")
 
-# What a sample draws for, the last part of its key. 0 would be the key without it: SeedSequence pads with zeros.
+# Purpose of a random draw, the last part of its key. 0 is not usable, because SeedSequence pads keys with zeros.
 TIME, NOISE, SPOIL, CROP, DEGRADE = 1, 2, 3, 4, 1 << 20
 
 
 def sample_generators(seed: int, step: int, samples: Sequence[int], purpose: int) -> list[torch.Generator]:
-    """One generator per sample: what it draws does not depend on who shares its batch or its process."""
+    """Return one generator per sample, so that its draws do not depend on the rest of the batch or on the process."""
     return [keyed_generator(seed, step, sample, purpose) for sample in samples]
 
 
 def normals(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
-    """Gaussian noise (B, *shape), each sample by its own generator."""
+    """Return Gaussian noise (B, *shape), with each sample drawn from its own generator."""
     return torch.stack([torch.randn(tuple(shape), generator=generator) for generator in generators])
 
 
 class PhotoCrops:
-    """Random crops of photographs; sample k of a step is always the same."""
+    """Random crops of photographs; the same step and sample always give the same crop."""
 
     def __init__(self, images: list[Tensor], crop: int, seed: int):
         self.images = [image for image in images if min(image.shape[1:]) >= crop]
@@ -42,7 +42,7 @@ class PhotoCrops:
         self.crop, self.seed = crop, seed
 
     def __call__(self, step: int, samples: Sequence[int]) -> Tensor:
-        """These samples of a step: (B,3,crop,crop), RGB in [0,1]."""
+        """Return the crops (B,3,crop,crop) of some samples of a step, RGB in [0,1]."""
         crops = [self._crop(keyed_generator(self.seed, step, sample)) for sample in samples]
         return torch.stack(crops).float() / 255
 
@@ -58,9 +58,9 @@ class PhotoCrops:
 
 
 class Shared(Sequence[Tensor]):
-    """Tensors of one dtype, which other processes see without a copy: they lie in one block of shared memory.
+    """Sequence of tensors of one dtype in shared memory, so that other processes use them without a copy.
 
-    One block, because every block costs a process a file descriptor.
+    All tensors share one block, because every block costs each process a file descriptor.
 
     Raises:
         InputError: the system has too little shared memory.
@@ -74,28 +74,28 @@ class Shared(Sequence[Tensor]):
         except RuntimeError as error:
             size = self.ends[-1] * tensors[0].element_size() / 1e9
             raise InputError(
-                f"{size:.1f} GB of photographs do not fit the shared memory (/dev/shm); make it larger (docker run "
+                f"{size:.1f} GB of photographs do not fit in shared memory (/dev/shm); enlarge it (docker run "
                 "--shm-size) or set run.workers: 0"
             ) from error
-        for place, tensor in enumerate(tensors):
-            self[place].copy_(tensor)
+        for index, tensor in enumerate(tensors):
+            self[index].copy_(tensor)
 
     def __len__(self) -> int:
         return len(self.shapes)
 
-    def __getitem__(self, place: Any) -> Any:
-        shape, end = self.shapes[place], self.ends[place]
+    def __getitem__(self, index: Any) -> Any:
+        shape, end = self.shapes[index], self.ends[index]
         return self.block[end - shape.numel() : end].view(shape)
 
 
 class PairCrops:
-    """Crops of teacher pairs: the photograph x_0, its LR partner drawn afresh, its latent z_0 and the teacher's eps.
+    """Crops of teacher pairs: the photograph x_0, a newly degraded LR image, its latent z_0 and the teacher's eps.
 
-    A crop starts at every 16th pixel, so that pixels and latents belong together. The degradation sees a
-    margin around the crop, so that blur has no border inside it; z_0 is a cut of the whole image's latent and knows
-    no border either. The degradation is drawn for fixed groups of ``group`` neighbours, which may share its sizes;
-    a group is always degraded whole, so that the share of a process does not change what is drawn. A share of less
-    than a group throws the rest of it away.
+    Crops start at multiples of 16 pixels, so that pixels and latents stay aligned. The degradation sees a margin
+    around the crop, so that blur has no border effect inside it; z_0 is cropped from the latent of the whole image
+    for the same reason. The degradation is drawn for fixed groups of ``group`` consecutive samples, which share
+    resize factors. A group is always degraded as a whole, so that the result does not depend on the number of
+    processes; a micro-batch smaller than a group discards the other samples.
     """
 
     MARGIN = 16  # pixels
@@ -111,16 +111,26 @@ class PairCrops:
         device: torch.device | None = None,
         pixels: int = 8,
     ):
-        """``photos``: (3,H,W) uint8; ``latents``: (2,C,h,w), their z_0 and eps; ``degradation``: HR -> LR on
-        ``device``, with a generator for every group (``degrade_samples``); ``pixels``: side of a latent."""
+        """Store photographs and latents.
+
+        Args:
+            photos: photographs (3,H,W), uint8.
+            latents: z_0 and eps of each photograph, (2,C,h,w).
+            degradation: function from HR to LR on ``device``, with one generator per group (``degrade_samples``).
+            pixels: side of a latent in pixels.
+
+        Raises:
+            InputError: a crop or group size that does not fit.
+        """
         if 16 % pixels:
             raise InputError(
-                f"a latent is {pixels} pixels wide; crops start at every 16th, so take an autoencoder of 16 or less"
+                f"a latent is {pixels} pixels wide; crops start at multiples of 16, so use an autoencoder of 16 or less"
             )
         token = max(16, 2 * pixels)
         if crop % token or crop + 2 * self.MARGIN > min(min(photo.shape[1:]) for photo in photos):
             raise InputError(
-                f"run.crop is {crop}; it must be a multiple of {token} and fit the photographs with a margin"
+                f"run.crop is {crop}; it must be a multiple of {token} and fit the photographs with a margin of "
+                f"{self.MARGIN} pixels"
             )
         if group < 1:
             raise InputError(f"degradation_group is {group}; it must be at least 1")
@@ -131,20 +141,20 @@ class PairCrops:
         self.pixels = pixels
 
     def __call__(self, step: int, samples: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(x_0, lr_up, z_0, eps) of these samples: (B,3,n,n) twice, RGB in [0,1], and latents twice."""
+        """Return (x_0, lr_up, z_0, eps): two images (B,3,n,n), RGB in [0,1], and two latents."""
         groups = {first: self._group(step, first) for first in {s - s % self.group for s in samples}}
         rows = [[part[s % self.group] for part in groups[s - s % self.group]] for s in samples]
         x_0, lr_up, pairs = (torch.stack(column) for column in zip(*rows, strict=True))
         return x_0, lr_up, pairs[:, 0], pairs[:, 1]
 
     def share_memory(self) -> None:
-        """Move photographs and latents into memory that processes share."""
+        """Move photographs and latents into shared memory."""
         self.photos, self.latents = Shared(self.photos), Shared(self.latents)
 
     def _group(self, step: int, first: int) -> tuple[Tensor, Tensor, Tensor]:
         cut = [self._cut(keyed_generator(self.seed, step, first + k)) for k in range(self.group)]
         images = torch.stack([wide for wide, _ in cut]).to(self.device).float() / 255
-        # Autocast is a thread's own: the loop's would be on here for a batch that no thread has made ahead.
+        # The loop's autocast would be active here if the batch is prepared in the main thread.
         with torch.autocast(self.device.type, enabled=False):
             lr = self.degradation(images, [keyed_generator(self.seed, step, first, DEGRADE)])
             lr_up = bicubic(lr, (images.shape[-2], images.shape[-1]))  # the kernel of inference
@@ -152,7 +162,7 @@ class PairCrops:
         return images[..., inner, inner], lr_up[..., inner, inner], torch.stack([pair for _, pair in cut])
 
     def _cut(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A photograph's crop with its margin, uint8, and its z_0 and eps (2,C,h,w)."""
+        """Return a crop with its margin, uint8, and its z_0 and eps (2,C,h,w)."""
         index, y, x = torch.rand(3, generator=generator).tolist()
         photo, pair = (images[int(index * len(self.photos))] for images in (self.photos, self.latents))
         side = self.crop + 2 * self.MARGIN
@@ -163,9 +173,9 @@ class PairCrops:
 
 
 class Ahead(Generic[T]):
-    """Batches of steps and samples, the next step's made in a thread while this one is trained on.
+    """Prepare the batch of the next step in a thread while the current step trains.
 
-    What a batch holds depends on its step and samples alone, so nothing changes but the time.
+    A batch depends only on its step and samples, so reading ahead does not change it.
     """
 
     def __init__(self, batches: Callable[[int, Sequence[int]], T]):
@@ -175,31 +185,31 @@ class Ahead(Generic[T]):
     def __call__(self, step: int, samples: Sequence[int]) -> T:
         share = tuple(samples)
         this = self.coming.pop((step, share), None)
-        self.coming = {key: made for key, made in self.coming.items() if key[0] >= step}
+        self.coming = {key: batch for key, batch in self.coming.items() if key[0] >= step}
         batch = self.batches(step, share) if this is None else this.result()
         self.coming[step + 1, share] = self.pool.submit(self.batches, step + 1, share)
         return batch
 
 
 class _Steps(Dataset[T]):
-    """The batches of one share of every step, from a step on."""
+    """Batches of one micro-batch's samples for every step, starting at step ``first``."""
 
     def __init__(self, batches: Callable[[int, Sequence[int]], T], share: tuple[int, ...], first: int):
         self.batches, self.share, self.first = batches, share, first
 
     def __len__(self) -> int:
-        return sys.maxsize  # it never ends; the sampler wants a number
+        return sys.maxsize  # endless, but the sampler needs a number
 
     def __getitem__(self, index: int) -> T:
         return self.batches(self.first + index, self.share)
 
 
 class AheadInProcesses(Generic[T]):
-    """The same, made by ``workers`` processes of one thread each, for a device that is faster than its host.
+    """Prepare batches in ``workers`` single-threaded processes, for a device that is faster than its host.
 
-    The processes are spawned: a fork of a process that holds PyTorch's threads may hang. So ``batches`` has to be
-    picklable and must hold what is large in shared memory, as ``PairCrops.share_memory`` does. Every share of a step
-    has processes of its own, so with micro-batches there are more of them.
+    The processes are spawned, because forking a process that runs PyTorch threads may hang. ``batches`` must
+    therefore be picklable and keep large tensors in shared memory, as ``PairCrops.share_memory`` does. Every
+    micro-batch of a step has its own ``workers`` processes.
     """
 
     def __init__(self, batches: Callable[[int, Sequence[int]], T], workers: int, pin_memory: bool = False):

@@ -1,4 +1,4 @@
-"""Run stage 5 from its recipe: base, pairs and perceptual network in, a model folder with its adapter out."""
+"""Run stage 5 from its recipe: train a student on a base and teacher pairs, and export it as a model folder."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     check_free(out, "model")
     settings, device = load_settings(config.degradation), training_device(config.run.device)
     distance = _distance(config.perceptual, device) if config.tv_lpips_weight else None
-    # The frozen parts are stored in bfloat16: holding them so changes no value and spares a cast per call.
+    # The frozen parts are stored in bfloat16 on disk, so loading them in bfloat16 changes no value and saves casts.
     dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
     base = load_base(config.base, device, dtype, config.quantize_base, config.prompt_folder)
-    if config.start:  # fused in float32: in bfloat16 much of a small adapter would be rounded away
+    if config.start:  # fused in float32, because bfloat16 would round much of a small adapter away
         fuse_lora(base.transformer.float(), config.start)
-        if config.rank:  # frozen under a new LoRA, it would take twice the memory
+        if config.rank:  # frozen below a new LoRA, where float32 would only double its memory
             base.transformer.to(dtype)
     base.config = AdapterConfig(
         t_l=config.t_l,
@@ -86,67 +86,73 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         licences=[terms.as_dict() for terms in _terms(config, base.transformer)],
     )
     if config.rank:
-        torch.manual_seed(config.run.seed)  # initial LoRA weights; peft takes no generator
+        torch.manual_seed(config.run.seed)  # for the initial LoRA weights; peft takes no generator
         add_lora(base.transformer, config.rank, config.alpha, config.targets or TARGETS)
     else:
         train_all(base.transformer)
-    if config.train_decoder:  # in float32 as all that is trained, and the encoder with it: a module has one dtype
+    if config.train_decoder:  # trained weights are float32, and the autoencoder must have one dtype
         base.vae.float().decoder.requires_grad_(True)
     if config.run.gradient_checkpointing:
         base.transformer.enable_gradient_checkpointing()
     check(config, base)  # before the pairs are read and decoded
     stage = DistillStage(config, base, prepared(config, base.vae, settings), distance, device)
     photos = [photo[None] / 255 for photo in validation_photographs(config.data)]
-    spoilt = [_enlarged(photo, settings, config.run.seed, index) for index, photo in enumerate(photos)]
+    degraded = [_enlarged(photo, settings, config.run.seed, index) for index, photo in enumerate(photos)]
 
     def validate(step: int, _path: Path) -> dict[str, float]:
-        made = [_upscaled(base, image, device, config.run.precision) for image in spoilt]
-        rows = [[image[0] * 255 for image in images[:6]] for images in (spoilt, made, photos)]
+        output = [_upscaled(base, image, device, config.run.precision) for image in degraded]
+        rows = [[image[0] * 255 for image in images[:6]] for images in (degraded, output, photos)]
         sheet(out / f"validation-{step:06d}.png", rows)
         curves(out)
-        return spectral_scores(made, photos)
+        return spectral_scores(output, photos)
 
     loop.run(stage, config.run, out, validate if photos else None, recipe=config)
     model = Path(out, "model")
     export(base, model, alone=config.export == "adapter")
-    if is_main():  # the terms go with what was made under them
+    if is_main():  # the licences of all sources apply to the result
         write_notice(model, *base.config.licences)
         pass_on(model, config.base, *filter(None, [config.start]))
 
 
 def _terms(config: DistillConfig, transformer: Any) -> list[Licence]:
-    """Of the base, under the name that the adapter's config gives it, of what it and start were made from, and of the
-    teacher that made the pairs."""
+    """Return the licences that apply to the student: the base's, its sources', and that of the pairs' teacher.
+
+    The base's licence is recorded under the name that the adapter's config gives to the base.
+    """
     own = replace(licence_of(config.base, transformer.config), model=config.name)
     earlier = [terms for source in _sources(config) for terms in load_config(source).licences]
     return stated(own, *earlier, PairStore(config.pairs).manifest().get("licence") if config.pairs else None)
 
 
 def _sources(config: DistillConfig) -> list[Path]:
-    """Folders of the models that the student goes on from, as far as they have a config."""
+    """Return the folders of the models that the student starts from, if they have a config."""
     folders = [folder_of(model) for model in (config.base, config.start) if model]
     return [folder for folder in folders if isinstance(folder, Path) and Path(folder, CONFIG_FILE).is_file()]
 
 
 def _check(config: DistillConfig) -> None:
-    """What cannot work is said before a base of 24 GB is read."""
+    """Check the options before a base of up to 24 GB is loaded.
+
+    Raises:
+        InputError: options that contradict each other, or that the base does not support.
+    """
     if fault := unfit(config):
         raise InputError(f"the recipe says {fault}")
     base = folder_of(config.base)
     if isinstance(base, Path) and lora_file(base):
         raise InputError(
-            f"base is {config.base}, and a LoRA lies beside its transformer, which would be left out; "
-            "set base to what it adapts, and start to it"
+            f"base is {config.base}, which has a LoRA beside its transformer; the LoRA would be ignored: set base to "
+            "the model that the LoRA adapts, and start to this folder"
         )
     if config.export == "adapter" and not config.rank:
-        raise InputError("export is adapter, but rank is 0: there is none; set export: model")
+        raise InputError("export is adapter, but rank is 0, so there is no adapter; set export: model")
     if config.train_decoder and config.export == "adapter":
-        raise InputError("train_decoder is on, so the adapter alone would miss the decoder; set export: model")
+        raise InputError("train_decoder is on, but an adapter does not contain the decoder; set export: model")
     if config.start and config.export == "adapter":
-        raise InputError("start is fused into the base, so the adapter alone would miss it; set export: model")
+        raise InputError("start is fused into the base, so an adapter would not contain it; set export: model")
     if config.quantize_base != "none" and not (config.rank and config.export == "adapter"):
         raise InputError(
-            f"a base in {config.quantize_base} is neither trained nor exported; set rank and export: adapter"
+            f"a base in {config.quantize_base} cannot be trained or exported; set rank and export: adapter"
         )
     if config.tv_lpips_weight and not config.perceptual:
         raise InputError(
@@ -160,7 +166,11 @@ def _check(config: DistillConfig) -> None:
 
 
 def export(base: Backbone, folder: Path, alone: bool = False) -> None:
-    """Write a trained student in bfloat16: base and LoRA, the LoRA ``alone``, or without one the whole transformer."""
+    """Write a trained student in bfloat16.
+
+    A student with a LoRA is written as base and LoRA, or as the LoRA ``alone``. A student trained as a whole is
+    written as a model.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if base.config.rank:
         save_lora(base.transformer, folder, write=is_main())
@@ -176,9 +186,9 @@ def export(base: Backbone, folder: Path, alone: bool = False) -> None:
 
 
 def train_all(transformer: Any) -> None:
-    """Make all of a transformer trainable but its modulation, in float32.
+    """Make a transformer trainable in float32, except its modulation layers.
 
-    Modulation sees time, guidance and prompt alone: at inference it is a constant, folded away.
+    Modulation depends only on time, guidance and prompt, so at inference it is a constant and is folded away.
     """
     transformer.float().requires_grad_(True)
     for name, part in transformer.named_modules():
@@ -187,24 +197,25 @@ def train_all(transformer: Any) -> None:
 
 
 def _distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the perceptual distance that the option ``perceptual`` names."""
     if perceptual == "efficientnet":
         return partial(feature_distance, load_efficientnet().to(device))
     if perceptual.endswith(".safetensors"):
         return load_lpips(perceptual).to(device)
     if perceptual != "lpips":
         return partial(feature_distance, load_feature_network(perceptual).to(device))
-    with main_first():  # its VGG16 may have to be downloaded
+    with main_first():  # one process downloads VGG16 if it is missing
         return load_lpips_vgg().to(device)
 
 
 def _enlarged(photo: Tensor, settings: DegradationSettings, seed: int, index: int) -> Tensor:
-    """A photograph (1,3,H,W) degraded, the same at every validation, and enlarged again."""
+    """Degrade a photograph (1,3,H,W), the same way at every validation, and resize it back to its own size."""
     lr = degrade(photo, settings, keyed_generator(seed, 5, index))
     return bicubic(lr, (photo.shape[-2], photo.shape[-1]))
 
 
 def _upscaled(backbone: Backbone, lr_up: Tensor, device: torch.device, precision: str) -> Tensor:
-    """An enlarged image (1,3,H,W) restored in the tiles of inference, so that validation sees what users will."""
+    """Restore an enlarged image (1,3,H,W) tile by tile, exactly as inference does."""
     multiple = latents.pixel_multiple(backbone.vae)
     tiling = tiles.grid(lr_up.shape[-2], lr_up.shape[-1], backbone.config.tile_size, TILE_OVERLAP, multiple)
     return tiles.stream(lr_up, lambda tile: step_image(backbone, tile.to(device), precision), tiling)
@@ -212,7 +223,11 @@ def _upscaled(backbone: Backbone, lr_up: Tensor, device: torch.device, precision
 
 @torch.no_grad()
 def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
-    """The one step at the strength of inference, on an enlarged image (1,3,H,W) in [0,1]; no adapter is fused."""
+    """Run the one step and the post-processing of inference on an enlarged image (1,3,H,W) in [0,1]; fuse no adapter.
+
+    Returns:
+        The restored image (1,3,H,W) in [0,1].
+    """
     with torch.autocast(lr_up.device.type, torch.bfloat16, enabled=precision == "bf16"):
         z_l = latents.encode(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
         c = backbone.config

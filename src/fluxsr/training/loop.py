@@ -1,6 +1,7 @@
-"""The loop around every stage: it knows no loss and loses no work, on one process or many.
+"""The training loop, shared by all stages, for one process or many.
 
-A stage says what it trains and returns named losses; the loop sums, steps, logs, checkpoints and resumes.
+A stage declares its trained modules and returns named losses. The loop sums the losses, steps the optimizer, logs,
+writes checkpoints and resumes.
 """
 
 from __future__ import annotations
@@ -27,37 +28,40 @@ from fluxsr.training.tracking import Journal, Meter, environment
 
 __all__ = ["Diverged", "Stage", "run"]
 
-MEMORY = 100  # losses that the running median looks back on
-SETTLED = 10  # losses it needs before it is believed
+MEMORY = 100  # number of recent losses in the running median
+SETTLED = 10  # number of losses needed before the median is used
 
 
 class Stage(Protocol):
-    """What the loop must know of a stage."""
+    """Interface between a stage and the loop.
 
-    modules: dict[str, nn.Module]  # holds every trained parameter (requires_grad) under a name
+    Attributes:
+        modules: modules by name; together they hold every trained parameter (``requires_grad``). A module whose name
+            ends with "critic" is an adversary of the others, and AdamW trains it whatever ``run.optimizer`` is.
+    """
 
-    # A module whose name ends with "critic" plays against the others; AdamW trains it whatever the optimizer.
+    modules: dict[str, nn.Module]
 
     def losses(self, step: int, samples: Sequence[int]) -> dict[str, Tensor]:
-        """Weighted losses of these samples of a step, each a scalar mean over them; the loop minimises their sum.
+        """Return the weighted losses of some samples of a step, each a scalar mean; the loop minimises their sum.
 
-        A step has ``run.batch`` samples, 0 to batch - 1, spread over processes and micro-batches. All that a sample
-        draws is keyed by (seed, step, sample), so that it does not matter how they are spread. Which terms there
-        are may depend on the step alone.
+        A step has ``run.batch`` samples, 0 to batch - 1, which are divided among processes and micro-batches. All
+        random draws of a sample are keyed by (seed, step, sample), so the division does not matter. The set of terms
+        may depend on the step only.
 
-        Names that begin with ``log/`` are written to the metrics and left out of the sum. They may be vectors of
-        values of single samples, even empty: the log shows the mean over all of them.
+        Terms whose names begin with ``log/`` are logged but not minimised. They may be vectors with one value per
+        sample, even empty ones: the log shows the mean over all values.
         """
         ...
 
 
 class Diverged(FluxSRError):
-    """The loss or its gradient became infinite, not a number, or far larger than it was."""
+    """Error raised when the loss or its gradient is not finite, or the loss is far above its running median."""
 
 
 @dataclass
 class _Run:
-    """What a run holds."""
+    """State of a run."""
 
     stage: Stage
     config: RunConfig
@@ -68,9 +72,9 @@ class _Run:
     shares: list[list[int]]
     step: int = 0
     average: list[Tensor] = field(default_factory=list)
-    recent: list[float] = field(default_factory=list)  # sizes of the last losses
+    recent: list[float] = field(default_factory=list)  # magnitudes of the last losses
     meter: Meter = field(default_factory=Meter)
-    last: str = "the beginning"  # the last good checkpoint
+    last: str = "the beginning"  # path of the last good checkpoint
 
     def __post_init__(self) -> None:
         self.groups = trained_parameters(self.stage.modules)
@@ -85,16 +89,23 @@ def run(
     on_checkpoint: Callable[[int, Path], dict[str, float]] | None = None,
     recipe: Any = None,
 ) -> None:
-    """Train a stage to ``config.steps``; go on from the checkpoint that ``config.resume`` names, if there is one.
+    """Train a stage up to ``config.steps``, resuming from the checkpoint that ``config.resume`` names, if any.
 
-    Interrupting (Ctrl-C, SIGTERM) saves a checkpoint first. With EMA the averaged weights are in place
-    whenever ``on_checkpoint`` is called, on the main process only, and when this returns. ``recipe``, the
-    stage's whole configuration, is written into ``out`` and compared when a run goes on.
+    An interrupt (Ctrl-C, SIGTERM) saves a checkpoint before the run ends. With EMA, the averaged weights are in place
+    when ``on_checkpoint`` is called and when this function returns.
+
+    Args:
+        stage: the stage to train.
+        config: options of the loop.
+        out: folder of the run.
+        on_checkpoint: called on the main process after every checkpoint with the step and the checkpoint's path;
+            returns scores for the log.
+        recipe: the stage's complete configuration. It is written into ``out`` and compared when a run is resumed.
 
     Raises:
-        Diverged: the loss or its gradient is not finite, or exploded; the last checkpoint is left as it was.
-        KeyboardInterrupt: after the checkpoint was written, also where it is the last.
-        InputError: a batch that does not split, or a checkpoint of another recipe.
+        Diverged: the loss or its gradient is not finite, or the loss exploded; the last checkpoint is kept.
+        KeyboardInterrupt: the run was interrupted; a checkpoint was written.
+        InputError: a batch that cannot be divided, or a checkpoint of another recipe.
     """
     out.mkdir(parents=True, exist_ok=True)
     state = _begin(stage, config, out)
@@ -119,7 +130,7 @@ def run(
                 if on_checkpoint:
                     _validate(state, on_checkpoint, path, journal)
                 journal.start_clock(state.step)
-        if state.processes.any(stop.is_set()):  # asked for after the last step: the checkpoint is there
+        if state.processes.any(stop.is_set()):  # interrupted after the last step, whose checkpoint is already written
             raise KeyboardInterrupt
     average.put(state.average, state.parameters)
 
@@ -127,7 +138,7 @@ def run(
 def _begin(stage: Stage, config: RunConfig, out: Path) -> _Run:
     processes = Processes(config.device, resting=any(name.endswith("critic") for name in stage.modules))
     if processes.sharded and config.optimizer == "adamw8bit":
-        raise InputError("run.optimizer is adamw8bit, which cannot be sharded by FSDP; take adamw")
+        raise InputError("run.optimizer is adamw8bit, which FSDP cannot shard; use adamw")
     shares = processes.shares(config.batch, config.accumulate)
     optimizer = build_optimizer(trained_parameters(stage.modules), config)
     model = processes.prepare(stage, optimizer)
@@ -137,7 +148,7 @@ def _begin(stage: Stage, config: RunConfig, out: Path) -> _Run:
 
 
 def _step(state: _Run, stop: Event) -> tuple[float, bool]:
-    """One step of the optimizer. Returns the loss over all processes, and whether any was asked to stop."""
+    """Run one optimizer step. Return the loss over all processes, and whether any process was asked to stop."""
     config = state.config
     rate = schedule(state.step, config)
     for group, peak in zip(state.optimizer.param_groups, state.peaks, strict=True):
@@ -169,7 +180,7 @@ def _step(state: _Run, stop: Event) -> tuple[float, bool]:
 def _over_processes(
     processes: Processes, sums: Mapping[str, Tensor], stop: bool
 ) -> tuple[dict[str, tuple[float, float]], bool]:
-    """Sums and counts of every name over all processes, and whether any of them was asked to stop, in one message."""
+    """Reduce sums and counts of every term, and the stop flag, over all processes in one message."""
     first = next(iter(sums.values()))
     rows = torch.stack([*sums.values(), first.new_tensor([float(stop), 1.0])])
     *values, flag = processes.total(rows).tolist()
@@ -178,7 +189,11 @@ def _over_processes(
 
 
 def _checked_loss(state: _Run, measured: Mapping[str, tuple[float, float]]) -> float:
-    """The loss of the step; all processes see the same one and stop together."""
+    """Return the loss of the step. All processes see the same value, so they stop together.
+
+    Raises:
+        Diverged: the loss is not finite or exploded.
+    """
     terms = {name: value / count for name, (value, count) in measured.items() if not name.startswith("log/")}
     loss, size = sum(terms.values()), sum(abs(value) for value in terms.values())
     shown = ", ".join(f"{name}={value:.3g}" for name, value in terms.items())
@@ -195,7 +210,7 @@ def _checked_loss(state: _Run, measured: Mapping[str, tuple[float, float]]) -> f
 
 
 def _check_norms(state: _Run, norms: Mapping[str, float]) -> None:
-    if not all(math.isfinite(norm) for norm in norms.values()):  # a checkpoint must never hold such weights
+    if not all(math.isfinite(norm) for norm in norms.values()):  # checked before the optimizer changes the weights
         shown = ", ".join(f"{name}={norm:.3g}" for name, norm in norms.items())
         raise Diverged(f"gradient is not finite at step {state.step} ({shown}); {_advice(state)}")
 
@@ -205,7 +220,7 @@ def _advice(state: _Run) -> str:
 
 
 def _save(state: _Run) -> Path:
-    """Write a checkpoint on the main process; the others wait until it is there."""
+    """Write a checkpoint on the main process; the others wait for it."""
     held = checkpoint.state_of(state.stage.modules, state.optimizer)
     held |= {"step": state.step, "average": whole_tree(state.average)}
     held |= {"recent": state.recent, "meter": state.meter.sums}
@@ -218,7 +233,7 @@ def _save(state: _Run) -> Path:
 
 
 def _resume(state: _Run, recipe: Any) -> list[str]:
-    """Put the chosen checkpoint in place and the folder in order; returns what is worth a line of the log."""
+    """Load the chosen checkpoint and update the run's folder. Return lines for the log."""
     count = sum(p.numel() for p in state.parameters)
     notes = [environment(state.processes.count, state.parameters[0].device, count)]
     source = checkpoint.choose(state.out, state.config.resume)
@@ -228,14 +243,14 @@ def _resume(state: _Run, recipe: Any) -> list[str]:
         try:
             for mean, value in zip(state.average, held["average"], strict=True):
                 mean.copy_(like(mean, value))
-        except (RuntimeError, ValueError) as error:  # EMA in one of the two recipes only
+        except (RuntimeError, ValueError) as error:  # only one of the two recipes uses EMA
             if is_untranslatable(error):
                 raise
             raise checkpoint.unfit(source, error) from error
         state.step, state.last = int(held["step"]), str(source)
         state.recent, state.meter.sums = held.get("recent", []), held.get("meter", {})
-        notes.append(f"going on from {source}")
-    state.processes.wait()  # all have read
+        notes.append(f"resuming from {source}")
+    state.processes.wait()  # until all processes have read the checkpoint
     if state.processes.main:
         checkpoint.set_aside(state.out, state.step)
         run_folder.write_recipe(state.out, recipe)

@@ -1,4 +1,4 @@
-"""Optimizers and the schedule of their learning rate."""
+"""Optimizers and their learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ BETAS = (0.9, 0.99)
 
 
 def trained_parameters(modules: Mapping[str, nn.Module]) -> dict[str, list[nn.Parameter]]:
-    """Trained parameters of every module that has some."""
+    """Return the trained parameters of every module that has any, by module name."""
     groups = {name: [p for p in module.parameters() if p.requires_grad] for name, module in modules.items()}
     return {name: parameters for name, parameters in groups.items() if parameters}
 
 
 def build_optimizer(groups: Mapping[str, list[nn.Parameter]], config: RunConfig) -> torch.optim.Optimizer:
-    """AdamW, AdamW with 8-bit state, or Muon for matrices and kernels with AdamW for the rest.
+    """Build the optimizer: AdamW, AdamW with 8-bit state, or Muon.
 
-    Muon (https://kellerjordan.github.io/posts/muon/) orthogonalises each update. It trains the autoencoder several
-    times faster than AdamW (benchmarks/autoencoder.py). Modules whose name ends with "critic" play against the
-    others; AdamW trains them whatever the optimizer.
+    Muon (https://kellerjordan.github.io/posts/muon/) orthogonalises each update. It trains matrices and convolution
+    kernels; AdamW trains the rest, and every module whose name ends with "critic".
 
     Raises:
         InputError: the optimizer's package is not installed, or does not run on this device.
@@ -75,12 +74,12 @@ def _adamw8bit(parameters: list[nn.Parameter], config: RunConfig) -> torch.optim
     from bitsandbytes.optim import AdamW8bit
 
     if any(p.device.type == "cpu" for p in parameters):
-        raise InputError("run.optimizer is adamw8bit, which needs a GPU; on this device take adamw")
+        raise InputError("run.optimizer is adamw8bit, which needs a GPU; use adamw on this device")
     return AdamW8bit(parameters, lr=config.lr, weight_decay=config.weight_decay, betas=BETAS)
 
 
 def schedule(step: int, config: RunConfig) -> float:
-    """Share of the peak learning rate: linear warm-up, then constant, or cosine down to ``lr_floor``."""
+    """Return the learning rate as a fraction of its peak: linear warm-up, then constant or cosine to ``lr_floor``."""
     if step < config.warmup:
         return (step + 1) / config.warmup
     if config.schedule == "constant":

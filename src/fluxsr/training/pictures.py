@@ -1,4 +1,4 @@
-"""Pictures of a run, since people look rather than read: training curves."""
+"""Plots of a training run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import numpy as np
 
 
 def curves(folder: Path) -> dict[str, float]:
-    """Draw every column of ``metrics.jsonl`` over the steps into ``curves.png``; without matplotlib, nothing."""
+    """Plot every metric of ``metrics.jsonl`` over the steps into ``curves.png``; no-op without matplotlib.
+
+    Returns:
+        An empty dict, so that this function can serve as a validation callback.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -1,7 +1,7 @@
-"""The processes of a run: one, or many by ``accelerate launch``. The only file that knows accelerate.
+"""Data-parallel training with accelerate, which no other module imports.
 
-One process takes the same path; there is nothing to wait for and nobody to share with. DDP and FSDP2 are chosen by
-accelerate's own configuration file (recipes/accelerate/).
+A run has one process, or many that ``accelerate launch`` starts. A single process uses the same code. The
+configuration file of accelerate chooses DDP or FSDP2 (recipes/accelerate/).
 """
 
 from __future__ import annotations
@@ -21,37 +21,38 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from fluxsr.backbones.device import best_device
 from fluxsr.errors import InputError
 
-PATIENCE = timedelta(hours=2)  # how long processes wait for the main one, which validates alone
+PATIENCE = timedelta(hours=2)  # how long processes wait while the main process validates
 
 
-def several() -> bool:
+def is_distributed() -> bool:
+    """Return whether the run has more than one process."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _state(device: str) -> PartialState:
-    """Join the other processes; the first call decides the device."""
+    """Join the process group; the first call decides the device."""
     return PartialState(cpu=device == "cpu", timeout=PATIENCE)
 
 
 def training_device(name: str) -> torch.device:
-    """The device of this process: ``run.device``, or its own GPU where there are several processes."""
-    # cuDNN's attention fails in the backward pass (torch 2.11, H100: "mha_graph.execute"); flash attention does not.
+    """Return the device of this process: ``run.device``, or the process's own GPU in a distributed run."""
+    # cuDNN's attention fails in the backward pass (torch 2.11, H100: "mha_graph.execute"), flash attention works.
     torch.backends.cuda.enable_cudnn_sdp(False)
-    return _state(name).device if several() else best_device(name)
+    return _state(name).device if is_distributed() else best_device(name)
 
 
 def is_main() -> bool:
-    """Whether this process writes the results; True where it is the only one."""
-    return bool(PartialState().is_main_process) if several() else True
+    """Return whether this process writes the results; True if it is the only one."""
+    return bool(PartialState().is_main_process) if is_distributed() else True
 
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """Let one process of each machine go first, so that the others find what it downloads.
+    """Let one process of each machine run the block first, so that the others find what it downloads.
 
-    Where it fails the others go on all the same, and fail for themselves: nobody waits for a process that is gone.
+    If the first process fails, the others continue and fail themselves, so no process waits for one that has ended.
     """
-    state = PartialState() if several() else None
+    state = PartialState() if is_distributed() else None
     if state is not None and not state.is_local_main_process:
         state.wait_for_everyone()
     try:
@@ -62,16 +63,20 @@ def main_first() -> Iterator[None]:
 
 
 def refuse_sharding(what: str) -> None:
-    """
+    """Check that the weights are not sharded.
+
+    Args:
+        what: the operation that needs whole weights, for the message.
+
     Raises:
-        InputError: FSDP is asked for, and ``what`` cannot be done with sharded weights.
+        InputError: the run uses FSDP.
     """
-    if several() and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
-        raise InputError(f"{what} needs whole weights, but FSDP shards them; take a DDP configuration of accelerate")
+    if is_distributed() and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        raise InputError(f"{what} needs whole weights, but FSDP shards them; use a DDP configuration of accelerate")
 
 
 class Whole(nn.Module):
-    """A stage as one module: DDP and FSDP2 must see every use of a parameter within one forward."""
+    """A stage as one module, because DDP and FSDP2 must see every use of a parameter in one forward pass."""
 
     def __init__(self, stage: Any):
         super().__init__()
@@ -83,16 +88,30 @@ class Whole(nn.Module):
 
 
 class Processes:
-    """This process among its fellows."""
+    """The processes of a run, seen from one of them.
+
+    Attributes:
+        count, index: world size and rank.
+        main: whether this process writes the results.
+        sharded: whether FSDP2 shards the weights.
+    """
 
     def __init__(self, device: str, resting: bool = False):
-        """``resting``: some trained parameters take no part in some steps, as a critic that sets in later."""
-        if several():
+        """Join the process group.
+
+        Args:
+            device: ``run.device``.
+            resting: whether some trained parameters are unused in some steps, as a critic that starts later.
+
+        Raises:
+            InputError: accelerate is configured for an engine other than DDP or FSDP2.
+        """
+        if is_distributed():
             _state(device)
-        # Our own autocast and placement are the same for one process and many, so accelerate's are off.
+        # The loop sets autocast and placement itself, the same for any number of processes.
         unused = DistributedDataParallelKwargs(find_unused_parameters=resting)
         self.accelerator = Accelerator(
-            cpu=not several() or device == "cpu",
+            cpu=not is_distributed() or device == "cpu",
             mixed_precision="no",
             device_placement=False,
             kwargs_handlers=[unused],
@@ -105,14 +124,15 @@ class Processes:
             kind == DistributedType.FSDP and not self.sharded
         ):
             raise InputError(
-                f"accelerate's configuration asks for {kind.value}; take DDP, or FSDP with fsdp_version: 2"
+                f"accelerate is configured for {kind.value}, which does not work here; use DDP, or FSDP with "
+                "fsdp_version: 2"
             )
 
     def shares(self, batch: int, accumulate: int) -> list[list[int]]:
-        """Indices of the samples of a step that this process takes, micro-batch by micro-batch.
+        """Return the sample indices of each micro-batch of this process.
 
         Raises:
-            InputError: the batch does not split evenly; means over it would be lopsided.
+            InputError: the batch cannot be divided evenly among processes and micro-batches.
         """
         parts = self.count * accumulate
         if accumulate < 1 or batch < 1 or batch % parts:
@@ -125,9 +145,9 @@ class Processes:
         return [list(range(first + k * size, first + (k + 1) * size)) for k in range(accumulate)]
 
     def prepare(self, stage: Any, optimizer: torch.optim.Optimizer) -> nn.Module:
-        """The stage as a module whose gradients are shared; FSDP2 replaces its parameters, in the optimizer too."""
+        """Wrap a stage as a module with synchronised gradients. FSDP2 also replaces parameters in the optimizer."""
         model = Whole(stage)
-        if self.sharded:  # it takes no channels_last
+        if self.sharded:  # FSDP2 does not support channels_last
             for parameter in model.parameters():
                 parameter.data = parameter.data.contiguous()
         prepared, _ = self.accelerator.prepare(model, optimizer)
@@ -135,7 +155,7 @@ class Processes:
 
     @contextmanager
     def sharing(self, model: nn.Module, last: bool) -> Iterator[None]:
-        """Gradients travel with the last micro-batch of a step only."""
+        """Context manager that synchronises gradients in the last micro-batch of a step only."""
         if last or self.count == 1:
             yield
         else:
@@ -143,29 +163,30 @@ class Processes:
                 yield
 
     def total(self, values: Tensor) -> Tensor:
-        """Sum over the processes."""
+        """Return the sum over all processes."""
         return self.accelerator.reduce(values, "sum") if self.count > 1 else values
 
     def any(self, flag: bool) -> bool:
-        """Whether any process says so. All must ask."""
+        """Return whether the flag is set in any process. Every process must call this."""
         return bool(self.total(torch.tensor(float(flag), device=self.accelerator.device)) > 0)
 
     def wait(self) -> None:
+        """Wait for all processes."""
         self.accelerator.wait_for_everyone()
 
 
 def whole(value: Tensor) -> Tensor:
-    """A tensor without its sharding. All processes must ask."""
+    """Return an unsharded tensor. Every process must call this."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def place(target: Tensor, value: Tensor) -> None:
-    """Copy a whole tensor into one that may be sharded. All processes must do so."""
+    """Copy an unsharded tensor into one that may be sharded. Every process must call this."""
     target.data.copy_(like(target, value))
 
 
 def like(target: Tensor, value: Tensor) -> Tensor:
-    """A whole tensor on the device and, if it has its shape, in the sharding of another."""
+    """Move an unsharded tensor to the target's device and, if the shapes agree, shard it like the target."""
     value = value.to(target.device)
     if isinstance(target, DTensor) and value.shape == target.shape:
         return distribute_tensor(value, target.device_mesh, target.placements)
@@ -173,7 +194,7 @@ def like(target: Tensor, value: Tensor) -> Tensor:
 
 
 def whole_tree(values: Any) -> Any:
-    """``whole`` for every tensor of nested dicts, lists and tuples."""
+    """Apply ``whole`` to every tensor of nested dicts, lists and tuples."""
     if isinstance(values, Mapping):
         return {key: whole_tree(value) for key, value in values.items()}
     if isinstance(values, (list, tuple)):
@@ -183,7 +204,7 @@ def whole_tree(values: Any) -> Any:
 
 @contextmanager
 def gathered(model: nn.Module) -> Iterator[None]:
-    """Hold all parameters of an FSDP2 model whole, so that one process can run it alone; else nothing happens."""
+    """Context manager in which an FSDP2 model is unsharded, so that one process can run it alone; else a no-op."""
     parts: list[Any] = [module for module in model.modules() if hasattr(module, "unshard")]
     for part in parts:
         part.set_reshard_after_forward(False, recurse=False)
@@ -192,5 +213,5 @@ def gathered(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for part in parts:
-            part.set_reshard_after_forward(part is not parts[0], recurse=False)  # the root stays, as by default
+            part.set_reshard_after_forward(part is not parts[0], recurse=False)  # FSDP2 keeps the root by default
             part.reshard()

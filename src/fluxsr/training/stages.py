@@ -1,4 +1,4 @@
-"""Run a stage from its recipe: read what it needs, train, validate, export. One function per stage."""
+"""Run stages 1 to 3 from their recipes: read the data, train, validate, export. One function per stage."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
     if config.start:
         vae = load_part(Path(config.start), "vae", torch.float32).to(memory_format=torch.channels_last)
     else:
-        torch.manual_seed(config.run.seed)  # initial weights only; diffusers takes no generator
+        torch.manual_seed(config.run.seed)  # for the initial weights; diffusers takes no generator
         vae = build_autoencoder(
             config.widths, config.layers, config.latent_channels, config.decoder_layers, config.upsample
         )
@@ -50,15 +50,15 @@ def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
         if not validation:
             curves(out)
             return {}
-        made = [_reconstruct(stage.vae, image.to(device)) for image in validation]
-        sheet(out / "reconstructions.png", [validation[:6], made[:6]])
+        output = [_reconstruct(stage.vae, image.to(device)) for image in validation]
+        sheet(out / "reconstructions.png", [validation[:6], output[:6]])
         curves(out)
-        return spectral_scores(*([image[None] / 255 for image in images] for images in (made, validation)))
+        return spectral_scores(*([image[None] / 255 for image in images] for images in (output, validation)))
 
     loop.run(stage, config.run, out, validate, recipe=config)
     if not is_main():
         return
-    if config.train == "all":  # else the latents are what they were
+    if config.train == "all":  # otherwise the latents have not changed
         crops = PhotoCrops(photos, config.run.crop, config.run.seed)
         scale = fit_scale(stage.vae, [crops(k, range(32)).to(device) for k in range(8)])
         stage.vae.register_to_config(scaling_factor=scale)
@@ -79,14 +79,14 @@ def train_perceptual(config: PerceptualConfig, out: Path) -> None:
 
 
 def load_feature_network(folder: str | Path) -> FeatureNetwork:
-    """The network that ``train_perceptual`` wrote, frozen.
+    """Load the network that ``train_perceptual`` wrote, frozen.
 
     Raises:
-        InputError: the folder does not hold one.
+        InputError: the folder does not contain a network.
     """
     if not (Path(folder) / "features.json").is_file():
         raise InputError(
-            f"no features.json in {folder}; make it with `fluxsr train perceptual`, or set perceptual: lpips "
+            f"no features.json in {folder}; create it with `fluxsr train perceptual`, or set perceptual: lpips "
             "or efficientnet"
         )
     widths = json.loads((Path(folder) / "features.json").read_text(encoding="utf-8"))["widths"]
@@ -111,7 +111,7 @@ def train_teacher(config: TeacherConfig, out: Path) -> None:
 
 
 def encode_photos(vae: Any, photos: list[Tensor], precision: str) -> list[Tensor]:
-    """Normalised latents (C,h,w), float16, of photographs (3,H,W) uint8; sides are cut to whole tokens."""
+    """Encode photographs (3,H,W), uint8, cropped to whole tokens, to normalised latents (C,h,w), float16."""
     device, found = next(vae.parameters()).device, []
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         for photo in photos:
@@ -122,8 +122,8 @@ def encode_photos(vae: Any, photos: list[Tensor], precision: str) -> list[Tensor
 
 @torch.no_grad()
 def _reconstruct(vae: Any, image: Tensor) -> Tensor:
-    """Encode and decode a photograph (3,H,W) uint8; the same range, float."""
+    """Encode and decode a photograph (3,H,W), uint8. Return float values in 0..255."""
     with torch.autocast(image.device.type, torch.bfloat16):
         x = image[None].float() / 127.5 - 1
-        made = vae(x.contiguous(memory_format=torch.channels_last)).sample[0].float().cpu() * 127.5 + 127.5
-    return made.clamp(0, 255)
+        output = vae(x.contiguous(memory_format=torch.channels_last)).sample[0].float().cpu() * 127.5 + 127.5
+    return output.clamp(0, 255)

@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C, SIGTERM."""
+"""Graceful stop on Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def stop_flag() -> Iterator[threading.Event]:
-    """Set by the first SIGINT or SIGTERM; a second one acts at once."""
+    """Yield an event that the first SIGINT or SIGTERM sets. A second signal has its usual effect."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop

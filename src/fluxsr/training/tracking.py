@@ -1,4 +1,4 @@
-"""What a run says of itself: metrics.jsonl always, run.log, TensorBoard or Weights & Biases, a progress bar."""
+"""Logs of a run: metrics.jsonl, run.log, TensorBoard or Weights & Biases, and a progress bar."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Writer = tuple[Callable[[int, Mapping[str, float]], None], Callable[[], None]]  
 
 
 class Meter:
-    """Means over the samples since the last line of the log."""
+    """Running means of metrics since the last log line."""
 
     def __init__(self) -> None:
         self.sums: dict[str, list[float]] = {}  # name -> sum, count
@@ -32,17 +32,17 @@ class Meter:
             held[1] += count
 
     def take(self) -> dict[str, float]:
-        """The means, to six digits, and begin again."""
+        """Return the means, rounded to six digits, and reset."""
         means = {name: float(f"{value / count:.6g}") for name, (value, count) in self.sums.items() if count}
         self.sums = {}
         return means
 
 
 class Journal:
-    """The files of a run, written by the main process; on the others every call does nothing.
+    """Log files of a run. Only the main process writes them; on other processes every call is a no-op.
 
     Raises:
-        InputError: the tracker asked for is not installed.
+        InputError: the tracker is not installed.
     """
 
     def __init__(self, out: Path, tracker: str, step: int, end: int, main: bool, settings: Mapping[str, Any]):
@@ -69,7 +69,7 @@ class Journal:
             self.writer[1]()
 
     def start_clock(self, step: int) -> None:
-        """Time steps from here on: validations and checkpoints are no training."""
+        """Restart the step timer, so that validations and checkpoints are not counted."""
         self.clock, self.timed = time.monotonic(), step
 
     def seconds_per_step(self, step: int) -> float:
@@ -81,7 +81,7 @@ class Journal:
         self.bar.update(self.task, completed=step, description=f"{self.out.name} {loss:.4f}")
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
-        """A line of metrics.jsonl and run.log, a point of every curve."""
+        """Write values to metrics.jsonl, run.log and the tracker."""
         if not self.main:
             return
         self.metrics.write(json.dumps({"step": step, **values}) + "\n")
@@ -91,7 +91,7 @@ class Journal:
             self.writer[0](step, values)
 
     def say(self, text: str, loud: bool = False) -> None:
-        """A line of run.log, and of stderr where it must be seen."""
+        """Write a line to run.log and, if ``loud``, to stderr."""
         if self.main:
             self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
             self.log.flush()
@@ -100,7 +100,11 @@ class Journal:
 
 
 def open_tracker(name: str, out: Path, step: int, settings: Mapping[str, Any]) -> Writer | None:
-    """Writer of curves. TensorBoard is used where it is installed; what was drawn after ``step`` is dropped."""
+    """Return a writer of training curves; None without a tracker. TensorBoard drops points after ``step``.
+
+    Raises:
+        InputError: Weights & Biases is not installed. (A missing TensorBoard is no error, since it is the default.)
+    """
     if name == "wandb":
         needed("run.tracker: wandb", "wandb", "wandb")
         import wandb
@@ -125,7 +129,7 @@ def open_tracker(name: str, out: Path, step: int, settings: Mapping[str, Any]) -
 
 
 def _wandb_id(out: Path, step: int) -> str:
-    """The run's name with Weights & Biases, kept in its folder: a run that goes on draws on, a new one begins."""
+    """Return the Weights & Biases id in the run's folder, so that a resumed run continues its curves."""
     path = out / "wandb-id.txt"
     if step and path.is_file():
         return path.read_text(encoding="utf-8").strip()
@@ -134,7 +138,7 @@ def _wandb_id(out: Path, step: int) -> str:
 
 
 def environment(processes: int, device: torch.device, trained: int) -> str:
-    """One line that says what ran where."""
+    """Return one line with PyTorch's version, the processes and the number of trained weights."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return (
         f"torch {torch.__version__}, {processes} process{'es' * (processes > 1)} on {name}, {trained:,} trained weights"

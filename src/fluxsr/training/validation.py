@@ -1,4 +1,4 @@
-"""Scores of a checkpoint on the validation photographs, from what needs no download."""
+"""Scores of a checkpoint on the validation photographs. They need no downloaded weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from fluxsr.imaging.photographs import DataConfig, read_photographs, whole_token
 
 
 def validation_photographs(data: DataConfig) -> list[Tensor]:
-    """The photographs (3,H,W) uint8 that a stage is scored on, cut to whole tokens; none where none are named.
+    """Read the validation photographs (3,H,W), uint8, cropped to whole tokens; an empty list if there are none.
 
     Raises:
-        InputError: one is too small for its spectrum to be measured, which is to be known before a step is trained.
+        InputError: a photograph is too small for its spectrum to be measured.
     """
     if not data.validation:
         return []
@@ -24,15 +24,15 @@ def validation_photographs(data: DataConfig) -> list[Tensor]:
         if min(photo.shape[1:]) < SMALLEST:
             raise InputError(
                 f"validation photograph {name} has {photo.shape[2]}x{photo.shape[1]} pixels; "
-                f"name photographs with sides of {SMALLEST} or more in data.validation"
+                f"data.validation needs photographs with sides of {SMALLEST} pixels or more"
             )
     return [whole_tokens(photo) for photo in photos]
 
 
-def spectral_scores(made: list[Tensor], photos: list[Tensor]) -> dict[str, float]:
-    """Means over images (1,3,H,W) in [0,1]: fidelity, and the spectrum against the photograph's."""
+def spectral_scores(output: list[Tensor], photos: list[Tensor]) -> dict[str, float]:
+    """Return mean PSNR, SSIM and spectral scores of outputs against photographs, both (1,3,H,W) in [0,1]."""
     rows, excess = [], []
-    for x, y in zip(made, photos, strict=True):
+    for x, y in zip(output, photos, strict=True):
         x = (x * 255).round() / 255
         excess.append(grid_excess(x))
         grids = grid_db(excess[-1])

@@ -1,1 +1,1 @@
-"""One file per stage; each says what it trains and which losses it sums, and nothing else."""
+"""Stages of the training loop, one module each, with their trained modules and losses."""

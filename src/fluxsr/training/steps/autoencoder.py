@@ -1,4 +1,4 @@
-"""Stage 1: the autoencoder, on clean photographs only. Frozen ever after, as in the paper."""
+"""Stage 1: the autoencoder, trained on clean photographs. Later stages keep it frozen, as in the paper."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from fluxsr.losses.periodic import periodic_loss
 from fluxsr.training.config import AutoencoderConfig
 from fluxsr.training.dataset import NOISE, PhotoCrops, normals, sample_generators
 
-PERIOD = 16  # pixels: holds the pitches of the decoder's pixel shuffles, 2, 4 and 8
+PERIOD = 16  # pixels; a multiple of the periods 2, 4 and 8 of the decoder's pixel shuffles
 
 
 class AutoencoderStage:
-    """Squared error and edges of the reconstruction, and the KL of a posterior of fixed width.
+    """Squared error and edge error of the reconstruction, and the KL of a posterior of fixed variance.
 
-    On request also a critic, which gives back the finest detail that squared error averages away, and the periodic
-    loss, which sees the lattice of the pixel shuffles.
+    A critic is optional; it restores fine detail that squared error averages away. The periodic loss is optional
+    too; it penalises the lattice of the pixel shuffles.
     """
 
     def __init__(self, config: AutoencoderConfig, vae: Any, photos: list[Tensor], device: torch.device):
-        """``vae``: an AutoencoderDC, random or from an earlier run; ``photos``: (3,H,W) uint8."""
+        """Set up the stage with an AutoencoderDC, random or from an earlier run, and photographs (3,H,W), uint8."""
         self.vae = vae.to(device)
         self.frozen = config.train == "decoder"
         self.modules: dict[str, nn.Module] = {"vae": vae.decoder if self.frozen else vae}
         if config.adversarial_weight:
-            torch.manual_seed(config.run.seed)  # initial weights only; torch's layers take no generator
+            torch.manual_seed(config.run.seed)  # for the initial weights; torch's layers take no generator
             self.modules["critic"] = Critic(config.critic_widths).to(device).to(memory_format=torch.channels_last)
         self.crops = PhotoCrops(photos, config.run.crop, config.run.seed)
         self.config, self.device = config, device
@@ -58,13 +58,13 @@ class AutoencoderStage:
 
 
 def gradient_distance(x: Tensor, y: Tensor) -> Tensor:
-    """Mean L1 distance between the horizontal and vertical differences of two images (B,C,H,W)."""
+    """Return the mean L1 distance between the horizontal and vertical differences of two images (B,C,H,W)."""
     difference = x - y
     return difference.diff(dim=3).abs().mean() + difference.diff(dim=2).abs().mean()
 
 
 @torch.no_grad()
 def fit_scale(vae: Any, batches: list[Tensor]) -> float:
-    """Scale that gives latents unit root mean square over batches (B,3,H,W) in [0,1]."""
+    """Return the factor that scales latents to unit root mean square over batches (B,3,H,W) in [0,1]."""
     latents = torch.cat([vae.encode(batch * 2 - 1).latent.float().flatten() for batch in batches])
     return float(latents.square().mean().rsqrt())

@@ -28,16 +28,19 @@ from fluxsr.training.dataset import CROP, NOISE, TIME, normals, sample_generator
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
-# Laws of t (ftd_times): from a uniform draw u in [0, 1] to the place between t_l (0) and the noise (1).
+# Distributions of t (ftd_times): functions from u ~ U[0, 1] to the position between t_l (0) and noise (1).
 TIME_LAWS: dict[str, Callable[[Tensor], Tensor]] = {
     "uniform": lambda u: u,  # the paper's
-    "uniform+start": lambda u: u,  # and t_l itself, half and half
-    "start": torch.zeros_like,  # t_l alone, where inference stands
+    "uniform+start": lambda u: u,  # averaged with the loss at t_l
+    "start": torch.zeros_like,  # only t_l, the time of inference
 }
 
 
 class DistillStage:
-    """FTD + MSE + TV-LPIPS + ADL (+ ours) on the student's transformer; the autoencoder is frozen, or its encoder."""
+    """Train the student's transformer with FTD, MSE, TV-LPIPS and ADL, and with optional losses of ours.
+
+    The autoencoder is frozen; with ``train_decoder`` only its encoder is.
+    """
 
     def __init__(
         self,
@@ -47,12 +50,17 @@ class DistillStage:
         distance: Callable[[Tensor, Tensor], Tensor] | None,
         device: torch.device,
     ):
-        """The step's parts.
+        """Set up the stage.
 
         Args:
-            backbone: its transformer carries the trainable adapter.
-            batches: of a step and its samples, (x_0, z_l, z_0, eps): images in [0,1], and latents.
-            distance: perceptual, of two batches in [-1,1]; None where TV-LPIPS has no weight.
+            config: options of the stage.
+            backbone: base whose transformer holds the trainable adapter.
+            batches: function from a step and its samples to (x_0, z_l, z_0, eps): images in [0,1], then latents.
+            distance: perceptual distance of two batches in [-1,1]; None if TV-LPIPS is off.
+            device: training device.
+
+        Raises:
+            InputError: options that contradict each other or do not fit the base.
         """
         check(config, backbone)
         self.config, self.backbone, self.batches, self.device = config, backbone, batches, device
@@ -60,7 +68,7 @@ class DistillStage:
         self.modules: dict[str, nn.Module] = {"adapter": backbone.transformer}
         if config.train_decoder:
             self.modules["decoder"] = backbone.vae.decoder
-        torch.manual_seed(config.run.seed)  # initial weights only; torch's layers take no generator
+        torch.manual_seed(config.run.seed)  # for the initial weights; torch's layers take no generator
         if config.adversarial_weight:
             on_features = config.critic_network == "efficientnet"
             critic = FeatureCritic(load_efficientnet()) if on_features else Critic(config.critic_widths)
@@ -78,59 +86,59 @@ class DistillStage:
         if c.eps_source == "fresh":
             eps = normals(eps.shape[1:], sample_generators(c.run.seed, step, samples, NOISE)).to(self.device)
 
-        # v_theta on the LR-to-noise path, t ~ U[t_l, 1], and at its start, where inference stands.
-        walked = [k for k, sample in enumerate(samples) if sample % c.ftd_every == 0]
+        # v_theta on the LR-to-noise path, t ~ U[t_l, 1], and at its start, as inference uses it.
+        ftd_samples = [k for k, sample in enumerate(samples) if sample % c.ftd_every == 0]
         drawn = [torch.rand(1, generator=g) for g in sample_generators(c.run.seed, step, samples, TIME)]
-        t = c.t_l + (1 - c.t_l) * TIME_LAWS[c.ftd_times](torch.cat(drawn)[walked])
+        t = c.t_l + (1 - c.t_l) * TIME_LAWS[c.ftd_times](torch.cat(drawn)[ftd_samples])
         t = on_grid(t, torch.bfloat16 if c.run.precision == "bf16" else torch.float32).to(self.device)
-        z_t = flow.lr_interpolate(z_l[walked], eps[walked], t, c.t_l)
+        z_t = flow.lr_interpolate(z_l[ftd_samples], eps[ftd_samples], t, c.t_l)
         with _taps(c, backbone) as features:
             v_path, v_step = self._velocities(z_t, t, z_l)
         z_hat = flow.one_step(z_l, v_step, c.t_l)
 
-        # A share of the batch may have more walkers than another: so weighed, means over shares are the batch's.
-        share = len(walked) * c.ftd_every / len(samples)
+        # Micro-batches hold different numbers of FTD samples; reweight so that their average is the full-batch mean.
+        share = len(ftd_samples) * c.ftd_every / len(samples)
         rows = len(features[0]) / len(samples) / (1 + 1 / c.ftd_every if c.token_cuts == 1 else 1)
         ftd = (
-            share * ftd_loss(z_0[walked], z_l[walked], v_path, c.t_l) if walked else v_path.sum()
+            share * ftd_loss(z_0[ftd_samples], z_l[ftd_samples], v_path, c.t_l) if ftd_samples else v_path.sum()
         )  # 0, with a gradient
         if c.ftd_times == "uniform+start":
             ftd = (ftd + ftd_loss(z_0, z_l, v_step, c.t_l)) / 2
-        by_time = ftd_by_time(z_0[walked], z_l[walked], v_path, t, c.t_l)
+        by_time = ftd_by_time(z_0[ftd_samples], z_l[ftd_samples], v_path, t, c.t_l)
 
         terms = {"ftd": c.ftd_weight * ftd, "adl": c.adl_weight * rows * adl_loss(features)}
         if _on_pixels(c):
             terms |= self._pixels(step, x_0, z_hat)
         critic, since = self.modules.get("latent_critic"), step - c.adversarial_start
-        real, made = (torch.cat([z, z_l], dim=1) for z in (z_0, z_hat))
-        terms |= critic_terms(critic, real, made, c.latent_adversarial_weight, since, "latent_")
+        real, fake = (torch.cat([z, z_l], dim=1) for z in (z_0, z_hat))
+        terms |= critic_terms(critic, real, fake, c.latent_adversarial_weight, since, "latent_")
         return terms | {f"log/ftd/{bin}": value for bin, value in by_time.items()}
 
     def _velocities(self, z_t: Tensor, t: Tensor, z_l: Tensor) -> tuple[Tensor, Tensor]:
-        """v_theta(z_t, t) and v_theta(z_l, t_l), the latter as inference has it: the mean over cuts."""
+        """Return v_theta(z_t, t) and v_theta(z_l, t_l), the latter as the mean over cuts that inference uses."""
         c, backbone = self.config, self.backbone
         start = t.new_full((len(z_l),), c.t_l)
 
         def v_theta(z: Tensor, times: Tensor, cuts: int = 1) -> Tensor:
             return velocity(backbone.transformer, z, times, backbone.prompt, c.guidance, cuts)
 
-        if c.token_cuts == 1:  # one call for both
+        if c.token_cuts == 1:  # one call computes both
             v_path, v_step = v_theta(torch.cat([z_t, z_l]), torch.cat([t, start])).split([len(z_t), len(z_l)])
             return v_path, v_step
-        v_step = v_theta(z_l, start, c.token_cuts)  # first: ADL's rows are counted by the first call
+        v_step = v_theta(z_l, start, c.token_cuts)  # must be first, because ADL counts the rows of the first call
         return v_theta(z_t, t) if len(z_t) else z_t, v_step
 
     def _pixels(self, step: int, x_0: Tensor, z_hat: Tensor) -> dict[str, Tensor]:
-        """What the decoded image of the one step lacks; left out if nothing weighs it, for decoding costs much."""
+        """Return the losses on a decoded crop of the one-step result z_hat (B,C,h,w) against x_0 (B,3,H,W)."""
         c, vae = self.config, self.backbone.vae
         side = c.pixel_crop // latents.latent_pixels(vae) or z_hat.shape[-1]
-        _, place = latents.random_crop(z_hat, side, keyed_generator(c.run.seed, step, 0, CROP))
-        x_hat = latents.decode_crop(vae, z_hat, place, side, checkpoint=c.run.decoder_checkpointing) * 2 - 1
-        target = latents.crop_pixels(vae, x_0, place, side) * 2 - 1
+        _, corner = latents.random_crop(z_hat, side, keyed_generator(c.run.seed, step, 0, CROP))
+        x_hat = latents.decode_crop(vae, z_hat, corner, side, checkpoint=c.run.decoder_checkpointing) * 2 - 1
+        target = latents.crop_pixels(vae, x_0, corner, side) * 2 - 1
         terms = {"mse": c.mse_weight * F.mse_loss(x_hat, target)}
         if self.distance is not None and c.tv_lpips_weight:
             terms["tv_lpips"] = c.tv_lpips_weight * tv_lpips(x_hat, target, self.distance, c.tv_gamma)
-        if c.periodic_weight:  # at the pitch of a token
+        if c.periodic_weight:  # the period is the side of a token
             terms["periodic"] = c.periodic_weight * periodic_loss(x_hat - target, latents.pixel_multiple(vae))
         if c.texture_weight:
             terms["texture"] = c.texture_weight * texture_loss(x_hat, target, c.texture_gains)
@@ -139,14 +147,15 @@ class DistillStage:
 
 
 def _on_pixels(config: DistillConfig) -> bool:
-    """Whether any loss looks at pixels."""
+    """Return whether any loss on pixels has a weight. Otherwise decoding, which is expensive, is skipped."""
     c = config
     weights = (c.mse_weight, c.tv_lpips_weight, c.periodic_weight, c.texture_weight, c.adversarial_weight)
     return any(weights)
 
 
 def check(config: DistillConfig, backbone: Backbone) -> None:
-    """
+    """Check the options of a stage against its base.
+
     Raises:
         InputError: options that contradict each other or do not fit the base.
     """
@@ -156,7 +165,7 @@ def check(config: DistillConfig, backbone: Backbone) -> None:
     if c.ftd_every < 1 or c.run.batch % c.ftd_every:
         raise InputError(f"run.batch is {c.run.batch}; it must be a multiple of ftd_every, which is {c.ftd_every}")
     if c.train_decoder and not _on_pixels(c):
-        raise InputError("train_decoder is on, but no loss on pixels has a weight; set one, as mse_weight")
+        raise InputError("train_decoder is on, but no loss on pixels has a weight; set one, such as mse_weight")
     if len(c.texture_gains) != len(SIGMAS):
         raise InputError(f"texture_gains is {c.texture_gains}; give one for each of {len(SIGMAS)} bands, finest first")
     if c.pixel_crop < 0 or c.pixel_crop % pixels:
@@ -165,7 +174,7 @@ def check(config: DistillConfig, backbone: Backbone) -> None:
         )
     token = latents.pixel_multiple(backbone.vae)
     if c.periodic_weight and 0 < c.pixel_crop < token:
-        raise InputError(f"pixel_crop is {c.pixel_crop}; periodic_weight takes {token} or more, a token's side")
+        raise InputError(f"pixel_crop is {c.pixel_crop}; periodic_weight needs {token} pixels (one token) or more")
     if backbone.transformer.config.guidance_embeds and c.guidance is None:
         raise guidance_missing(c.base)
     try:
@@ -176,6 +185,7 @@ def check(config: DistillConfig, backbone: Backbone) -> None:
 
 
 def guidance_missing(base: str) -> InputError:
+    """Return the error for a base that needs a guidance scale."""
     return InputError(f"{base or 'the base'} embeds a guidance scale; set guidance (FLUX.1-dev: 3.5)")
 
 

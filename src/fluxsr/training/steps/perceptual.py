@@ -1,7 +1,7 @@
 """Stage 2: a small feature network that recognises how a photograph was degraded.
 
-No perceptual backbone is shipped or downloaded; a network that can tell blur, noise and block artefacts apart
-has features in which these differ, which is what a perceptual distance needs.
+It needs no pretrained weights. A network that distinguishes blur, noise and block artefacts has features that differ
+between them, as a perceptual distance requires.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from fluxsr.losses.features import FeatureNetwork
 from fluxsr.training.config import PerceptualConfig
 from fluxsr.training.dataset import SPOIL, PhotoCrops, sample_generators
 
-TARGETS = 4  # blur along and across, noise, JPEG
+TARGETS = 4  # horizontal blur, vertical blur, noise, JPEG
 
 
 class PerceptualStage:
-    """Regression of blur widths, noise level and JPEG coarseness of randomly spoilt crops."""
+    """Regression of blur widths, noise level and JPEG quality of randomly degraded crops."""
 
     def __init__(self, config: PerceptualConfig, photos: list[Tensor], device: torch.device):
         torch.manual_seed(config.run.seed)
@@ -34,7 +34,7 @@ class PerceptualStage:
 
     def losses(self, step: int, samples: Sequence[int]) -> dict[str, Tensor]:
         generators = sample_generators(self.seed, step, samples, SPOIL)
-        with torch.autocast(self.device.type, enabled=False):  # grey levels of JPEG need more than bfloat16's 8 bits
+        with torch.autocast(self.device.type, enabled=False):  # JPEG needs more precision than bfloat16 has
             images, targets = spoil(self.crops(step, samples), generators)
         images = images.to(self.device, memory_format=torch.channels_last)
         predicted = self.network(images * 2 - 1).float()
@@ -44,15 +44,15 @@ class PerceptualStage:
 
 
 def spoil(images: Tensor, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
-    """Blur, add noise and compress each image by amounts of its own, a quarter of each left out.
+    """Blur, add noise and compress each image by random amounts. Each operation is skipped with probability 1/4.
 
     Args:
         images: (B,3,H,W) in [0,1].
         generators: one per image.
 
     Returns:
-        The spoilt images and their targets (B,4) in [0,1]: widths of the blur over 3 pixels, along and
-        across, noise over 25 grey levels, 1 - quality/100 (0 without compression).
+        The degraded images and their targets (B,4) in [0,1]: horizontal and vertical blur width divided by 3 pixels,
+        noise level divided by 25 grey levels, 1 - quality/100 (0 without compression).
     """
     count = len(images)
     drawn = torch.stack([torch.rand(4, generator=generator) for generator in generators])

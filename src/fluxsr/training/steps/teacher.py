@@ -1,4 +1,4 @@
-"""Stage 3: the flow-matching teacher, on latents of photographs with one fixed prompt."""
+"""Stage 3: the flow-matching teacher, trained on latents of photographs with one fixed prompt."""
 
 from __future__ import annotations
 
@@ -22,10 +22,16 @@ class TeacherStage:
     """Squared error between the transformer's velocity and eps - z_0 (rectified flow)."""
 
     def __init__(self, config: TeacherConfig, latents: list[Tensor], latent_pixels: int, device: torch.device):
-        """``latents``: encoded photographs, each (C,h,w), normalised; ``latent_pixels``: the side of one in pixels.
+        """Set up the stage.
+
+        Args:
+            config: options of the stage.
+            latents: normalised latents of photographs, each (C,h,w).
+            latent_pixels: side of a latent in pixels.
+            device: training device.
 
         Raises:
-            InputError: a crop that is no multiple of a token, or larger than every photograph.
+            InputError: the crop is not a multiple of a token, or is larger than every photograph.
         """
         crop, token = config.run.crop, latent_pixels * PATCH
         if crop < token or crop % token:
@@ -33,7 +39,7 @@ class TeacherStage:
         self.side = crop // latent_pixels
         self.latents = [z for z in latents if min(z.shape[1:]) >= self.side]
         if not self.latents:
-            raise InputError(f"run.crop is {crop}, and no photograph has sides as large; set a smaller one")
+            raise InputError(f"run.crop is {crop}, but every photograph is smaller; set a smaller crop")
         torch.manual_seed(config.run.seed)
         channels = self.latents[0].shape[0]
         self.transformer = build_transformer(
@@ -55,12 +61,12 @@ class TeacherStage:
     def _times(self, generators: Sequence[torch.Generator]) -> Tensor:
         if self.config.time_law == "uniform":
             t = torch.cat([torch.rand(1, generator=generator) for generator in generators])
-        else:  # as Stable Diffusion 3 (https://arxiv.org/abs/2403.03206)
+        else:  # logit-normal, as in Stable Diffusion 3 (https://arxiv.org/abs/2403.03206)
             t = normals((), generators).sigmoid()
         return on_grid(t, torch.bfloat16 if self.config.run.precision == "bf16" else torch.float32)
 
     def _crops(self, step: int, samples: Sequence[int]) -> Tensor:
-        """Latent crops (B,C,n,n), keyed by (seed, step, sample)."""
+        """Return latent crops (B,C,n,n), keyed by (seed, step, sample)."""
         crops = []
         for sample in samples:
             generator = keyed_generator(self.config.run.seed, step, sample)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fluxsr.errors import InputError
-from fluxsr.pairs.orders import Order, digest, own_device, place, shards
+from fluxsr.pairs.pair_specs import PairSpec, digest, own_device, rank_and_world_size, shards
 
 
 def test_shards_cover_every_pair_once() -> None:
@@ -17,15 +17,15 @@ def test_shards_cover_every_pair_once() -> None:
 def test_place_is_the_launchers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert place() == (0, 1)
+    assert rank_and_world_size() == (0, 1)
     monkeypatch.setenv("RANK", "2")
     monkeypatch.setenv("WORLD_SIZE", "3")
-    assert place() == (2, 3)
+    assert rank_and_world_size() == (2, 3)
     for rank, world in (("3", "3"), ("-1", "2"), ("x", "2")):
         monkeypatch.setenv("RANK", rank)
         monkeypatch.setenv("WORLD_SIZE", world)
         with pytest.raises(InputError, match=f"RANK is {rank} and WORLD_SIZE {world}"):
-            place()
+            rank_and_world_size()
 
 
 def test_a_process_takes_its_own_gpu_and_leaves_named_devices_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,6 +38,6 @@ def test_a_process_takes_its_own_gpu_and_leaves_named_devices_alone(monkeypatch:
 
 
 def test_digest_tells_lists_apart() -> None:
-    one = [Order("a", 0, 5, "fox"), Order("b", 1, 6, "owl")]
+    one = [PairSpec("a", 0, 5, "fox"), PairSpec("b", 1, 6, "owl")]
     assert digest(one) == digest(list(one))
-    assert len({digest(one), digest(one[::-1]), digest(one[:1]), digest([one[0], Order("b", 1, 6, "cat")])}) == 4
+    assert len({digest(one), digest(one[::-1]), digest(one[:1]), digest([one[0], PairSpec("b", 1, 6, "cat")])}) == 4

@@ -1,4 +1,4 @@
-"""Folders and prefixes of stores, by fsspec: listed, read, and written in whole files."""
+"""Storage in local folders or object stores through fsspec, with atomic writes."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ from fluxsr.errors import InputError, OutputError
 from fluxsr.imaging.atomic import replaced
 
 STATE = ".fluxsr-batch"
-"""Below an output place: what a run keeps for the next one."""
-
+"""Folder below the output folder for the state that a run keeps for the next one."""
 
 _WORK = f"{STATE}/work"
 
 
 class Full(OutputError):
-    """An output place that takes nothing more: no other image could be written either."""
+    """Error raised when the output storage is full, so that no other image could be written either."""
 
 
 def opened(url: str) -> tuple[Any, str]:
-    """The file system of a path or URL, and the path in it.
+    """Return the fsspec file system of a path or URL, and the path in it.
 
     Raises:
-        InputError: a protocol that is not known, or whose package is not installed.
+        InputError: the protocol is unknown, or its package is not installed.
     """
     import fsspec
     from fsspec.core import url_to_fs
 
-    if "://" not in url:  # fsspec would take a name with :: for a chain of stores
+    if "://" not in url:  # fsspec would read a name with :: as a chain of URLs
         return fsspec.filesystem("file"), Path(url).expanduser().absolute().as_posix()
     try:
         fs, path = url_to_fs(url)
@@ -52,38 +51,39 @@ def opened(url: str) -> tuple[Any, str]:
 
 
 def url_of(fs: Any, path: str) -> str:
-    """A path of a file system as reports show it and ``opened`` takes it: a URL, or on this machine a plain path."""
+    """Return a path of a file system as a URL, or as a plain path if the file system is local."""
     return path if is_local(fs) else str(fs.unstrip_protocol(path))
 
 
 def is_local(fs: Any) -> bool:
-    """Whether a file system is that of this machine, with what is mounted in it."""
+    """Return whether a file system is this machine's, including mounts."""
     from fsspec.implementations.local import LocalFileSystem
 
     return isinstance(fs, LocalFileSystem)
 
 
 def stamp_of(info: dict[str, Any]) -> str:
-    """The state of a file as its store tells it: changes when the file does."""
+    """Return the size and version of a file as reported by its store. It changes when the file changes."""
     version = info.get("ETag") or info.get("mtime") or info.get("LastModified") or info.get("created")
     return f"{info.get('size')} {version}"
 
 
 def safe(name: str) -> bool:
-    """Whether a name stays below the folder it is put into, and out of what a run keeps there."""
+    """Return whether a name stays below its folder and outside the folder of a run's state."""
     path = PurePosixPath(name)
     windows = "\\" in name or ":" in path.parts[0] if path.parts else True
     return not (windows or path.is_absolute() or ".." in path.parts or path.parts[0] == STATE or "\0" in name)
 
 
-class Place:
-    """A folder, or a prefix of a store.
+class Storage:
+    """A local folder or a prefix in an object store.
 
     Args:
         url: a path, or a URL such as s3://bucket/prefix.
 
     Attributes:
-        local: whether it is a folder of this machine, or one that is mounted.
+        fs, root: file system of fsspec, and path in it.
+        local: whether it is a local or mounted folder.
     """
 
     def __init__(self, url: str) -> None:
@@ -92,13 +92,15 @@ class Place:
         self.local = is_local(self.fs)
 
     def at(self, name: str) -> str:
+        """Return the path of a file in the file system."""
         return f"{self.root.rstrip('/')}/{name}" if name else self.root
 
     def url(self, name: str = "") -> str:
+        """Return the URL of a file, or its path if local."""
         return url_of(self.fs, self.at(name))
 
     def size(self, name: str) -> int | None:
-        """Of a file, in bytes; None where there is none."""
+        """Return the size of a file in bytes; None if it does not exist."""
         self.fs.invalidate_cache()
         try:
             return int(self.fs.info(self.at(name))["size"])
@@ -106,7 +108,7 @@ class Place:
             return None
 
     def find(self, below: str = "") -> dict[str, dict[str, Any]]:
-        """All files below, by their name below the place; none where it is not there."""
+        """Return all files below a folder by their names below the root; an empty dict if it does not exist."""
         self.fs.invalidate_cache()
         top = self.root.rstrip("/") + "/"
         try:
@@ -116,7 +118,7 @@ class Place:
         return {path.removeprefix(top): info for path, info in found.items() if path.startswith(top)}
 
     def read(self, names: Iterable[str]) -> dict[str, bytes]:
-        """The bytes of several files, those of them that are there."""
+        """Return the bytes of several files by name, without files that do not exist."""
 
         def data(name: str) -> bytes | None:
             try:
@@ -124,40 +126,40 @@ class Place:
             except FileNotFoundError:
                 return None
 
-        with ThreadPoolExecutor(8, "read") as threads:  # a store answers each in its own time
+        with ThreadPoolExecutor(8, "read") as threads:  # hides the latency of object stores
             found = {name: threads.submit(data, name) for name in names}
             return {name: one for name, task in found.items() if (one := task.result()) is not None}
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file in one piece.
+        """Write a file atomically.
 
         Raises:
-            OutputError: the disk or the store does not take it.
+            OutputError: the file cannot be written.
         """
         if self.local:
             with replaced(Path(self.at(name))) as file:
                 file.write(data)
             return
-        with self._told(name):
+        with self._write_errors(name):
             self.fs.pipe_file(self.at(name), data)
 
     def check_writable(self) -> None:
-        """Find out before the work whether anything can be written.
+        """Check before the work starts that files can be written.
 
         Raises:
-            OutputError: it cannot.
+            OutputError: writing fails.
         """
         probe = f"{STATE}/probe-{uuid.uuid4().hex[:8]}"
         self.write(probe, b"")
         self.remove([probe])
 
     def put(self, source: Path, name: str) -> None:
-        """Move a file of this machine here; it appears in one piece.
+        """Move a local file into the storage atomically.
 
         Raises:
-            OutputError: the disk or the store does not take it, or a link leads out of the place.
+            OutputError: the file cannot be written, or a link leads out of the root folder.
         """
-        with self._told(name):
+        with self._write_errors(name):
             if not self.local:
                 self.fs.put_file(str(source), self.at(name))
                 return
@@ -168,7 +170,7 @@ class Place:
             os.replace(source, target)
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove files; one that is not there does not matter."""
+        """Remove files and ignore those that do not exist."""
 
         def gone(name: str) -> None:
             with contextlib.suppress(FileNotFoundError):
@@ -179,7 +181,7 @@ class Place:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder of this machine for unfinished files, from which ``put`` is a rename where that can be."""
+        """Context manager for a local folder for unfinished files. In a local storage, ``put`` from it is a rename."""
         if not self.local:
             with tempfile.TemporaryDirectory(prefix="fluxsr-") as name:
                 yield Path(name)
@@ -195,7 +197,7 @@ class Place:
             shutil.rmtree(folder, ignore_errors=True)
 
     def clear_scratch(self) -> None:
-        """Remove scratch folders of processes that are no more, as far as can be told: this machine's, or a day old."""
+        """Remove scratch folders of dead processes of this machine, and those of other machines after a day."""
         for folder in Path(self.at(_WORK)).glob("*.*.*") if self.local else ():
             host, process, _ = folder.name.rsplit(".", 2)
             here = host == socket.gethostname() and process.isdecimal()
@@ -204,7 +206,7 @@ class Place:
                     shutil.rmtree(folder)
 
     @contextmanager
-    def _told(self, name: str) -> Iterator[None]:
+    def _write_errors(self, name: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:

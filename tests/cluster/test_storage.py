@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from fluxsr.cluster.places import STATE, Place, opened, safe, stamp_of
+from fluxsr.cluster.storage import STATE, Storage, opened, safe, stamp_of
 from fluxsr.errors import InputError, OutputError
 
 
 @pytest.fixture(params=["disk", "store"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, store: Place) -> Place:
-    return Place(str(tmp_path / "out")) if request.param == "disk" else store
+def place(request: pytest.FixtureRequest, tmp_path: Path, store: Storage) -> Storage:
+    return Storage(str(tmp_path / "out")) if request.param == "disk" else store
 
 
-def test_what_is_written_is_found_read_and_removed(place: Place, tmp_path: Path) -> None:
+def test_what_is_written_is_found_read_and_removed(place: Storage, tmp_path: Path) -> None:
     assert place.find() == {} and place.size("a/b.txt") is None
     place.check_writable()
     assert place.find() == {}
@@ -34,7 +34,7 @@ def test_what_is_written_is_found_read_and_removed(place: Place, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a [1]*.txt", "b?c/ä.txt"])
-def test_urls_lead_back(place: Place, name: str) -> None:
+def test_urls_lead_back(place: Storage, name: str) -> None:
     place.write(name, b"one")
     fs, path = opened(place.url(name))
     assert fs.cat_file(path) == b"one" and place.read([name]) == {name: b"one"} and set(place.find()) == {name}
@@ -44,7 +44,7 @@ def test_urls_lead_back(place: Place, name: str) -> None:
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
-    place = Place(str(tmp_path))
+    place = Storage(str(tmp_path))
     with place.scratch() as mine:
         dead = mine.with_name(mine.name.replace(mine.name.split(".")[-2], "99999999"))
         elsewhere = mine.with_name("other.1.abc")
@@ -65,15 +65,15 @@ def test_a_link_out_of_the_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out" / "sub").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "x").write_bytes(b"")
     with pytest.raises(OutputError, match="link out of"):
-        Place(str(tmp_path / "out")).put(tmp_path / "x", "sub/x")
+        Storage(str(tmp_path / "out")).put(tmp_path / "x", "sub/x")
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_a_place_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nonsense://x: Protocol not known"):
-        Place("nonsense://x")
+        Storage("nonsense://x")
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OutputError, match="cannot be written"):
-        Place(str(tmp_path / "file")).check_writable()
-    with pytest.raises(OutputError, match="cannot be written"), Place(str(tmp_path / "file")).scratch():
+        Storage(str(tmp_path / "file")).check_writable()
+    with pytest.raises(OutputError, match="cannot be written"), Storage(str(tmp_path / "file")).scratch():
         pass
