@@ -418,7 +418,6 @@ def test_memory_that_runs_out_makes_the_tile_smaller_for_good(
 
 
 def test_the_plan_is_carried_out(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("torchao")
     plan = Plan(torch.float32, "cpu", 64, quantize="int8", batch_size=3)
     monkeypatch.setattr(loading, "plan", lambda *_: plan)
     pipe = FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="fp32", memory="8gb")
@@ -455,7 +454,7 @@ def test_an_image_on_another_device_is_brought_to_the_cpu(pipeline: Any) -> None
     torch.testing.assert_close(torch.cat(list(rows), -2), expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_rows_of_an_image_on_a_gpu(pipeline: Any) -> None:
     settings, lr = Settings(scale=2, tile_size=64), photograph(40, 30)
     _, rows = pipeline.rows(lr.cuda(), settings)
@@ -484,7 +483,6 @@ def test_an_export_in_8_bits_runs_in_every_number_format(
     kind: str, dtype: str, model_folder: Path, tmp_path: Path
 ) -> None:
     """torchao's weights keep the format that they were made in, bfloat16 by default."""
-    pytest.importorskip("torchao")
     parts = loading.load(model_folder, None, "cpu", "bf16", quantize=kind)
     FluxSRPipeline(parts.transformer, parts.vae, parts.prompt, parts.config).save_pretrained(tmp_path)
     loaded = FluxSRPipeline.from_pretrained(tmp_path, device="cpu", dtype=dtype)

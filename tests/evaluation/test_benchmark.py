@@ -54,7 +54,6 @@ def test_the_border_counts_or_not(folders):
 
 
 def test_ground_truth_against_itself_is_ideal(folders):
-    pytest.importorskip("piq")
     report = score_folders(folders[1], folders[1])
     ideals = {name: metric.ideal for name, metric in METRICS.items() if name in DEFAULT and metric.needs_hr}
     assert len(ideals) == 12
@@ -91,7 +90,6 @@ def test_niqe_needs_its_model(folders, tmp_path, caplog):
 
 
 def test_the_optional_metrics_join_the_table(folders):
-    pytest.importorskip("piq")
     report = score_folders(*folders, only=["a"])
     assert report.mean["fsim"] == pytest.approx(0.870335, abs=1e-4)
 
@@ -156,7 +154,6 @@ def test_what_is_wrong_is_said(folders, tmp_path):
     ],
 )
 def test_columns_that_an_image_is_too_small_for_are_left_out_with_a_line(tmp_path, size, kept, caplog):
-    pytest.importorskip("piq")
     folders = tmp_path / "sr", tmp_path / "hr"
     for seed, folder in enumerate(folders):
         folder.mkdir()

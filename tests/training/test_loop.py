@@ -48,8 +48,6 @@ class Power(Exception):
 @pytest.mark.parametrize("at", [3, 5])
 def test_resumed_run_is_the_undisturbed_one(toy: ModuleType, tmp_path: Path, optimizer: str, at: int) -> None:
     """Cut off in step ``at``, with the last checkpoint at step 3; the second stage starts from other weights."""
-    if optimizer == "muon":
-        pytest.importorskip("pytorch_optimizer")
     config = toy.config(optimizer=optimizer)
     whole, first, second = toy.ToyStage(), toy.ToyStage(), toy.ToyStage(seed=99)
     loop.run(whole, config, tmp_path / "whole")

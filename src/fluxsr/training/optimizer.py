@@ -51,11 +51,11 @@ def build_optimizer(groups: Mapping[str, list[nn.Parameter]], config: RunConfig)
 
 
 def _adamw8bit(parameters: list[nn.Parameter], config: RunConfig) -> torch.optim.Optimizer:
+    if any(p.device.type == "cpu" for p in parameters):
+        raise InputError("run.optimizer is adamw8bit, which needs a GPU; on this device take adamw")
     needed("run.optimizer: adamw8bit", "nf4", "bitsandbytes")
     from bitsandbytes.optim import AdamW8bit
 
-    if any(p.device.type == "cpu" for p in parameters):
-        raise InputError("run.optimizer is adamw8bit, which needs a GPU; on this device take adamw")
     return AdamW8bit(parameters, lr=config.lr, weight_decay=config.weight_decay, betas=BETAS)
 
 
