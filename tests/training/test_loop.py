@@ -80,7 +80,7 @@ def test_stopped_run_goes_on_as_the_undisturbed_one(
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-@pytest.mark.parametrize("when, step", [("writing", 6), ("training", 5)])
+@pytest.mark.parametrize("when, step", [("writing", 6), pytest.param("training", 5, marks=pytest.mark.slow)])
 def test_killed(toy: ModuleType, tmp_path: Path, when: str, step: int, undisturbed: tuple[Any, Path]) -> None:
     """A real process gets SIGKILL, with half a checkpoint on the disk or between two; the next run ends where none
     was killed, and takes no step twice that a checkpoint held."""
