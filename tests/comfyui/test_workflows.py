@@ -14,7 +14,7 @@ import fluxsr
 from fluxsr.cli.comfyui import SOURCE
 
 FOLDER = SOURCE / "example_workflows"
-API = Path(__file__).parents[3] / "examples" / "comfyui"
+API = Path(__file__).parents[2] / "examples" / "comfyui"
 CORE = {"LoadImage", "SaveImage", "UNETLoader", "VAELoader", "LoraLoaderModelOnly"}
 NAMES = sorted(file.stem for file in FOLDER.glob("*.json"))
 

@@ -12,7 +12,7 @@ import typer
 
 from fluxsr.errors import InputError, OutputError
 
-SOURCE = Path(__file__).with_name("custom_node")
+SOURCE = Path(__file__).parents[1] / "comfyui" / "custom_node"
 NAME = "fluxsr"
 
 
