@@ -285,12 +285,27 @@ def test_one_step_gives_tensors_to_work_on(pipeline: Any) -> None:
     assert not pipeline.one_step(torch.rand(1, 3, 16, 16)).is_inference()
 
 
-def test_offloading_names_each_module_once_and_is_ended(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert sorted(pipeline.model_cpu_offload_seq.split("->")) == ["transformer", "vae"]
-    freed: list[bool] = []
-    monkeypatch.setattr(pipeline, "maybe_free_model_hooks", lambda: freed.append(True))
-    pipeline([photograph(), photograph()])
-    assert freed == [True]
+def test_offloading_brings_each_module_before_its_use_and_takes_all_away(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By diffusers' own hooks; here from the CPU to the CPU."""
+    from accelerate.hooks import CpuOffload, UserCpuOffloadHook
+
+    moves: list[tuple[str, Any]] = []
+    bring, take = CpuOffload.pre_forward, UserCpuOffloadHook.offload
+    monkeypatch.setattr(
+        CpuOffload, "pre_forward", lambda self, m, *a, **k: moves.append(("in", m)) or bring(self, m, *a, **k)
+    )
+    monkeypatch.setattr(UserCpuOffloadHook, "offload", lambda self: moves.append(("out", self.model)) or take(self))
+    pipe = FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="fp32")
+    expected = pipe(photograph(), output_type="pt").images
+    pipe.enable_model_cpu_offload(device="cpu")
+    moves.clear()
+    assert torch.equal(pipe(photograph(), output_type="pt").images, expected)
+    used = [module for way, module in moves if way == "in"]
+    assert used == [pipe.vae, pipe.transformer, pipe.vae]  # encoder, step, decoder
+    assert [way for way, _ in moves[-2:]] == ["out", "out"], "nothing stays after a call"
+    assert {module for _, module in moves[-2:]} == {pipe.vae, pipe.transformer}
 
 
 def test_a_push_takes_all_files(pipeline: Any, tmp_path: Path, fake_hub: Any) -> None:
