@@ -68,6 +68,7 @@ def test_processes_change_nothing(folders):
     assert told == [(1, 2), (2, 2)]
 
 
+@pytest.mark.slow
 def test_an_error_of_a_process_is_the_same_line(folders):
     sr, hr = folders
     (sr / "a.png").write_bytes((sr / "b.png").read_bytes())

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 SLOW = {"scale": "8", "tile_size": "64", "tile_overlap": "32"}
 
 
+@pytest.mark.slow
 def test_sigterm_finishes_what_runs_hands_back_what_waits_and_leaves_nothing(
     serving: Any, model_folder: Path, picture: Callable[..., bytes], until: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -128,7 +129,7 @@ def test_a_batch_is_no_larger_than_the_plan_s(
 ) -> None:
     """Which fits the memory; and compiled code is compiled for one tile."""
     monkeypatch.setattr(pipeline, "plan", replace(pipeline.plan, batch_size=planned))
-    monkeypatch.setattr(server.batch, "load", lambda options: pipeline)
+    monkeypatch.setattr(server.upscale_file, "load", lambda options: pipeline)
     seen: list[int] = []
 
     def batcher(_step: Any, most: int, *_rest: Any) -> Any:
@@ -163,7 +164,7 @@ def test_a_file_without_keys_does_not_open_the_server(tmp_path: Path, text: str 
 
 def test_help_is_there_without_the_packages() -> None:
     heavy = ("fastapi", "uvicorn", "pydantic", "torch")
-    code = f"import sys; from fluxsr.cli import cli; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys; from fluxsr.cli import main; print([name for name in {heavy} if name in sys.modules])"
     source = str(Path(__file__).parents[3] / "src")
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": source}, capture_output=True, text=True
