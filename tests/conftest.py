@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import runpy
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -10,6 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # before torch is imported: a thread for each test process, and for its children
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 
 LATENTS = 4

@@ -24,7 +24,6 @@ GPU: Any = SimpleNamespace(type="cuda")
 
 
 def test_what_it_needs_is_named(uninstall: Callable[..., None]) -> None:
-    pytest.importorskip("bitsandbytes")
     with pytest.raises(InputError, match="nf4 needs a GPU, this is 'cpu'; take none"):
         nf4(torch.device("cpu"), torch.bfloat16)
     uninstall("bitsandbytes")

@@ -135,7 +135,6 @@ def test_what_is_wrong_is_one_line(file: Path, model_folder: Path) -> None:
 
 
 def test_gguf_needs_its_package_and_a_good_file(file: Path, model_folder: Path, uninstall: Callable[..., None]) -> None:
-    pytest.importorskip("gguf")
     (gguf := file.with_suffix(".gguf")).write_bytes(b"nothing")
     with pytest.raises(ModelError, match="cannot load transformer of .*tiny.gguf") as caught:
         load(gguf, config_folder=model_folder)
@@ -217,7 +216,8 @@ def test_bfl_s_file_at_full_width(wide: Path, wide_load: Callable[..., loading.B
 
 @pytest.mark.slow
 def test_a_gguf_file_is_folded_and_takes_a_lora_unfused(wide: Path, wide_load: Callable[..., loading.Backbone]) -> None:
-    gguf = pytest.importorskip("gguf")
+    import gguf
+
     writer = gguf.GGUFWriter(wide / "flux1-q8.gguf", "flux")
     for name, tensor in load_file(wide / "flux1.safetensors").items():
         kind = gguf.GGMLQuantizationType.Q8_0 if tensor.ndim == 2 else gguf.GGMLQuantizationType.F32

@@ -100,7 +100,6 @@ def test_every_weight_is_that_of_the_road_all_at_once(
 
 @pytest.mark.parametrize("kind", ["int8", "fp8"])
 def test_quantized_weights_compute_the_same(base: Path, prompt: Any, latents: torch.Tensor, kind: str) -> None:
-    pytest.importorskip("torchao")
     with torch.no_grad():
         one, other = (
             velocity(road(base, prompt, scheme=scheme_of(kind, CPU, torch.float32)), latents, T, prompt, GUIDANCE)

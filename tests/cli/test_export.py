@@ -74,7 +74,6 @@ def test_sizes_are_told_before_and_after(model_folder: Path, transformer: Any, t
 def test_a_quantized_export_is_smaller_and_near(
     kind: str, near: float, model_folder: Path, lora: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("torchao")
     done = command(model_folder, tmp_path / "out", "--quantize", kind, "--adapter", lora)
     assert done.exit_code == 0, done.output
     pipe = FluxSRPipeline.from_pretrained(tmp_path / "out", device="cpu", dtype="fp32")
@@ -89,7 +88,6 @@ def test_a_quantized_export_is_smaller_and_near(
 
 
 def test_a_model_that_was_quantized_unfolded_is_folded_when_it_loads(model_folder: Path, tmp_path: Path) -> None:
-    pytest.importorskip("torchao")
     command(model_folder, tmp_path / "out", "--quantize", "int8", "--no-fold")
     pipe = FluxSRPipeline.from_pretrained(tmp_path / "out", device="cpu", dtype="fp32")
     assert is_quantized(pipe.transformer) and pipe.transformer.config.folded_t == 0.25

@@ -92,7 +92,8 @@ def test_a_worker_of_a_cluster_ends_with_a_line(
 
 
 def test_the_server_is_unready_and_its_client_may_come_again(lost: list[int], pipeline: Any, tmp_path: Path) -> None:
-    testclient = pytest.importorskip("fastapi.testclient")
+    from fastapi import testclient
+
     from fluxsr.serving.api.application import application
     from fluxsr.serving.api.batcher import Batcher
     from fluxsr.serving.api.desk import Desk
@@ -119,7 +120,6 @@ def test_the_server_is_unready_and_its_client_may_come_again(lost: list[int], pi
 def test_the_server_s_process_ends_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, pipeline: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("uvicorn")
     from fluxsr.serving.api import server
     from fluxsr.serving.api.limits import Limits
 
@@ -135,7 +135,6 @@ def test_the_server_s_process_ends_with_the_reason(
 
 
 def test_the_page_ends(lost: list[int], pipeline: Any, tmp_path: Path) -> None:
-    pytest.importorskip("gradio")
     from fluxsr.serving.web.desk import Desk
     from fluxsr.serving.web.limits import Limits
     from fluxsr.serving.web.server import bound, server_of

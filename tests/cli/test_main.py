@@ -91,14 +91,6 @@ def test_what_is_lost_is_told(tmp_path: Path, loads: list[Any]) -> None:
     assert result.exit_code == 0 and "transparency is laid over white" in result.stderr
 
 
-def test_same_seed_same_bytes(tmp_path: Path, loads: list[Any]) -> None:
-    source = photograph(tmp_path / "a.png")
-    for name in ("one", "two"):
-        run("upscale", source, "-o", tmp_path / name, "--seed", "3")
-    one, two = ((tmp_path / name / "a.png").read_bytes() for name in ("one", "two"))
-    assert one == two
-
-
 def test_finished_outputs_are_skipped_without_loading(tmp_path: Path, loads: list[Any]) -> None:
     photograph(tmp_path / "in" / "a.png")
     command: list[str | Path] = ["upscale", tmp_path / "in", "-o", tmp_path / "out"]

@@ -35,6 +35,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "connected", connected)
 
 
+@pytest.mark.slow
 def test_shards_on_two_workers_and_again(shard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with tarfile.open(shard, "a") as tar:
         broken = tmp_path / "3.jpg"
@@ -66,6 +67,7 @@ def test_shards_on_two_workers_and_again(shard: Path, tmp_path: Path, monkeypatc
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8")
+@pytest.mark.slow
 def test_a_name_that_is_not_utf_8_has_its_row_and_its_picture(tmp_path: Path, image: Callable[..., bytes]) -> None:
     names = [b"caf\xe9.png", b"\xff/deep.png", b"two\nlines.png", b"broken\xe9.png", b"z.png"]
     for name in names:

@@ -13,12 +13,12 @@ from fluxsr.cli.main import app
 from fluxsr.cluster.storage import Storage
 
 pytestmark = pytest.mark.slow
-pytest.importorskip("s3fs")
-server = pytest.importorskip("moto.server")
 
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server")
     running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     running.start()
     host, port = running.get_host_and_port()

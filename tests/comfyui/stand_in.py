@@ -13,11 +13,8 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from diffusers import FluxPipeline
 from torch import Tensor
-
-from fluxsr.backbones import latents
-from fluxsr.backbones.prompts import FixedPrompt
-from fluxsr.backbones.velocity import velocity
 
 SCALE, SHIFT = 0.3611, 0.1159  # comfy.latent_formats.Flux
 
@@ -70,9 +67,18 @@ class CFGGuider:
     def __call__(self, x: Tensor, sigma: Tensor, model_options: Any = None, seed: Any = None) -> Tensor:
         assert sigma.shape == (len(x),), "ComfyUI wants one sigma per sample"
         [[states, extras]] = self.conds["positive"]
-        prompt = FixedPrompt(states, extras["pooled_output"])
-        v = velocity(self.model_patcher.model.transformer, x, sigma, prompt, extras.get("guidance", 3.5))
-        return x - sigma.view(-1, 1, 1, 1) * v
+        batch, channels, height, width = x.shape
+        tokens = self.model_patcher.model.transformer(
+            hidden_states=FluxPipeline._pack_latents(x, batch, channels, height, width),
+            encoder_hidden_states=states.expand(batch, -1, -1),
+            pooled_projections=extras["pooled_output"].expand(batch, -1),
+            timestep=sigma,
+            guidance=torch.full((batch,), extras.get("guidance", 3.5)),
+            img_ids=FluxPipeline._prepare_latent_image_ids(batch, height // 2, width // 2, x.device, x.dtype),
+            txt_ids=torch.zeros(states.shape[1], 3),
+        ).sample
+        velocity = FluxPipeline._unpack_latents(tokens, 8 * height, 8 * width, 8)
+        return x - sigma.view(-1, 1, 1, 1) * velocity
 
     @torch.no_grad()
     def sample(
@@ -105,11 +111,11 @@ class VAE:
 
     @torch.no_grad()
     def encode(self, pixel_samples: Tensor) -> Tensor:
-        return latents.denormalise(self.vae, latents.encode(self.vae, pixel_samples.movedim(-1, 1)))
+        return self.vae.encode(2 * pixel_samples.movedim(-1, 1) - 1).latent_dist.mode()
 
     @torch.no_grad()
     def decode(self, samples_in: Tensor, vae_options: Any = None) -> Tensor:
-        return latents.decode(self.vae, latents.normalise(self.vae, samples_in)).clamp(0, 1).movedim(1, -1)
+        return (self.vae.decode(samples_in).sample / 2 + 0.5).clamp(0, 1).movedim(1, -1)
 
 
 class ProgressBar:

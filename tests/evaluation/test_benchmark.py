@@ -57,7 +57,6 @@ def test_the_border_counts_or_not(folders):
 
 
 def test_ground_truth_against_itself_is_ideal(folders, lpips_weights):
-    pytest.importorskip("piq")
     ideals = {name: metric.ideal for name, metric in METRICS.items() if name in DEFAULT and metric.needs_hr}
     assert len(ideals) == 14
     if importlib.util.find_spec("pycvvdp") is None:
@@ -74,6 +73,7 @@ def test_processes_change_nothing(folders, lpips_weights):
     assert told == [(1, 2), (2, 2)]
 
 
+@pytest.mark.slow
 def test_an_error_of_a_process_is_the_same_line(folders):
     sr, hr = folders
     (sr / "a.png").write_bytes((sr / "b.png").read_bytes())
@@ -124,7 +124,6 @@ def test_niqe_needs_its_model(folders, tmp_path, caplog):
 
 
 def test_the_optional_metrics_join_the_table(folders):
-    pytest.importorskip("piq")
     report = score_folders(*folders, only=["a"])
     assert report.mean["fsim"] == pytest.approx(0.870335, abs=1e-4)
 
@@ -192,7 +191,6 @@ def test_what_is_wrong_is_said(folders, tmp_path):
     ],
 )
 def test_columns_that_an_image_is_too_small_for_are_left_out_with_a_line(tmp_path, size, kept, lpips_weights, caplog):
-    pytest.importorskip("piq")
     folders = tmp_path / "sr", tmp_path / "hr"
     for seed, folder in enumerate(folders):
         folder.mkdir()

@@ -13,7 +13,6 @@ from fluxsr.evaluation.catalogue import METRICS, chosen
 
 
 def test_piq_functions_have_the_recorded_values(pair):
-    pytest.importorskip("piq")
     recorded = {
         **{"ms_ssim": 0.939134, "fsim": 0.870335, "vsi": 0.958621, "haarpsi": 0.850374},
         **{"dss": 0.91611, "gmsd": 0.026708, "mdsi": 0.377829},

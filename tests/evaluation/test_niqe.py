@@ -81,7 +81,8 @@ def test_a_saved_model_is_read_back(tmp_path, model):
 @pytest.mark.parametrize("suffix", [".npz", ".mat"])
 @pytest.mark.parametrize("stem", ["pris_param", "prisparam"])
 def test_both_spellings_and_formats(tmp_path, suffix, stem):
-    io = pytest.importorskip("scipy.io")
+    from scipy import io
+
     path = tmp_path / f"niqe{suffix}"
     arrays = {f"mu_{stem}": np.ones((1, 36)), f"cov_{stem}": np.eye(36)}
     np.savez(path, **arrays) if suffix == ".npz" else io.savemat(path, arrays)
@@ -102,7 +103,6 @@ def test_wrong_files_are_refused(tmp_path, uninstall):
     with pytest.raises(InputError, match=r"text\.npz is no"):
         read_model(tmp_path / "text.npz")
     (tmp_path / "text.mat").write_text("not a matrix")
-    pytest.importorskip("scipy")
     with pytest.raises(InputError, match=r"text\.mat"):
         read_model(tmp_path / "text.mat")
     uninstall("scipy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import struct
 import zlib
@@ -263,8 +264,6 @@ def test_programs_disguised_as_pictures_are_not_opened(tmp_path: Path) -> None:
 def test_what_an_extra_is_needed_for(
     tmp_path: Path, ending: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import importlib.util
-
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     (tmp_path / f"a{ending}").write_bytes(b"no such thing")
     with pytest.raises(InputError, match=rf'needs {package}; pip install "fluxsr\[{extra}\]"'):
@@ -273,7 +272,7 @@ def test_what_an_extra_is_needed_for(
 
 @pytest.mark.parametrize(("ending", "package"), [(".heic", "pillow_heif"), (".jxl", "pillow_jxl")])
 def test_formats_of_the_extras(tmp_path: Path, ending: str, package: str) -> None:
-    module = pytest.importorskip(package)
+    module = importlib.import_module(package)
     if ending == ".heic":
         module.register_heif_opener()
     image = Image.new("RGB", (64, 48), (200, 100, 50))

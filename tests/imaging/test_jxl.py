@@ -78,7 +78,6 @@ def stored(path: Path, text: str) -> Path:
 
 
 def test_a_lossy_image_with_a_profile_is_read_in_floating_point(tmp_path: Path) -> None:
-    pytest.importorskip("pillow_jxl")
     raster = decode(stored(tmp_path / "a.jxl", PATCHES))
     assert raster.pixels.dtype == np.uint8 and raster.profile == colorimetry.of_cicp(9, 13)
     assert any("converted to BT.2020" in note for note in raster.notes), "Adobe RGB's green is outside Display P3"
@@ -92,14 +91,12 @@ def test_a_lossy_image_with_a_profile_is_read_in_floating_point(tmp_path: Path) 
 
 
 def test_dark_shades_stay_apart(tmp_path: Path) -> None:
-    pytest.importorskip("pillow_jxl")
     raster = decode(stored(tmp_path / "a.jxl", RAMP))
     assert raster.profile == b"" and len(np.unique(raster.pixels[8, :, 1])) >= 20, "in 8 bit of linear light: 5"
 
 
 @pytest.mark.parametrize("name", HDR)
 def test_hdr_is_refused(tmp_path: Path, name: str) -> None:
-    pytest.importorskip("pillow_jxl")
     with pytest.raises(InputError, match=rf"is an HDR image \({name}\)"):
         decode(stored(tmp_path / "a.jxl", HDR[name]))
 
@@ -107,7 +104,6 @@ def test_hdr_is_refused(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("bits", [10, 12, 16])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_more_than_8_bit_is_kept(tmp_path: Path, bits: int, channels: int) -> None:
-    pytest.importorskip("pillow_jxl")
     pixels = np.random.default_rng(0).integers(0, 2**bits, (16, 24, channels), dtype=np.uint16)
     data = imagecodecs.jpegxl_encode(pixels.squeeze(), lossless=True, bitspersample=bits)
     (tmp_path / "a.jxl").write_bytes(data)

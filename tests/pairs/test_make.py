@@ -41,6 +41,7 @@ def launch(arguments: list[str], **environment: str) -> subprocess.Popen[bytes]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_killed_and_shared_by_two_it_becomes_what_one_makes_undisturbed(options: Options, tmp_path: Path) -> None:
     """Two processes at once; one dies by kill -9 in the middle of its second shard; a third, alone, goes on."""

@@ -210,6 +210,7 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("spoilt")
 
 
+@pytest.mark.slow
 def test_processes_make_the_same_batches_in_order(spoilt: Any) -> None:
     """Whatever their number, also after a resume and for shares of their own."""
     photo = torch.randint(256, (3, 96, 96), dtype=torch.uint8)
@@ -221,6 +222,7 @@ def test_processes_make_the_same_batches_in_order(spoilt: Any) -> None:
             assert torch.equal(made, wanted), (step, share)
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_in_a_process_is_told_when_its_step_comes(spoilt: Any) -> None:
     ahead = AheadInProcesses(spoilt.fails_at_two, workers=1)
     assert ahead(1, [0]) == 1

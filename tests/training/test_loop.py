@@ -48,8 +48,6 @@ class Power(Exception):
 @pytest.mark.parametrize("at", [3, 5])
 def test_resumed_run_is_the_undisturbed_one(toy: ModuleType, tmp_path: Path, optimizer: str, at: int) -> None:
     """Cut off in step ``at``, with the last checkpoint at step 3; the second stage starts from other weights."""
-    if optimizer == "muon":
-        pytest.importorskip("pytorch_optimizer")
     config = toy.config(optimizer=optimizer)
     whole, first, second = toy.ToyStage(), toy.ToyStage(), toy.ToyStage(seed=99)
     loop.run(whole, config, tmp_path / "whole")
@@ -82,7 +80,7 @@ def test_stopped_run_goes_on_as_the_undisturbed_one(
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-@pytest.mark.parametrize("when, step", [("writing", 6), ("training", 5)])
+@pytest.mark.parametrize("when, step", [("writing", 6), pytest.param("training", 5, marks=pytest.mark.slow)])
 def test_killed(toy: ModuleType, tmp_path: Path, when: str, step: int, undisturbed: tuple[Any, Path]) -> None:
     """A real process gets SIGKILL, with half a checkpoint on the disk or between two; the next run ends where none
     was killed, and takes no step twice that a checkpoint held."""

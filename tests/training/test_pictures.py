@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
 from fluxsr.training.pictures import curves
 
 
 def test_curves_of_records_that_differ(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     lines = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "norm/net": 3.0}, {"step": 2, "val/psnr": 20.0}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     assert curves(tmp_path) == {}

@@ -26,6 +26,9 @@ HERE = Path(__file__).parent
 TOLERANCE = 1e-5  # of weights that a few steps moved by up to 0.05: sums over processes round otherwise
 
 
+two_processes = pytest.mark.slow  # a launcher and two processes, which import torch
+
+
 def launch(script: str, *arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
     if sys.platform == "win32":
         pytest.skip("torchrun's rendezvous is not in every Windows wheel of torch")
@@ -73,6 +76,7 @@ def assert_close(a: Path, b: Path, only: str = "") -> None:
         )
 
 
+@two_processes
 def test_two_processes_train_the_adapter_of_one(together: Path, alone: ModuleType, tmp_path: Path) -> None:
     """The real stage, the same batch in all; LoRA's B starts at zero, so it is all the work of training."""
     alone.distill(tmp_path)
@@ -80,6 +84,7 @@ def test_two_processes_train_the_adapter_of_one(together: Path, alone: ModuleTyp
     assert_close(tmp_path, together / "distill")
 
 
+@two_processes
 def test_two_processes_log_what_one_logs(together: Path, alone: ModuleType, tmp_path: Path) -> None:
     """Means over samples, also of terms that only some samples have (FTD by bins of t)."""
     alone.distill(tmp_path)
@@ -91,6 +96,7 @@ def test_two_processes_log_what_one_logs(together: Path, alone: ModuleType, tmp_
         assert b == pytest.approx(a, abs=1e-4, rel=1e-4)
 
 
+@two_processes
 def test_two_processes_with_a_critic_and_ema(together: Path, alone: ModuleType, tmp_path: Path) -> None:
     loop.run(alone.toy.ToyStage(), alone.toy.config(), tmp_path)
     assert_close(tmp_path, together / "toy")
@@ -99,12 +105,14 @@ def test_two_processes_with_a_critic_and_ema(together: Path, alone: ModuleType, 
     torch.testing.assert_close(*means, rtol=0, atol=TOLERANCE)
 
 
+@two_processes
 def test_two_processes_of_two_micro_batches(together: Path, alone: ModuleType, tmp_path: Path) -> None:
     """Without the critic, whose spectral norm takes an iteration per forward pass."""
     loop.run(alone.toy.ToyStage(), alone.toy.config(), tmp_path)
     assert_close(tmp_path, together / "accumulated", only="net")
 
 
+@two_processes
 def test_one_that_is_asked_to_stop_stops_all(together: Path, alone: ModuleType, tmp_path: Path) -> None:
     """SIGTERM at the second process: both leave after the same step, and go on to where none was stopped."""
     log = (together / "stopped" / "run.log").read_text(encoding="utf-8")
@@ -132,11 +140,13 @@ def test_fsdp2_trains_the_adapter_of_one(alone: ModuleType, tmp_path: Path) -> N
     assert all(value.dtype == torch.float32 for key, value in weights(bf16[1]).items() if "lora" in key)
 
 
+@two_processes
 def test_validation_is_the_main_process_alone(together: Path) -> None:
     validated = [row for row in records(together / "stopped") if "val/main" in row]
     assert validated == [{"step": step, "val/main": 1.0} for step in (3, 6, 8)]
 
 
+@two_processes
 def test_nonsense_on_one_stops_all(together: Path) -> None:
     told = {(together / "nan" / f"ended-{rank}.txt").read_text() for rank in (0, 1)}
     assert len(told) == 1 and "Diverged loss is not finite at step 4 (square=nan" in told.pop()

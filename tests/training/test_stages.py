@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from dataclasses import replace
@@ -262,8 +261,7 @@ def test_options_that_cannot_work_are_refused_at_once(
     student = str(runs / "distill" / "model")
     refused(f"base is {student}, which has a LoRA beside its transformer; .* set base to the model", base=student)
     refused("cannot adapt attn.to_x", targets=["attn.to_x"], export="adapter")
-    if importlib.util.find_spec("bitsandbytes"):
-        refused("nf4 needs a GPU, this is 'cpu'", quantize_base="nf4", export="adapter")
+    refused("nf4 needs a GPU, this is 'cpu'", quantize_base="nf4", export="adapter")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     refused("export: model needs whole weights, but FSDP shards them")

@@ -26,7 +26,6 @@ def test_means_are_over_samples_not_over_lines() -> None:
 
 def test_tensorboard_shows_the_metrics(toy: ModuleType, tmp_path: Path) -> None:
     """After a cut the curve has every step once."""
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     loop.run(toy.ToyStage(), toy.config(stop=5, save_every=5, tracker="tensorboard"), tmp_path)

@@ -50,9 +50,9 @@ def nf4(device: torch.device, dtype: torch.dtype) -> Any:
     Raises:
         InputError: bitsandbytes is not installed, or the device is no GPU.
     """
-    needed("nf4", "nf4", "bitsandbytes")
     if device.type not in ("cuda", "xpu"):
         raise InputError(f"nf4 needs a GPU, this is '{device.type}'; take none (quantize_base, --quantize)")
+    needed("nf4", "nf4", "bitsandbytes")
     return diffusers.BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

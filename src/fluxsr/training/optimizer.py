@@ -70,11 +70,11 @@ def _in_float32(muon: Any) -> Any:
 
 
 def _adamw8bit(parameters: list[nn.Parameter], config: RunConfig) -> torch.optim.Optimizer:
+    if any(p.device.type == "cpu" for p in parameters):
+        raise InputError("run.optimizer is adamw8bit, which needs a GPU; use adamw on this device")
     needed("run.optimizer: adamw8bit", "nf4", "bitsandbytes")
     from bitsandbytes.optim import AdamW8bit
 
-    if any(p.device.type == "cpu" for p in parameters):
-        raise InputError("run.optimizer is adamw8bit, which needs a GPU; use adamw on this device")
     return AdamW8bit(parameters, lr=config.lr, weight_decay=config.weight_decay, betas=BETAS)
 
 

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 SLOW = {"scale": "8", "tile_size": "64", "tile_overlap": "32"}
 
 
+@pytest.mark.slow
 def test_sigterm_finishes_what_runs_hands_back_what_waits_and_leaves_nothing(
     serving: Any, model_folder: Path, picture: Callable[..., bytes], until: Callable[..., Any], tmp_path: Path
 ) -> None:
