@@ -23,10 +23,13 @@ from fluxsr.backbones.prompts import FixedPrompt
 from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import InputError, ModelError
 from fluxsr.hub import publish
-from fluxsr.imaging import bands, color, fitting, inputs, outputs, resize
+from fluxsr.imaging import inputs, outputs, resize
+from fluxsr.imaging.color import fix as color
 from fluxsr.imaging.finish import finished
-from fluxsr.imaging.fitting import Fit
 from fluxsr.imaging.settings import Settings, checked_count, checked_strength
+from fluxsr.imaging.tiling import bands
+from fluxsr.imaging.tiling import plan as fitting
+from fluxsr.imaging.tiling.plan import Fit
 
 
 class FluxSRPipeline(DiffusionPipeline):
@@ -153,7 +156,7 @@ class FluxSRPipeline(DiffusionPipeline):
             tile_overlap: least overlap of tiles, in output pixels.
             batch_size: tiles per forward pass; None takes the plan's, or 1 on a CPU and 4 elsewhere. Where memory
                 runs out, it becomes 1, and then tiles half as large, with a warning.
-            color_fix: "wavelet", "adain" or "none"; see imaging/color.py.
+            color_fix: "wavelet", "adain" or "none"; see imaging/color/fix.py.
             generator: for the convention; the one step draws no random number.
             output_type: "pil", "pt" (B,3,H,W) or "np" (B,H,W,3), both float32 in [0,1]. Images of
                 different sizes come as a list.

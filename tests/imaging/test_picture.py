@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from fluxsr.imaging import color, colorimetry, io
+from fluxsr.imaging import io
+from fluxsr.imaging.color import colorimetry
+from fluxsr.imaging.color import fix as color
 from fluxsr.imaging.decode import decode
 from fluxsr.imaging.picture import Delivery, Picture
 

@@ -21,9 +21,11 @@ from fluxsr.backbones.cuts import over_cuts
 from fluxsr.backbones.latents import PATCH
 from fluxsr.comfyui.adapters import config_in
 from fluxsr.errors import InputError, ModelError
-from fluxsr.imaging import color, resize, tiles
+from fluxsr.imaging import resize
+from fluxsr.imaging.color import fix as color
 from fluxsr.imaging.finish import finished
 from fluxsr.imaging.settings import checked_count, checked_strength
+from fluxsr.imaging.tiling import tiles
 
 
 class OneStep(Sampler):

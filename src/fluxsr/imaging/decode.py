@@ -20,7 +20,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from fluxsr.errors import InputError, TooLargeError, is_untranslatable
-from fluxsr.imaging import bmp, colorimetry, deep, jxl, metadata, profiles, raw, signalling
+from fluxsr.imaging.color import colorimetry, profiles, signalling
+from fluxsr.imaging.formats import bmp, deep, jxl, raw
+from fluxsr.imaging.metadata import transfer as metadata
 from fluxsr.imaging.raster import Raster, upright
 
 MAX_PIXELS = 100_000_000

@@ -11,8 +11,8 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from fluxsr.imaging import photoshop, png, tiff
-from fluxsr.imaging.formats import Format
+from fluxsr.imaging.formats import Format, png, tiff
+from fluxsr.imaging.metadata import photoshop
 from fluxsr.imaging.raster import Metadata
 
 QUALITY = 95

@@ -15,9 +15,9 @@ from torch import Tensor
 from fluxsr.errors import OutputError
 from fluxsr.imaging.atomic import replaced
 from fluxsr.imaging.decode import MAX_PIXELS, decode
-from fluxsr.imaging.deep import checked_float
 from fluxsr.imaging.encode import FormatLimitError, Sheet, encode
 from fluxsr.imaging.formats import format_of
+from fluxsr.imaging.formats.deep import checked_float
 from fluxsr.imaging.picture import Delivery, Picture, picture_of, rows_of, sheet_of
 
 

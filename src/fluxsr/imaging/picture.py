@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fluxsr.imaging import metadata, profiles
-from fluxsr.imaging.alpha import filled, over_white
-from fluxsr.imaging.change import Change
+from fluxsr.imaging.color import profiles
+from fluxsr.imaging.color.alpha import filled, over_white
 from fluxsr.imaging.encode import Sheet
 from fluxsr.imaging.formats import Format
+from fluxsr.imaging.metadata import transfer as metadata
+from fluxsr.imaging.metadata.change import Change
 from fluxsr.imaging.raster import Metadata, Raster
 from fluxsr.imaging.resize import bicubic_rows
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fluxsr.backbones import latents
 from fluxsr.errors import OutputError
-from fluxsr.imaging.sheet import sheet
+from fluxsr.imaging.contact_sheet import sheet
 from fluxsr.pairs.store import PairStore
 
 

@@ -32,10 +32,10 @@ from fluxsr.backbones.places import folder_of
 from fluxsr.backbones.velocity import velocity
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError
-from fluxsr.imaging import tiles
+from fluxsr.imaging.contact_sheet import sheet
 from fluxsr.imaging.finish import finished
 from fluxsr.imaging.resize import bicubic
-from fluxsr.imaging.sheet import sheet
+from fluxsr.imaging.tiling import tiles
 from fluxsr.keyed import keyed_generator
 from fluxsr.losses.efficientnet import load_efficientnet
 from fluxsr.losses.features import feature_distance

@@ -15,8 +15,8 @@ from fluxsr.backbones.loading import Backbone, save_base
 from fluxsr.backbones.parts import load_part
 from fluxsr.backbones.tiny import build_autoencoder
 from fluxsr.errors import InputError
+from fluxsr.imaging.contact_sheet import sheet
 from fluxsr.imaging.photographs import read_photographs, whole_tokens
-from fluxsr.imaging.sheet import sheet
 from fluxsr.losses.features import FeatureNetwork
 from fluxsr.training import loop
 from fluxsr.training.config import AutoencoderConfig, PerceptualConfig, TeacherConfig

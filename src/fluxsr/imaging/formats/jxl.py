@@ -1,0 +1,132 @@
+"""Read the header of JPEG XL files, and pixels of more than Pillow's plugin gives.
+
+The plugin tells the size only once it has decoded the whole image, and cuts everything to 8 bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO
+
+import numpy as np
+
+from fluxsr.errors import InputError
+from fluxsr.imaging.color import colorimetry
+from fluxsr.imaging.formats.deep import checked_float
+from fluxsr.imaging.formats.jxl_header import SIGNATURE, Header, as_float, header_of, size_in
+
+_HEADER = 11  # bytes: the signature and at most 68 bits of size
+_BOXES = 1000  # looked at until the header is whole; files have a dozen
+_LINEAR = b"Rel_Lin"  # in the name of the profile that libjxl makes for linear light
+_BRIGHT = 1.02  # white, and what lossy compression adds to it
+
+
+def looks_like(file: IO[bytes]) -> bool:
+    """Whether pillow_jxl would take it; leaves the file at its beginning."""
+    file.seek(0)
+    head = file.read(7)
+    file.seek(0)
+    return head[:2] == SIGNATURE or head[4:7] == b"JXL"
+
+
+def size_of(file: IO[bytes]) -> tuple[int, int] | None:
+    """(width, height) by the header; None where it is not there or not whole. Leaves the file at its beginning.
+
+    Args:
+        file: that looks like JPEG XL, or its beginning.
+    """
+    file.seek(0)
+    head = file.read(_HEADER)
+    if head[:2] != SIGNATURE:
+        head = _codestream(file, _HEADER)
+    file.seek(0)
+    if len(head) < _HEADER or head[:2] != SIGNATURE:
+        return None
+    return size_in(head)
+
+
+def pixels(file: IO[bytes], profile: bytes) -> tuple[np.ndarray, bytes, list[str]] | None:
+    """Return pixels of more than 8 bit, or that Pillow's plugin would give as 8 bit of linear light.
+
+    Args:
+        file: of a JPEG XL image.
+        profile: ICC, as the plugin tells it: of the pixels as libjxl gives them.
+
+    Returns:
+        (H,W,C) as in Raster, their profile, and notes; None where the plugin's pixels are as good.
+
+    Raises:
+        InputError: floating-point pixels outside [0,1].
+    """
+    import imagecodecs
+
+    data = _codestream(file)
+    try:
+        header = header_of(data)
+    except IndexError:
+        return None
+    linear = _LINEAR in profile.replace(b"\0", b"")
+    if header.bits == 8 and not (header.lossy and linear):
+        return None
+    if header.lossy:
+        return _lossy(imagecodecs.jpegxl_decode(as_float(data, header)), header, None if linear else profile)
+    found = _planes(imagecodecs.jpegxl_decode(data))
+    if found.dtype.kind == "f":
+        return checked_float(found), profile, []
+    whole = np.float32(65535 / (2 ** min(header.bits, 16) - 1))
+    return (found.astype(np.float32) * whole).round().astype(np.uint16), profile, []
+
+
+def _lossy(found: np.ndarray, header: Header, profile: bytes | None) -> tuple[np.ndarray, bytes, list[str]]:
+    """Return pixels that were decoded from XYB in floating point; a profile of None means linear light of sRGB."""
+    found, notes = _planes(found), list[str]()
+    if header.floating and (found > _BRIGHT).mean() > 0.01:
+        raise InputError(f"floating-point pixels up to {found.max():g}; convert the file to 8 or 16 bit")
+    if profile is None:
+        colours = found.shape[-1] - (found.shape[-1] in (2, 4))
+        values, profile, name = colorimetry.encoded(found[..., :colours])
+        found = np.concatenate([values, found[..., colours:]], -1)
+        notes.append(f"its colours are converted to {name}: lossy JPEG XL gives its own back in linear light")
+    whole, dtype = (255, np.uint8) if header.bits == 8 else (65535, np.uint16)
+    return (found.clip(0, 1) * np.float32(whole)).round().astype(dtype), profile, notes
+
+
+def _planes(found: np.ndarray) -> np.ndarray:
+    return found if found.ndim == 3 else found[..., None]
+
+
+def _codestream(file: IO[bytes], length: int | None = None) -> bytes:
+    """Return the codestream or its beginning, which a container may hold in several boxes of any length."""
+    file.seek(0)
+    if file.read(2) == SIGNATURE:
+        file.seek(0)
+        return file.read(-1 if length is None else length)
+    found = b""
+    for start, size in _parts(file):
+        file.seek(start)
+        wanted = -1 if length is None else length - len(found)
+        found += file.read(wanted if size is None else size if length is None else min(wanted, size))
+        if length is not None and len(found) >= length:
+            break
+    return found
+
+
+def _parts(file: IO[bytes]) -> Iterator[tuple[int, int | None]]:
+    """Yield the start and size of the boxes that hold the codestream; the size is None up to the end of the file."""
+    place = 0
+    for _ in range(_BOXES):
+        file.seek(place)
+        head = file.read(16)
+        length, kind, start = int.from_bytes(head[:4], "big"), head[4:8], 8
+        if length == 1:
+            length, start = int.from_bytes(head[8:], "big"), 16
+        if kind == b"jxlp":
+            start += 4  # the number of the part
+        rest = length == 0  # until the end of the file
+        if len(head) < 8 or (length < start and not rest):
+            return
+        if kind in (b"jxlc", b"jxlp"):
+            yield place + start, None if rest else length - start
+        if rest:
+            return
+        place += length

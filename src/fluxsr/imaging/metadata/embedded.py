@@ -1,0 +1,137 @@
+"""What a file holds besides its picture, so that it can be kept, or that the user is told it is lost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import IO, Any
+
+from fluxsr.imaging.metadata.xmp import DEPTH, GAIN_MAP, IMAGE, VIDEO
+
+_MORE = "data behind the picture"
+_CREDENTIALS = "content credentials (C2PA)"
+_PHOTOSHOP = b"Photoshop 3.0\0"
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+# Beginnings of JPEG segments that are kept, converted, made anew, or told of elsewhere.
+_HANDLED = (
+    b"JFIF\0", b"JFXX\0", b"Exif\0", _XMP, b"http://ns.adobe.com/xmp/extension/\0", b"ICC_PROFILE\0", b"MPF\0",
+    _PHOTOSHOP, b"Adobe", b"Ducky",
+)  # fmt: skip
+_MARKS = (
+    (GAIN_MAP, re.compile(rb"hdrgm:|HDRGainMap|hdrgainmap|urn:iso:std:iso:ts:21496|\0tmap|jhgm")),
+    (VIDEO, re.compile(rb"\0\0\0.ftyp|MotionPhoto_Data", re.DOTALL)),
+    (DEPTH, re.compile(rb"DepthMap|ns\.apple\.com/depthData|urn:mpeg:hevc:2015:auxid:2")),
+)
+_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # the first marker behind entropy-coded data
+_MOST_BYTES = 256 << 20
+_HEAD = 1 << 20  # bytes in which HEIF and AVIF tell of all that they hold
+
+
+def lost(file: IO[bytes], image: Any) -> list[str]:
+    """What of a file no output can hold, in words.
+
+    Args:
+        file: open for reading.
+        image: as Pillow opened it.
+    """
+    if image.format in ("JPEG", "MPO"):
+        found = [*_segments_lost(image), *_behind(file, image)]
+    elif image.format in ("HEIF", "AVIF", "JXL"):
+        found = [*_boxes_lost(file, image)]
+    else:
+        found = []
+    return list(dict.fromkeys(found))
+
+
+def comments(image: Any) -> tuple[bytes, ...]:
+    """Comments of a JPEG or GIF file."""
+    if image.format in ("JPEG", "MPO"):
+        found = [data for name, data in image.applist if name == "COM"]
+    else:
+        comment = image.info.get("comment", b"") if image.format == "GIF" else b""
+        found = [comment if isinstance(comment, bytes) else b""]
+    return tuple(data for data in found if data.strip(b"\0"))
+
+
+def photoshop(image: Any) -> bytes:
+    """The Photoshop resources of a JPEG file, which may stand in several segments."""
+    parts = [data for name, data in image.applist if name == "APP13" and data.startswith(_PHOTOSHOP)]
+    return b"".join(data[len(_PHOTOSHOP) :] for data in parts)
+
+
+def _segments_lost(image: Any) -> Iterator[str]:
+    for name, data in image.applist:
+        if name == "COM" or data.startswith(_HANDLED) or not data.strip(b"\0"):
+            continue
+        if data.startswith(b"urn:iso:std:iso:ts:21496"):
+            yield GAIN_MAP
+        elif name == "APP11" and b"c2pa" in data:
+            yield _CREDENTIALS
+        else:
+            maker = re.match(rb"[A-Za-z0-9 ]{2,20}", data)
+            yield f"{name} data ({maker[0].decode().strip()})" if maker else f"{name} data"
+
+
+def _behind(file: IO[bytes], image: Any) -> list[str]:
+    """What follows the picture of a JPEG; smaller versions of the same picture are no loss."""
+    file.seek(0)
+    data = file.read(_MOST_BYTES)
+    tail = data[_end(data) :]
+    if not tail.strip(b"\0\xff\r\n \x1a"):
+        return []
+    found = [what for what, mark in _MARKS if mark.search(tail)]
+    entries = getattr(image, "mpinfo", None) or {}
+    kinds = {str(entry.get("Attribute", {}).get("MPType")) for entry in entries.get(0xB002, ())}
+    if any(kind.startswith("Multi-Frame") for kind in kinds):
+        found.append(IMAGE)
+    return found or ([] if entries else [_MORE])
+
+
+def _end(data: bytes) -> int:
+    """Where the first picture of a JPEG file ends."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xD9:
+            return place + 2
+        if marker == 0xFF:  # fill byte
+            place += 1
+            continue
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker == 0xDA:
+            found = _SCAN.search(data, place)
+            place = found.start() if found else len(data)
+    return place + 2 if data[place : place + 2] == b"\xff\xd9" else len(data)
+
+
+def _boxes_lost(file: IO[bytes], image: Any) -> Iterator[str]:
+    file.seek(0)
+    head = file.read(_HEAD)
+    kinds = {kind for kind, _ in _boxes(file)}
+    if _MARKS[0][1].search(head[16:]) if image.format != "JXL" else b"jhgm" in kinds:
+        yield GAIN_MAP
+    if b"mpvd" in kinds:
+        yield VIDEO
+    if image.info.get("depth_images"):
+        yield DEPTH
+    if b"jumb" in kinds or any(
+        start.startswith(b"\xd8\xfe\xc3\xd6") for kind, start in _boxes(file) if kind == b"uuid"
+    ):
+        yield _CREDENTIALS
+
+
+def _boxes(file: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and first bytes of the outermost boxes."""
+    place = 0
+    for _ in range(1000):
+        file.seek(place)
+        head = file.read(24)
+        length, start = int.from_bytes(head[:4], "big"), 8
+        if length == 1:
+            length, start = int.from_bytes(head[8:16], "big"), 16
+        if len(head) < 8:
+            return
+        yield head[4:8], head[start : start + 4]
+        if length < start:  # 0: until the end of the file
+            return
+        place += length

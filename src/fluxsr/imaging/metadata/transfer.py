@@ -1,0 +1,181 @@
+"""What belongs to a picture besides its pixels: read from a file, corrected for the enlarged picture, thinned out."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import replace
+from typing import IO, Any
+
+from fluxsr.imaging.formats import Format
+from fluxsr.imaging.metadata import embedded as extras
+from fluxsr.imaging.metadata import exif, ifd, photoshop, png_text, xmp
+from fluxsr.imaging.metadata.change import Change
+from fluxsr.imaging.raster import Metadata
+
+STRIP = ("none", "gps", "all")
+
+_JPEG_ROOM = {"exif": 65_527, "xmp": 65_504, "iptc": 65_000}  # bytes of a segment, less its head
+_COMMENT_ROOM = 65_533
+_NAMES = {"exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "photoshop": "data for Photoshop", "comments": "comment"}
+_PARAMETERS = "parameters"  # as tools for generated pictures name their settings
+
+
+def of(image: Any, file: IO[bytes]) -> tuple[int, Metadata, list[str]]:
+    """A loaded image's orientation (1 where its pixels are upright), its metadata, and notes on what is lost.
+
+    What is damaged is left out.
+
+    Args:
+        image: as Pillow opened it, and loaded.
+        file: it came from.
+    """
+    if image.format == "TIFF":
+        return of_tiff(file)
+    data, texts, lost = exif.cleaned(_exif_of(image)), list[png_text.Chunk](), list[str]()
+    packet = _as_bytes(image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b"")
+    with contextlib.suppress(Exception):  # of a damaged file anything may be thrown; its pixels are there
+        lost = extras.lost(file, image)
+    if image.format == "PNG":
+        texts, others = png_text.read(file)
+        lost += others
+        data = data or exif.cleaned(png_text.raw_profile(texts, "exif", "APP1"))
+        packet = packet or png_text.raw_profile(texts, "xmp")
+        texts = [chunk for chunk in texts if not _has_own_place(chunk)]
+    iptc, resources = b"", b""
+    if image.format in ("JPEG", "MPO"):
+        iptc, resources = photoshop.parsed(extras.photoshop(image))
+    # of these two the pixels' own orientation counts, and the decoder has applied it
+    orientation = 1 if image.format in ("JXL", "HEIF") else exif.orientation(data)
+    dpi = _dpi(image.info.get("dpi"))
+    found = Metadata(data, packet, iptc, dpi, resources, tuple(texts), extras.comments(image))
+    return orientation, found, [_left_out(what) for what in lost]
+
+
+def of_tiff(file: IO[bytes]) -> tuple[int, Metadata, list[str]]:
+    """The same of a TIFF, whoever decodes it."""
+    with contextlib.suppress(ValueError):
+        data, notes = exif.of_tiff(file)
+        own = {
+            tag: value.data for tag, value in ifd.read_file(file, exif.LAYOUT - {700, 33723, 34377}).main.values.items()
+        }
+        iptc, resources = photoshop.parsed(own.get(34377, b""))
+        structure = exif.structure(data)
+        dpi = exif.resolution(structure) if structure else None
+        found = Metadata(data, own.get(700, b""), own.get(33723, b"") or iptc, _dpi(dpi), resources)
+        return exif.orientation(data), found, notes
+    return 1, Metadata(), []
+
+
+def carried(found: Metadata, form: Format, change: Change, strip: str = "none") -> tuple[Metadata, list[str]]:
+    """What the file of an enlarged, upright picture may say, and notes on what is lost.
+
+    Args:
+        found: the input's.
+        form: the output's format; what it has no place for is left out.
+        change: from the input to the output.
+        strip: "none", "gps" (places alone), "all".
+    """
+    if strip == "all":
+        return Metadata(), []
+    change = replace(change, no_place=strip == "gps", orientation=exif.orientation(found.exif))
+    found = _converted(found, form)
+    notes = [
+        f"its {_NAMES[name]} is left out: {form.name} has no place for it"
+        for name in ("exif", "xmp", "iptc", "photoshop", "comments")
+        if getattr(found, name) and not getattr(form, "iptc" if name == "photoshop" else name)
+    ]
+    if found.texts and not form.texts:
+        names = ", ".join(dict.fromkeys(png_text.keyword(chunk) for chunk in found.texts))
+        notes.append(f"its text ({names[:100]}) is left out: {form.name} has no place for it")
+    result = Metadata(
+        iptc=found.iptc if form.iptc else b"",
+        dpi=found.dpi if form.dpi else None,
+        photoshop=found.photoshop if form.iptc else b"",
+        texts=found.texts if form.texts else (),
+        comments=found.comments if form.comments else (),
+    )
+    if form.exif:
+        data, told = exif.corrected(
+            found.exif,
+            change,
+            tiff=form.name == "TIFF",
+            keep_orientation=form.name != "AVIF",  # Pillow would write all of it anew
+            dpi=None if form.dpi else found.dpi,
+        )
+        result, notes = replace(result, exif=data), notes + told
+    if form.xmp:
+        packet, lost = xmp.corrected(found.xmp, change, f"image/{form.name.lower()}")
+        result, notes = replace(result, xmp=packet), notes + [_left_out(what) for what in lost]
+    if change.turned and result.photoshop:
+        result = replace(result, photoshop=photoshop.without_paths(result.photoshop))
+        if len(result.photoshop) < len(found.photoshop):
+            notes.append(_left_out("Photoshop paths"))
+    return _fitting_a_jpeg(result, notes) if form.name == "JPEG" else (result, notes)
+
+
+def _converted(found: Metadata, form: Format) -> Metadata:
+    """Texts of a PNG in the places that another format has for them."""
+    if form.texts:
+        return found
+    comments, texts = list(found.comments), list[png_text.Chunk]()
+    data = found.exif
+    for chunk in found.texts:
+        name, text = png_text.keyword(chunk), png_text.text(chunk)
+        if name == "Comment" and form.comments and text:
+            comments.append(text.encode())
+        elif name == _PARAMETERS and form.exif and text and not exif.has_comment(data):
+            data = exif.with_comment(data, text)
+        else:
+            texts.append(chunk)
+    return replace(found, exif=data, comments=tuple(comments), texts=tuple(texts))
+
+
+def _fitting_a_jpeg(result: Metadata, notes: list[str]) -> tuple[Metadata, list[str]]:
+    for name, room in _JPEG_ROOM.items():
+        if len(getattr(result, name)) > room:
+            shorter: Any = {name: exif.lighter(result.exif, room) if name == "exif" else b""}
+            result = replace(result, **shorter)
+            notes = [*notes, f"its {_NAMES[name]} is too long for a JPEG; parts of it are left out"]
+    short = replace(
+        result,
+        photoshop=photoshop.fitting(result.photoshop),
+        comments=tuple(comment for comment in result.comments if len(comment) <= _COMMENT_ROOM),
+    )
+    for name in ("photoshop", "comments"):
+        if len(getattr(short, name)) < len(getattr(result, name)):
+            notes = [*notes, f"its {_NAMES[name]} is too long for a JPEG; parts of it are left out"]
+    return short, notes
+
+
+def _exif_of(image: Any) -> bytes:
+    data = image.info.get("exif", b"")
+    if image.format == "AVIF":  # Pillow writes it anew where the file turns the picture in another way than EXIF says
+        with contextlib.suppress(AttributeError, TypeError, ValueError):  # inside Pillow, where it may change
+            raw, orientation = image._decoder.get_info()[4:6]
+            data = exif.oriented(exif.cleaned(raw), orientation) if raw else data
+    if image.format == "HEIF" and image.info.get("original_orientation"):  # applied to the pixels, and set to 1 there
+        data = exif.oriented(exif.cleaned(data), image.info["original_orientation"])
+    return _as_bytes(data)
+
+
+def _has_own_place(chunk: png_text.Chunk) -> bool:
+    return png_text.keyword(chunk) == "XML:com.adobe.xmp" or png_text.is_raw_profile(chunk, "exif", "APP1", "xmp")
+
+
+def _left_out(what: str) -> str:
+    return f"its {what} is left out: it belongs to the original file alone"
+
+
+def _as_bytes(data: Any) -> bytes:
+    if isinstance(data, tuple) and len(data) == 1:
+        data = data[0]
+    return data.encode() if isinstance(data, str) else data if isinstance(data, bytes) else b""
+
+
+def _dpi(values: Any) -> tuple[float, float] | None:
+    with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
+        x, y = (float(value) for value in values)
+        if all(math.isfinite(value) and 0 < value < 1e6 for value in (x, y)):
+            return x, y
+    return None
