@@ -25,7 +25,7 @@ from fluxsr.errors import InputError, ModelError
 from fluxsr.hub import publish
 from fluxsr.imaging import inputs, outputs, resize
 from fluxsr.imaging.color import fix as color
-from fluxsr.imaging.finish import finished
+from fluxsr.imaging.postprocess import postprocess
 from fluxsr.imaging.settings import Settings, checked_count, checked_strength
 from fluxsr.imaging.tiling import bands
 from fluxsr.imaging.tiling import plan as fitting
@@ -257,7 +257,7 @@ class FluxSRPipeline(DiffusionPipeline):
         (t, guidance), z_l = config.condition, latents.encode(self.vae, lr_up)
         v = velocity(self.transformer, z_l, t, self.prompt, guidance, config.token_cuts)
         hr = latents.decode(self.vae, flow.one_step(z_l, v, config.t_l, strength))
-        hr = finished(hr, lr_up, latents.pixel_multiple(self.vae), **config.finish)
+        hr = postprocess(hr, lr_up, latents.pixel_multiple(self.vae), **config.postprocess)
         if not hr.isfinite().all():
             raise ModelError("the model gave values that are not finite; try --dtype fp32")
         return hr

@@ -23,7 +23,7 @@ from fluxsr.comfyui.adapters import config_in
 from fluxsr.errors import InputError, ModelError
 from fluxsr.imaging import resize
 from fluxsr.imaging.color import fix as color
-from fluxsr.imaging.finish import finished
+from fluxsr.imaging.postprocess import postprocess
 from fluxsr.imaging.settings import checked_count, checked_strength
 from fluxsr.imaging.tiling import tiles
 
@@ -107,7 +107,7 @@ def upscale(
 
     def decoded(batch: Tensor) -> Tensor:
         hr = advance(vae.decode(next(stepped))).movedim(-1, 1).float()
-        return finished(hr, batch.to(hr.device), multiple, **config.finish)
+        return postprocess(hr, batch.to(hr.device), multiple, **config.postprocess)
 
     results = [
         color.fix_(tiles.stream(up, decoded, grid, batch_size=batch_size), up, color_fix).clamp_(0, 1) for up in ups

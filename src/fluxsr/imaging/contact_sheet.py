@@ -1,4 +1,4 @@
-"""A contact sheet: rows of pictures in one file, since people look rather than read."""
+"""Contact sheets: rows of images in one file, to compare results by eye."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def sheet(path: Path, rows: Sequence[Sequence[Tensor]], side: int = 256) -> None:
-    """Save rows of images (3,H,W) in 0..255, each shown by its central square; smaller ones stand on black."""
+def contact_sheet(path: Path, rows: Sequence[Sequence[Tensor]], side: int = 256) -> None:
+    """Save a grid of images.
+
+    Args:
+        path: output file; its ending decides on the format.
+        rows: images (3,H,W) in 0..255. Each is cropped to its central square; smaller ones are padded with black.
+        side: side of a square, in pixels.
+    """
     lines = []
     for row in rows:
         cells = []
@@ -21,5 +27,5 @@ def sheet(path: Path, rows: Sequence[Sequence[Tensor]], side: int = 256) -> None
             cell = image[:, top : top + side, left : left + side].float().clamp(0, 255).round()
             cells.append(F.pad(cell, (0, side - cell.shape[2], 0, side - cell.shape[1])))
         lines.append(torch.cat(cells, dim=2))
-    picture = torch.cat(lines, dim=1).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    Image.fromarray(picture).save(path)
+    grid = torch.cat(lines, dim=1).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    Image.fromarray(grid).save(path)

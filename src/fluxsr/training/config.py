@@ -104,10 +104,10 @@ class DistillConfig:
     guidance: float | None = None  # distilled guidance fed to the student; only for bases that embed one (open)
     tile_size: int = 512  # largest tile at inference, travels in the adapter's config
     strength: float = 1.0  # of inference, travels in the adapter's config; training always takes the whole step
-    fine_strength: float = 1.0  # of inference, travels too: see imaging/detail.py
+    fine_strength: float = 1.0  # of inference, travels too: see imaging/postprocess.py
     flat_floor: float = 0.0  # likewise
     token_cuts: Literal[1, 2, 4] = 1  # of the one step, travels in the adapter's config: see backbones/cuts.py; ours
-    lattice_reach: float = 0.0  # of inference, travels in the adapter's config: see imaging/lattice.py
+    lattice_reach: float = 0.0  # of inference, travels in the adapter's config: see imaging/postprocess.py
     rank: int = 64  # the paper's rank; 0 trains the whole transformer but its modulation
     train_decoder: bool = False  # the decoder learns with the transformer, from the losses on pixels; ours
     alpha: float = 64.0  # open in the paper; equal to the rank means scale 1
