@@ -77,7 +77,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {_line(error)}") from error
+        raise OutputError(f"{path} cannot be written: {first_line(error)}") from error
 
 
 def write_text(text: str, path: Path) -> None:
@@ -124,6 +124,7 @@ def _host() -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in socket.gethostname())[:20]
 
 
-def _line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message: of an OSError its reason, without numbers and paths."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).splitlines()[0]

@@ -20,10 +20,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from fluxsr.errors import InputError, TooLargeError, is_untranslatable
+from fluxsr.imaging.atomic import first_line
 from fluxsr.imaging.color import colorimetry, profiles, signalling
-from fluxsr.imaging.formats import bmp, deep, jxl, raw
+from fluxsr.imaging.formats import bmp, jxl, png, raw, tiff
 from fluxsr.imaging.metadata import transfer as metadata
-from fluxsr.imaging.raster import Raster, upright
+from fluxsr.imaging.raster import Raster, checked_float, upright
 
 MAX_PIXELS = 100_000_000
 """Of an input, where no other limit is given; more is taken for a decompression bomb."""
@@ -77,7 +78,7 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
     except Exception as error:  # whatever a decoder makes of broken bytes
         if is_untranslatable(error):
             raise
-        reason = _line(error) if isinstance(error, OSError) else f"{type(error).__name__} {_line(error)}"
+        reason = first_line(error) if isinstance(error, OSError) else f"{type(error).__name__} {first_line(error)}"
         if isinstance(error, NotImplementedError) or _UNSUPPORTED.search(reason):
             raise InputError(f"{path} is of a kind that is not supported: {reason}; save it as PNG or TIFF") from error
         raise InputError(f"{path} is damaged or cut off: {reason}") from error
@@ -118,7 +119,7 @@ def _decoded(file: IO[bytes], path: Path, max_pixels: int) -> Raster:
             )
 
     raw.refuse_raw(file)
-    found = deep.tiff(file, check)
+    found = tiff.read(file, check)
     if found is None:
         masked = bmp.bitfields(file, check)
         found = _by_pillow(file, check) if masked is None else (masked, 1)
@@ -139,7 +140,7 @@ def _by_pillow(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Rast
         pixels, profile, colors, notes = _pixels(file, image)
         orientation, found, lost = metadata.of(image, file)
         kind = {"MPO": "JPEG", "DIB": "BMP"}.get(str(image.format), str(image.format))
-        notes = [*([deep.SEVERAL] if several else []), *notes, *lost]
+        notes = [*([tiff.SEVERAL] if several else []), *notes, *lost]
         return Raster(pixels, kind, profile, found, _lossless(kind, file), tuple(notes), colors), orientation
 
 
@@ -155,7 +156,7 @@ def _opened(file: IO[bytes]) -> Any:
     try:
         image = Image.open(file, formats=kinds)
     except Image.DecompressionBombError as error:
-        raise TooLargeError(f"too large: {_line(error)}") from error
+        raise TooLargeError(f"too large: {first_line(error)}") from error
     with image:
         yield image
 
@@ -163,8 +164,8 @@ def _opened(file: IO[bytes]) -> Any:
 def _pixels(file: IO[bytes], image: Image.Image) -> tuple[np.ndarray, bytes, signalling.Chunks, list[str]]:
     """Pixels as in Raster, not yet upright, their profile and what else the file says of their colours, and notes."""
     profile, notes = image.info.get("icc_profile") or b"", list[str]()
-    if image.format == "PNG" and deep.png_depth(file) == 16:
-        pixels = deep.png(file)
+    if image.format == "PNG" and png.read_depth(file) == 16:
+        pixels = png.read_sixteen(file)
     elif image.format == "JXL" and (found := jxl.pixels(file, profile)) is not None:
         pixels, profile, notes = found
     else:
@@ -210,7 +211,7 @@ def _array(image: Image.Image) -> np.ndarray:
             raise InputError(f"has values from {values.min()} to {values.max()}; convert it to 8 or 16 bit")
         return values.astype(np.uint16)
     if image.mode == "F":
-        return deep.checked_float(np.asarray(image))
+        return checked_float(np.asarray(image))
     grey = image.mode in ("1", "L", "LA", "La") or (image.mode == "P" and not transparent and _grey_palette(image))
     alpha = transparent or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
     wanted = ("LA" if alpha else "L") if grey else ("RGBA" if alpha else "RGB")
@@ -236,8 +237,3 @@ def _unknown(path: Path) -> str:
         if path.suffix.lower() in endings and importlib.util.find_spec(package) is None:
             return f'{path} needs {package}; pip install "fluxsr[{extra}]"'
     return f"{path} is not an image that can be read, whatever its name"
-
-
-def _line(error: BaseException) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).splitlines()[0]

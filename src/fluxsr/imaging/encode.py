@@ -95,7 +95,8 @@ def _by_pillow(
     if form.name in ("JPEG", "AVIF"):
         options |= {"quality": quality}
     if form.name == "JPEG":
-        extra = photoshop.segments(metadata.iptc, metadata.photoshop) + _comments(metadata.comments)
+        extra = b"".join(_segment(0xED, block) for block in photoshop.blocks(metadata.iptc, metadata.photoshop))
+        extra += b"".join(_segment(0xFE, comment) for comment in metadata.comments)
         options |= {"subsampling": 0 if quality >= 90 else 2, "extra": extra}
     if form.name == "AVIF":
         options |= {"subsampling": "4:0:0" if sheet.channels == 1 else "4:4:4" if quality >= 90 else "4:2:0"}
@@ -123,5 +124,5 @@ def _sign(file: IO[bytes], cicp: bytes) -> None:
     file.seek(0, 2)
 
 
-def _comments(comments: Iterable[bytes]) -> bytes:
-    return b"".join(b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment for comment in comments)
+def _segment(marker: int, data: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data

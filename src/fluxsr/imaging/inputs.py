@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fluxsr.errors import InputError
 from fluxsr.imaging import io
+from fluxsr.imaging.color.alpha import over_white
 
 LEAST_SIDE = 16  # one token; smaller images hold nothing to enlarge
 
@@ -72,8 +73,7 @@ def _of_array(array: np.ndarray) -> list[Tensor]:
     image = torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, -1, 1), dtype=np.float32))
     image = _in_range(image)
     if image.shape[1] == 4:
-        colours, alpha = image[:, :3], image[:, 3:]
-        image = colours * alpha + (1 - alpha)
+        image = over_white(image[:, :3], image[:, 3:])
     return _each(image.expand(-1, 3, -1, -1))
 
 

@@ -17,8 +17,8 @@ from fluxsr.imaging.atomic import replaced
 from fluxsr.imaging.decode import MAX_PIXELS, decode
 from fluxsr.imaging.encode import FormatLimitError, Sheet, encode
 from fluxsr.imaging.formats import format_of
-from fluxsr.imaging.formats.deep import checked_float
 from fluxsr.imaging.picture import Delivery, Picture, picture_of, rows_of, sheet_of
+from fluxsr.imaging.raster import checked_float
 
 
 def read(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:

@@ -19,8 +19,6 @@ from fluxsr.imaging.metadata.change import Change
 from fluxsr.imaging.raster import Metadata, Raster
 from fluxsr.imaging.resize import bicubic_rows
 
-PROFILES = ("keep", "srgb")
-
 
 @dataclass(frozen=True)
 class Delivery:

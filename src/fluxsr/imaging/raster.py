@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-ORIENTATION = 0x0112
+from fluxsr.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -66,3 +66,17 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return pixels
+
+
+def checked_float(values: np.ndarray) -> np.ndarray:
+    """Floating-point pixels as float32.
+
+    Raises:
+        InputError: they lie outside [0,1], so that their white is not known.
+    """
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise InputError(
+            f"floating-point pixels from {values.min():g} to {values.max():g}; "
+            "expected [0,1], convert the file to 8 or 16 bit"
+        )
+    return values.astype(np.float32)

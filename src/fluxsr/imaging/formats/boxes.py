@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import IO
 
-_MOST = 1 << 24  # bytes of a box that is read: these hold no pixels
+_MOST = 1 << 24  # bytes read of a box: boxes of metadata hold no pixels
+_MOST_BOXES = 1000  # files have a dozen
 
 
 def cicp(file: IO[bytes]) -> bytes:
@@ -67,22 +68,28 @@ def _associated(ipma: bytes, wanted: int) -> Iterator[int]:
                 yield number
 
 
-def _top(file: IO[bytes], wanted: bytes) -> bytes:
-    """Return the contents of the first box of that kind in a file; empty without one."""
+def outer_boxes(file: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (kind, start, stop) of the outermost boxes of a file: where the contents of each begin and end."""
     place, end = 0, file.seek(0, 2)
-    while place + 8 <= end:
+    for _ in range(_MOST_BOXES):
         file.seek(place)
         head = file.read(16)
         size, kind, start = int.from_bytes(head[:4], "big"), head[4:8], 8
         if size == 1:
             size, start = int.from_bytes(head[8:16], "big"), 16
-        size = size or end - place
-        if size < start:
-            break
-        if kind == wanted:
-            file.seek(place + start)
-            return file.read(min(size - start, _MOST))
+        size = size or end - place  # 0 means up to the end of the file
+        if len(head) < 8 or size < start:
+            return
+        yield kind, place + start, place + size
         place += size
+
+
+def _top(file: IO[bytes], wanted: bytes) -> bytes:
+    """Return the contents of the first box of that kind in a file; empty without one."""
+    for kind, start, stop in outer_boxes(file):
+        if kind == wanted:
+            file.seek(start)
+            return file.read(min(stop - start, _MOST))
     return b""
 
 

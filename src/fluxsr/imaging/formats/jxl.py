@@ -5,18 +5,17 @@ The plugin tells the size only once it has decoded the whole image, and cuts eve
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import IO
 
 import numpy as np
 
 from fluxsr.errors import InputError
 from fluxsr.imaging.color import colorimetry
-from fluxsr.imaging.formats.deep import checked_float
+from fluxsr.imaging.formats.boxes import outer_boxes
 from fluxsr.imaging.formats.jxl_header import SIGNATURE, Header, as_float, header_of, size_in
+from fluxsr.imaging.raster import checked_float
 
 _HEADER = 11  # bytes: the signature and at most 68 bits of size
-_BOXES = 1000  # looked at until the header is whole; files have a dozen
 _LINEAR = b"Rel_Lin"  # in the name of the profile that libjxl makes for linear light
 _BRIGHT = 1.02  # white, and what lossy compression adds to it
 
@@ -102,31 +101,13 @@ def _codestream(file: IO[bytes], length: int | None = None) -> bytes:
         file.seek(0)
         return file.read(-1 if length is None else length)
     found = b""
-    for start, size in _parts(file):
-        file.seek(start)
-        wanted = -1 if length is None else length - len(found)
-        found += file.read(wanted if size is None else size if length is None else min(wanted, size))
+    for kind, start, stop in outer_boxes(file):
+        start += 4 if kind == b"jxlp" else 0  # the number of the part
+        if start > stop:
+            break
+        if kind in (b"jxlc", b"jxlp"):
+            file.seek(start)
+            found += file.read(stop - start if length is None else min(length - len(found), stop - start))
         if length is not None and len(found) >= length:
             break
     return found
-
-
-def _parts(file: IO[bytes]) -> Iterator[tuple[int, int | None]]:
-    """Yield the start and size of the boxes that hold the codestream; the size is None up to the end of the file."""
-    place = 0
-    for _ in range(_BOXES):
-        file.seek(place)
-        head = file.read(16)
-        length, kind, start = int.from_bytes(head[:4], "big"), head[4:8], 8
-        if length == 1:
-            length, start = int.from_bytes(head[8:], "big"), 16
-        if kind == b"jxlp":
-            start += 4  # the number of the part
-        rest = length == 0  # until the end of the file
-        if len(head) < 8 or (length < start and not rest):
-            return
-        if kind in (b"jxlc", b"jxlp"):
-            yield place + start, None if rest else length - start
-        if rest:
-            return
-        place += length

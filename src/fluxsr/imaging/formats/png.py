@@ -20,17 +20,28 @@ _COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
 
 def color_chunks(file: IO[bytes]) -> tuple[tuple[bytes, bytes], ...]:
     """Return (name, data) of the chunks of a PNG that describe its colours, besides iCCP."""
-    found: list[tuple[bytes, bytes]] = []
-    place = 8
-    while True:
-        file.seek(place)
-        head = file.read(8)
-        size, kind = int.from_bytes(head[:4], "big"), head[4:]
-        if len(head) < 8 or kind in (b"IDAT", b"IEND"):
-            return tuple(found)
-        if kind in _COLOUR_CHUNKS and size <= 32:
-            found.append((kind, file.read(size)))
-        place += 12 + size
+    found = []
+    for kind, length in png_text.chunks(file):
+        if kind == b"IDAT":
+            break
+        if kind in _COLOUR_CHUNKS and length <= 32:
+            found.append((kind, file.read(length)))
+    return tuple(found)
+
+
+def read_depth(file: IO[bytes]) -> int:
+    """Bits per channel that a PNG's header names."""
+    file.seek(24)  # signature 8, length and name of IHDR 8, width and height 8
+    return file.read(1)[0]
+
+
+def read_sixteen(file: IO[bytes]) -> np.ndarray:
+    """Pixels of a PNG of 16 bit, (H,W,C) uint16, C as in Raster."""
+    import imagecodecs
+
+    file.seek(0)
+    pixels = imagecodecs.png_decode(file.read())
+    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def write(

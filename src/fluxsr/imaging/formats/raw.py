@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from fluxsr.errors import InputError
+from fluxsr.imaging.metadata.ifd import SIGNATURES
 
 # Signatures of raw formats that are no TIFF or are a TIFF only in part: offset, bytes, name.
 _SIGNATURES = (
@@ -26,7 +27,6 @@ _SIGNATURES = (
     (8, b"IIII", "Phase One IIQ"),
     (8, b"MMMM", "Phase One IIQ"),
 )
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # + is BigTIFF
 _SENSOR = (32803, 34892)  # photometric interpretations of DNG and TIFF/EP: colour filter array, linear raw
 _LOOKED_AT = 4  # pages, and as many below the first
 _SUBFILE, _OLD_SUBFILE, _PHOTOMETRIC, _SUB_IFDS, _DNG_VERSION = 254, 255, 262, 330, 50706
@@ -47,7 +47,7 @@ def refuse_raw(file: IO[bytes]) -> None:
     for offset, signature, name in _SIGNATURES:
         if head[offset:].startswith(signature):
             raise InputError(f"is a raw file of a camera ({name}); develop it and save a TIFF or PNG")
-    if head[:4] in _TIFF:
+    if head[:4] in SIGNATURES:
         _refuse_raw_tiff(file)
         file.seek(0)
 

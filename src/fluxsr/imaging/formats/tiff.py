@@ -5,20 +5,70 @@ The file begins with the EXIF structure, so that it is its header as well, and e
 
 from __future__ import annotations
 
+import contextlib
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO
 
 import numpy as np
 
-from fluxsr.imaging.metadata import exif, photoshop
+from fluxsr.errors import InputError
+from fluxsr.imaging.metadata import exif, ifd, photoshop
 from fluxsr.imaging.metadata.ifd import Structure, Value
 from fluxsr.imaging.metadata.ifd_pack import Packer
-from fluxsr.imaging.raster import Metadata
+from fluxsr.imaging.metadata.transfer import of_tiff
+from fluxsr.imaging.raster import Metadata, Raster, checked_float
 
 LEVEL = 4  # as PNG's
+SEVERAL = "has several pages or frames; the first was taken"
 _ROWS = 64  # of a strip
 _LARGE = 3_900_000_000  # bytes of pixels above which offsets take 64 bits
+
+
+def read(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, int] | None:
+    """A TIFF's first page and its orientation; None for what is no TIFF, or one of a kind that Pillow reads as well.
+
+    Args:
+        file: open for reading.
+        check: called with width and height before a pixel is decoded; raises where they are too large.
+
+    Raises:
+        InputError: floats outside [0,1], an unusual number format.
+    """
+    from tifffile import PHOTOMETRIC, TiffFile
+
+    file.seek(0)
+    if file.read(4) not in ifd.SIGNATURES:
+        return None
+    file.seek(0)
+    with TiffFile(file) as tiff:
+        page = tiff.pages.first
+        shades = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB)
+        if (
+            np.max(page.bitspersample) < 8
+            or page.photometric not in shades
+            or page.dtype is None
+            or page.imagedepth > 1
+        ):
+            return None
+        check(page.imagewidth, page.imagelength * max(page.samplesperpixel // 4, 1))
+        pixels = page.asarray(maxworkers=1)
+        separate, extra = page.planarconfig == 2 and page.samplesperpixel > 1, tuple(page.extrasamples)
+        inverted = page.photometric == PHOTOMETRIC.MINISWHITE
+        orientation, found, lost = of_tiff(file)
+        notes: tuple[str, ...] = ()
+        with contextlib.suppress(Exception):  # there is none, or it is damaged, which harms nothing
+            notes = (SEVERAL,) if tiff.pages[1] else ()
+        profile = bytes(page.iccprofile or b"")
+    pixels = np.moveaxis(pixels, 0, -1) if separate else pixels
+    pixels = _ranged(pixels[..., None] if pixels.ndim == 2 else pixels)
+    colours = pixels.shape[-1] - len(extra)
+    alpha = bool(extra) and extra[0] in (1, 2)  # the others are something else
+    pixels = pixels[..., : colours + alpha]
+    if inverted:
+        pixels = (np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else np.float32(1)) - pixels
+    pixels = _straight(pixels) if alpha and extra[0] == 1 else pixels
+    return Raster(pixels, "TIFF", profile, found, notes=(*notes, *lost)), orientation
 
 
 def write(
@@ -110,3 +160,22 @@ def _packed(rows: np.ndarray, order: str) -> bytes:
 
     differences = np.asarray(imagecodecs.delta_encode(np.ascontiguousarray(rows), axis=1))
     return zlib.compress(differences.astype(f"{order}u{rows.itemsize}").tobytes(), LEVEL)
+
+
+def _ranged(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype in (np.uint8, np.uint16):
+        return pixels
+    if pixels.dtype == np.uint32:
+        return (pixels >> 16).astype(np.uint16)
+    if np.issubdtype(pixels.dtype, np.floating):
+        return checked_float(pixels)
+    raise InputError(f"has pixels of type {pixels.dtype}; convert it to 8 or 16 bit")
+
+
+def _straight(pixels: np.ndarray) -> np.ndarray:
+    """Colours that were multiplied by alpha, divided by it."""
+    whole = float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind == "u" else 1.0
+    alpha = pixels[..., -1:] / np.float32(whole)
+    colours = np.divide(pixels[..., :-1], alpha, where=alpha > 0, out=np.zeros(pixels[..., :-1].shape, np.float32))
+    colours = colours.clip(0, whole)
+    return np.concatenate([colours.round().astype(pixels.dtype) if whole > 1 else colours, pixels[..., -1:]], axis=-1)

@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator
 from typing import IO, Any
 
+from fluxsr.imaging.formats.boxes import outer_boxes
+from fluxsr.imaging.metadata.photoshop import HEAD as _PHOTOSHOP
 from fluxsr.imaging.metadata.xmp import DEPTH, GAIN_MAP, IMAGE, VIDEO
 
 _MORE = "data behind the picture"
 _CREDENTIALS = "content credentials (C2PA)"
-_PHOTOSHOP = b"Photoshop 3.0\0"
+_C2PA = b"\xd8\xfe\xc3\xd6"  # beginning of the UUID of its box
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 # Beginnings of JPEG segments that are kept, converted, made anew, or told of elsewhere.
 _HANDLED = (
@@ -107,31 +109,18 @@ def _end(data: bytes) -> int:
 def _boxes_lost(file: IO[bytes], image: Any) -> Iterator[str]:
     file.seek(0)
     head = file.read(_HEAD)
-    kinds = {kind for kind, _ in _boxes(file)}
+    boxes = list(outer_boxes(file))
+    kinds = {kind for kind, _, _ in boxes}
     if _MARKS[0][1].search(head[16:]) if image.format != "JXL" else b"jhgm" in kinds:
         yield GAIN_MAP
     if b"mpvd" in kinds:
         yield VIDEO
     if image.info.get("depth_images"):
         yield DEPTH
-    if b"jumb" in kinds or any(
-        start.startswith(b"\xd8\xfe\xc3\xd6") for kind, start in _boxes(file) if kind == b"uuid"
-    ):
+    if b"jumb" in kinds or any(kind == b"uuid" and _read(file, start, 4) == _C2PA for kind, start, _ in boxes):
         yield _CREDENTIALS
 
 
-def _boxes(file: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and first bytes of the outermost boxes."""
-    place = 0
-    for _ in range(1000):
-        file.seek(place)
-        head = file.read(24)
-        length, start = int.from_bytes(head[:4], "big"), 8
-        if length == 1:
-            length, start = int.from_bytes(head[8:16], "big"), 16
-        if len(head) < 8:
-            return
-        yield head[4:8], head[start : start + 4]
-        if length < start:  # 0: until the end of the file
-            return
-        place += length
+def _read(file: IO[bytes], start: int, count: int) -> bytes:
+    file.seek(start)
+    return file.read(count)

@@ -15,6 +15,9 @@ from typing import IO, TypeAlias
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8, 129: 1}
 """Type of a value -> bytes of one."""
 
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of TIFF and BigTIFF files, in both byte orders."""
+
 EXIF, GPS, INTEROP = 0x8769, 0x8825, 0xA005
 Tree: TypeAlias = "dict[int, Tree]"
 _INNER: Tree = {EXIF: {INTEROP: {}}, GPS: {}}

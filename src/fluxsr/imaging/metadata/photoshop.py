@@ -12,7 +12,7 @@ _SIGNATURES = (b"8BIM", b"MeSa", b"PHUT", b"AgHg", b"DCSR")
 _OLD = {0x0409, 0x040C, 0x040F, 0x0422, 0x0423, 0x0424, 0x0408, 0x041A, 0x03EE, 0x0415, 0x0413}
 _PATHS = range(0x07D0, 0x0BB7)  # in parts of width and height: true until the picture is turned
 _SEGMENT = 65_533  # most bytes of a JPEG segment, without marker and length
-_HEAD = b"Photoshop 3.0\0"
+HEAD = b"Photoshop 3.0\0"
 
 
 def parsed(data: bytes) -> tuple[bytes, bytes]:
@@ -37,20 +37,19 @@ def resources(iptc: bytes, others: bytes) -> bytes:
     return head + others
 
 
-def segments(iptc: bytes, others: bytes) -> bytes:
-    """The JPEG segments that hold both."""
-    blocks, current = list[bytes](), b""
+def blocks(iptc: bytes, others: bytes) -> list[bytes]:
+    """Return the contents of the JPEG segments that hold both."""
+    found, current = list[bytes](), b""
     for _, _, whole in _resources(resources(iptc, others)):
-        if current and len(_HEAD + current + whole) > _SEGMENT:
-            blocks, current = [*blocks, current], b""
+        if current and len(HEAD + current + whole) > _SEGMENT:
+            found, current = [*found, HEAD + current], b""
         current += whole
-    blocks += [current] if current else []
-    return b"".join(b"\xff\xed" + struct.pack(">H", len(_HEAD + block) + 2) + _HEAD + block for block in blocks)
+    return [*found, HEAD + current] if current else found
 
 
 def fitting(others: bytes) -> bytes:
     """Resources that are short enough for a JPEG segment."""
-    return b"".join(whole for _, _, whole in _resources(others) if len(_HEAD + whole) <= _SEGMENT)
+    return b"".join(whole for _, _, whole in _resources(others) if len(HEAD + whole) <= _SEGMENT)
 
 
 def _resources(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:

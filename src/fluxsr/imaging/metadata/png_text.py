@@ -25,7 +25,7 @@ _RAW = "Raw profile type "
 def read(file: IO[bytes]) -> tuple[list[Chunk], list[str]]:
     """A PNG file's text chunks, and what else it holds that is not kept, in words."""
     texts, others, unknown, left = list[Chunk](), list[str](), list[str](), _MOST_BYTES
-    for kind, length in _chunks(file):
+    for kind, length in chunks(file):
         if kind in _KINDS:
             left -= length
             if left >= 0:
@@ -83,7 +83,7 @@ def is_raw_profile(chunk: Chunk, *names: str) -> bool:
     return keyword(chunk) in [_RAW + name for name in names]
 
 
-def _chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+def chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
     """Kind and length of each chunk, with the file at its data."""
     place, end = 8, file.seek(0, 2)
     while place + 12 <= end:

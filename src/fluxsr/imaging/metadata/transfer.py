@@ -13,8 +13,6 @@ from fluxsr.imaging.metadata import exif, ifd, photoshop, png_text, xmp
 from fluxsr.imaging.metadata.change import Change
 from fluxsr.imaging.raster import Metadata
 
-STRIP = ("none", "gps", "all")
-
 _JPEG_ROOM = {"exif": 65_527, "xmp": 65_504, "iptc": 65_000}  # bytes of a segment, less its head
 _COMMENT_ROOM = 65_533
 _NAMES = {"exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "photoshop": "data for Photoshop", "comments": "comment"}
