@@ -23,7 +23,7 @@ from fluxsr.errors import InputError, TooLargeError, is_untranslatable
 from fluxsr.imaging.atomic import first_line
 from fluxsr.imaging.color import colorimetry, profiles, signalling
 from fluxsr.imaging.formats import bmp, jxl, png, raw, tiff
-from fluxsr.imaging.metadata import transfer as metadata
+from fluxsr.imaging.metadata.transfer import read_metadata
 from fluxsr.imaging.raster import Raster, checked_float, upright
 
 MAX_PIXELS = 100_000_000
@@ -138,7 +138,7 @@ def _by_pillow(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Rast
         check(*image.size)
         several = getattr(image, "is_animated", False) and image.format != "MPO"
         pixels, profile, colors, notes = _pixels(file, image)
-        orientation, found, lost = metadata.of(image, file)
+        orientation, found, lost = read_metadata(image, file)
         kind = {"MPO": "JPEG", "DIB": "BMP"}.get(str(image.format), str(image.format))
         notes = [*([tiff.SEVERAL] if several else []), *notes, *lost]
         return Raster(pixels, kind, profile, found, _lossless(kind, file), tuple(notes), colors), orientation

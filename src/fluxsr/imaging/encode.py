@@ -23,7 +23,7 @@ class FormatLimitError(Exception):
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ImageSpec:
     """What is known of a picture before its pixels: see Raster for the words.
 
     Attributes:
@@ -45,7 +45,7 @@ class Sheet:
 def encode(
     file: IO[bytes],
     form: Format,
-    sheet: Sheet,
+    spec: ImageSpec,
     bands: Iterable[np.ndarray],
     quality: int | None = None,
     lossless: bool = False,
@@ -54,8 +54,8 @@ def encode(
 
     Args:
         file: open for writing and reading, empty.
-        form: of the output; holds what the sheet asks for.
-        sheet: of the picture.
+        form: of the output; holds what the spec asks for.
+        spec: of the picture.
         bands: its pixels from top to bottom, (rows,W,channels), uint8 or uint16.
         quality: 1 to 100 for JPEG, WebP and AVIF; None takes 95.
         lossless: for WebP.
@@ -65,27 +65,27 @@ def encode(
         OutputError: what the disk has against it, where the file is of ``atomic.replaced``.
     """
     if form.name == "PNG":
-        png.write(file, sheet.width, sheet.height, bands, sheet.profile, sheet.metadata, sheet.colors)
+        png.write(file, spec.width, spec.height, bands, spec.profile, spec.metadata, spec.colors)
     elif form.name == "TIFF":
-        shape = (sheet.height, sheet.width, sheet.channels)
-        tiff.write(file, shape, sheet.sixteen, bands, sheet.profile, sheet.metadata)
+        shape = (spec.height, spec.width, spec.channels)
+        tiff.write(file, shape, spec.sixteen, bands, spec.profile, spec.metadata)
     else:
-        _by_pillow(file, form, sheet, bands, quality or QUALITY, lossless)
+        _by_pillow(file, form, spec, bands, quality or QUALITY, lossless)
 
 
 def _by_pillow(
-    file: IO[bytes], form: Format, sheet: Sheet, bands: Iterable[np.ndarray], quality: int, lossless: bool
+    file: IO[bytes], form: Format, spec: ImageSpec, bands: Iterable[np.ndarray], quality: int, lossless: bool
 ) -> None:
-    pixels = np.empty((sheet.height, sheet.width, sheet.channels), np.uint8)
+    pixels = np.empty((spec.height, spec.width, spec.channels), np.uint8)
     first = 0
     for band in bands:
         pixels[first : first + len(band)] = band
         first += len(band)
-    image = Image.fromarray(pixels[..., 0] if sheet.channels == 1 else pixels)
+    image = Image.fromarray(pixels[..., 0] if spec.channels == 1 else pixels)
     del pixels  # Pillow has its own copy of colours
-    metadata, options = sheet.metadata, dict[str, Any]()
-    if form.icc and sheet.profile:
-        options["icc_profile"] = sheet.profile
+    metadata, options = spec.metadata, dict[str, Any]()
+    if form.icc and spec.profile:
+        options["icc_profile"] = spec.profile
     if form.exif and metadata.exif:
         options["exif"] = b"Exif\0\0" + metadata.exif
     if form.xmp and metadata.xmp:
@@ -99,7 +99,7 @@ def _by_pillow(
         extra += b"".join(_segment(0xFE, comment) for comment in metadata.comments)
         options |= {"subsampling": 0 if quality >= 90 else 2, "extra": extra}
     if form.name == "AVIF":
-        options |= {"subsampling": "4:0:0" if sheet.channels == 1 else "4:4:4" if quality >= 90 else "4:2:0"}
+        options |= {"subsampling": "4:0:0" if spec.channels == 1 else "4:4:4" if quality >= 90 else "4:2:0"}
     if form.name == "WEBP":
         # exact: the colours under transparent pixels are real, and the next program may want them
         options |= {"lossless": lossless, "quality": 75 if lossless else quality, "exact": True}
@@ -108,7 +108,7 @@ def _by_pillow(
         image.save(written, format=form.name, **options)
     except (OSError, ValueError, RuntimeError, struct.error) as error:
         raise FormatLimitError(f"{form.name} cannot hold it: {error}") from error
-    if form.name == "AVIF" and (cicp := dict(sheet.colors).get(b"cICP")):
+    if form.name == "AVIF" and (cicp := dict(spec.colors).get(b"cICP")):
         _sign(written, cicp)
     file.write(written.getbuffer())
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from fluxsr.errors import OutputError
 from fluxsr.imaging.atomic import replaced
 from fluxsr.imaging.decode import MAX_PIXELS, decode
-from fluxsr.imaging.encode import FormatLimitError, Sheet, encode
+from fluxsr.imaging.encode import FormatLimitError, ImageSpec, encode
 from fluxsr.imaging.formats import format_of
-from fluxsr.imaging.picture import Delivery, Picture, picture_of, rows_of, sheet_of
+from fluxsr.imaging.picture import Delivery, Picture, picture_of, rows_of, spec_of
 from fluxsr.imaging.raster import checked_float
 
 
@@ -46,7 +46,7 @@ def write(image: Image.Image, path: str | Path, quality: int | None = None) -> N
     path, form = Path(path), format_of(path)
     pixels = np.asarray(to_rgb(image))
     with _output(path) as file:
-        encode(file, form, Sheet(image.width, image.height, 3), [pixels], quality)
+        encode(file, form, ImageSpec(image.width, image.height, 3), [pixels], quality)
 
 
 def write_enlarged(
@@ -68,18 +68,18 @@ def write_enlarged(
         OutputError: unknown ending, a folder that cannot be written, a format's own limits.
     """
     path, form = Path(path), format_of(path)
-    sheet, notes = sheet_of(picture, form, size, delivery)
+    spec, notes = spec_of(picture, form, size, delivery)
     same = picture.format == form.name
     lossless = same and picture.lossless if delivery.lossless is None else delivery.lossless
 
     def rows() -> Iterable[np.ndarray]:
         first = 0
         for band in bands:
-            yield rows_of(picture, sheet, band, first)
+            yield rows_of(picture, spec, band, first)
             first += band.shape[-2]
 
     with _output(path, None if delivery.strip == "all" else picture.times) as file:
-        encode(file, form, sheet, rows(), delivery.quality, lossless)
+        encode(file, form, spec, rows(), delivery.quality, lossless)
     return notes
 
 

@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from fluxsr.imaging.color import profiles
-from fluxsr.imaging.color.alpha import filled, over_white
-from fluxsr.imaging.encode import Sheet
+from fluxsr.imaging.color.alpha import bleed_alpha, over_white
+from fluxsr.imaging.encode import ImageSpec
 from fluxsr.imaging.formats import Format
-from fluxsr.imaging.metadata import transfer as metadata
 from fluxsr.imaging.metadata.change import Change
+from fluxsr.imaging.metadata.transfer import carry_over
 from fluxsr.imaging.raster import Metadata, Raster
 from fluxsr.imaging.resize import bicubic_rows
 
@@ -43,7 +43,7 @@ class Picture:
 
     Attributes:
         lr: sRGB, upright, (1,3,h,w), float32 in [0,1]; transparent pixels have their neighbours' colours.
-        beyond: what of the colours lies outside sRGB, to be added to lr, (1,3,h,w); None where nothing does.
+        out_of_gamut: what of the colours lies outside sRGB, to be added to lr, (1,3,h,w); None where nothing does.
         alpha: (1,1,h,w) in [0,1], or None.
         grey: whether it has one channel of colour.
         sixteen: whether it has more than 8 bit.
@@ -54,7 +54,7 @@ class Picture:
     """
 
     lr: Tensor
-    beyond: Tensor | None
+    out_of_gamut: Tensor | None
     alpha: Tensor | None
     grey: bool
     sixteen: bool
@@ -83,15 +83,15 @@ def picture_of(raster: Raster, path: Path, times: tuple[int, int] | None = None)
     colours, alpha = (values[..., :-1], _planes(values[..., -1:])) if transparent else (values, None)
     profile = raster.profile
     if profile:
-        colours, profile, told = _managed(colours, profile)
+        colours, profile, told = _to_srgb(colours, profile)
         notes += told
     lr = _planes(colours).expand(-1, 3, -1, -1)
-    lr = lr if alpha is None else filled(lr, alpha)
+    lr = lr if alpha is None else bleed_alpha(lr, alpha)
     reach = max(-float(lr.min()), float(lr.max()) - 1)  # outside sRGB; without a profile there is none
     inside = lr.clamp(0, 1) if reach > 0 else lr  # no copy of a large picture for nothing
     return Picture(
         lr=inside.contiguous(),
-        beyond=lr - inside if reach > 0.1 / 255 and values.shape[-1] >= 3 else None,
+        out_of_gamut=lr - inside if reach > 0.1 / 255 and values.shape[-1] >= 3 else None,
         alpha=alpha,
         grey=values.shape[-1] <= 2,
         sixteen=pixels.dtype != np.uint8,
@@ -106,7 +106,7 @@ def picture_of(raster: Raster, path: Path, times: tuple[int, int] | None = None)
     )
 
 
-def _managed(colours: np.ndarray, profile: bytes) -> tuple[np.ndarray, bytes, list[str]]:
+def _to_srgb(colours: np.ndarray, profile: bytes) -> tuple[np.ndarray, bytes, list[str]]:
     """Colours (H,W,C) in sRGB, the profile to go back to, and notes."""
     if colours.shape[-1] == 3 and profiles.is_srgb(profile):
         return colours, profile, []
@@ -118,7 +118,7 @@ def _managed(colours: np.ndarray, profile: bytes) -> tuple[np.ndarray, bytes, li
     return converted, profile, []
 
 
-def sheet_of(picture: Picture, form: Format, size: tuple[int, int], delivery: Delivery) -> tuple[Sheet, list[str]]:
+def spec_of(picture: Picture, form: Format, size: tuple[int, int], delivery: Delivery) -> tuple[ImageSpec, list[str]]:
     """What the output file will hold, and notes on what it will not.
 
     Args:
@@ -130,20 +130,18 @@ def sheet_of(picture: Picture, form: Format, size: tuple[int, int], delivery: De
     height, width = size
     old = picture.lr.shape[-1], picture.lr.shape[-2]
     to_srgb = delivery.profile == "srgb" and bool(picture.profile)
-    kept, notes = metadata.carried(
-        picture.metadata, form, Change(old, (width, height), to_srgb=to_srgb), delivery.strip
-    )
+    kept, notes = carry_over(picture.metadata, form, Change(old, (width, height), to_srgb=to_srgb), delivery.strip)
     keep = delivery.profile == "keep" and form.icc
     if picture.alpha is not None and not form.alpha:
         notes.append(f"its transparency is laid over white: {form.name} has none")
     if picture.sixteen and not form.sixteen:
         notes.append(f"its 16 bit become 8: {form.name} has no more")
-    if picture.beyond is not None and not keep:
-        share = (picture.beyond.abs().amax(1) > 0.5 / 255).float().mean()
+    if picture.out_of_gamut is not None and not keep:
+        share = (picture.out_of_gamut.abs().amax(1) > 0.5 / 255).float().mean()
         notes.append(f"{float(share):.1%} of its pixels have colours outside sRGB, which are clipped")
     colours = 1 if picture.grey and form.grey else 3
     profile = picture.profile if keep and not (picture.grey and colours == 3) else b""
-    return Sheet(
+    return ImageSpec(
         width=width,
         height=height,
         channels=colours + (picture.alpha is not None and form.alpha),
@@ -154,36 +152,36 @@ def sheet_of(picture: Picture, form: Format, size: tuple[int, int], delivery: De
     ), notes
 
 
-def rows_of(picture: Picture, sheet: Sheet, hr: Tensor, first: int) -> np.ndarray:
+def rows_of(picture: Picture, spec: ImageSpec, hr: Tensor, first: int) -> np.ndarray:
     """Rows of the output file.
 
     Args:
         picture: the input, for what goes around the model: alpha, and colours outside sRGB.
-        sheet: of ``sheet_of``.
+        spec: of ``spec_of``.
         hr: the enlarged rows, (1,3,rows,W), float32, about [0,1]. Overwritten.
         first: number of the topmost.
 
     Returns:
         (rows,W,C), uint8 or uint16.
     """
-    part = (sheet.height, sheet.width), first, first + hr.shape[-2]
+    part = (spec.height, spec.width), first, first + hr.shape[-2]
     colours = hr.clamp_(0, 1)
     if picture.grey:
         colours = colours.mean(1, keepdim=True)
-    if picture.beyond is not None and sheet.profile:
-        colours = colours + bicubic_rows(picture.beyond, *part)
+    if picture.out_of_gamut is not None and spec.profile:
+        colours = colours + bicubic_rows(picture.out_of_gamut, *part)
     values = _rows(colours)
-    if sheet.profile and not (values.shape[-1] == 3 and profiles.is_srgb(sheet.profile)):
-        back = profiles.from_srgb(values, sheet.profile)
+    if spec.profile and not (values.shape[-1] == 3 and profiles.is_srgb(spec.profile)):
+        back = profiles.from_srgb(values, spec.profile)
         assert back is not None  # the profile was tried when the picture was read
         values = _neutral_again(back, values)
     if picture.alpha is not None:
         alpha = _rows(bicubic_rows(picture.alpha, *part).clamp_(0, 1))
-        with_alpha = sheet.channels in (2, 4)
+        with_alpha = spec.channels in (2, 4)
         values = np.concatenate([values, alpha], -1) if with_alpha else values * alpha + (1 - alpha)
-    if values.shape[-1] < sheet.channels:  # grey in a format without it
+    if values.shape[-1] < spec.channels:  # grey in a format without it
         values = np.concatenate([values[..., :1]] * 3 + [values[..., 1:]], -1)
-    return _quantized(values, sheet.sixteen)
+    return _quantized(values, spec.sixteen)
 
 
 def _neutral_again(converted: np.ndarray, neutral: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fluxsr.imaging.color.alpha import filled, over_white
+from fluxsr.imaging.color.alpha import bleed_alpha, over_white
 from fluxsr.imaging.resize import bicubic
 
 
@@ -15,7 +15,7 @@ def test_an_edge_has_no_dark_fringe() -> None:
     alpha[..., :16] = 1
     colours = torch.full((1, 3, 32, 32), 0.8) * alpha  # black where nothing is seen
     assert bicubic(colours, (128, 128))[..., 63].min() < 0.75, "as it is, the enlargement mixes the two"
-    assert (filled(colours, alpha) - 0.8).abs().max() < 1e-6
+    assert (bleed_alpha(colours, alpha) - 0.8).abs().max() < 1e-6
 
 
 @settings(deadline=None, max_examples=30)
@@ -25,7 +25,7 @@ def test_visible_pixels_stay_and_the_others_lie_between_them(height: int, width:
     colours = torch.rand(1, 3, height, width, generator=generator)
     alpha = torch.rand(1, 1, height, width, generator=generator)
     alpha = torch.where(alpha < share, 0, alpha)
-    found = filled(colours, alpha)
+    found = bleed_alpha(colours, alpha)
     seen = (alpha > 0).expand_as(colours)
     assert torch.equal(found[seen], colours[seen])
     if seen.any():

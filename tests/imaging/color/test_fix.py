@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from fluxsr.errors import InputError
-from fluxsr.imaging.color import fix as color
+from fluxsr.imaging.color.fix import METHODS, fix_colors_, low_band, neutral_weight
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -29,12 +29,12 @@ def stablesr_low_band(image: Tensor) -> Tensor:
 @pytest.mark.parametrize("size", [(70, 45), (16, 100), (1, 3)])
 def test_low_band_is_the_published_one(size: tuple[int, int]) -> None:
     image = random(*size)
-    torch.testing.assert_close(color.low_band(image), stablesr_low_band(image), rtol=0, atol=1e-6)
+    torch.testing.assert_close(low_band(image), stablesr_low_band(image), rtol=0, atol=1e-6)
 
 
 def test_wavelet_takes_low_from_input_and_high_from_output() -> None:
     sr, lr_up = random(1, 3, 70, 45), random(1, 3, 70, 45, seed=1)
-    fixed = color.fix_(sr.clone(), lr_up, "wavelet")
+    fixed = fix_colors_(sr.clone(), lr_up, "wavelet")
     for channel in range(3):
         high = sr[0, channel] - stablesr_low_band(sr[0, channel])
         expected = high + stablesr_low_band(lr_up[0, channel])
@@ -43,39 +43,39 @@ def test_wavelet_takes_low_from_input_and_high_from_output() -> None:
 
 def test_blocks_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     sr, lr_up = random(1, 3, 150, 97), random(1, 3, 150, 97, seed=1)
-    whole = color.fix_(sr.clone(), lr_up)
-    monkeypatch.setattr(color, "BLOCK", 40)
-    torch.testing.assert_close(color.fix_(sr.clone(), lr_up), whole, rtol=0, atol=1e-6)
+    whole = fix_colors_(sr.clone(), lr_up)
+    monkeypatch.setattr("fluxsr.imaging.color.fix.BLOCK", 40)
+    torch.testing.assert_close(fix_colors_(sr.clone(), lr_up), whole, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["wavelet", "adain"])
 def test_a_constant_cast_is_removed(method: str) -> None:
     lr_up = random(2, 3, 40, 33)
     cast = lr_up + torch.tensor([0.1, -0.05, 0.02])[:, None, None]
-    torch.testing.assert_close(color.fix_(cast, lr_up, method), lr_up, rtol=0, atol=1e-5)
+    torch.testing.assert_close(fix_colors_(cast, lr_up, method), lr_up, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", color.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_an_equal_image_is_left_alone(method: str) -> None:
     image = random(1, 3, 20, 16)
-    torch.testing.assert_close(color.fix_(image.clone(), image, method), image)
+    torch.testing.assert_close(fix_colors_(image.clone(), image, method), image)
 
 
 def test_adain_matches_mean_and_deviation() -> None:
     sr, lr_up = random(1, 3, 40, 40) * 0.2, random(1, 3, 40, 40, seed=1) ** 3
-    fixed = color.fix_(sr, lr_up, "adain")
+    fixed = fix_colors_(sr, lr_up, "adain")
     torch.testing.assert_close(fixed.mean((2, 3)), lr_up.mean((2, 3)))
     torch.testing.assert_close(fixed.std((2, 3)), lr_up.std((2, 3)))
 
 
 def test_adain_of_a_flat_image_is_finite() -> None:
-    fixed = color.fix_(torch.full((1, 3, 16, 16), 0.5), torch.full((1, 3, 16, 16), 0.2), "adain")
+    fixed = fix_colors_(torch.full((1, 3, 16, 16), 0.5), torch.full((1, 3, 16, 16), 0.2), "adain")
     torch.testing.assert_close(fixed, torch.full((1, 3, 16, 16), 0.2))
 
 
 def test_unknown_method_names_the_known_ones() -> None:
     with pytest.raises(InputError, match="'lab'; choose one of wavelet, adain, none"):
-        color.fix_(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16), "lab")
+        fix_colors_(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16), "lab")
 
 
 def tinted(image: Tensor, seed: int = 1) -> Tensor:
@@ -93,7 +93,7 @@ def test_neutral_in_neutral_out(method: str, size: tuple[int, int]) -> None:
     grey = random(1, 1, *size).expand(-1, 3, -1, -1)
     rounding = (random(1, 3, *size, seed=5) * 2 - 1) * 0.5 / 255
     for lr_up in (grey, grey + rounding):
-        fixed = color.fix_(tinted(grey), lr_up, method)
+        fixed = fix_colors_(tinted(grey), lr_up, method)
         assert not spread(fixed).any(), "exactly R = G = B"
         assert fixed.std() > 0.05, "the detail is there"
 
@@ -102,24 +102,24 @@ def test_neutral_areas_stay_neutral_and_coloured_ones_keep_their_colours(monkeyp
     lr_up = random(1, 1, 120, 150).repeat(1, 3, 1, 1) * 0.8
     lr_up[:, 0, :, :50] += 0.2
     plain = tinted(lr_up)
-    fixed = color.fix_(plain.clone(), lr_up)
+    fixed = fix_colors_(plain.clone(), lr_up)
     assert not spread(fixed)[..., 50 + 2 * 8 :].any()
     difference = lr_up - plain
-    low = torch.stack([color.low_band(channel) for channel in difference[0]])[None]
+    low = torch.stack([low_band(channel) for channel in difference[0]])[None]
     torch.testing.assert_close(fixed[..., :50], (plain + low)[..., :50], rtol=0, atol=2e-6)
-    weight = color.neutral_weight(lr_up[0])
+    weight = neutral_weight(lr_up[0])
     steps = weight[0].diff()
     assert (steps >= 0).all() and steps.max() < 0.1, "no edge between the two"
-    monkeypatch.setattr(color, "BLOCK", 40)
-    torch.testing.assert_close(color.fix_(plain.clone(), lr_up), fixed, rtol=0, atol=1e-6)
+    monkeypatch.setattr("fluxsr.imaging.color.fix.BLOCK", 40)
+    torch.testing.assert_close(fix_colors_(plain.clone(), lr_up), fixed, rtol=0, atol=1e-6)
 
 
 def test_a_grey_speck_in_a_colour_is_no_neutral_area() -> None:
     lr_up = random(1, 3, 60, 60) * 0.2 + torch.tensor([0.5, 0.4, 0.3])[:, None, None]
     lr_up[..., 20:30, 20:30] = 0.4
-    assert not color.neutral_weight(lr_up[0]).any()
+    assert not neutral_weight(lr_up[0]).any()
 
 
 def test_without_a_fix_nothing_is_changed() -> None:
     grey = random(1, 1, 20, 20).expand(-1, 3, -1, -1)
-    assert torch.equal(color.fix_(tinted(grey), grey, "none"), tinted(grey))
+    assert torch.equal(fix_colors_(tinted(grey), grey, "none"), tinted(grey))

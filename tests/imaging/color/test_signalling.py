@@ -53,7 +53,7 @@ def doubled(source: Path, target: Path) -> Picture:
 
 def seen(picture: Picture) -> np.ndarray:
     """The three colours in sRGB, what lies outside it included."""
-    colours = picture.lr if picture.beyond is None else picture.lr + picture.beyond
+    colours = picture.lr if picture.out_of_gamut is None else picture.lr + picture.out_of_gamut
     return colours[0, :, 8, PLACES].T.numpy()
 
 
@@ -68,7 +68,9 @@ def test_code_points_of_an_avif_are_applied_and_given_back(tmp_path: Path, endin
     assert np.abs(np.array(P3_AS_SRGB) - seen(picture))[[0, 1, 2, 2], [1, 0, 0, 1]].max() < 0.01
     assert seen(picture)[0, 0] < -0.2, "outside sRGB, and not clipped"
     assert np.abs(written(tmp_path / f"b{ending}") - COLOURS[8, list(PLACES)]).max() <= 3, "the same values"
-    assert decode(tmp_path / f"b{ending}").profile == colorimetry.of_cicp(12, 13), "that still mean Display P3"
+    assert decode(tmp_path / f"b{ending}").profile == colorimetry.profile_from_cicp(12, 13), (
+        "that still mean Display P3"
+    )
     if ending == ".avif":
         assert boxes.cicp(BytesIO((tmp_path / "b.avif").read_bytes())) == bytes((12, 13, 0, 1))
     if ending == ".png":
@@ -86,7 +88,7 @@ def test_bt709_is_not_srgb_and_comes_back(tmp_path: Path) -> None:
 
 def test_an_avif_in_srgb_stays_as_it_is(tmp_path: Path) -> None:
     picture = doubled(avif(tmp_path / "a.avif", 1, 13), tmp_path / "b.avif")
-    assert picture.profile == b"" and picture.beyond is None
+    assert picture.profile == b"" and picture.out_of_gamut is None
     assert decode(tmp_path / "b.avif").profile == b""
     assert doubled(avif(tmp_path / "a.avif", 2, 2), tmp_path / "b.png").colors == (), "unspecified"
 
@@ -105,7 +107,7 @@ def test_a_profile_of_hdr_is_refused_in_every_format(tmp_path: Path) -> None:
     linear = colorimetry._CURVES[
         8
     ]  # any curve: that of PQ is no formula of ICC, so such profiles have tables and a name
-    profile = colorimetry.of_numbers(colorimetry._PRIMARIES[9], linear, name="ITU-R BT.2100 PQ")
+    profile = colorimetry.profile_from_primaries(colorimetry._PRIMARIES[9], linear, name="ITU-R BT.2100 PQ")
     for ending in (".tif", ".png", ".jpg", ".webp", ".avif"):
         Image.fromarray(COLOURS).save(tmp_path / f"a{ending}", icc_profile=profile)
         with pytest.raises(InputError, match=r"is an HDR image \(PQ\)"):
@@ -127,7 +129,7 @@ def test_code_points_of_a_heic(tmp_path: Path) -> None:
             picture = doubled(tmp_path / "a.heic", tmp_path / "b.jpg")
             assert abs(seen(picture)[0, 1] - P3_AS_SRGB[0][1]) < 0.02
             assert np.abs(written(tmp_path / "b.jpg") - COLOURS[8, list(PLACES)]).max() <= 4
-            assert decode(tmp_path / "b.jpg").profile == colorimetry.of_cicp(12, 13)
+            assert decode(tmp_path / "b.jpg").profile == colorimetry.profile_from_cicp(12, 13)
 
 
 GAMMA = (b"gAMA", struct.pack(">I", 55556))  # 1.8
@@ -143,7 +145,7 @@ def test_png_chunks_are_applied_and_given_back(
 ) -> None:
     pixels = COLOURS.astype(np.uint16) * 257 if deep else COLOURS
     picture = doubled(with_chunks(tmp_path / "a.png", pixels, *chunks), tmp_path / "b.png")
-    expected = colorimetry.of_png(chunks, grey=False)
+    expected = colorimetry.profile_from_png(chunks, grey=False)
     assert picture.profile == expected and bool(expected) == (chunks[0][0] != b"sRGB")
     if chunks == (GAMMA,):
         light = (120 / 255) ** 1.8
@@ -184,7 +186,7 @@ def test_adobe_rgb_by_exif_alone(tmp_path: Path, mark: str) -> None:
         details[0xA001] = 2
     Image.fromarray(COLOURS).save(tmp_path / "a.jpg", exif=exif, quality=100, subsampling=0)
     picture = doubled(tmp_path / "a.jpg", tmp_path / "b.jpg")
-    assert picture.profile == colorimetry.adobe_rgb() and picture.beyond is not None
+    assert picture.profile == colorimetry.adobe_rgb() and picture.out_of_gamut is not None
     assert np.abs(written(tmp_path / "b.jpg") - COLOURS[8, list(PLACES)]).max() <= 3
     exif.get_ifd(0x8769)[0xA005] = {1: "R98", 2: b"0100"}
     details[0xA001] = 1
@@ -211,7 +213,7 @@ def test_the_profile_of_a_jpeg_2000(tmp_path: Path) -> None:
     assert picture.profile == adobe and decode(tmp_path / "b.png").profile == adobe
     assert np.abs(written(tmp_path / "b.png") - COLOURS[8, list(PLACES)]).max() <= 1
     points = struct.pack(">HHHB", 12, 13, 0, 0x80)
-    assert decode(jp2(tmp_path / "a.jp2", 5, points)).profile == colorimetry.of_cicp(12, 13)
+    assert decode(jp2(tmp_path / "a.jp2", 5, points)).profile == colorimetry.profile_from_cicp(12, 13)
 
 
 def test_damaged_boxes_say_nothing(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def stored(path: Path, text: str) -> Path:
 def test_a_lossy_image_with_a_profile_is_read_in_floating_point(tmp_path: Path) -> None:
     pytest.importorskip("pillow_jxl")
     raster = decode(stored(tmp_path / "a.jxl", PATCHES))
-    assert raster.pixels.dtype == np.uint8 and raster.profile == colorimetry.of_cicp(9, 13)
+    assert raster.pixels.dtype == np.uint8 and raster.profile == colorimetry.profile_from_cicp(9, 13)
     assert any("converted to BT.2020" in note for note in raster.notes), "Adobe RGB's green is outside Display P3"
     found = profiles.to_srgb(raster.pixels[8:9, [4, 20, 40]].astype(np.float32) / 255, raster.profile)
     given = np.array([[(40, 200, 60), (200, 30, 40), (120, 120, 120)]], np.float32) / 255

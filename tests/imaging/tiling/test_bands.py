@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fluxsr.errors import InputError
-from fluxsr.imaging.color import fix as color
+from fluxsr.imaging.color.fix import REACH, fix_colors_
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.tiling import bands, tiles
 
@@ -42,9 +42,9 @@ def test_rows_are_those_of_the_whole(
         )
     )
     lr_up = bicubic(image, size)
-    whole = color.fix_(tiles.stream(lr_up, sharper, tiling), lr_up, color_fix)
+    whole = fix_colors_(tiles.stream(lr_up, sharper, tiling), lr_up, color_fix)
     assert torch.allclose(torch.cat(found, -2).double(), whole.double(), atol=1e-5)
-    assert seen[-1] == (len(tiling), len(tiling)) and all(band.shape[-2] <= 64 + 2 * color.REACH for band in found)
+    assert seen[-1] == (len(tiling), len(tiling)) and all(band.shape[-2] <= 64 + 2 * REACH for band in found)
 
 
 def test_no_row_is_worked_out_before_it_is_wanted() -> None:
@@ -80,7 +80,7 @@ def test_neutral_rows_are_exactly_neutral(height: int) -> None:
     rows = torch.cat(list(bands.enlarged(grey, size, tinting, tiling)), -2)
     assert torch.equal(rows, rows[:, :1].expand_as(rows)) and rows.std() > 0.1
     found = torch.cat(list(bands.enlarged(half, size, tinting, tiling)), -2)
-    whole = color.fix_(tiles.stream(bicubic(half, size), tinting, tiling), bicubic(half, size))
+    whole = fix_colors_(tiles.stream(bicubic(half, size), tinting, tiling), bicubic(half, size))
     assert torch.allclose(found, whole, atol=1e-4)
     neutral = found[..., height + 24 :, :]
     assert torch.equal(neutral, neutral[:, :1].expand_as(neutral))

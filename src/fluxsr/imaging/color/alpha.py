@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def filled(colours: Tensor, alpha: Tensor) -> Tensor:
+def bleed_alpha(colours: Tensor, alpha: Tensor) -> Tensor:
     """Colours whose fully transparent pixels are taken from the nearest that are not.
 
     What a file holds under transparent pixels is arbitrary, mostly black. A model or a filter that sees both sides of

@@ -54,7 +54,7 @@ _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0
 _D50 = np.array([0.9642, 1.0, 0.8249])
 
 
-def of_cicp(primaries: int, transfer: int, grey: bool = False) -> bytes:
+def profile_from_cicp(primaries: int, transfer: int, grey: bool = False) -> bytes:
     """Return the ICC profile of a pair of CICP code points; empty for sRGB.
 
     Raises:
@@ -69,10 +69,12 @@ def of_cicp(primaries: int, transfer: int, grey: bool = False) -> bytes:
             f"has colours that are not supported (CICP primaries {primaries}, transfer {transfer}); convert it to sRGB"
         )
     name = _NAMES.get((primaries, transfer), f"CICP {primaries}/{transfer}")
-    return of_numbers(_PRIMARIES[primaries], _CURVES[transfer], grey, name)
+    return profile_from_primaries(_PRIMARIES[primaries], _CURVES[transfer], grey, name)
 
 
-def of_numbers(chromaticities: Chromaticities, curve: Curve, grey: bool = False, name: str = "RGB") -> bytes:
+def profile_from_primaries(
+    chromaticities: Chromaticities, curve: Curve, grey: bool = False, name: str = "RGB"
+) -> bytes:
     """Return the ICC profile of primaries and a curve; empty for sRGB, and for primaries that span no colours."""
     same = grey or max(abs(a - b) for a, b in zip(chromaticities, SRGB_PRIMARIES, strict=True)) < 0.002
     if curve == SRGB_CURVE and same:
@@ -80,19 +82,19 @@ def of_numbers(chromaticities: Chromaticities, curve: Curve, grey: bool = False,
     return _profile(chromaticities, curve, grey, name)
 
 
-def of_png(chunks: tuple[tuple[bytes, bytes], ...], grey: bool) -> bytes | None:
+def profile_from_png(chunks: tuple[tuple[bytes, bytes], ...], grey: bool) -> bytes | None:
     """Return the ICC profile that PNG chunks describe; empty for sRGB, None where they say nothing.
 
     cICP comes before sRGB, and sRGB before gAMA and cHRM, as the PNG specification asks.
 
     Raises:
-        InputError: as ``of_cicp``, and for colours of narrow range.
+        InputError: as ``profile_from_cicp``, and for colours of narrow range.
     """
     found = dict(chunks)
     if len(cicp := found.get(b"cICP", b"")) == 4:
         if cicp[3] != 1 or cicp[2] != 0:
             raise InputError("has colours that are not supported (cICP of narrow range or YCbCr); convert it to sRGB")
-        return of_cicp(cicp[0], cicp[1], grey)
+        return profile_from_cicp(cicp[0], cicp[1], grey)
     if b"sRGB" in found:
         return b""
     gamma = int.from_bytes(found.get(b"gAMA", b"")[:4], "big")
@@ -103,15 +105,17 @@ def of_png(chunks: tuple[tuple[bytes, bytes], ...], grey: bool) -> bytes | None:
     own = max(abs(a - b) for a, b in zip(chromaticities, SRGB_PRIMARIES, strict=True)) > 0.002 and not grey
     usual = not gamma or (abs(gamma / 45455 - 1) < 0.05 and not own)  # what writers of sRGB put there
     curve: Curve = SRGB_CURVE if usual else (100_000 / gamma, 1, 0, 0, 0)
-    return of_numbers(chromaticities, curve, grey, f"gamma {curve[0]:.4g}")
+    return profile_from_primaries(chromaticities, curve, grey, f"gamma {curve[0]:.4g}")
 
 
 def adobe_rgb() -> bytes:
     """Return an ICC profile of the Adobe RGB (1998) colours, which EXIF can name without one."""
-    return of_numbers((*_D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06), (563 / 256, 1, 0, 0, 0), name="Adobe RGB (1998)")
+    return profile_from_primaries(
+        (*_D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06), (563 / 256, 1, 0, 0, 0), name="Adobe RGB (1998)"
+    )
 
 
-def encoded(linear: np.ndarray) -> tuple[np.ndarray, bytes, str]:
+def encode_linear(linear: np.ndarray) -> tuple[np.ndarray, bytes, str]:
     """Return linear sRGB colours in the smallest usual space that holds them, with sRGB's curve, and its profile.
 
     Args:
@@ -124,7 +128,7 @@ def encoded(linear: np.ndarray) -> tuple[np.ndarray, bytes, str]:
     for code in (1, 12, 9) if linear.shape[-1] == 3 else ():
         matrix = np.linalg.inv(_to_d50(_PRIMARIES[code])) @ _to_d50(SRGB_PRIMARIES)
         held = linear @ matrix.T.astype(np.float32)
-        profile = of_cicp(code, 13)
+        profile = profile_from_cicp(code, 13)
         if code == 9 or (held.min() > -_SLACK and held.max() < 1 + _SLACK):
             linear = held
             break

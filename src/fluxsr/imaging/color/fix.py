@@ -29,7 +29,7 @@ _NEUTRAL, _COLOURED = 1.5 / 255, 3 / 255  # largest difference of channels: roun
 _MARGIN = 8  # pixels; neutral areas fade in over twice as many, from the edge of a colour on
 
 
-def fix_(sr: Tensor, lr_up: Tensor, method: str = "wavelet") -> Tensor:
+def fix_colors_(sr: Tensor, lr_up: Tensor, method: str = "wavelet") -> Tensor:
     """Correct the colours of ``sr`` in place.
 
     Args:

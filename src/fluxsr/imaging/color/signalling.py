@@ -31,7 +31,7 @@ def colors_of(file: IO[bytes], image: Any, profile: bytes, grey: bool) -> tuple[
     if kind == "PNG":
         chunks = png.color_chunks(file)
         if not profile or b"cICP" in dict(chunks):
-            profile = colorimetry.of_png(chunks, grey) or b""
+            profile = colorimetry.profile_from_png(chunks, grey) or b""
     elif kind in ("AVIF", "HEIF") and not profile:
         profile, chunks = _of_cicp(boxes.cicp(file), grey)
     elif kind == "JPEG2000":
@@ -62,7 +62,7 @@ def _of_cicp(cicp: bytes, grey: bool) -> tuple[bytes, Chunks]:
     if not cicp:
         return b"", ()
     told = not {0, 2, 3} & set(cicp[:2])  # the others are reserved or "unspecified"
-    return colorimetry.of_cicp(cicp[0], cicp[1], grey), ((b"cICP", cicp),) if told else ()
+    return colorimetry.profile_from_cicp(cicp[0], cicp[1], grey), ((b"cICP", cicp),) if told else ()
 
 
 def _names_adobe(image: Any) -> bool:

@@ -83,7 +83,7 @@ def _lossy(found: np.ndarray, header: Header, profile: bytes | None) -> tuple[np
         raise InputError(f"floating-point pixels up to {found.max():g}; convert the file to 8 or 16 bit")
     if profile is None:
         colours = found.shape[-1] - (found.shape[-1] in (2, 4))
-        values, profile, name = colorimetry.encoded(found[..., :colours])
+        values, profile, name = colorimetry.encode_linear(found[..., :colours])
         found = np.concatenate([values, found[..., colours:]], -1)
         notes.append(f"its colours are converted to {name}: lossy JPEG XL gives its own back in linear light")
     whole, dtype = (255, np.uint8) if header.bits == 8 else (65535, np.uint16)

@@ -100,7 +100,7 @@ def _head(
         _chunk(file, b"eXIf", metadata.exif)
     if metadata.xmp:
         _chunk(file, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
-    for kind, data in [*metadata.texts, *(png_text.made("Comment", comment) for comment in metadata.comments)]:
+    for kind, data in [*metadata.texts, *(png_text.comment("Comment", comment) for comment in metadata.comments)]:
         _chunk(file, kind, data)
 
 

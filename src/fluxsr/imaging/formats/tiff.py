@@ -16,7 +16,7 @@ from fluxsr.errors import InputError
 from fluxsr.imaging.metadata import exif, ifd, photoshop
 from fluxsr.imaging.metadata.ifd import Structure, Value
 from fluxsr.imaging.metadata.ifd_pack import Packer
-from fluxsr.imaging.metadata.transfer import of_tiff
+from fluxsr.imaging.metadata.transfer import read_tiff_metadata
 from fluxsr.imaging.raster import Metadata, Raster, checked_float
 
 LEVEL = 4  # as PNG's
@@ -55,7 +55,7 @@ def read(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, in
         pixels = page.asarray(maxworkers=1)
         separate, extra = page.planarconfig == 2 and page.samplesperpixel > 1, tuple(page.extrasamples)
         inverted = page.photometric == PHOTOMETRIC.MINISWHITE
-        orientation, found, lost = of_tiff(file)
+        orientation, found, lost = read_tiff_metadata(file)
         notes: tuple[str, ...] = ()
         with contextlib.suppress(Exception):  # there is none, or it is damaged, which harms nothing
             notes = (SEVERAL,) if tiff.pages[1] else ()
@@ -131,7 +131,7 @@ def _pixels(structure: Structure, shape: tuple[int, int, int], sixteen: bool) ->
 
 
 def _belongings(structure: Structure, profile: bytes, metadata: Metadata) -> dict[int, Value]:
-    blocks = photoshop.resources(metadata.iptc if metadata.photoshop else b"", metadata.photoshop)
+    blocks = photoshop.joined(metadata.iptc if metadata.photoshop else b"", metadata.photoshop)
     tags = {700: (1, metadata.xmp), 33723: (7, metadata.iptc), 34377: (1, blocks), 34675: (7, profile)}
     found = {tag: Value(kind, data) for tag, (kind, data) in tags.items() if data}
     if metadata.dpi:

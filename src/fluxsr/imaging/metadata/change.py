@@ -13,14 +13,14 @@ class Change:
         old, new: (width, height) in pixels, upright.
         orientation: 1 to 8, by which the stored pixels were turned upright.
         to_srgb: whether the colours left their own space for sRGB.
-        no_place: whether the place where the picture was taken is to be left out.
+        drop_location: whether the place where the picture was taken is to be left out.
     """
 
     old: tuple[int, int]
     new: tuple[int, int]
     orientation: int = 1
     to_srgb: bool = False
-    no_place: bool = False
+    drop_location: bool = False
 
     @property
     def turned(self) -> bool:

@@ -27,7 +27,7 @@ LAYOUT = frozenset({
 """Tags of a TIFF's first directory that tell how its pixels lie in the file, or that Metadata has fields for."""
 
 
-def of_tiff(file: IO[bytes]) -> tuple[bytes, list[str]]:
+def from_tiff(file: IO[bytes]) -> tuple[bytes, list[str]]:
     """The EXIF of a TIFF file as a structure of its own, and notes on what is lost.
 
     Raises:
@@ -65,7 +65,7 @@ def structure(data: bytes) -> Structure | None:
     return None
 
 
-def cleaned(data: bytes) -> bytes:
+def extracted(data: bytes) -> bytes:
     """What a file has as its EXIF, without words in front; empty if it cannot be read."""
     starts = [data.find(mark, 0, 24) for mark in (b"II*\0", b"MM\0*")]
     data = data[min((start for start in starts if start >= 0), default=len(data)) :]
@@ -81,7 +81,7 @@ def orientation(data: bytes) -> int:
     return number if number in range(1, 9) else 1
 
 
-def corrected(
+def adapted(
     data: bytes, change: Change, *, tiff: bool, keep_orientation: bool = True, dpi: tuple[float, float] | None = None
 ) -> tuple[bytes, list[str]]:
     """EXIF of the output, and notes on what is lost.
@@ -107,10 +107,10 @@ def corrected(
             del main[ORIENTATION]
     _move_subject(found, change)
     _scale_focal_plane(found, change)
-    if change.no_place:
+    if change.drop_location:
         main.pop(GPS, None)
     if change.to_srgb:
-        _tell_srgb(found)
+        _set_srgb(found)
     if dpi is not None and _dpi(found) != tuple(round(value, 2) for value in dpi):
         main[X_RESOLUTION], main[Y_RESOLUTION] = (found.rational(value) for value in dpi)
         main[UNIT] = found.integers(3, 2)
@@ -118,7 +118,7 @@ def corrected(
     return (_packed(found) if data or dpi else b""), notes if data else []
 
 
-def oriented(data: bytes, number: int) -> bytes:
+def with_orientation(data: bytes, number: int) -> bytes:
     """EXIF with this orientation."""
     found = structure(data)
     if found is None or (number == 1 and ORIENTATION not in found.main.values):
@@ -144,7 +144,7 @@ def with_comment(data: bytes, text: str) -> bytes:
     return ifd_pack.pack(found)
 
 
-def lighter(data: bytes, room: int) -> bytes:
+def shortened(data: bytes, room: int) -> bytes:
     """EXIF without the maker note, which is the long part; nothing where that does not help."""
     found = structure(data)
     if found is None:
@@ -209,7 +209,7 @@ def _scale_focal_plane(found: Structure, change: Change) -> None:
             details[tag] = found.rational(value * factor)
 
 
-def _tell_srgb(found: Structure) -> None:
+def _set_srgb(found: Structure) -> None:
     details, interop = found.inner(EXIF).values, found.inner(EXIF, INTEROP).values
     if 0xA001 in details:
         details[0xA001] = found.integers(3, 1)

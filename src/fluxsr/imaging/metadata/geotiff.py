@@ -38,10 +38,10 @@ def scale(found: Structure, change: Change, tiff: bool) -> list[str]:
         why = "only a TIFF has a place for it"
     elif change.turned or present & _UNKNOWN or not _scaled(found, change):
         why = "it cannot be given for the enlarged picture"
-    if why or change.no_place:
+    if why or change.drop_location:
         for tag in present:
             del values[tag]
-    return [*notes, f"its map position (GeoTIFF) is left out: {why}"] if why and not change.no_place else notes
+    return [*notes, f"its map position (GeoTIFF) is left out: {why}"] if why and not change.drop_location else notes
 
 
 def _scaled(found: Structure, change: Change) -> bool:

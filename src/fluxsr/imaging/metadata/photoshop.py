@@ -15,7 +15,7 @@ _SEGMENT = 65_533  # most bytes of a JPEG segment, without marker and length
 HEAD = b"Photoshop 3.0\0"
 
 
-def parsed(data: bytes) -> tuple[bytes, bytes]:
+def split(data: bytes) -> tuple[bytes, bytes]:
     """IPTC records, and all other resources that say something of an enlarged picture as well."""
     iptc, others = b"", b""
     for number, content, whole in _resources(data):
@@ -31,7 +31,7 @@ def without_paths(data: bytes) -> bytes:
     return b"".join(whole for number, _, whole in _resources(data) if number not in _PATHS)
 
 
-def resources(iptc: bytes, others: bytes) -> bytes:
+def joined(iptc: bytes, others: bytes) -> bytes:
     """One block of both; empty where there is none."""
     head = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(iptc)) + iptc + b"\0" * (len(iptc) % 2) if iptc else b""
     return head + others
@@ -40,14 +40,14 @@ def resources(iptc: bytes, others: bytes) -> bytes:
 def blocks(iptc: bytes, others: bytes) -> list[bytes]:
     """Return the contents of the JPEG segments that hold both."""
     found, current = list[bytes](), b""
-    for _, _, whole in _resources(resources(iptc, others)):
+    for _, _, whole in _resources(joined(iptc, others)):
         if current and len(HEAD + current + whole) > _SEGMENT:
             found, current = [*found, HEAD + current], b""
         current += whole
     return [*found, HEAD + current] if current else found
 
 
-def fitting(others: bytes) -> bytes:
+def short_enough(others: bytes) -> bytes:
     """Resources that are short enough for a JPEG segment."""
     return b"".join(whole for _, _, whole in _resources(others) if len(HEAD + whole) <= _SEGMENT)
 

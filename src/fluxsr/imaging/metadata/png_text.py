@@ -60,7 +60,7 @@ def text(chunk: Chunk) -> str:
     return ""
 
 
-def made(name: str, data: bytes) -> Chunk:
+def comment(name: str, data: bytes) -> Chunk:
     """A chunk of a comment in an encoding that nobody told: UTF-8 if it can be that, else Latin-1."""
     with contextlib.suppress(UnicodeDecodeError):
         if not data.isascii():

@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import IO, Any
 
 from fluxsr.imaging.formats import Format
-from fluxsr.imaging.metadata import embedded as extras
-from fluxsr.imaging.metadata import exif, ifd, photoshop, png_text, xmp
+from fluxsr.imaging.metadata import embedded, exif, ifd, photoshop, png_text, xmp
 from fluxsr.imaging.metadata.change import Change
 from fluxsr.imaging.raster import Metadata
 
@@ -19,7 +18,7 @@ _NAMES = {"exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "photoshop": "data for P
 _PARAMETERS = "parameters"  # as tools for generated pictures name their settings
 
 
-def of(image: Any, file: IO[bytes]) -> tuple[int, Metadata, list[str]]:
+def read_metadata(image: Any, file: IO[bytes]) -> tuple[int, Metadata, list[str]]:
     """A loaded image's orientation (1 where its pixels are upright), its metadata, and notes on what is lost.
 
     What is damaged is left out.
@@ -29,35 +28,35 @@ def of(image: Any, file: IO[bytes]) -> tuple[int, Metadata, list[str]]:
         file: it came from.
     """
     if image.format == "TIFF":
-        return of_tiff(file)
-    data, texts, lost = exif.cleaned(_exif_of(image)), list[png_text.Chunk](), list[str]()
+        return read_tiff_metadata(file)
+    data, texts, lost = exif.extracted(_exif_of(image)), list[png_text.Chunk](), list[str]()
     packet = _as_bytes(image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b"")
     with contextlib.suppress(Exception):  # of a damaged file anything may be thrown; its pixels are there
-        lost = extras.lost(file, image)
+        lost = embedded.lost(file, image)
     if image.format == "PNG":
         texts, others = png_text.read(file)
         lost += others
-        data = data or exif.cleaned(png_text.raw_profile(texts, "exif", "APP1"))
+        data = data or exif.extracted(png_text.raw_profile(texts, "exif", "APP1"))
         packet = packet or png_text.raw_profile(texts, "xmp")
         texts = [chunk for chunk in texts if not _has_own_place(chunk)]
     iptc, resources = b"", b""
     if image.format in ("JPEG", "MPO"):
-        iptc, resources = photoshop.parsed(extras.photoshop(image))
+        iptc, resources = photoshop.split(embedded.photoshop(image))
     # of these two the pixels' own orientation counts, and the decoder has applied it
     orientation = 1 if image.format in ("JXL", "HEIF") else exif.orientation(data)
     dpi = _dpi(image.info.get("dpi"))
-    found = Metadata(data, packet, iptc, dpi, resources, tuple(texts), extras.comments(image))
+    found = Metadata(data, packet, iptc, dpi, resources, tuple(texts), embedded.comments(image))
     return orientation, found, [_left_out(what) for what in lost]
 
 
-def of_tiff(file: IO[bytes]) -> tuple[int, Metadata, list[str]]:
+def read_tiff_metadata(file: IO[bytes]) -> tuple[int, Metadata, list[str]]:
     """The same of a TIFF, whoever decodes it."""
     with contextlib.suppress(ValueError):
-        data, notes = exif.of_tiff(file)
+        data, notes = exif.from_tiff(file)
         own = {
             tag: value.data for tag, value in ifd.read_file(file, exif.LAYOUT - {700, 33723, 34377}).main.values.items()
         }
-        iptc, resources = photoshop.parsed(own.get(34377, b""))
+        iptc, resources = photoshop.split(own.get(34377, b""))
         structure = exif.structure(data)
         dpi = exif.resolution(structure) if structure else None
         found = Metadata(data, own.get(700, b""), own.get(33723, b"") or iptc, _dpi(dpi), resources)
@@ -65,7 +64,7 @@ def of_tiff(file: IO[bytes]) -> tuple[int, Metadata, list[str]]:
     return 1, Metadata(), []
 
 
-def carried(found: Metadata, form: Format, change: Change, strip: str = "none") -> tuple[Metadata, list[str]]:
+def carry_over(found: Metadata, form: Format, change: Change, strip: str = "none") -> tuple[Metadata, list[str]]:
     """What the file of an enlarged, upright picture may say, and notes on what is lost.
 
     Args:
@@ -76,7 +75,7 @@ def carried(found: Metadata, form: Format, change: Change, strip: str = "none") 
     """
     if strip == "all":
         return Metadata(), []
-    change = replace(change, no_place=strip == "gps", orientation=exif.orientation(found.exif))
+    change = replace(change, drop_location=strip == "gps", orientation=exif.orientation(found.exif))
     found = _converted(found, form)
     notes = [
         f"its {_NAMES[name]} is left out: {form.name} has no place for it"
@@ -94,7 +93,7 @@ def carried(found: Metadata, form: Format, change: Change, strip: str = "none") 
         comments=found.comments if form.comments else (),
     )
     if form.exif:
-        data, told = exif.corrected(
+        data, told = exif.adapted(
             found.exif,
             change,
             tiff=form.name == "TIFF",
@@ -103,7 +102,7 @@ def carried(found: Metadata, form: Format, change: Change, strip: str = "none") 
         )
         result, notes = replace(result, exif=data), notes + told
     if form.xmp:
-        packet, lost = xmp.corrected(found.xmp, change, f"image/{form.name.lower()}")
+        packet, lost = xmp.adapted(found.xmp, change, f"image/{form.name.lower()}")
         result, notes = replace(result, xmp=packet), notes + [_left_out(what) for what in lost]
     if change.turned and result.photoshop:
         result = replace(result, photoshop=photoshop.without_paths(result.photoshop))
@@ -132,12 +131,12 @@ def _converted(found: Metadata, form: Format) -> Metadata:
 def _fitting_a_jpeg(result: Metadata, notes: list[str]) -> tuple[Metadata, list[str]]:
     for name, room in _JPEG_ROOM.items():
         if len(getattr(result, name)) > room:
-            shorter: Any = {name: exif.lighter(result.exif, room) if name == "exif" else b""}
+            shorter: Any = {name: exif.shortened(result.exif, room) if name == "exif" else b""}
             result = replace(result, **shorter)
             notes = [*notes, f"its {_NAMES[name]} is too long for a JPEG; parts of it are left out"]
     short = replace(
         result,
-        photoshop=photoshop.fitting(result.photoshop),
+        photoshop=photoshop.short_enough(result.photoshop),
         comments=tuple(comment for comment in result.comments if len(comment) <= _COMMENT_ROOM),
     )
     for name in ("photoshop", "comments"):
@@ -151,9 +150,9 @@ def _exif_of(image: Any) -> bytes:
     if image.format == "AVIF":  # Pillow writes it anew where the file turns the picture in another way than EXIF says
         with contextlib.suppress(AttributeError, TypeError, ValueError):  # inside Pillow, where it may change
             raw, orientation = image._decoder.get_info()[4:6]
-            data = exif.oriented(exif.cleaned(raw), orientation) if raw else data
+            data = exif.with_orientation(exif.extracted(raw), orientation) if raw else data
     if image.format == "HEIF" and image.info.get("original_orientation"):  # applied to the pixels, and set to 1 there
-        data = exif.oriented(exif.cleaned(data), image.info["original_orientation"])
+        data = exif.with_orientation(exif.extracted(data), image.info["original_orientation"])
     return _as_bytes(data)
 
 

@@ -52,7 +52,7 @@ _ACROSS = re.compile(r"(tiff:ImageWidth|exif:PixelXDimension)|GPano:(Cropped|Ful
 _DOWN = re.compile(r"(tiff:ImageLength|exif:PixelYDimension)|GPano:(Cropped|Full|LargestValid)\w*(Height|Top)\w*")
 
 
-def corrected(data: bytes, change: Change, mime: str) -> tuple[bytes, list[str]]:
+def adapted(data: bytes, change: Change, mime: str) -> tuple[bytes, list[str]]:
     """XMP of the output, and in words what is lost; a packet that cannot be parsed is left out.
 
     Args:
@@ -73,7 +73,7 @@ def corrected(data: bytes, change: Change, mime: str) -> tuple[bytes, list[str]]
 
 def _removals(data: bytes, items: list[Item], change: Change) -> tuple[list[tuple[int, int, bytes]], list[str]]:
     rules = [*_GONE, *(_GONE_WHEN_TURNED if change.turned else ())]
-    rules += [(r"(?i:[\w-]+:GPS).*", "")] if change.no_place else []
+    rules += [(r"(?i:[\w-]+:GPS).*", "")] if change.drop_location else []
     rules += [("photoshop:ICCProfile", "")] if change.to_srgb else []
     edits, lost = list[tuple[int, int, bytes]](), list[str]()
     for item in items:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fluxsr.errors import InputError
-from fluxsr.imaging.color import fix as color
+from fluxsr.imaging.color.fix import REACH, fix_colors_
 from fluxsr.imaging.resize import bicubic_rows
 from fluxsr.imaging.tiling.tiles import Grid
 
@@ -25,7 +25,7 @@ def enlarged(
     color_fix: str = "wavelet",
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Tensor]:
-    """What ``tiles.stream`` and ``color.fix_`` make of the bicubic enlargement, row of tiles by row of tiles.
+    """What ``tiles.stream`` and ``fix_colors_`` make of the bicubic enlargement, row of tiles by row of tiles.
 
     Args:
         image: (1,3,h,w), RGB in [0,1].
@@ -94,10 +94,10 @@ def _fixed(pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
         hr, lr_up = (
             pair if hr is None or lr_up is None else (torch.cat(two, -2) for two in zip((hr, lr_up), pair, strict=True))
         )
-        ready = hr.shape[-2] - color.REACH
+        ready = hr.shape[-2] - REACH
         if ready > above:
-            yield color.fix_(hr.clone(), lr_up)[..., above:ready, :]
-            cut = max(ready - color.REACH, 0)
+            yield fix_colors_(hr.clone(), lr_up)[..., above:ready, :]
+            cut = max(ready - REACH, 0)
             hr, lr_up, above = hr[..., cut:, :].clone(), lr_up[..., cut:, :].clone(), ready - cut
     if hr is not None and lr_up is not None:
-        yield color.fix_(hr, lr_up)[..., above:, :]
+        yield fix_colors_(hr, lr_up)[..., above:, :]

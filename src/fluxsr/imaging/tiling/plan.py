@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Fit:
+class TilingPlan:
     """How an image is cut.
 
     Attributes:
@@ -39,7 +39,7 @@ class Fit:
         """
         return tiles.grid(height, width, self.tile_size, self.tile_overlap, self.multiple, self.fixed)
 
-    def smaller(self, height: int, width: int) -> Fit | None:
+    def smaller(self, height: int, width: int) -> TilingPlan | None:
         """One tile at a time, then tiles of half the side; None below ``LEAST_TILE``."""
         grid = self.grid(height, width)
         if self.batch_size > 1 and len(grid) > 1:
@@ -50,12 +50,12 @@ class Fit:
         return replace(self, tile_size=half, batch_size=1, tile_overlap=min(self.tile_overlap, half // 2))
 
 
-def stream(
+def stream_with_fallback(
     image: Tensor,
     function: Callable[[Tensor], Tensor],
-    fit: Fit,
+    fit: TilingPlan,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Tensor, Fit]:
+) -> tuple[Tensor, TilingPlan]:
     """``tiles.stream``, from the start again where it ends out of memory: one tile at a time, then half the side.
 
     Args:
@@ -79,8 +79,8 @@ def stream(
         fit = _told(less)  # outside of the except clause, whose error holds the tensors of what failed
 
 
-def rows(
-    start: Callable[..., Iterator[Tensor]], size: tuple[int, int], fit: Fit, kept: Callable[[Fit], None]
+def rows_with_fallback(
+    start: Callable[..., Iterator[Tensor]], size: tuple[int, int], fit: TilingPlan, kept: Callable[[TilingPlan], None]
 ) -> Iterator[Tensor]:
     """Rows that come one after the other, from the start again where memory runs out before the first are there.
 
@@ -105,8 +105,8 @@ def _fitted_rows(
     coming: Iterator[Tensor],
     start: Callable[..., Iterator[Tensor]],
     size: tuple[int, int],
-    fit: Fit,
-    kept: Callable[[Fit], None],
+    fit: TilingPlan,
+    kept: Callable[[TilingPlan], None],
 ) -> Iterator[Tensor]:
     while True:
         try:
@@ -122,6 +122,6 @@ def _fitted_rows(
     yield from coming
 
 
-def _told(fit: Fit) -> Fit:
+def _told(fit: TilingPlan) -> TilingPlan:
     log.warning("out of memory; going on with one tile of %d pixels at a time", fit.tile_size)
     return fit
