@@ -1,4 +1,4 @@
-"""Transparency: colours for pixels that have none, so that no edge mixes with them."""
+"""Transparency: fill in the colours of transparent pixels, and composite over white."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from torch.nn import functional as F
 
 
 def bleed_alpha(colours: Tensor, alpha: Tensor) -> Tensor:
-    """Colours whose fully transparent pixels are taken from the nearest that are not.
+    """Return colours whose fully transparent pixels have the colour of the nearest visible ones.
 
-    What a file holds under transparent pixels is arbitrary, mostly black. A model or a filter that sees both sides of
-    an edge would draw it into the picture as a dark fringe. Means of colours that were multiplied by alpha are taken
-    over ever larger squares until each has one.
+    The colours that a file stores under transparent pixels are arbitrary, mostly black. A model or a filter that sees
+    both sides of an edge would turn them into a dark fringe. Premultiplied colours are averaged over growing squares
+    until every square holds a visible pixel.
 
     Args:
-        colours: (1,C,H,W), float32, alpha not multiplied in.
+        colours: (1,C,H,W), float32, not premultiplied by alpha.
         alpha: (1,1,H,W), float32 in [0,1].
 
     Returns:
-        (1,C,H,W); the same wherever alpha > 0.
+        (1,C,H,W); unchanged wherever alpha > 0.
     """
     if (alpha > 0).all() or not (alpha > 0).any():
         return colours
@@ -27,7 +27,7 @@ def bleed_alpha(colours: Tensor, alpha: Tensor) -> Tensor:
 
 
 def _spread(weighted: Tensor, weight: Tensor) -> Tensor:
-    """weighted / weight, where weight is 0 that of the smallest square around with any."""
+    """Return weighted / weight; where the weight is 0, that of the smallest enclosing square with any weight."""
     height, width = weight.shape[-2:]
     known = weight > 0
     if known.all():
@@ -39,5 +39,5 @@ def _spread(weighted: Tensor, weight: Tensor) -> Tensor:
 
 
 def over_white(colours: Tensor, alpha: Tensor) -> Tensor:
-    """Colours laid over white, where a format or a caller has no transparency."""
+    """Composite colours over white."""
     return colours * alpha + (1 - alpha)

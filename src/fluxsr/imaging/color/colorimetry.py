@@ -1,7 +1,7 @@
-"""ICC profiles for colours that a file describes by code points or by numbers (CICP, PNG's gAMA and cHRM, EXIF).
+"""Make ICC profiles for colours that a file describes by code points or numbers (CICP, gAMA and cHRM of PNG, EXIF).
 
-Everything downstream knows one description of colours, the ICC profile. The profiles made here hold primaries, a
-white point and one curve, and are the same bytes for the same description.
+All other code describes colours by ICC profiles only. The profiles made here hold primaries, a white point and one
+curve. The same description always gives the same bytes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _CURVES: dict[int, Curve] = {
     7: (1 / 0.45, 1 / 1.1115, 0.1115 / 1.1115, 1 / 4, 0.0912),
     8: (1, 1, 0, 1, 0),
 }
-_SLACK = 0.002  # of linear light: what rounding and compression add to a colour at the border
+_SLACK = 0.002  # in linear light: tolerance for rounding and compression at the border of a colour space
 _HDR = {16: "PQ", 18: "HLG"}
 _NAMES = {(9, 13): "BT.2020 primaries, sRGB curve", (12, 13): "Display P3"}
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
@@ -58,7 +58,7 @@ def profile_from_cicp(primaries: int, transfer: int, grey: bool = False) -> byte
     """Return the ICC profile of a pair of CICP code points; empty for sRGB.
 
     Raises:
-        InputError: a transfer function of HDR, or code points that are not known.
+        InputError: the transfer function is HDR, or the code points are unknown.
     """
     if transfer in _HDR:
         raise InputError(_hdr(_HDR[transfer]))
@@ -75,7 +75,7 @@ def profile_from_cicp(primaries: int, transfer: int, grey: bool = False) -> byte
 def profile_from_primaries(
     chromaticities: Chromaticities, curve: Curve, grey: bool = False, name: str = "RGB"
 ) -> bytes:
-    """Return the ICC profile of primaries and a curve; empty for sRGB, and for primaries that span no colours."""
+    """Return the ICC profile of primaries and a curve; empty for sRGB and for degenerate primaries."""
     same = grey or max(abs(a - b) for a, b in zip(chromaticities, SRGB_PRIMARIES, strict=True)) < 0.002
     if curve == SRGB_CURVE and same:
         return b""
@@ -116,7 +116,7 @@ def adobe_rgb() -> bytes:
 
 
 def encode_linear(linear: np.ndarray) -> tuple[np.ndarray, bytes, str]:
-    """Return linear sRGB colours in the smallest usual space that holds them, with sRGB's curve, and its profile.
+    """Encode linear sRGB colours with the sRGB curve in the smallest common colour space that contains them.
 
     Args:
         linear: (H,W,C) float32 of any range, C = 1 or 3.
@@ -138,10 +138,10 @@ def encode_linear(linear: np.ndarray) -> tuple[np.ndarray, bytes, str]:
 
 
 def refuse_hdr(profile: bytes) -> None:
-    """Raise an error for an ICC profile of HDR, which says so by a cicp tag or by its name.
+    """Raise an error for an HDR profile, which is recognised by its cicp tag or its name.
 
     Raises:
-        InputError: its curve is PQ or HLG.
+        InputError: the curve is PQ or HLG.
     """
     tags = profile[132 : 132 + 12 * int.from_bytes(profile[128:132], "big")]
     for place in range(0, min(len(tags), 1200), 12):
@@ -155,7 +155,7 @@ def refuse_hdr(profile: bytes) -> None:
 
 
 def _hdr(name: str) -> str:
-    return f"is an HDR image ({name}), which the model was not made for; convert it to SDR first"
+    return f"is an HDR image ({name}), which is not supported; convert it to SDR first"
 
 
 @lru_cache(maxsize=16)

@@ -1,8 +1,8 @@
-"""Colour fixes: give an output the colours of the image it was made from.
+"""Colour fixes: give an output the colours of its input.
 
-Both are those of StableSR (Wang et al., 2023, section "color correction"), computed one channel at
-a time so that a large image needs little memory beside itself. Both leave neutral areas neutral: what the
-input shows without chroma has none in the output, where a model would tint fine detail.
+Both methods are those of StableSR (Wang et al., 2023, section "color correction"). They are computed one channel at a
+time, so that a large image needs little extra memory. Both keep neutral areas neutral: where the input has no chroma,
+the output has none, although a model would tint fine detail.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ ColorFix = Literal["wavelet", "adain", "none"]
 METHODS: tuple[str, ...] = get_args(ColorFix)
 
 LEVELS = 5  # StableSR's
-REACH = 2**LEVELS - 1  # pixels over which that many levels blur
+REACH = 2**LEVELS - 1  # blur radius of that many levels, in pixels
 BLOCK = 512
 
-_NEUTRAL, _COLOURED = 1.5 / 255, 3 / 255  # largest difference of channels: rounding; a colour that shows
-_MARGIN = 8  # pixels; neutral areas fade in over twice as many, from the edge of a colour on
+_NEUTRAL, _COLOURED = 1.5 / 255, 3 / 255  # largest channel difference of rounding, and of a visible colour
+_MARGIN = 8  # pixels; neutral areas fade in over twice as many, starting at the edge of a colour
 
 
 def fix_colors_(sr: Tensor, lr_up: Tensor, method: str = "wavelet") -> Tensor:
@@ -35,15 +35,15 @@ def fix_colors_(sr: Tensor, lr_up: Tensor, method: str = "wavelet") -> Tensor:
     Args:
         sr: output, (B,3,H,W), float32, about [0,1]. Overwritten.
         lr_up: the input at the same size.
-        method: ``wavelet`` takes the coarse scales from lr_up and the fine ones from sr; ``adain``
-            gives each channel the mean and the deviation it has in lr_up; ``none`` does nothing. Both make pixels
-            in neutral areas of lr_up exactly neutral.
+        method: ``wavelet`` takes the coarse scales from lr_up and the fine ones from sr. ``adain`` gives each
+            channel the mean and the standard deviation it has in lr_up. ``none`` does nothing. The first two make
+            pixels in neutral areas of lr_up exactly neutral.
 
     Returns:
         sr, not clamped.
 
     Raises:
-        InputError: another method.
+        InputError: the method is unknown.
     """
     if method not in METHODS:
         raise InputError(f"color_fix is '{method}'; choose one of {', '.join(METHODS)}")
@@ -60,7 +60,7 @@ def fix_colors_(sr: Tensor, lr_up: Tensor, method: str = "wavelet") -> Tensor:
 def neutral_weight(image: Tensor) -> Tensor:
     """Return where (3,H,W) has no chroma: 1 well inside neutral areas, 0 near colours, (H,W).
 
-    A single pixel without chroma, as noise gives, counts for nothing.
+    Single pixels without chroma, which noise produces, do not count.
     """
     chroma = image.amax(0) - image.amin(0)
     if F.max_pool2d(chroma[None, None], _MARGIN, ceil_mode=True).min() >= _COLOURED:
@@ -78,7 +78,7 @@ def _windows(pool: Callable[..., Tensor], image: Tensor) -> Tensor:
 
 
 def _keep_neutral_(image: Tensor, reference: Tensor) -> None:
-    """Take the chroma out of (3,H,W) where the reference has none, block by block."""
+    """Remove the chroma of (3,H,W) where the reference has none, block by block."""
     height, width = image.shape[-2:]
     reach = 2 * _MARGIN
     for y, x in product(range(0, height, BLOCK), range(0, width, BLOCK)):
@@ -92,7 +92,7 @@ def _keep_neutral_(image: Tensor, reference: Tensor) -> None:
 
 
 def low_band(image: Tensor, levels: int = LEVELS) -> Tensor:
-    """What remains of (H,W) after ``levels`` of the a-trous wavelet transform (Shensa, 1992).
+    """Return the low band of (H,W) after ``levels`` of the a-trous wavelet transform (Shensa, 1992).
 
     Level k blurs with [1 2 1]/4 along both axes, its taps 2^k pixels apart; borders are replicated.
     """
@@ -114,8 +114,8 @@ def _blur(image: Tensor, step: int, dim: int) -> Tensor:
 
 
 def _wavelet_(channel: Tensor, target: Tensor) -> None:
-    # high(sr) + low(lr_up) = sr + low(lr_up - sr): the transform is linear, one blur is enough.
-    # Block by block with the blur's whole reach around it, which is exact and stays in the cache.
+    # high(sr) + low(lr_up) = sr + low(lr_up - sr): the transform is linear, so one blur is enough.
+    # Working block by block, with the full blur radius around each, is exact and stays in the cache.
     height, width = channel.shape
     difference = target - channel
     for y, x in product(range(0, height, BLOCK), range(0, width, BLOCK)):
@@ -128,6 +128,6 @@ def _wavelet_(channel: Tensor, target: Tensor) -> None:
 def _adain_(channel: Tensor, target: Tensor) -> None:
     deviation, mean = torch.std_mean(channel)
     target_deviation, target_mean = torch.std_mean(target)
-    # an even area has no deviation to stretch
+    # a constant area has no deviation to scale
     gain = target_deviation / deviation if deviation > 1e-5 else torch.ones_like(deviation)
     channel.sub_(mean).mul_(gain).add_(target_mean)

@@ -1,4 +1,4 @@
-"""Colours by ICC profile, in floating point: what lies outside sRGB is a value outside [0,1], not clipped."""
+"""Convert colours by ICC profile in floating point; colours outside sRGB become values outside [0,1]."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ _SPACES = {b"RGB ": ("rgb", 3), b"GRAY": ("gray", 1)}
 
 
 def to_srgb(colours: np.ndarray, profile: bytes) -> np.ndarray | None:
-    """Colours of a profile as sRGB.
+    """Convert colours of a profile to sRGB.
 
     Args:
         colours: (H,W,C) float32 in [0,1], C = 1 or 3.
-        profile: ICC.
+        profile: ICC profile of the colours.
 
     Returns:
-        (H,W,C) float32, below 0 or above 1 where sRGB does not reach; None where the profile is broken or of another
-        kind of colours.
+        (H,W,C) float32, below 0 or above 1 for colours outside sRGB; None if the profile is damaged or does not match
+        the channels.
     """
     return _transformed(colours, profile, _srgb(), inward=True)
 
 
 def from_srgb(colours: np.ndarray, profile: bytes) -> np.ndarray | None:
-    """The way back: sRGB (H,W,C), also outside [0,1], as colours of the profile, clipped to what it holds."""
+    """Convert sRGB (H,W,C), also outside [0,1], to colours of the profile, clipped to [0,1]; None if impossible."""
     back = _transformed(colours, profile, _srgb(), inward=False)
     return None if back is None else back.clip(0, 1)
 
 
 @lru_cache(maxsize=16)
 def usable(profile: bytes, channels: int) -> bool:
-    """Whether colours of so many channels can go to sRGB by this profile and come back."""
+    """Whether a profile converts colours with this number of channels to sRGB and back."""
     ramp = np.linspace(0, 1, 5, dtype=np.float32)
     probe = np.array(list(product(ramp, repeat=channels)), np.float32)[None]
     there = to_srgb(probe, profile)
@@ -44,7 +44,7 @@ def usable(profile: bytes, channels: int) -> bool:
 
 @lru_cache(maxsize=16)
 def is_srgb(profile: bytes) -> bool:
-    """Whether an RGB profile's colours are sRGB's, to less than half a step of 8 bit."""
+    """Whether an RGB profile is sRGB, to less than half a step of 8 bits."""
     ramp = np.linspace(0, 1, 9, dtype=np.float32)
     probe = np.array(list(product(ramp, repeat=3)), np.float32)[None]
     there = to_srgb(probe, profile)
@@ -85,7 +85,7 @@ def _srgb() -> bytes:
 
 
 def cmyk_to_srgb(image: Image.Image) -> Image.Image:
-    """A CMYK image as RGB, by its profile where it has one that fits; sRGB, 8 bit."""
+    """Convert a CMYK image to 8-bit sRGB, by its profile if it has a CMYK one."""
     data = image.info.get("icc_profile") or b""
     if data[16:20] == b"CMYK":
         try:
@@ -94,5 +94,5 @@ def cmyk_to_srgb(image: Image.Image) -> Image.Image:
             assert result is not None  # it works on a copy
             return result
         except (ImageCms.PyCMSError, OSError):
-            pass  # a broken profile is as good as none
+            pass  # treat a damaged profile as none
     return image.convert("RGB")

@@ -1,6 +1,6 @@
-"""What there is of file formats: endings, what each can hold, which output an input asks for.
+"""File formats: their endings, what each can store, and the readers and writers that Pillow lacks.
 
-Only the standard library: the command line plans with it before torch is loaded.
+This module needs only the standard library, because the command line reads it before torch is loaded.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from fluxsr.errors import OutputError
 
 @dataclass(frozen=True)
 class Format:
-    """A format that is written.
+    """A format that can be written.
 
     Attributes:
-        name: Pillow's name of it.
-        endings: with their dots; the first is the usual one.
-        sixteen: whether it holds 16 bit per channel, as we write it.
-        alpha, grey: whether it holds transparency, a single channel.
-        icc, exif, xmp, iptc, dpi, texts, comments: what it has a place for. Photoshop's resources go with IPTC.
-        streamed: whether it is written row by row, in memory that does not grow with the picture.
+        name: Pillow's name of the format.
+        endings: file endings with their dots; the first is the usual one.
+        sixteen: whether it is written with 16 bits per channel.
+        alpha, grey: whether it stores transparency, a single channel.
+        icc, exif, xmp, iptc, dpi, texts, comments: metadata that it stores. Photoshop resources go with IPTC.
+        streamed: whether it is written row by row, so that memory does not grow with the height.
     """
 
     name: str
@@ -52,16 +52,16 @@ ENDINGS: dict[str, Format] = {ending: form for form in WRITTEN for ending in for
 """Endings that can be written."""
 
 READABLE = (*ENDINGS, ".gif", ".ppm", ".pgm", ".pnm", ".jp2", ".tga", ".heic", ".heif", ".jxl")
-"""Endings taken for images inside folders and globs; a file named outright is tried in any case."""
+"""Endings taken for images inside folders and globs. A file that is named directly is always tried."""
 
-_ANOTHER = {".heic": ".jpg", ".heif": ".jpg"}  # photographs with losses already; all else loses nothing as PNG
+_ANOTHER = {".heic": ".jpg", ".heif": ".jpg"}  # already lossy; every other format becomes a lossless PNG
 
 
 def format_of(path: str | Path) -> Format:
-    """The format that an ending asks for.
+    """Return the format of a file ending.
 
     Raises:
-        OutputError: an ending that is not written.
+        OutputError: the ending cannot be written.
     """
     ending = Path(path).suffix.lower()
     if ending not in ENDINGS:
@@ -70,6 +70,6 @@ def format_of(path: str | Path) -> Format:
 
 
 def following(source: Path) -> str:
-    """The ending of an output that keeps the format of its input, or, of one that is not written, comes nearest."""
+    """Return the output ending for an input: its own, or the closest one if its format cannot be written."""
     ending = source.suffix.lower()
     return ending if ending in ENDINGS else _ANOTHER.get(ending, ".png")

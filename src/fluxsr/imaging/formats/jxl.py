@@ -1,6 +1,6 @@
-"""Read the header of JPEG XL files, and pixels of more than Pillow's plugin gives.
+"""Read the header of JPEG XL files, and their pixels at full bit depth.
 
-The plugin tells the size only once it has decoded the whole image, and cuts everything to 8 bit.
+The plugin of Pillow knows the size only after it has decoded the whole image, and reduces everything to 8 bits.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from fluxsr.imaging.raster import checked_float
 
 _HEADER = 11  # bytes: the signature and at most 68 bits of size
 _LINEAR = b"Rel_Lin"  # in the name of the profile that libjxl makes for linear light
-_BRIGHT = 1.02  # white, and what lossy compression adds to it
+_BRIGHT = 1.02  # white, with a tolerance for lossy compression
 
 
 def looks_like(file: IO[bytes]) -> bool:
-    """Whether pillow_jxl would take it; leaves the file at its beginning."""
+    """Whether pillow_jxl accepts the file. Rewinds the file."""
     file.seek(0)
     head = file.read(7)
     file.seek(0)
@@ -29,10 +29,10 @@ def looks_like(file: IO[bytes]) -> bool:
 
 
 def size_of(file: IO[bytes]) -> tuple[int, int] | None:
-    """(width, height) by the header; None where it is not there or not whole. Leaves the file at its beginning.
+    """Return (width, height) from the header; None if it is missing or incomplete. Rewinds the file.
 
     Args:
-        file: that looks like JPEG XL, or its beginning.
+        file: a file that looks like JPEG XL, or its beginning.
     """
     file.seek(0)
     head = file.read(_HEADER)
@@ -85,7 +85,7 @@ def _lossy(found: np.ndarray, header: Header, profile: bytes | None) -> tuple[np
         colours = found.shape[-1] - (found.shape[-1] in (2, 4))
         values, profile, name = colorimetry.encode_linear(found[..., :colours])
         found = np.concatenate([values, found[..., colours:]], -1)
-        notes.append(f"its colours are converted to {name}: lossy JPEG XL gives its own back in linear light")
+        notes.append(f"its colours are converted to {name}: lossy JPEG XL decodes to linear light")
     whole, dtype = (255, np.uint8) if header.bits == 8 else (65535, np.uint16)
     return (found.clip(0, 1) * np.float32(whole)).round().astype(dtype), profile, notes
 

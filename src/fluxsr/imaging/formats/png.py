@@ -1,4 +1,4 @@
-"""PNG written row by row: Pillow writes RGB of 8 bit alone, and wants the whole picture in memory."""
+"""Write PNG row by row, and read 16-bit PNG. Pillow writes RGB with 8 bits only and holds the whole image in memory."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 from fluxsr.imaging.metadata import png_text
 from fluxsr.imaging.raster import Metadata
 
-LEVEL = 4  # zlib's level 6 takes about twice the time for about 2 % of the size
+LEVEL = 4  # level 6 of zlib takes about twice the time and saves about 2 % of the size
 _COLOURS = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> PNG's colour type
-_ROWS = 64  # filtered at once
+_ROWS = 64  # rows that are filtered at a time
 _COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
 
 
 def color_chunks(file: IO[bytes]) -> tuple[tuple[bytes, bytes], ...]:
-    """Return (name, data) of the chunks of a PNG that describe its colours, besides iCCP."""
+    """Return (name, data) of the PNG chunks that describe colours, except iCCP."""
     found = []
     for kind, length in png_text.chunks(file):
         if kind == b"IDAT":
@@ -30,13 +30,13 @@ def color_chunks(file: IO[bytes]) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def read_depth(file: IO[bytes]) -> int:
-    """Bits per channel that a PNG's header names."""
+    """Return the bits per channel from the header of a PNG."""
     file.seek(24)  # signature 8, length and name of IHDR 8, width and height 8
     return file.read(1)[0]
 
 
 def read_sixteen(file: IO[bytes]) -> np.ndarray:
-    """Pixels of a PNG of 16 bit, (H,W,C) uint16, C as in Raster."""
+    """Return the pixels of a 16-bit PNG, (H,W,C) uint16, C as in Raster."""
     import imagecodecs
 
     file.seek(0)
@@ -56,12 +56,12 @@ def write(
     """Write a PNG.
 
     Args:
-        file: to write to; need not be seekable.
+        file: output; need not be seekable.
         width, height: in pixels.
-        bands: from top to bottom, (rows,W,C), uint8 or uint16 all of them, C as in Raster; heights add up.
-        profile: ICC; empty for none, which means sRGB.
-        metadata: EXIF, XMP, texts, comments and dpi; PNG has no place for IPTC and Photoshop's resources.
-        colors: chunks that describe the same colours as the profile, as of ``color_chunks``.
+        bands: rows from top to bottom, each (rows,W,C), all uint8 or all uint16, C as in Raster.
+        profile: ICC profile; empty means sRGB.
+        metadata: EXIF, XMP, texts, comments and dpi are written. PNG stores no IPTC and no Photoshop resources.
+        colors: chunks that describe the same colours as the profile; see ``color_chunks``.
     """
     file.write(b"\x89PNG\r\n\x1a\n")
     packer, above, started = zlib.compressobj(LEVEL, zlib.DEFLATED, 15, 9), None, False
@@ -90,7 +90,7 @@ def _head(
     colours = _COLOURS[band.shape[-1]]
     _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8 * band.itemsize, colours, 0, 0, 0))
     for kind, data in colors:
-        if kind != b"sRGB" or not profile:  # one of the two at most
+        if kind != b"sRGB" or not profile:  # PNG allows only one of the two
             _chunk(file, kind, data)
     if profile:
         _chunk(file, b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
@@ -115,7 +115,7 @@ def _bytes(band: np.ndarray) -> np.ndarray:
 
 
 def _filtered(rows: np.ndarray, above: np.ndarray, pixel: int) -> bytes:
-    """Each row as the difference to its left neighbour or to the row above, whichever is smaller in sum."""
+    """Filter each row by its left neighbour or by the row above, whichever gives the smaller sum."""
     left = rows.copy()
     left[:, pixel:] -= rows[:, :-pixel]
     up = rows - np.concatenate([above, rows[:-1]])

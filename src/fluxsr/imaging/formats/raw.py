@@ -11,7 +11,7 @@ from typing import IO, Any
 from fluxsr.errors import InputError
 from fluxsr.imaging.metadata.ifd import SIGNATURES
 
-# Signatures of raw formats that are no TIFF or are a TIFF only in part: offset, bytes, name.
+# Signatures of raw formats that are not (fully) TIFF: offset, bytes, name.
 _SIGNATURES = (
     (0, b"FUJIFILMCCD-RAW", "Fujifilm RAF"),
     (0, b"IIRO", "Olympus ORF"),
@@ -28,7 +28,7 @@ _SIGNATURES = (
     (8, b"MMMM", "Phase One IIQ"),
 )
 _SENSOR = (32803, 34892)  # photometric interpretations of DNG and TIFF/EP: colour filter array, linear raw
-_LOOKED_AT = 4  # pages, and as many below the first
+_LOOKED_AT = 4  # pages that are checked, and as many sub-pages of the first
 _SUBFILE, _OLD_SUBFILE, _PHOTOMETRIC, _SUB_IFDS, _DNG_VERSION = 254, 255, 262, 330, 50706
 
 

@@ -1,6 +1,6 @@
-"""TIFF written strip by strip, around an EXIF structure whose bytes stay at their offsets.
+"""Read TIFF at full bit depth, and write it strip by strip around an EXIF structure that keeps its offsets.
 
-The file begins with the EXIF structure, so that it is its header as well, and ends with the directory of the picture.
+A written file begins with the EXIF structure, which is also its header, and ends with the directory of the image.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from fluxsr.imaging.metadata.ifd_pack import Packer
 from fluxsr.imaging.metadata.transfer import read_tiff_metadata
 from fluxsr.imaging.raster import Metadata, Raster, checked_float
 
-LEVEL = 4  # as PNG's
+LEVEL = 4  # as in png.py
 SEVERAL = "has several pages or frames; the first was taken"
-_ROWS = 64  # of a strip
-_LARGE = 3_900_000_000  # bytes of pixels above which offsets take 64 bits
+_ROWS = 64  # rows per strip
+_LARGE = 3_900_000_000  # bytes of pixels above which offsets need 64 bits
 
 
 def read(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, int] | None:
-    """A TIFF's first page and its orientation; None for what is no TIFF, or one of a kind that Pillow reads as well.
+    """Return the first page of a TIFF and its orientation; None for other files, and for kinds that Pillow reads.
 
     Args:
         file: open for reading.
-        check: called with width and height before a pixel is decoded; raises where they are too large.
+        check: called with width and height before pixels are decoded; raises if they are too large.
 
     Raises:
-        InputError: floats outside [0,1], an unusual number format.
+        InputError: floats lie outside [0,1], or the number format is not supported.
     """
     from tifffile import PHOTOMETRIC, TiffFile
 
@@ -57,13 +57,13 @@ def read(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, in
         inverted = page.photometric == PHOTOMETRIC.MINISWHITE
         orientation, found, lost = read_tiff_metadata(file)
         notes: tuple[str, ...] = ()
-        with contextlib.suppress(Exception):  # there is none, or it is damaged, which harms nothing
+        with contextlib.suppress(Exception):  # a missing or damaged second page does no harm
             notes = (SEVERAL,) if tiff.pages[1] else ()
         profile = bytes(page.iccprofile or b"")
     pixels = np.moveaxis(pixels, 0, -1) if separate else pixels
     pixels = _ranged(pixels[..., None] if pixels.ndim == 2 else pixels)
     colours = pixels.shape[-1] - len(extra)
-    alpha = bool(extra) and extra[0] in (1, 2)  # the others are something else
+    alpha = bool(extra) and extra[0] in (1, 2)  # other extra channels are not alpha
     pixels = pixels[..., : colours + alpha]
     if inverted:
         pixels = (np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else np.float32(1)) - pixels
@@ -79,15 +79,15 @@ def write(
     profile: bytes,
     metadata: Metadata,
 ) -> None:
-    """Write a TIFF, or a BigTIFF where it would be too large.
+    """Write a TIFF, or a BigTIFF if a TIFF would be too large.
 
     Args:
-        file: to write to, empty; must be seekable.
-        shape: (height, width, channels), the latter as in Raster.
-        sixteen: 16 bit per channel, or 8.
-        bands: from top to bottom, (rows,W,C), uint8 or uint16.
-        profile: ICC; empty for none.
-        metadata: EXIF, XMP, IPTC, Photoshop's resources and dpi.
+        file: empty output; must be seekable.
+        shape: (height, width, channels), channels as in Raster.
+        sixteen: whether channels have 16 bits instead of 8.
+        bands: rows from top to bottom, each (rows,W,C), uint8 or uint16.
+        profile: ICC profile; empty for none.
+        metadata: EXIF, XMP, IPTC, Photoshop resources and dpi are written.
     """
     big = shape[0] * shape[1] * shape[2] * (1 + sixteen) > _LARGE
     structure = exif.structure(metadata.exif) or Structure()
@@ -120,14 +120,14 @@ def _pixels(structure: Structure, shape: tuple[int, int, int], sixteen: bool) ->
         0x0101: structure.integers(long, height),
         0x0102: structure.integers(short, *[16 if sixteen else 8] * channels),
         0x0103: structure.integers(short, 8),  # zlib
-        0x0106: structure.integers(short, 1 if channels < 3 else 2),  # grey with black as 0, RGB
+        0x0106: structure.integers(short, 1 if channels < 3 else 2),  # grey with black as 0, or RGB
         0x0115: structure.integers(short, channels),
         0x0116: structure.integers(long, _ROWS),
         0x011C: structure.integers(short, 1),
-        0x013D: structure.integers(short, 2),  # differences along the rows
+        0x013D: structure.integers(short, 2),  # horizontal differencing
         0x0153: structure.integers(short, *[1] * channels),
     }
-    return found | ({0x0152: structure.integers(short, 2)} if channels in (2, 4) else {})  # alpha, not multiplied in
+    return found | ({0x0152: structure.integers(short, 2)} if channels in (2, 4) else {})  # alpha, not premultiplied
 
 
 def _belongings(structure: Structure, profile: bytes, metadata: Metadata) -> dict[int, Value]:
@@ -144,7 +144,7 @@ def _belongings(structure: Structure, profile: bytes, metadata: Metadata) -> dic
 
 
 def _strips(bands: Iterable[np.ndarray], order: str) -> Iterator[bytes]:
-    """Compressed strips of equal height, but for the last, of bands of any height."""
+    """Yield compressed strips of equal height (the last may be lower) from bands of any height."""
     rest: np.ndarray | None = None
     for band in bands:
         rest = band if rest is None else np.concatenate([rest, band])
@@ -173,7 +173,7 @@ def _ranged(pixels: np.ndarray) -> np.ndarray:
 
 
 def _straight(pixels: np.ndarray) -> np.ndarray:
-    """Colours that were multiplied by alpha, divided by it."""
+    """Return premultiplied colours divided by alpha."""
     whole = float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind == "u" else 1.0
     alpha = pixels[..., -1:] / np.float32(whole)
     colours = np.divide(pixels[..., :-1], alpha, where=alpha > 0, out=np.zeros(pixels[..., :-1].shape, np.float32))

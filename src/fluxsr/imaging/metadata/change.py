@@ -1,4 +1,4 @@
-"""How an enlarged picture differs from the one that a file's metadata describe."""
+"""The geometric and colour change from an input image to its output, which metadata must follow."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Change:
-    """The step from the input to the output.
+    """Change from the input to the output.
 
     Attributes:
         old, new: (width, height) in pixels, upright.
-        orientation: 1 to 8, by which the stored pixels were turned upright.
-        to_srgb: whether the colours left their own space for sRGB.
-        drop_location: whether the place where the picture was taken is to be left out.
+        orientation: EXIF orientation 1 to 8 of the stored pixels; the output is upright.
+        to_srgb: whether the colours were converted from another space to sRGB.
+        drop_location: whether the place where the picture was taken is removed.
     """
 
     old: tuple[int, int]
@@ -28,16 +28,21 @@ class Change:
 
     @property
     def sideways(self) -> bool:
-        """Whether width and height changed places."""
+        """Whether width and height are swapped."""
         return self.orientation in (5, 6, 7, 8)
 
     @property
     def factors(self) -> tuple[float, float]:
-        """By how much the width and the height grew."""
+        """Scale factors of width and height."""
         return self.new[0] / max(self.old[0], 1), self.new[1] / max(self.old[1], 1)
 
     def point(self, x: float, y: float, width: float, height: float) -> tuple[float, float]:
-        """A point of the stored picture in the upright one, whose size is given in the same unit; not scaled."""
+        """Map a point of the stored image into the upright one, without scaling.
+
+        Args:
+            x, y: the point.
+            width, height: size of the upright image, in the unit of x and y.
+        """
         if self.sideways:
             x, y = y, x
         if self.orientation in (2, 3, 6, 7):

@@ -1,4 +1,4 @@
-"""What a file holds besides its picture, so that it can be kept, or that the user is told it is lost."""
+"""Data that a file embeds besides its image: comments to keep, and what is lost, of which the user is told."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from fluxsr.imaging.formats.boxes import outer_boxes
 from fluxsr.imaging.metadata.photoshop import HEAD as _PHOTOSHOP
 from fluxsr.imaging.metadata.xmp import DEPTH, GAIN_MAP, IMAGE, VIDEO
 
-_MORE = "data behind the picture"
+_MORE = "data behind the image"
 _CREDENTIALS = "content credentials (C2PA)"
 _C2PA = b"\xd8\xfe\xc3\xd6"  # beginning of the UUID of its box
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
-# Beginnings of JPEG segments that are kept, converted, made anew, or told of elsewhere.
+# Beginnings of JPEG segments that are kept, converted, rewritten, or reported elsewhere.
 _HANDLED = (
     b"JFIF\0", b"JFXX\0", b"Exif\0", _XMP, b"http://ns.adobe.com/xmp/extension/\0", b"ICC_PROFILE\0", b"MPF\0",
     _PHOTOSHOP, b"Adobe", b"Ducky",
@@ -26,15 +26,15 @@ _MARKS = (
 )
 _SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # the first marker behind entropy-coded data
 _MOST_BYTES = 256 << 20
-_HEAD = 1 << 20  # bytes in which HEIF and AVIF tell of all that they hold
+_HEAD = 1 << 20  # bytes in which HEIF and AVIF list everything that they store
 
 
 def lost(file: IO[bytes], image: Any) -> list[str]:
-    """What of a file no output can hold, in words.
+    """Name the embedded data of a file that no output can store.
 
     Args:
         file: open for reading.
-        image: as Pillow opened it.
+        image: the same file, opened with Pillow.
     """
     if image.format in ("JPEG", "MPO"):
         found = [*_segments_lost(image), *_behind(file, image)]
@@ -46,7 +46,7 @@ def lost(file: IO[bytes], image: Any) -> list[str]:
 
 
 def comments(image: Any) -> tuple[bytes, ...]:
-    """Comments of a JPEG or GIF file."""
+    """Return the comments of a JPEG or GIF file."""
     if image.format in ("JPEG", "MPO"):
         found = [data for name, data in image.applist if name == "COM"]
     else:
@@ -56,7 +56,7 @@ def comments(image: Any) -> tuple[bytes, ...]:
 
 
 def photoshop(image: Any) -> bytes:
-    """The Photoshop resources of a JPEG file, which may stand in several segments."""
+    """Return the Photoshop resources of a JPEG file, joined from all its segments."""
     parts = [data for name, data in image.applist if name == "APP13" and data.startswith(_PHOTOSHOP)]
     return b"".join(data[len(_PHOTOSHOP) :] for data in parts)
 
@@ -75,7 +75,7 @@ def _segments_lost(image: Any) -> Iterator[str]:
 
 
 def _behind(file: IO[bytes], image: Any) -> list[str]:
-    """What follows the picture of a JPEG; smaller versions of the same picture are no loss."""
+    """Name the data that follows the image of a JPEG, except smaller versions of the same image."""
     file.seek(0)
     data = file.read(_MOST_BYTES)
     tail = data[_end(data) :]
@@ -90,7 +90,7 @@ def _behind(file: IO[bytes], image: Any) -> list[str]:
 
 
 def _end(data: bytes) -> int:
-    """Where the first picture of a JPEG file ends."""
+    """Return the position where the first image of a JPEG file ends."""
     place = 2
     while place + 4 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]

@@ -1,4 +1,4 @@
-"""EXIF carried as bytes: only what speaks of the size, the position or the colours of the pixels is changed."""
+"""Adapt EXIF to an upscaled image: only entries about size, position or colours of the pixels are changed."""
 
 from __future__ import annotations
 
@@ -15,36 +15,38 @@ X_RESOLUTION, Y_RESOLUTION, UNIT = 0x011A, 0x011B, 0x0128
 _DESCRIPTION, _LAYERS = 0x010E, 0x935C
 _SIZES = (((), 0x0100, 0x0101), ((EXIF,), 0xA002, 0xA003), ((EXIF, INTEROP), 0x1001, 0x1002))
 _SUBJECT = (0x9214, 0xA214)  # SubjectArea, SubjectLocation
-_FOCAL_PLANE = (0xA20E, 0xA20F)  # pixels per unit of the sensor
-_NOTE_REACH = 60_000  # offset up to which a maker note is kept in its place by filling up
-# Maker notes whose offsets count from their own beginning, so that they may stand anywhere.
+_FOCAL_PLANE = (0xA20E, 0xA20F)  # pixels per unit of length on the sensor
+_NOTE_REACH = 60_000  # largest offset at which a maker note is kept in place by padding
+# Maker notes whose offsets are relative to the note itself, so that it can be moved.
 _MOVABLE = (b"Nikon\0\x02", b"FUJIFILM", b"OLYMPUS\0", b"OM SYSTEM", b"Apple iOS", b"PENTAX \0")
 
 LAYOUT = frozenset({
     *range(254, 267), 273, *range(277, 282), 284, *range(288, 294), 297, *range(317, 326), *range(330, 348),
     *range(512, 522), *range(529, 533), 700, 33723, 34377, 34675,
 })  # fmt: skip
-"""Tags of a TIFF's first directory that tell how its pixels lie in the file, or that Metadata has fields for."""
+"""Tags of a TIFF's first directory that describe how pixels are stored, or that have a field in Metadata."""
 
 
 def from_tiff(file: IO[bytes]) -> tuple[bytes, list[str]]:
-    """The EXIF of a TIFF file as a structure of its own, and notes on what is lost.
+    """Return the EXIF of a TIFF file as a separate structure, and notes on what is lost.
 
     Raises:
-        ValueError: not a TIFF.
+        ValueError: the file is not a TIFF.
     """
     found, notes = ifd.read_file(file, {*LAYOUT, _LAYERS}), list[str]()
     values = found.main.values
     if _LAYERS in found.skipped:
-        notes.append("has layers of Photoshop, which are left out; the flattened picture was taken")
+        notes.append("has Photoshop layers, which are dropped; the flattened image was read")
     described = values[_DESCRIPTION].data if _DESCRIPTION in values else b""
     kind = {b'{"shape"': "", b"ImageJ=": "ImageJ", b"<OME": "OME"}
-    for mark, name in kind.items():  # descriptions of an array in the old file
+    for mark, name in kind.items():  # descriptions of the array in the old file
         if mark in described[:2000]:
             del values[_DESCRIPTION]
-            for tag in (50838, 50839):  # ImageJ's own
+            for tag in (50838, 50839):  # private tags of ImageJ
                 values.pop(tag, None)
-            notes += [f"its {name} description of the pixels is left out: it is not true of the output"] if name else []
+            notes += (
+                [f"its {name} description of the pixels is dropped: it does not hold for the output"] if name else []
+            )
             break
     note = found.inner(EXIF).values.get(MAKER_NOTE)
     place = note.place if note else None
@@ -54,19 +56,19 @@ def from_tiff(file: IO[bytes]) -> tuple[bytes, list[str]]:
             note.place = place
         else:
             del found.inner(EXIF).values[MAKER_NOTE]
-            notes.append("its maker note is left out: it would be wrong at another offset")
+            notes.append("its maker note is dropped: it cannot keep its offset")
     return _packed(found), notes
 
 
 def structure(data: bytes) -> Structure | None:
-    """EXIF to be looked at or changed; None where it is damaged or there is none."""
+    """Parse EXIF; None if it is damaged or empty."""
     with contextlib.suppress(ValueError):
         return ifd.read(data) if data else None
     return None
 
 
 def extracted(data: bytes) -> bytes:
-    """What a file has as its EXIF, without words in front; empty if it cannot be read."""
+    """Return EXIF without any prefix; empty if it cannot be parsed."""
     starts = [data.find(mark, 0, 24) for mark in (b"II*\0", b"MM\0*")]
     data = data[min((start for start in starts if start >= 0), default=len(data)) :]
     found = structure(data)
@@ -74,7 +76,7 @@ def extracted(data: bytes) -> bytes:
 
 
 def orientation(data: bytes) -> int:
-    """1 to 8; 1 where nothing valid is said."""
+    """Return the orientation, 1 to 8; 1 if there is no valid one."""
     found = structure(data)
     value = found.main.values.get(ORIENTATION) if found else None
     number = next(iter(found.numbers(value)), 1) if found and value else 1
@@ -84,14 +86,14 @@ def orientation(data: bytes) -> int:
 def adapted(
     data: bytes, change: Change, *, tiff: bool, keep_orientation: bool = True, dpi: tuple[float, float] | None = None
 ) -> tuple[bytes, list[str]]:
-    """EXIF of the output, and notes on what is lost.
+    """Return the EXIF of the output, and notes on what is lost.
 
     Args:
-        data: of the input.
+        data: EXIF of the input.
         change: from the input to the output.
-        tiff: whether the output is a TIFF, the one format in which a map position means something.
-        keep_orientation: whether orientation 1 may be said, or the tag must go.
-        dpi: to be said here, because the format has no other place for it.
+        tiff: whether the output is a TIFF, the only format that stores a map position.
+        keep_orientation: whether an orientation tag becomes 1, or is removed.
+        dpi: resolution to write here, because the format stores it nowhere else.
     """
     found = structure(data) or Structure()
     main = found.main.values
@@ -119,7 +121,7 @@ def adapted(
 
 
 def with_orientation(data: bytes, number: int) -> bytes:
-    """EXIF with this orientation."""
+    """Return EXIF with this orientation."""
     found = structure(data)
     if found is None or (number == 1 and ORIENTATION not in found.main.values):
         return data
@@ -128,14 +130,14 @@ def with_orientation(data: bytes, number: int) -> bytes:
 
 
 def has_comment(data: bytes) -> bool:
-    """Whether there is a comment of the user."""
+    """Whether there is a user comment."""
     found = structure(data)
     value = found.inner(EXIF).values.get(_COMMENT) if found else None
     return value is not None and bool(value.data[8:].strip(b"\0 "))
 
 
 def with_comment(data: bytes, text: str) -> bytes:
-    """EXIF with a comment of the user."""
+    """Return EXIF with a user comment."""
     found = structure(data) or Structure()
     details = found.main.values.setdefault(EXIF, Value(4, b"", None, Directory())).inner
     if details is not None:
@@ -145,7 +147,7 @@ def with_comment(data: bytes, text: str) -> bytes:
 
 
 def shortened(data: bytes, room: int) -> bytes:
-    """EXIF without the maker note, which is the long part; nothing where that does not help."""
+    """Return EXIF without its maker note, the longest part; empty if it is still longer than ``room`` bytes."""
     found = structure(data)
     if found is None:
         return b""
@@ -157,7 +159,7 @@ def shortened(data: bytes, room: int) -> bytes:
 
 
 def resolution(found: Structure) -> tuple[float, float] | None:
-    """Pixels per inch, as a file says them in EXIF or, a TIFF, in its own tags."""
+    """Return the resolution in pixels per inch, horizontal and vertical; None if there is no valid one."""
     unit = found.numbers(found.main.values[UNIT])[:1] if UNIT in found.main.values else [2]
     scale = {2: 1.0, 3: 2.54}.get(unit[0] if unit else 2)
     values = [found.main.values.get(tag) for tag in (X_RESOLUTION, Y_RESOLUTION)]
@@ -168,7 +170,7 @@ def resolution(found: Structure) -> tuple[float, float] | None:
 
 
 def _packed(found: Structure) -> bytes:
-    for path in ((EXIF, INTEROP), (EXIF,), (GPS,)):  # a pointer to an empty directory is not valid
+    for path in ((EXIF, INTEROP), (EXIF,), (GPS,)):  # a pointer to an empty directory is invalid
         outer = found.inner(*path[:-1]).values
         inner = outer[path[-1]].inner if path[-1] in outer else None
         if inner is not None and not inner.values:
@@ -196,7 +198,7 @@ def _move_subject(found: Structure, change: Change) -> None:
         scaled = [round(max(number, 0) * factor) for number, factor in zip((x, y, *extent), factors, strict=False)]
         if max(scaled) < 65536:
             details[tag] = found.integers(3, *scaled)
-        else:  # SHORT is the only type that it may have
+        else:  # SHORT is its only valid type
             del details[tag]
 
 
@@ -218,7 +220,7 @@ def _set_srgb(found: Structure) -> None:
 
 
 def _fraction(found: Structure, value: Value) -> float:
-    """A RATIONAL; 0 where it is none."""
+    """Return the value of a RATIONAL; 0 for other types."""
     if value.kind != 5 or len(value.data) < 8:
         return 0.0
     over, under = found.numbers(Value(4, value.data))[:2]

@@ -1,4 +1,4 @@
-"""The map position of a GeoTIFF, which counts in pixels of the picture."""
+"""Map position of a GeoTIFF, which is given in pixels and must be scaled with the image."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from fluxsr.imaging.metadata.ifd import Structure, Value
 
 _SCALE, _TIEPOINTS, _MATRIX, _KEYS = 33550, 33922, 34264, 34735
 _TAGS = {_SCALE, _TIEPOINTS, _MATRIX, _KEYS, 34736, 34737}
-_UNKNOWN = {33920, 50844}  # Intergraph's matrix, rational polynomials: not scaled here
+_UNKNOWN = {33920, 50844}  # Intergraph matrix and rational polynomials, which are not scaled here
 _GDAL, _NO_DATA = 42112, 42113
 _RASTER_TYPE, _PIXEL_IS_POINT = 1025, 2
 
 
 def scale(found: Structure, change: Change, tiff: bool) -> list[str]:
-    """Make the position true of the output, or remove it as a whole; notes on what is removed.
+    """Scale the map position for the output in place, or remove it; return notes on what is removed.
 
     Args:
-        found: the structure whose first directory holds the tags. Changed.
+        found: the structure whose first directory holds the tags.
         change: from the input to the output.
-        tiff: whether the output is a TIFF; in other formats nobody looks for a map position.
+        tiff: whether the output is a TIFF. Other formats store no map position.
     """
     values, notes = found.main.values, list[str]()
     if _NO_DATA in values:
         del values[_NO_DATA]
-        notes.append("its value for missing pixels (GDAL) is left out: enlarged pixels do not hold it exactly")
+        notes.append("its value for missing pixels (GDAL) is dropped: upscaled pixels do not keep it exactly")
     if _GDAL in values:
         text = re.sub(rb'<Item name="STATISTICS_[^<>]*>[^<]*</Item>\s*', b"", values[_GDAL].data)
         values[_GDAL] = values[_GDAL] if text == values[_GDAL].data else Value(2, text)
@@ -35,19 +35,19 @@ def scale(found: Structure, change: Change, tiff: bool) -> list[str]:
         return notes
     why = ""
     if not tiff:
-        why = "only a TIFF has a place for it"
+        why = "only TIFF stores it"
     elif change.turned or present & _UNKNOWN or not _scaled(found, change):
-        why = "it cannot be given for the enlarged picture"
+        why = "it cannot be computed for the upscaled image"
     if why or change.drop_location:
         for tag in present:
             del values[tag]
-    return [*notes, f"its map position (GeoTIFF) is left out: {why}"] if why and not change.drop_location else notes
+    return [*notes, f"its map position (GeoTIFF) is dropped: {why}"] if why and not change.drop_location else notes
 
 
 def _scaled(found: Structure, change: Change) -> bool:
-    """Whether all of it could be scaled."""
+    """Scale all tags of the position; return whether that was possible."""
     across, down = change.factors
-    # A coordinate p of the old picture is factor * p + shift in the new one: centres of pixels move, corners do not.
+    # Coordinate p of the input is factor * p + shift in the output: pixel centres move, corners do not.
     shifts = [(factor - 1) / 2 if _is_point(found) else 0.0 for factor in (across, down)]
     values = found.main.values
     numbers = {tag: _doubles(found, values[tag]) for tag in (_SCALE, _TIEPOINTS, _MATRIX) if tag in values}

@@ -1,7 +1,7 @@
-"""TIFF structures, which EXIF is one of, as directories of raw values.
+"""Read TIFF structures, such as EXIF, as directories of raw values.
 
-Values are never interpreted: what nobody changes is written back to the byte, at the place where it stood. Maker notes
-need that, because many of them hold offsets that count from the beginning of the whole structure.
+Values are not interpreted. Whatever is not changed is written back byte for byte at its old offset. Maker notes need
+this, because many of them hold offsets from the beginning of the whole structure.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from io import BytesIO
 from typing import IO, TypeAlias
 
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8, 129: 1}
-"""Type of a value -> bytes of one."""
+"""TIFF type -> bytes per element."""
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of TIFF and BigTIFF files, in both byte orders."""
@@ -22,9 +22,9 @@ EXIF, GPS, INTEROP = 0x8769, 0x8825, 0xA005
 Tree: TypeAlias = "dict[int, Tree]"
 _INNER: Tree = {EXIF: {INTEROP: {}}, GPS: {}}
 _NUMBERS = {1: "B", 3: "H", 4: "I", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
-_NARROW = {16: 4, 17: 9, 18: 13}  # 64-bit types of BigTIFF -> those of 32 bit
-_MOST_BYTES = 256 << 20  # of all values that are read
-_MOST_ENTRIES = 10_000  # of a directory
+_NARROW = {16: 4, 17: 9, 18: 13}  # 64-bit types of BigTIFF -> 32-bit types
+_MOST_BYTES = 256 << 20  # of all values together
+_MOST_ENTRIES = 10_000  # per directory
 
 
 @dataclass
@@ -34,8 +34,8 @@ class Value:
     Attributes:
         kind: the TIFF type, a key of SIZES.
         data: the raw value, in the byte order of the structure.
-        place: offset of a value that stands outside its directory; None for one that stands inside or has no place yet.
-        inner: the directory that a pointer leads to; data then means nothing.
+        place: offset of a value stored outside its directory; None for one stored inside, or without an offset yet.
+        inner: the directory that a pointer refers to; ``data`` is then unused.
     """
 
     kind: int
@@ -49,7 +49,7 @@ class Directory:
     """An image file directory: tags and their values.
 
     Attributes:
-        place, room: where it stood and how many bytes it took; None and 0 for a new one.
+        place, room: its old offset and size in bytes; None and 0 for a new directory.
     """
 
     values: dict[int, Value] = field(default_factory=dict)
@@ -62,10 +62,10 @@ class Structure:
     """A TIFF structure.
 
     Attributes:
-        order: "<" or ">", as struct has it.
-        main: the first directory. Those chained after it hold thumbnails or pages and are not kept.
-        rest: bytes that no directory accounts for, each at its place, with zeros between them.
-        skipped: tags of the first directory that are there and were not read.
+        order: byte order, "<" or ">" as in struct.
+        main: the first directory. Directories chained after it hold thumbnails or pages and are dropped.
+        rest: bytes that belong to no directory, at their offsets, with zeros between them.
+        skipped: tags of the first directory that exist but were not read.
     """
 
     order: str = "<"
@@ -74,24 +74,24 @@ class Structure:
     skipped: frozenset[int] = frozenset()
 
     def numbers(self, value: Value) -> list[int]:
-        """A value of an integer type as numbers; of another type nothing."""
+        """Return the numbers of a value of an integer type; an empty list for other types."""
         letter = _NUMBERS.get(value.kind)
         count = len(value.data) // SIZES[value.kind]
         return list(struct.unpack(f"{self.order}{count}{letter}", value.data)) if letter else []
 
     def integers(self, kind: int, *numbers: int) -> Value:
-        """A new value of an integer type."""
+        """Return a new value of an integer type."""
         return Value(kind, struct.pack(f"{self.order}{len(numbers)}{_NUMBERS[kind]}", *numbers))
 
     def rational(self, number: float) -> Value:
-        """A new value of type RATIONAL."""
+        """Return a new value of type RATIONAL."""
         under = 1
         while under < 10**6 and number * under % 1 and number * under < 10**8:
             under *= 10
         return Value(5, struct.pack(f"{self.order}II", min(round(number * under), 2**32 - 1), under))
 
     def inner(self, *tags: int) -> Directory:
-        """The directory that pointers lead to, one after the other; where there is none, an empty one of its own."""
+        """Return the directory that a chain of pointers leads to; a new empty one if there is none."""
         directory = self.main
         for tag in tags:
             value = directory.values.get(tag)
@@ -100,10 +100,10 @@ class Structure:
 
 
 def read(data: bytes) -> Structure:
-    """A structure held in memory, with what no directory accounts for.
+    """Read a structure in memory, including the bytes that belong to no directory.
 
     Raises:
-        ValueError: not a TIFF structure.
+        ValueError: the data is not a TIFF structure.
     """
     reader = _Reader(BytesIO(data))
     found = reader.structure(())
@@ -116,20 +116,20 @@ def read(data: bytes) -> Structure:
 
 
 def read_file(file: IO[bytes], skipped: Collection[int] = ()) -> Structure:
-    """The first directory of a TIFF or BigTIFF file, without the pixels.
+    """Read the first directory of a TIFF or BigTIFF file, without the pixels.
 
     Args:
         file: open for reading.
         skipped: tags of the first directory that are not read.
 
     Raises:
-        ValueError: not a TIFF structure.
+        ValueError: the file is not a TIFF.
     """
     return _Reader(file).structure(skipped)
 
 
 class _Reader:
-    """Reads directories and notes which bytes they account for."""
+    """Reads directories and records which bytes belong to them."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.known, self.skipped = file, list[tuple[int, int]](), set[int]()
@@ -143,14 +143,14 @@ class _Reader:
             raise ValueError("not a TIFF structure")
         self.pointer, self.wide = (f"{self.order}Q", 8) if self.big else (f"{self.order}I", 4)
         self.first = struct.unpack(self.pointer, head[8:16] if self.big else head[4:8])[0]
-        self.next = 0  # where the chain goes on after the directory read last
+        self.next = 0  # offset of the directory after the one read last
 
     def structure(self, skipped: Collection[int]) -> Structure:
         main = self._directory(self.first, _INNER, skipped)
         return Structure(self.order, main or Directory(), skipped=frozenset(self.skipped))
 
     def chained(self) -> Iterator[tuple[int, int]]:
-        """What belongs to the directories after the first: themselves, their values, and their pictures."""
+        """Yield the byte ranges of the chained directories: the directories, their values and their images."""
         for _ in range(8):
             mark = len(self.known)
             directory = self._directory(self.next, {}) if self.next else None
@@ -167,7 +167,7 @@ class _Reader:
         return self.file.read(count)
 
     def _directory(self, place: int, inner: Tree, skipped: Collection[int] = ()) -> Directory | None:
-        """None where there is no directory."""
+        """Read the directory at an offset; None if there is none."""
         head = self._at(place, 8 if self.big else 2) if 0 < place < self.length else b""
         count = int.from_bytes(head, "little" if self.order == "<" else "big")
         if len(head) < (8 if self.big else 2) or count > _MOST_ENTRIES:
@@ -190,7 +190,7 @@ class _Reader:
         return directory
 
     def _value(self, kind: int, field: bytes) -> Value | None:
-        """None for what cannot be read: an unknown type, or a value outside the file."""
+        """Read a value; None for an unknown type, or a value outside the file."""
         number, place = struct.unpack(self.pointer, field[: self.wide])[0], None
         size = SIZES.get(kind, 0) * number
         data = field[self.wide : self.wide + size]
@@ -206,12 +206,12 @@ class _Reader:
         numbers = struct.unpack(f"{self.order}{number}{_NUMBERS[kind]}", data)
         try:
             return Structure(self.order).integers(_NARROW[kind], *numbers)
-        except struct.error:  # a number that needs the 64 bits
+        except struct.error:  # a number that does not fit in 32 bits
             return None
 
     def _followed(self, value: Value, inner: Tree) -> Value | None:
         numbers = Structure(self.order).numbers(value)
-        if len(numbers) != 1 or numbers[0] in {place for place, _ in self.known}:  # the latter would be a loop
+        if len(numbers) != 1 or numbers[0] in {place for place, _ in self.known}:  # a known offset would be a loop
             return None
         directory = self._directory(numbers[0], inner)
         return None if directory is None else Value(4, b"", None, directory)

@@ -1,4 +1,4 @@
-"""TIFF structures into bytes."""
+"""Write TIFF structures."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from fluxsr.imaging.metadata.ifd import SIZES, Directory, Structure
 
 
 def pack(structure: Structure) -> bytes:
-    """The bytes of a structure; what was read and is unchanged stands where it stood."""
+    """Return the bytes of a structure; unchanged values keep their offsets."""
     packer = Packer(structure)
     packer.head(packer.add(structure.main))
     return bytes(packer.out)
 
 
 class Packer:
-    """Writes a structure: what has a place first, then directories and new values behind it.
+    """Writes a structure: first the values that have an offset, then directories and new values after them.
 
     Attributes:
-        out: the bytes so far. Of the main directory there are its values that have a place, and its inner directories.
+        out: the bytes so far, with those values of the main directory that have an offset, and its inner directories.
 
     Args:
-        structure: what to write.
-        big: as a BigTIFF.
+        structure: the structure to write.
+        big: whether to write a BigTIFF.
     """
 
     def __init__(self, structure: Structure, big: bool = False) -> None:
@@ -34,7 +34,7 @@ class Packer:
         self._resolve(structure.main)
 
     def head(self, first: int) -> None:
-        """Write the header, with the place of the first directory."""
+        """Write the header with the offset of the first directory."""
         mark = b"II" if self.order == "<" else b"MM"
         rest = (
             struct.pack(f"{self.order}HHHQ", 43, 8, 0, first) if self.big else struct.pack(f"{self.order}HI", 42, first)
@@ -42,7 +42,7 @@ class Packer:
         self.out[: self.start] = mark + rest
 
     def add(self, directory: Directory) -> int:
-        """Write a directory where it stood or at the end; where it is."""
+        """Write a directory at its old offset or at the end, and return its offset."""
         self._resolve(directory)
         size = self.size(directory)
         self.out += bytes(len(self.out) % 2)
@@ -57,7 +57,7 @@ class Packer:
         return place
 
     def table(self, directory: Directory, behind: int) -> tuple[bytes, bytes]:
-        """A directory's bytes, and those of its values without a place, which follow at an even offset."""
+        """Return the bytes of a directory, and of its values without an offset, which follow at ``behind`` (even)."""
         rows, tail = [struct.pack(f"{self.order}{'Q' if self.big else 'H'}", len(directory.values))], bytearray()
         for tag, value in sorted(directory.values.items()):
             if len(value.data) <= self.wide:
@@ -72,7 +72,7 @@ class Packer:
         return b"".join(rows) + bytes(self.wide), bytes(tail)
 
     def size(self, directory: Directory) -> int:
-        """Bytes of a directory without the values that stand outside it."""
+        """Return the size of a directory in bytes, without the values stored outside it."""
         return (8 if self.big else 2) + len(directory.values) * (4 + 2 * self.wide) + self.wide
 
     def _stays(self, directory: Directory) -> bool:
@@ -80,7 +80,7 @@ class Packer:
         return not self.big and place >= self.start and self.size(directory) <= directory.room
 
     def _resolve(self, directory: Directory) -> None:
-        """Write the directories that pointers lead to, so that these have values."""
+        """Write the directories that pointers refer to, and set the pointers."""
         for value in directory.values.values():
             if value.inner is not None:
                 value.data, value.inner = struct.pack(self.pointer, self.add(value.inner)), None

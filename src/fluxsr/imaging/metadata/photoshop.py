@@ -1,4 +1,4 @@
-"""Photoshop's image resources, as JPEG and TIFF files hold them."""
+"""Photoshop image resources of JPEG and TIFF files (8BIM blocks)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 
 IPTC = 0x0404
 _SIGNATURES = (b"8BIM", b"MeSa", b"PHUT", b"AgHg", b"DCSR")
-# What is not true of the output, or has a place of its own: thumbnails, ICC profile, EXIF, XMP, guides, slices,
-# names of channels that are not written.
+# Resources that do not hold for the output, or that are stored elsewhere: thumbnails, ICC profile, EXIF, XMP, guides,
+# slices, names of channels that are not written.
 _OLD = {0x0409, 0x040C, 0x040F, 0x0422, 0x0423, 0x0424, 0x0408, 0x041A, 0x03EE, 0x0415, 0x0413}
-_PATHS = range(0x07D0, 0x0BB7)  # in parts of width and height: true until the picture is turned
-_SEGMENT = 65_533  # most bytes of a JPEG segment, without marker and length
+_PATHS = range(0x07D0, 0x0BB7)  # in fractions of width and height: valid unless the image is turned
+_SEGMENT = 65_533  # largest JPEG segment in bytes, without marker and length
 HEAD = b"Photoshop 3.0\0"
 
 
 def split(data: bytes) -> tuple[bytes, bytes]:
-    """IPTC records, and all other resources that say something of an enlarged picture as well."""
+    """Return the IPTC records, and the other resources that still hold for the upscaled image."""
     iptc, others = b"", b""
     for number, content, whole in _resources(data):
         if number == IPTC:
@@ -27,18 +27,18 @@ def split(data: bytes) -> tuple[bytes, bytes]:
 
 
 def without_paths(data: bytes) -> bytes:
-    """Resources of a picture that was turned, in which no path is in its place any more."""
+    """Return resources without paths, whose coordinates are wrong once an image is turned."""
     return b"".join(whole for number, _, whole in _resources(data) if number not in _PATHS)
 
 
 def joined(iptc: bytes, others: bytes) -> bytes:
-    """One block of both; empty where there is none."""
+    """Return one block of IPTC records and other resources; empty where there are none."""
     head = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(iptc)) + iptc + b"\0" * (len(iptc) % 2) if iptc else b""
     return head + others
 
 
 def blocks(iptc: bytes, others: bytes) -> list[bytes]:
-    """Return the contents of the JPEG segments that hold both."""
+    """Return the contents of the JPEG segments that hold IPTC records and other resources."""
     found, current = list[bytes](), b""
     for _, _, whole in _resources(joined(iptc, others)):
         if current and len(HEAD + current + whole) > _SEGMENT:
@@ -48,12 +48,12 @@ def blocks(iptc: bytes, others: bytes) -> list[bytes]:
 
 
 def short_enough(others: bytes) -> bytes:
-    """Resources that are short enough for a JPEG segment."""
+    """Return the resources that are short enough for a JPEG segment."""
     return b"".join(whole for _, _, whole in _resources(others) if len(HEAD + whole) <= _SEGMENT)
 
 
 def _resources(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """(number, content, all bytes of it) until the end or the first that is damaged."""
+    """Yield (number, content, whole resource) up to the end or the first damaged resource."""
     place = 0
     while data[place : place + 4] in _SIGNATURES and place + 12 <= len(data):
         number = int.from_bytes(data[place + 4 : place + 6], "big")

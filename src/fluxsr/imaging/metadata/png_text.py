@@ -1,4 +1,4 @@
-"""Text chunks of PNG files: kept as they are in a PNG, read for other formats."""
+"""Text chunks of PNG files: kept unchanged in a PNG, decoded for other formats."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import IO
 
 Chunk = tuple[bytes, bytes]
-"""Kind and data of a chunk: tEXt, zTXt or iTXt."""
+"""(kind, data) of a chunk: tEXt, zTXt or iTXt."""
 
 _KINDS = (b"tEXt", b"zTXt", b"iTXt")
-# Chunks about pixels and colours, which are read or made anew, or mean nothing for others.
+# Chunks about pixels and colours, which are read or rewritten, or are meaningless for an output.
 _HANDLED = (
     b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"mDCV", b"cLLI",
     b"mDCv", b"cLLi", b"pHYs", b"sBIT", b"bKGD", b"hIST", b"tIME", b"acTL", b"fcTL", b"fdAT", b"CgBI", b"iDOT", b"sPLT",
@@ -23,7 +23,7 @@ _RAW = "Raw profile type "
 
 
 def read(file: IO[bytes]) -> tuple[list[Chunk], list[str]]:
-    """A PNG file's text chunks, and what else it holds that is not kept, in words."""
+    """Return the text chunks of a PNG file, and the names of other data that is not kept."""
     texts, others, unknown, left = list[Chunk](), list[str](), list[str](), _MOST_BYTES
     for kind, length in chunks(file):
         if kind in _KINDS:
@@ -41,13 +41,13 @@ def read(file: IO[bytes]) -> tuple[list[Chunk], list[str]]:
 
 
 def keyword(chunk: Chunk) -> str:
-    """The name of a text, such as "parameters" or "Comment"."""
+    """Return the keyword of a text chunk, such as "parameters" or "Comment"."""
     name = chunk[1].partition(b"\0")[0].decode("latin-1")
     return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def text(chunk: Chunk) -> str:
-    """A chunk's text, unpacked; empty where it is damaged."""
+    """Return the text of a chunk, decompressed; empty if it is damaged."""
     kind, data = chunk
     rest = data.partition(b"\0")[2]
     with contextlib.suppress(zlib.error, IndexError):
@@ -61,7 +61,7 @@ def text(chunk: Chunk) -> str:
 
 
 def comment(name: str, data: bytes) -> Chunk:
-    """A chunk of a comment in an encoding that nobody told: UTF-8 if it can be that, else Latin-1."""
+    """Return a text chunk for a comment of unknown encoding: UTF-8 if it is valid, else Latin-1."""
     with contextlib.suppress(UnicodeDecodeError):
         if not data.isascii():
             data.decode()
@@ -70,7 +70,7 @@ def comment(name: str, data: bytes) -> Chunk:
 
 
 def raw_profile(chunks: list[Chunk], *names: str) -> bytes:
-    """A block that ImageMagick and others write as text in hexadecimal digits; empty where there is none."""
+    """Decode a metadata block that ImageMagick and others write as hexadecimal text; empty without one."""
     for chunk in chunks:
         if keyword(chunk) in [_RAW + name for name in names]:
             lines = text(chunk).strip().split("\n")
@@ -80,11 +80,12 @@ def raw_profile(chunks: list[Chunk], *names: str) -> bytes:
 
 
 def is_raw_profile(chunk: Chunk, *names: str) -> bool:
+    """Whether a text chunk holds one of these metadata blocks as hexadecimal text."""
     return keyword(chunk) in [_RAW + name for name in names]
 
 
 def chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Kind and length of each chunk, with the file at its data."""
+    """Yield kind and length of each chunk, with the file positioned at its data."""
     place, end = 8, file.seek(0, 2)
     while place + 12 <= end:
         file.seek(place)

@@ -1,4 +1,4 @@
-"""What belongs to a picture besides its pixels: read from a file, corrected for the enlarged picture, thinned out."""
+"""Transfer metadata: read it from the input, adapt it to the upscaled image, drop what the output cannot store."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from fluxsr.imaging.metadata import embedded, exif, ifd, photoshop, png_text, xm
 from fluxsr.imaging.metadata.change import Change
 from fluxsr.imaging.raster import Metadata
 
-_JPEG_ROOM = {"exif": 65_527, "xmp": 65_504, "iptc": 65_000}  # bytes of a segment, less its head
+_JPEG_ROOM = {"exif": 65_527, "xmp": 65_504, "iptc": 65_000}  # bytes in a segment after its header
 _COMMENT_ROOM = 65_533
 _NAMES = {"exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "photoshop": "data for Photoshop", "comments": "comment"}
-_PARAMETERS = "parameters"  # as tools for generated pictures name their settings
+_PARAMETERS = "parameters"  # where image generators store their settings
 
 
 def read_metadata(image: Any, file: IO[bytes]) -> tuple[int, Metadata, list[str]]:
-    """A loaded image's orientation (1 where its pixels are upright), its metadata, and notes on what is lost.
+    """Return an image's orientation (1 if its pixels are upright), its metadata, and notes on what is lost.
 
-    What is damaged is left out.
+    Damaged metadata is dropped.
 
     Args:
-        image: as Pillow opened it, and loaded.
-        file: it came from.
+        image: opened with Pillow, and loaded.
+        file: the file it was opened from.
     """
     if image.format == "TIFF":
         return read_tiff_metadata(file)
     data, texts, lost = exif.extracted(_exif_of(image)), list[png_text.Chunk](), list[str]()
     packet = _as_bytes(image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b"")
-    with contextlib.suppress(Exception):  # of a damaged file anything may be thrown; its pixels are there
+    with contextlib.suppress(Exception):  # damaged metadata may raise anything; the pixels are fine
         lost = embedded.lost(file, image)
     if image.format == "PNG":
         texts, others = png_text.read(file)
@@ -42,15 +42,15 @@ def read_metadata(image: Any, file: IO[bytes]) -> tuple[int, Metadata, list[str]
     iptc, resources = b"", b""
     if image.format in ("JPEG", "MPO"):
         iptc, resources = photoshop.split(embedded.photoshop(image))
-    # of these two the pixels' own orientation counts, and the decoder has applied it
+    # these two have an orientation of their own, which the decoder has applied
     orientation = 1 if image.format in ("JXL", "HEIF") else exif.orientation(data)
     dpi = _dpi(image.info.get("dpi"))
     found = Metadata(data, packet, iptc, dpi, resources, tuple(texts), embedded.comments(image))
-    return orientation, found, [_left_out(what) for what in lost]
+    return orientation, found, [_dropped(what) for what in lost]
 
 
 def read_tiff_metadata(file: IO[bytes]) -> tuple[int, Metadata, list[str]]:
-    """The same of a TIFF, whoever decodes it."""
+    """Return the same as ``read_metadata`` for a TIFF, whichever library decodes it."""
     with contextlib.suppress(ValueError):
         data, notes = exif.from_tiff(file)
         own = {
@@ -65,26 +65,26 @@ def read_tiff_metadata(file: IO[bytes]) -> tuple[int, Metadata, list[str]]:
 
 
 def carry_over(found: Metadata, form: Format, change: Change, strip: str = "none") -> tuple[Metadata, list[str]]:
-    """What the file of an enlarged, upright picture may say, and notes on what is lost.
+    """Return the metadata of the upscaled, upright output, and notes on what is lost.
 
     Args:
-        found: the input's.
-        form: the output's format; what it has no place for is left out.
+        found: metadata of the input.
+        form: format of the output. What it cannot store is dropped.
         change: from the input to the output.
-        strip: "none", "gps" (places alone), "all".
+        strip: metadata to remove: "none", "gps" (locations only) or "all".
     """
     if strip == "all":
         return Metadata(), []
     change = replace(change, drop_location=strip == "gps", orientation=exif.orientation(found.exif))
     found = _converted(found, form)
     notes = [
-        f"its {_NAMES[name]} is left out: {form.name} has no place for it"
+        f"its {_NAMES[name]} is dropped: {form.name} cannot store it"
         for name in ("exif", "xmp", "iptc", "photoshop", "comments")
         if getattr(found, name) and not getattr(form, "iptc" if name == "photoshop" else name)
     ]
     if found.texts and not form.texts:
         names = ", ".join(dict.fromkeys(png_text.keyword(chunk) for chunk in found.texts))
-        notes.append(f"its text ({names[:100]}) is left out: {form.name} has no place for it")
+        notes.append(f"its text ({names[:100]}) is dropped: {form.name} cannot store it")
     result = Metadata(
         iptc=found.iptc if form.iptc else b"",
         dpi=found.dpi if form.dpi else None,
@@ -97,22 +97,22 @@ def carry_over(found: Metadata, form: Format, change: Change, strip: str = "none
             found.exif,
             change,
             tiff=form.name == "TIFF",
-            keep_orientation=form.name != "AVIF",  # Pillow would write all of it anew
+            keep_orientation=form.name != "AVIF",  # Pillow would rewrite the whole block
             dpi=None if form.dpi else found.dpi,
         )
         result, notes = replace(result, exif=data), notes + told
     if form.xmp:
         packet, lost = xmp.adapted(found.xmp, change, f"image/{form.name.lower()}")
-        result, notes = replace(result, xmp=packet), notes + [_left_out(what) for what in lost]
+        result, notes = replace(result, xmp=packet), notes + [_dropped(what) for what in lost]
     if change.turned and result.photoshop:
         result = replace(result, photoshop=photoshop.without_paths(result.photoshop))
         if len(result.photoshop) < len(found.photoshop):
-            notes.append(_left_out("Photoshop paths"))
+            notes.append(_dropped("Photoshop paths"))
     return _fitting_a_jpeg(result, notes) if form.name == "JPEG" else (result, notes)
 
 
 def _converted(found: Metadata, form: Format) -> Metadata:
-    """Texts of a PNG in the places that another format has for them."""
+    """Move the texts of a PNG to where another format stores them."""
     if form.texts:
         return found
     comments, texts = list(found.comments), list[png_text.Chunk]()
@@ -133,7 +133,7 @@ def _fitting_a_jpeg(result: Metadata, notes: list[str]) -> tuple[Metadata, list[
         if len(getattr(result, name)) > room:
             shorter: Any = {name: exif.shortened(result.exif, room) if name == "exif" else b""}
             result = replace(result, **shorter)
-            notes = [*notes, f"its {_NAMES[name]} is too long for a JPEG; parts of it are left out"]
+            notes = [*notes, f"its {_NAMES[name]} is too long for a JPEG; parts of it are dropped"]
     short = replace(
         result,
         photoshop=photoshop.short_enough(result.photoshop),
@@ -141,17 +141,17 @@ def _fitting_a_jpeg(result: Metadata, notes: list[str]) -> tuple[Metadata, list[
     )
     for name in ("photoshop", "comments"):
         if len(getattr(short, name)) < len(getattr(result, name)):
-            notes = [*notes, f"its {_NAMES[name]} is too long for a JPEG; parts of it are left out"]
+            notes = [*notes, f"its {_NAMES[name]} is too long for a JPEG; parts of it are dropped"]
     return short, notes
 
 
 def _exif_of(image: Any) -> bytes:
     data = image.info.get("exif", b"")
-    if image.format == "AVIF":  # Pillow writes it anew where the file turns the picture in another way than EXIF says
-        with contextlib.suppress(AttributeError, TypeError, ValueError):  # inside Pillow, where it may change
+    if image.format == "AVIF":  # Pillow rewrites it if the file's own rotation differs from EXIF
+        with contextlib.suppress(AttributeError, TypeError, ValueError):  # Pillow internals, which may change
             raw, orientation = image._decoder.get_info()[4:6]
             data = exif.with_orientation(exif.extracted(raw), orientation) if raw else data
-    if image.format == "HEIF" and image.info.get("original_orientation"):  # applied to the pixels, and set to 1 there
+    if image.format == "HEIF" and image.info.get("original_orientation"):  # applied to the pixels, and reset to 1
         data = exif.with_orientation(exif.extracted(data), image.info["original_orientation"])
     return _as_bytes(data)
 
@@ -160,8 +160,8 @@ def _has_own_place(chunk: png_text.Chunk) -> bool:
     return png_text.keyword(chunk) == "XML:com.adobe.xmp" or png_text.is_raw_profile(chunk, "exif", "APP1", "xmp")
 
 
-def _left_out(what: str) -> str:
-    return f"its {what} is left out: it belongs to the original file alone"
+def _dropped(what: str) -> str:
+    return f"its {what} is dropped: it belongs to the original file only"
 
 
 def _as_bytes(data: Any) -> bytes:

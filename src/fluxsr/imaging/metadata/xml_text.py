@@ -1,4 +1,4 @@
-"""XML as text in which single attributes and elements are replaced or removed; all other bytes stay as they are."""
+"""Edit single attributes and elements of an XML text; all other bytes stay unchanged."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ class Item:
     """An attribute or an element.
 
     Attributes:
-        name: with the prefix that is usual for its namespace.
-        start, stop: of all of it, in bytes; of an attribute with the blanks before it.
-        inside: where the value of an attribute or the content of an element begins and ends.
-        text: that value or content; of an element with others in it, None.
-        around: numbers of the elements that it is in, from the outermost.
-        leaf: whether no elements are in it.
+        name: name with the usual prefix of its namespace.
+        start, stop: byte range of the item; for an attribute including the white space before it.
+        inside: byte range of an attribute's value or an element's content.
+        around: numbers of the enclosing elements, outermost first.
+        leaf: whether it contains no elements.
     """
 
     name: str
@@ -34,14 +33,14 @@ class Item:
 
 
 def parsed(data: bytes, prefixes: Mapping[str, str]) -> list[Item]:
-    """All attributes and elements in the order of the text, an element's attributes right behind it.
+    """Return all attributes and elements in text order, attributes directly after their element.
 
     Args:
-        data: XML in UTF-8; what follows the outermost element is not looked at.
-        prefixes: beginning of a namespace's address -> the prefix under which its names are given.
+        data: XML in UTF-8. What follows the outermost element is ignored.
+        prefixes: beginning of a namespace's URI -> prefix of the returned names.
 
     Raises:
-        ValueError: not well-formed, or nested deeper than any true file.
+        ValueError: the text is not well-formed, or nested unreasonably deep.
     """
     items, open_, done = list[Item](), list[int](), list[bool]()
     parser = expat.ParserCreate("utf-8")
@@ -96,7 +95,7 @@ def _rename(data: bytes, items: list[Item], prefixes: Mapping[str, str]) -> None
 
 
 def replaced(data: bytes, edits: Iterable[tuple[int, int, bytes]]) -> bytes:
-    """The text with spans (start, stop) replaced; a span within one that is replaced counts for nothing."""
+    """Return the text with spans (start, stop) replaced; a span inside a replaced one is ignored."""
     parts, place = list[bytes](), 0
     for start, stop, text in sorted(edits, key=lambda edit: (edit[0], -edit[1])):
         if start >= place:

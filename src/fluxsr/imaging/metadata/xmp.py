@@ -1,4 +1,4 @@
-"""XMP of an enlarged picture: kept to the byte, except where it speaks of the old pixels or of the old file."""
+"""Adapt XMP to an upscaled image. All bytes are kept, except what describes the old pixels or the old file."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _NAMESPACES = {
     "http://purl.org/dc/elements/1.1/": "dc",
     "http://iptc.org/std/Iptc4xmpExt/2008-02-29/": "Iptc4xmpExt",
 }
-_PREFIXES = dict(sorted(_NAMESPACES.items(), key=lambda pair: -len(pair[0])))  # the longest first
+_PREFIXES = dict(sorted(_NAMESPACES.items(), key=lambda pair: -len(pair[0])))  # longest first
 
 GAIN_MAP, VIDEO, DEPTH = "gain map (HDR)", "embedded video", "depth map"
-SOUND, IMAGE, EXTENDED = "recorded sound", "second picture", "extended XMP"
+SOUND, IMAGE, EXTENDED = "recorded sound", "second image", "extended XMP"
 _POSITION, _REGIONS = "position in the panorama", "marked regions"
-# Names that are not true of an output, and what is lost with them; nothing where the file says it elsewhere.
+# Properties that do not hold for an output, and what is lost with them; "" if the file states it elsewhere.
 _GONE = (
     (r"hdrgm:.*|HDRGainMap:.*", GAIN_MAP),
     (r"GCamera:(MicroVideo|MotionPhoto).*", VIDEO),
@@ -53,18 +53,18 @@ _DOWN = re.compile(r"(tiff:ImageLength|exif:PixelYDimension)|GPano:(Cropped|Full
 
 
 def adapted(data: bytes, change: Change, mime: str) -> tuple[bytes, list[str]]:
-    """XMP of the output, and in words what is lost; a packet that cannot be parsed is left out.
+    """Return the XMP of the output, and the names of what is lost. A packet that cannot be parsed is dropped.
 
     Args:
-        data: a packet.
+        data: XMP packet of the input.
         change: from the input to the output.
-        mime: of the output, such as "image/png".
+        mime: media type of the output, such as "image/png".
     """
     data = _utf8(data)
     try:
         items = parsed(data, _PREFIXES)
     except (ValueError, UnicodeDecodeError):
-        return b"", ["XMP, which is damaged,"] if data.strip() else []
+        return b"", ["damaged XMP"] if data.strip() else []
     edits, lost = _removals(data, items, change)
     edits += _new_values(data, items, change, mime) + _regions(data, items, change)
     result = replaced(data, edits)
@@ -112,7 +112,7 @@ def _new_values(data: bytes, items: list[Item], change: Change, mime: str) -> li
 
 
 def _regions(data: bytes, items: list[Item], change: Change) -> list[tuple[int, int, bytes]]:
-    """Faces and the like, in parts of width and height, and the size of the picture that they were marked in."""
+    """Return edits of marked regions (such as faces), and of the image size that they refer to."""
     groups = dict[int, dict[str, Item]]()
     for item in items:
         holders = [
@@ -160,7 +160,7 @@ def _scaled(value: bytes, factor: float) -> str | None:
 
 
 def _utf8(data: bytes) -> bytes:
-    """The text in UTF-8, without the zeros that some write behind it."""
+    """Return a packet as UTF-8, without trailing zeros."""
     for mark, code in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"<\0", "utf-16-le"), (b"\0<", "utf-16-be")):
         if data.startswith(mark):
             return data.decode(code, errors="replace").encode()

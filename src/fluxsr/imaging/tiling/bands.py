@@ -1,4 +1,4 @@
-"""Enlargement from top to bottom: of input and result only the rows at hand are held in full size."""
+"""Upscale from top to bottom, holding only one row of tiles of the enlarged input and of the result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fluxsr.imaging.color.fix import REACH, fix_colors_
 from fluxsr.imaging.resize import bicubic_rows
 from fluxsr.imaging.tiling.tiles import Grid
 
-STREAMABLE = ("wavelet", "none")  # adain wants the statistics of the whole
+STREAMABLE = ("wavelet", "none")  # adain needs statistics of the whole image
 
 
 def enlarged(
@@ -29,21 +29,21 @@ def enlarged(
 
     Args:
         image: (1,3,h,w), RGB in [0,1].
-        size: (height, width) of the result, neither smaller than the image's.
-        function: tiles (B,3,y,x) to tiles of the same size, on any device.
-        tiling: of ``tiles.grid``, for that size.
+        size: (height, width) of the result, at least those of the image.
+        function: maps tiles (B,3,y,x) to tiles of the same size, on any device.
+        tiling: the tile grid for that size.
         batch_size: tiles per call.
         color_fix: "wavelet" or "none".
-        progress: called with (tiles done, tiles in all) after every batch.
+        progress: called with (tiles done, total tiles) after every batch.
 
     Yields:
         (1,3,rows,W), float32, about [0,1], from top to bottom.
 
     Raises:
-        InputError: another colour fix.
+        InputError: the colour fix needs the whole image.
     """
     if color_fix not in STREAMABLE:
-        raise InputError(f"color_fix is '{color_fix}', which needs the whole picture; choose one of {STREAMABLE}")
+        raise InputError(f"color_fix is '{color_fix}', which needs the whole image; choose one of {STREAMABLE}")
     pairs = _blended(image, size, function, tiling, batch_size, progress)
     return (hr for hr, _ in pairs) if color_fix == "none" else _fixed(pairs)
 
@@ -56,11 +56,11 @@ def _blended(
     batch_size: int,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows of the result and of the bicubic enlargement; no later tile reaches them."""
+    """Yield finished rows of the result, with the same rows of the bicubic enlargement."""
     starts = tiling.rows.starts
     row_windows, column_windows = tiling.rows.windows(), tiling.columns.windows()
     columns, total = range(len(tiling.columns.starts)), len(tiling)
-    begun = image.new_zeros((1, 3, 0, size[1]))  # rows that the tiles above have part in
+    begun = image.new_zeros((1, 3, 0, size[1]))  # rows that overlap the tiles above
     for row, start in enumerate(starts):
         lr_up = _rows(image, size, tiling.rows.indices(start))  # (1,3,tile,W)
         hr = torch.zeros_like(lr_up)
@@ -80,16 +80,16 @@ def _blended(
 
 
 def _rows(image: Tensor, size: tuple[int, int], wanted: Tensor) -> Tensor:
-    """Those rows of the bicubic enlargement, in [0,1]."""
+    """Return rows of the bicubic enlargement, in [0,1]."""
     low, high = int(wanted.min()), int(wanted.max()) + 1
     return bicubic_rows(image, size, low, high).clamp_(0, 1).index_select(-2, wanted - low)
 
 
 def _fixed(pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
-    """Colours from the enlargement: each row once all rows that the wavelet's blur sees are there."""
+    """Fix colours. A row is yielded once all rows within reach of the wavelet blur are known."""
     hr: Tensor | None = None
     lr_up: Tensor | None = None
-    above = 0  # rows that are out already and held for the blur of those below
+    above = 0  # rows already yielded, kept for the blur of the rows below
     for pair in pairs:
         hr, lr_up = (
             pair if hr is None or lr_up is None else (torch.cat(two, -2) for two in zip((hr, lr_up), pair, strict=True))

@@ -1,4 +1,4 @@
-"""Tiles in smaller pieces where the memory of a device runs out."""
+"""Tiling plans, and smaller ones when a device runs out of memory."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 
 from fluxsr.imaging.tiling import tiles
 
-LEAST_TILE = 128  # where memory runs out with less, something else is wrong
+LEAST_TILE = 128  # pixels; running out of memory with smaller tiles has another cause
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TilingPlan:
-    """How an image is cut.
+    """How an image is cut into tiles.
 
     Attributes:
-        tile_size, tile_overlap, multiple, fixed: of ``tiles.grid``.
+        tile_size, tile_overlap, multiple, fixed: see ``tiles.grid``.
         batch_size: tiles per call.
     """
 
@@ -32,15 +32,15 @@ class TilingPlan:
     fixed: bool = False
 
     def grid(self, height: int, width: int) -> tiles.Grid:
-        """The tiles of an image of that size.
+        """Return the tile grid of an image of that size.
 
         Raises:
-            InputError: a tile or an overlap that cannot be.
+            InputError: the tile size or the overlap is not possible.
         """
         return tiles.grid(height, width, self.tile_size, self.tile_overlap, self.multiple, self.fixed)
 
     def smaller(self, height: int, width: int) -> TilingPlan | None:
-        """One tile at a time, then tiles of half the side; None below ``LEAST_TILE``."""
+        """Return a plan of one tile at a time, then of half the tile size; None below ``LEAST_TILE``."""
         grid = self.grid(height, width)
         if self.batch_size > 1 and len(grid) > 1:
             return replace(self, batch_size=1)
@@ -53,75 +53,75 @@ class TilingPlan:
 def stream_with_fallback(
     image: Tensor,
     function: Callable[[Tensor], Tensor],
-    fit: TilingPlan,
+    plan: TilingPlan,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Tensor, TilingPlan]:
-    """``tiles.stream``, from the start again where it ends out of memory: one tile at a time, then half the side.
+    """Run ``tiles.stream``, and restart it with smaller plans when the device runs out of memory.
 
     Args:
-        image, function, progress: of ``tiles.stream``.
-        fit: to begin with; the overlap shrinks with tiles that get too small for it.
+        image, function, progress: see ``tiles.stream``.
+        plan: first plan. Where tiles become too small for its overlap, the overlap shrinks with them.
 
     Returns:
-        (1,C',H,W), and what fitted; each change is a warning in the log.
+        (1,C',H,W), and the plan that fitted. Each smaller plan is logged as a warning.
 
     Raises:
         torch.OutOfMemoryError: the smallest tile does not fit.
     """
     height, width = image.shape[-2:]
     while True:
-        grid = fit.grid(height, width)
+        grid = plan.grid(height, width)
         try:
-            return tiles.stream(image, function, grid, batch_size=fit.batch_size, progress=progress), fit
+            return tiles.stream(image, function, grid, batch_size=plan.batch_size, progress=progress), plan
         except torch.OutOfMemoryError:
-            if (less := fit.smaller(height, width)) is None:
+            if (smaller := plan.smaller(height, width)) is None:
                 raise
-        fit = _told(less)  # outside of the except clause, whose error holds the tensors of what failed
+        plan = _logged(smaller)  # outside the except clause, whose error keeps the failed tensors alive
 
 
 def rows_with_fallback(
-    start: Callable[..., Iterator[Tensor]], size: tuple[int, int], fit: TilingPlan, kept: Callable[[TilingPlan], None]
+    start: Callable[..., Iterator[Tensor]], size: tuple[int, int], plan: TilingPlan, kept: Callable[[TilingPlan], None]
 ) -> Iterator[Tensor]:
-    """Rows that come one after the other, from the start again where memory runs out before the first are there.
+    """Yield rows of a result, and restart with smaller plans when memory runs out before the first rows.
 
-    Later it is not tried: all tiles are equal, so if memory runs out then, others took it; and the rows that are
-    out already were of other tiles.
+    Later there is no restart: all tiles are equal, so other programs took the memory, and the rows that were
+    already yielded came from other tiles.
 
     Args:
-        start: ``bands.enlarged`` of an image, which wants a grid and ``batch_size`` yet; works nothing out before
-            the first row is asked for.
+        start: ``bands.enlarged`` with everything but the grid and ``batch_size``. It computes nothing before the
+            first row is requested.
         size: (height, width) of the result.
-        fit: to begin with.
-        kept: told what fitted.
+        plan: first plan.
+        kept: called with the plan that fitted.
 
     Raises:
-        InputError: at once, where ``start`` or the grid refuses.
-        torch.OutOfMemoryError: while rows come, the smallest tile does not fit.
+        InputError: immediately, if ``start`` or the grid refuses.
+        torch.OutOfMemoryError: during iteration, if the smallest tile does not fit.
     """
-    return _fitted_rows(start(fit.grid(*size), batch_size=fit.batch_size), start, size, fit, kept)
+    return _rows_that_fit(start(plan.grid(*size), batch_size=plan.batch_size), start, size, plan, kept)
 
 
-def _fitted_rows(
-    coming: Iterator[Tensor],
+def _rows_that_fit(
+    rows: Iterator[Tensor],
     start: Callable[..., Iterator[Tensor]],
     size: tuple[int, int],
-    fit: TilingPlan,
+    plan: TilingPlan,
     kept: Callable[[TilingPlan], None],
 ) -> Iterator[Tensor]:
     while True:
         try:
-            first = next(coming)
+            first = next(rows)
             break
         except torch.OutOfMemoryError:
-            if (less := fit.smaller(*size)) is None:
+            if (smaller := plan.smaller(*size)) is None:
                 raise
-        fit = _told(less)
-        coming = start(fit.grid(*size), batch_size=fit.batch_size)
-    kept(fit)
+        plan = _logged(smaller)
+        rows = start(plan.grid(*size), batch_size=plan.batch_size)
+    kept(plan)
     yield first
-    yield from coming
+    yield from rows
 
 
-def _told(fit: TilingPlan) -> TilingPlan:
-    log.warning("out of memory; going on with one tile of %d pixels at a time", fit.tile_size)
-    return fit
+def _logged(plan: TilingPlan) -> TilingPlan:
+    log.warning("out of memory; going on with one tile of %d pixels at a time", plan.tile_size)
+    return plan

@@ -1,10 +1,9 @@
-"""Equal tiles that cover an image of any size, a smooth window, and their merger.
+"""Equal tiles that cover an image of any size, their blend windows, and the merged result.
 
-Tiles stand on a lattice of ``multiple`` pixels and have one size per image ("balanced": an image
-a little larger than a tile becomes two tiles of about half of it, not a full one and a sliver), so
-they can be batched. Code that is compiled for one size wants that one of every image ("fixed").
-The window of a tile is the product of one window per axis, and the windows of an axis add up to 1
-at every pixel; merging is then plain addition, with no image of weights.
+Tiles start at multiples of ``multiple`` pixels. All tiles of an image have the same size, so they can be batched. An
+image a little larger than a tile becomes two tiles of about half of it. Compiled code needs the same size for every
+image ("fixed"). The window of a tile is the product of one window per axis. The windows of an axis add up to 1 at every
+pixel, so merging is plain addition and needs no image of weights.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ class Axis:
 
     Attributes:
         length: pixels of the image.
-        tile: pixels of every tile, a multiple of the lattice.
-        starts: first pixel of each tile; the last one may reach past the image, a fixed one far (``indices``).
+        tile: pixels of every tile.
+        starts: first pixel of each tile. The last tile may extend past the image; see ``indices``.
     """
 
     length: int
@@ -35,16 +34,16 @@ class Axis:
     starts: tuple[int, ...]
 
     def indices(self, start: int) -> Tensor:
-        """Source pixels of a tile, (tile,): past the image's end they come back as in a mirror."""
+        """Return the source pixels of a tile, (tile,); past the end of the image they are mirrored."""
         index = torch.arange(start, start + self.tile)
         period = max(2 * (self.length - 1), 1)
         index = index % period
         return torch.minimum(index, period - index).clamp_(max=self.length - 1)
 
     def windows(self) -> Tensor:
-        """One blend window per tile, (tiles, tile), float32, positive.
+        """Return one blend window per tile, (tiles, tile), float32, positive.
 
-        A raised cosine over each overlap, 1 elsewhere; at every pixel of the axis they add up to 1.
+        A window is a raised cosine over each overlap and 1 elsewhere. The windows add up to 1 at every pixel.
         """
         windows = torch.ones(len(self.starts), self.tile, dtype=torch.float64)
         for first, (start, following) in enumerate(zip(self.starts[:-1], self.starts[1:], strict=True)):
@@ -67,13 +66,13 @@ def axis(length: int, tile_size: int, tile_overlap: int, multiple: int = 16, fix
 
     Args:
         length: pixels to cover.
-        tile_size: largest tile, in pixels; rounded down to the lattice.
-        tile_overlap: least overlap of neighbours, in pixels; rounded up to the lattice.
-        multiple: pixels of the lattice on which tiles begin and end.
-        fixed: tiles are no smaller, either: they overlap more, and one reaches past an image that is smaller.
+        tile_size: largest tile, in pixels; rounded down to a multiple.
+        tile_overlap: least overlap of neighbours, in pixels; rounded up to a multiple.
+        multiple: pixels; tiles begin and end at its multiples.
+        fixed: whether tiles have exactly this size. They overlap more, and extend past a smaller image.
 
     Raises:
-        InputError: a tile below the lattice, or an overlap above half a tile.
+        InputError: the tile is smaller than ``multiple``, or the overlap is more than half a tile.
     """
     units, tile = math.ceil(length / multiple), tile_size // multiple
     overlap = math.ceil(tile_overlap / multiple)
@@ -94,7 +93,7 @@ def axis(length: int, tile_size: int, tile_overlap: int, multiple: int = 16, fix
 
 @dataclass(frozen=True)
 class Grid:
-    """Tiles of an image: every row of tiles with every column."""
+    """Tile grid of an image: every row of tiles combined with every column."""
 
     rows: Axis
     columns: Axis
@@ -103,11 +102,11 @@ class Grid:
         return len(self.rows.starts) * len(self.columns.starts)
 
     def places(self) -> list[tuple[int, int]]:
-        """(row, column) of every tile, row by row."""
+        """Return (row, column) of every tile, row by row."""
         return list(product(range(len(self.rows.starts)), range(len(self.columns.starts))))
 
     def cut(self, image: Tensor, row: int, column: int) -> Tensor:
-        """One tile of an image (1,C,H,W): (1,C,rows.tile,columns.tile), mirrored past its ends."""
+        """Cut one tile (1,C,rows.tile,columns.tile) from an image (1,C,H,W), mirrored past its ends."""
         y = self.rows.indices(self.rows.starts[row]).to(image.device)
         x = self.columns.indices(self.columns.starts[column]).to(image.device)
         top, left = int(y.min()), int(x.min())
@@ -116,7 +115,7 @@ class Grid:
 
 
 def grid(height: int, width: int, tile_size: int, tile_overlap: int, multiple: int = 16, fixed: bool = False) -> Grid:
-    """Tiles that cover an image of this size; see ``axis``."""
+    """Return the tile grid that covers an image of this size; see ``axis``."""
     return Grid(
         axis(height, tile_size, tile_overlap, multiple, fixed),
         axis(width, tile_size, tile_overlap, multiple, fixed),
@@ -131,16 +130,16 @@ def stream(
     batch_size: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Send an image through a function tile by tile and blend what comes back.
+    """Apply a function to an image tile by tile, and blend the results.
 
-    Beyond the image and the result only one batch of tiles exists at a time.
+    Besides the image and the result, only one batch of tiles exists at a time.
 
     Args:
         image: (1,C,H,W).
-        function: tiles (B,C,h,w) to tiles (B,C',h,w), on any device.
-        tiling: of ``grid``, for the image's size.
+        function: maps tiles (B,C,h,w) to tiles (B,C',h,w), on any device.
+        tiling: the tile grid for the size of the image.
         batch_size: tiles per call, at least 1.
-        progress: called with (tiles done, tiles in all) after every batch.
+        progress: called with (tiles done, total tiles) after every batch.
 
     Returns:
         (1,C',H,W), float32, on the image's device.
