@@ -55,5 +55,5 @@ def test_directories_within_directories_of_a_tiff() -> None:
 
 
 def test_limits_of_a_format_are_errors() -> None:
-    with pytest.raises(FormatLimitError, match="WEBP cannot hold it: .*16383"):
+    with pytest.raises(FormatLimitError, match="WEBP cannot store it: .*16383"):
         encoded(ENDINGS[".webp"], np.zeros((1, 17000, 3), np.uint8))

@@ -81,7 +81,7 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
         reason = first_line(error) if isinstance(error, OSError) else f"{type(error).__name__} {first_line(error)}"
         if isinstance(error, NotImplementedError) or _UNSUPPORTED.search(reason):
             raise InputError(f"{path} is not supported: {reason}; save it as PNG or TIFF") from error
-        raise InputError(f"{path} is damaged or truncated: {reason}") from error
+        raise InputError(f"{path} is damaged or cut off: {reason}") from error
 
 
 def size_of(file: IO[bytes]) -> tuple[int, int] | None:
@@ -132,7 +132,7 @@ def _by_pillow(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Rast
     if jxl.looks_like(file):  # its decoder decodes everything before the check below
         size = jxl.size_of(file)
         if size is None:
-            raise InputError("is damaged or truncated: its JPEG XL header has no size")
+            raise InputError("is damaged or cut off: its JPEG XL header has no size")
         check(*size)
     with _opened(file) as image:
         check(*image.size)
@@ -194,7 +194,7 @@ def _loaded(file: IO[bytes], image: Image.Image) -> tuple[Image.Image, list[str]
             whole.load()
         if _even_rows(np.asarray(whole)) > max(16, _LOST_SHARE * whole.height):
             raise
-        return whole, ["is truncated; its last rows may be missing"]
+        return whole, ["is cut off at its end; its last rows may be missing"]
 
 
 def _even_rows(pixels: np.ndarray) -> int:
@@ -236,4 +236,4 @@ def _unknown(path: Path) -> str:
     for endings, package, extra in (((".heic", ".heif"), "pillow_heif", "heic"), ((".jxl",), "pillow_jxl", "jxl")):
         if path.suffix.lower() in endings and importlib.util.find_spec(package) is None:
             return f'{path} needs {package}; pip install "fluxsr[{extra}]"'
-    return f"{path} is not an image in a known format"
+    return f"{path} is not an image that can be read, whatever its name"

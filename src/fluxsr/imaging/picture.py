@@ -133,12 +133,12 @@ def spec_of(picture: Picture, form: Format, size: tuple[int, int], delivery: Del
     kept, notes = carry_over(picture.metadata, form, Change(old, (width, height), to_srgb=to_srgb), delivery.strip)
     keep = delivery.profile == "keep" and form.icc
     if picture.alpha is not None and not form.alpha:
-        notes.append(f"its transparency is composited over white: {form.name} cannot store it")
+        notes.append(f"its transparency is laid over white: {form.name} cannot store it")
     if picture.sixteen and not form.sixteen:
         notes.append(f"its 16 bits per channel become 8: {form.name} has no more")
     if picture.out_of_gamut is not None and not keep:
         share = (picture.out_of_gamut.abs().amax(1) > 0.5 / 255).float().mean()
-        notes.append(f"{float(share):.1%} of its pixels have colours outside sRGB and are clipped")
+        notes.append(f"{float(share):.1%} of its pixels have colours outside sRGB, which are clipped")
     colours = 1 if picture.grey and form.grey else 3
     profile = picture.profile if keep and not (picture.grey and colours == 3) else b""
     return ImageSpec(

@@ -164,7 +164,7 @@ def test_gamma_of_a_grey_png_and_in_another_format(tmp_path: Path) -> None:
         raster = decode(tmp_path / f"b{ending}")
         assert raster.pixels.shape[-1] == 1 and raster.profile[16:20] == b"GRAY"
         assert abs(int(raster.pixels[16, 80, 0]) - 120) <= 1
-    doubled(tmp_path / "a.png", tmp_path / "b.bmp")  # which has no place for it: the values are sRGB's
+    doubled(tmp_path / "a.png", tmp_path / "b.bmp")  # which cannot store it: the values are sRGB's
     assert abs(int(decode(tmp_path / "b.bmp").pixels[16, 80, 0]) - 120) > 5
 
 

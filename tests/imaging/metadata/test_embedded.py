@@ -66,7 +66,7 @@ def test_resources_of_photoshop_stay_but_for_the_thumbnail(files: Any, jpeg: Any
     [
         (b"\0\0\0\x18ftypmp42" + bytes(40), "embedded video"),
         (b"\xff\xd8\xff\xe1\0\x20http://ns.adobe.com/hdr-gain-map/1.0/ hdrgm:Version\xff\xd9", "gain map"),
-        (b"something else that a program put there", "data behind the picture"),
+        (b"something else that a program put there", "data behind the image"),
         (b"\0" * 100, ""),
     ],
 )

@@ -105,7 +105,7 @@ def test_what_a_format_cannot_hold_is_told() -> None:
     kept, notes = carry_over(all_of_it, ENDINGS[".bmp"], Change((20, 30), (1, 1)))
     assert kept == Metadata(dpi=(72.0, 72.0)) and len(notes) == 3
     kept, notes = carry_over(all_of_it, ENDINGS[".webp"], Change((20, 30), (1, 1)))
-    assert notes == ["its IPTC is left out: WEBP has no place for it"]
+    assert notes == ["its IPTC is dropped: WEBP cannot store it"]
     assert parsed(kept.exif)[0x011A] == 72, "dpi goes into EXIF where the format has no place of its own"
 
 

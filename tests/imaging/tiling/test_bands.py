@@ -62,7 +62,7 @@ def test_no_row_is_worked_out_before_it_is_wanted() -> None:
 
 
 def test_a_fix_that_needs_the_whole_is_refused() -> None:
-    with pytest.raises(InputError, match="color_fix is 'adain', which needs the whole picture"):
+    with pytest.raises(InputError, match="color_fix is 'adain', which needs the whole image"):
         bands.enlarged(torch.rand(1, 3, 16, 16), (16, 16), sharper, tiles.grid(16, 16, 64, 32), color_fix="adain")
 
 

@@ -25,7 +25,7 @@ def enlarged(
     color_fix: str = "wavelet",
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Tensor]:
-    """What ``tiles.stream`` and ``fix_colors_`` make of the bicubic enlargement, row of tiles by row of tiles.
+    """Apply ``tiles.stream`` and ``fix_colors_`` to the bicubic enlargement, one row of tiles at a time.
 
     Args:
         image: (1,3,h,w), RGB in [0,1].
