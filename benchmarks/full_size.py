@@ -38,7 +38,8 @@ from fluxsr.backbones.adapter import AdapterConfig
 from fluxsr.backbones.device import best_device
 from fluxsr.backbones.folding import fold
 from fluxsr.backbones.velocity import velocity
-from fluxsr.imaging import inputs, resize, tiles
+from fluxsr.imaging import inputs, resize
+from fluxsr.imaging.tiling import tiles
 from fluxsr.pipeline import FluxSRPipeline
 
 Pictures = dict[tuple[int, int], torch.Tensor]  # by side and prompt length

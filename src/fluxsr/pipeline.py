@@ -23,10 +23,12 @@ from fluxsr.backbones.prompts import FixedPrompt
 from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import InputError, ModelError
 from fluxsr.hub import publish
-from fluxsr.imaging import bands, color, fitting, inputs, outputs, resize
-from fluxsr.imaging.finish import finished
-from fluxsr.imaging.fitting import Fit
+from fluxsr.imaging import inputs, outputs, resize
+from fluxsr.imaging.color.fix import METHODS, fix_colors_
+from fluxsr.imaging.postprocess import postprocess
 from fluxsr.imaging.settings import Settings, checked_count, checked_strength
+from fluxsr.imaging.tiling import bands
+from fluxsr.imaging.tiling.plan import TilingPlan, rows_with_fallback, stream_with_fallback
 
 
 class FluxSRPipeline(DiffusionPipeline):
@@ -153,7 +155,7 @@ class FluxSRPipeline(DiffusionPipeline):
             tile_overlap: least overlap of tiles, in output pixels.
             batch_size: tiles per forward pass; None takes the plan's, or 1 on a CPU and 4 elsewhere. Where memory
                 runs out, it becomes 1, and then tiles half as large, with a warning.
-            color_fix: "wavelet", "adain" or "none"; see imaging/color.py.
+            color_fix: "wavelet", "adain" or "none"; see imaging/color/fix.py.
             generator: for the convention; the one step draws no random number.
             output_type: "pil", "pt" (B,3,H,W) or "np" (B,H,W,3), both float32 in [0,1]. Images of
                 different sizes come as a list.
@@ -182,13 +184,13 @@ class FluxSRPipeline(DiffusionPipeline):
     @torch.no_grad()
     def whole(self, lr: Tensor, settings: Settings) -> Tensor:
         """Enlarge one image in one piece: (1,3,h,w) to (1,3,H,W), float32, about [0,1], on the CPU."""
-        if settings.color_fix not in color.METHODS:
-            raise InputError(f"color_fix is '{settings.color_fix}'; choose one of {', '.join(color.METHODS)}")
+        if settings.color_fix not in METHODS:
+            raise InputError(f"color_fix is '{settings.color_fix}'; choose one of {', '.join(METHODS)}")
         size, step, fit = self._prepared(lr, settings)
         lr_up = resize.bicubic(lr.float().cpu(), size)  # (1,3,H,W)
-        hr, fitted = fitting.stream(lr_up, step, fit, settings.progress)
+        hr, fitted = stream_with_fallback(lr_up, step, fit, settings.progress)
         self._keep(fit, fitted)
-        return color.fix_(hr, lr_up, settings.color_fix)
+        return fix_colors_(hr, lr_up, settings.color_fix)
 
     def rows(self, lr: Tensor, settings: Settings) -> tuple[tuple[int, int], Iterator[Tensor]]:
         """Enlarge one image from top to bottom, for results that are larger than the memory.
@@ -211,9 +213,11 @@ class FluxSRPipeline(DiffusionPipeline):
         size, step, fit = self._prepared(lr, settings)
         enlarged = partial(bands.enlarged, lr.float().cpu(), size, step)
         start = partial(enlarged, color_fix=settings.color_fix, progress=settings.progress)
-        return size, fitting.rows(start, size, fit, partial(self._keep, fit))
+        return size, rows_with_fallback(start, size, fit, partial(self._keep, fit))
 
-    def _prepared(self, lr: Tensor, settings: Settings) -> tuple[tuple[int, int], Callable[[Tensor], Tensor], Fit]:
+    def _prepared(
+        self, lr: Tensor, settings: Settings
+    ) -> tuple[tuple[int, int], Callable[[Tensor], Tensor], TilingPlan]:
         """The result's size, the model as a function of tiles, and the first way to cut.
 
         Tile and batch are what is asked for, else the plan's, else the model's and the device's own.
@@ -228,9 +232,9 @@ class FluxSRPipeline(DiffusionPipeline):
             batch_size = self.plan.batch_size or (1 if self._execution_device.type == "cpu" else 4)
         counts = checked_count("tile_size", tile_size), checked_count("batch_size", batch_size)
         overlap, multiple = checked_count("tile_overlap", overlap, 0), latents.pixel_multiple(self.vae)
-        return size, step, Fit(*counts, overlap, multiple, self.plan.compiled)
+        return size, step, TilingPlan(*counts, overlap, multiple, self.plan.compiled)
 
-    def _keep(self, wanted: Fit, fitted: Fit) -> None:
+    def _keep(self, wanted: TilingPlan, fitted: TilingPlan) -> None:
         """Where memory ran out: the next image need not find out again."""
         if fitted != wanted:
             self.plan = replace(self.plan, tile_size=fitted.tile_size, batch_size=fitted.batch_size)
@@ -254,7 +258,7 @@ class FluxSRPipeline(DiffusionPipeline):
         (t, guidance), z_l = config.condition, latents.encode(self.vae, lr_up)
         v = velocity(self.transformer, z_l, t, self.prompt, guidance, config.token_cuts)
         hr = latents.decode(self.vae, flow.one_step(z_l, v, config.t_l, strength))
-        hr = finished(hr, lr_up, latents.pixel_multiple(self.vae), **config.finish)
+        hr = postprocess(hr, lr_up, latents.pixel_multiple(self.vae), **config.postprocess)
         if not hr.isfinite().all():
             raise ModelError("the model gave values that are not finite; try --dtype fp32")
         return hr

@@ -360,3 +360,131 @@ def times(path: Path) -> Judge | None:
         return None
     os.utime(path, (1_000_000_000, 1_000_000_000))
     return lambda result: "kept" if result.path.stat().st_mtime == 1_000_000_000 else ""
+
+
+def _saved_exif(path: Path, made: Image.Exif, wanted: Callable[[Image.Image], bool]) -> bool:
+    """Whether a file was made that has this EXIF, as ``wanted`` finds it."""
+    return save(path, exif=made.tobytes()) and in_file(path, wanted)
+
+
+@item("EXIF interoperability")
+def interoperability(path: Path) -> Judge | None:
+    made = _exif()
+    made.get_ifd(0x8769)[0xA005] = {1: "R98"}
+    if not save(path, exif=made.tobytes()) or b"R98\0" not in path.read_bytes():
+        return None
+    return lambda result: "kept" if b"R98\0" in result.path.read_bytes() else ""
+
+
+@item("EXIF maker note")
+def maker_note(path: Path) -> Judge | None:
+    def there(found: Image.Image) -> bool:
+        return b"private" in path_note(found)
+
+    def path_note(found: Image.Image) -> bytes:
+        note = found.getexif().get_ifd(0x8769).get(0x927C, b"")
+        return note if isinstance(note, bytes) else b""
+
+    made = _exif()
+    made.get_ifd(0x8769)[0x927C] = b"private data of the maker"
+    return kept(there) if _saved_exif(path, made, there) else None
+
+
+@item("EXIF dates")
+def dates(path: Path) -> Judge | None:
+    def there(found: Image.Image) -> bool:
+        return found.getexif().get_ifd(0x8769).get(0x9003) == "2001:02:03 04:05:06"
+
+    made = _exif()
+    made.get_ifd(0x8769)[0x9003] = "2001:02:03 04:05:06"
+    return kept(there) if _saved_exif(path, made, there) else None
+
+
+def _with_xmp(path: Path, packet: bytes) -> bool:
+    """Whether a file was made that has this XMP packet."""
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", packet.decode())
+    special: dict[str, dict[str, Any]] = {".png": {"pnginfo": text}, ".tif": {"tiffinfo": {700: packet}}}
+    options = special.get(path.suffix, {"xmp": packet})
+    return save(path, **options) and in_file(path, lambda found: bool(found.info.get("xmp")))
+
+
+def _described(attributes: str) -> bytes:
+    head = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    return head + f"<rdf:Description {attributes}/></rdf:RDF></x:xmpmeta>".encode()
+
+
+@item("XMP panorama (GPano)")
+def panorama(path: Path) -> Judge | None:
+    names = 'xmlns:GPano="http://ns.google.com/photos/1.0/panorama/" GPano:FullPanoWidthPixels='
+    if not _with_xmp(path, _described(f'{names}"{WIDTH}"')):
+        return None
+    scaled = f'FullPanoWidthPixels="{2 * WIDTH}"'.encode()
+    return kept(lambda found: scaled in (found.info.get("xmp") or b""), "kept, scaled")
+
+
+@item("gain map")
+def gain_map(path: Path) -> Judge | None:
+    names = 'xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"'
+    if not _with_xmp(path, _described(names)):
+        return None
+    return kept(lambda found: b"hdrgm:Version" in (found.info.get("xmp") or b""), "wrong")
+
+
+@item("motion video")
+def motion_video(path: Path) -> Judge | None:
+    if path.suffix != ".jpg" or not save(path):
+        return None
+    path.write_bytes(path.read_bytes() + b"\0\0\0\x18ftypmp42" + bytes(100))
+    return lambda result: "wrong" if b"ftypmp42" in result.path.read_bytes() else ""
+
+
+@item("Photoshop resources")
+def photoshop_resources(path: Path) -> Judge | None:
+    resource = b"8BIM\x03\xf3\0\0" + (4).to_bytes(4, "big") + b"flag"  # print flags
+    if path.suffix == ".jpg":
+        data = b"Photoshop 3.0\0" + resource
+        save(path, extra=b"\xff\xed" + (len(data) + 2).to_bytes(2, "big") + data)
+    elif path.suffix == ".tif":
+        tifffile.imwrite(path, pixels(), photometric="rgb", extratags=[(34377, 1, len(resource), resource, True)])
+    else:
+        return None
+    return lambda result: "kept" if resource in result.path.read_bytes() else ""
+
+
+@item("comment")
+def comment(path: Path) -> Judge | None:
+    def there(found: Image.Image) -> bool:
+        text = found.info.get("Comment") or found.info.get("comment") or b""
+        return (text.encode() if isinstance(text, str) else text) == b"by hand"
+
+    if path.suffix not in (".jpg", ".gif") or not save(path, comment=b"by hand") or not in_file(path, there):
+        return None
+    return kept(there)
+
+
+@item("PNG text chunks")
+def png_texts(path: Path) -> Judge | None:
+    if path.suffix != ".png":
+        return None
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Software", "by hand")
+    save(path, pnginfo=text)
+    return kept(lambda found: found.info.get("Software") == "by hand")
+
+
+@item("GeoTIFF position")
+def geotiff_position(path: Path) -> Judge | None:
+    if path.suffix != ".tif":
+        return None
+    tags = [(33550, "d", 3, (10.0, 10.0, 0.0), True), (33922, "d", 6, (0.0, 0.0, 0.0, 5.0, 6.0, 0.0), True)]
+    tifffile.imwrite(path, pixels(), photometric="rgb", extratags=tags)
+
+    def judge(result: Result) -> str:
+        if result.path.suffix != ".tif":
+            return ""
+        with tifffile.TiffFile(result.path) as found:
+            scale = found.pages.first.tags.valueof(33550)
+        return "kept, scaled" if scale is not None and tuple(scale) == (5.0, 5.0, 0.0) else "wrong"
+
+    return judge

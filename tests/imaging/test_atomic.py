@@ -81,7 +81,7 @@ def test_a_text_keeps_its_bytes(tmp_path: Path) -> None:
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Let the system refuse files of this process that grow beyond a size."""
+    """Let the system refuse files of this process that grow out_of_gamut a size."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -9,17 +9,17 @@ import pytest
 import tifffile
 from PIL import Image
 
-from fluxsr.imaging.encode import FormatLimitError, Sheet, encode
+from fluxsr.imaging.encode import FormatLimitError, ImageSpec, encode
 from fluxsr.imaging.formats import ENDINGS, WRITTEN, Format
 from fluxsr.imaging.raster import Metadata
 
 
 def encoded(form: Format, pixels: np.ndarray, rows: int = 1000, metadata: Metadata | None = None) -> bytes:
     stream = BytesIO()
-    sheet = Sheet(pixels.shape[1], pixels.shape[0], pixels.shape[2], pixels.dtype == np.uint16)
+    spec = ImageSpec(pixels.shape[1], pixels.shape[0], pixels.shape[2], pixels.dtype == np.uint16)
     if metadata:
-        sheet = Sheet(sheet.width, sheet.height, sheet.channels, sheet.sixteen, metadata=metadata)
-    encode(stream, form, sheet, [pixels[y : y + rows] for y in range(0, len(pixels), rows)])
+        spec = ImageSpec(spec.width, spec.height, spec.channels, spec.sixteen, metadata=metadata)
+    encode(stream, form, spec, [pixels[y : y + rows] for y in range(0, len(pixels), rows)])
     return stream.getvalue()
 
 
@@ -55,5 +55,5 @@ def test_directories_within_directories_of_a_tiff() -> None:
 
 
 def test_limits_of_a_format_are_errors() -> None:
-    with pytest.raises(FormatLimitError, match="WEBP cannot hold it: .*16383"):
+    with pytest.raises(FormatLimitError, match="WEBP cannot store it: .*16383"):
         encoded(ENDINGS[".webp"], np.zeros((1, 17000, 3), np.uint8))

@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from fluxsr.imaging import color, colorimetry, io
+from fluxsr.imaging import io
+from fluxsr.imaging.color import colorimetry
+from fluxsr.imaging.color.fix import fix_colors_
 from fluxsr.imaging.decode import decode
 from fluxsr.imaging.picture import Delivery, Picture
 
@@ -58,7 +60,7 @@ def test_wide_colours_are_not_clipped_and_keep_their_profile(tmp_path: Path, end
     green[:, :8, 1] = 65535  # sRGB has no such green
     tifffile.imwrite(tmp_path / "a.tif", green, photometric="rgb", iccprofile=ADOBE)
     picture = io.read(tmp_path / "a.tif")
-    assert picture.beyond is not None and picture.lr.min() >= 0 and picture.lr.max() <= 1
+    assert picture.out_of_gamut is not None and picture.lr.min() >= 0 and picture.lr.max() <= 1
     assert not doubled(picture, tmp_path / f"b{ending}")
     found = decode(tmp_path / f"b{ending}")
     assert found.profile == ADOBE
@@ -128,7 +130,9 @@ def test_file_times_are_kept_unless_metadata_is_stripped(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("sixteen", [False, True])
-@pytest.mark.parametrize("profile", [b"", ADOBE, colorimetry.of_cicp(12, 13)], ids=["sRGB", "Adobe RGB", "Display P3"])
+@pytest.mark.parametrize(
+    "profile", [b"", ADOBE, colorimetry.profile_from_cicp(12, 13)], ids=["sRGB", "Adobe RGB", "Display P3"]
+)
 def test_neutral_pixels_are_neutral_in_the_file(tmp_path: Path, sixteen: bool, profile: bytes) -> None:
     """A conversion rounds each channel by itself; in the file R = G = B all the same."""
     grey = np.random.default_rng(0).integers(0, 65536, (64, 64, 1), dtype=np.uint16).repeat(3, 2)
@@ -136,7 +140,7 @@ def test_neutral_pixels_are_neutral_in_the_file(tmp_path: Path, sixteen: bool, p
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", iccprofile=profile)
     picture = io.read(tmp_path / "a.tif")
     noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    hr = color.fix_(picture.lr + 0.1 * noise, picture.lr)
+    hr = fix_colors_(picture.lr + 0.1 * noise, picture.lr)
     io.write_enlarged(picture, [hr], (64, 64), tmp_path / "b.tif", Delivery())
     found = decode(tmp_path / "b.tif").pixels
     assert found.dtype == pixels.dtype and (found == found[..., :1]).all()

@@ -53,11 +53,9 @@ class AdapterConfig:
     scale: int = 4  # magnification it was trained for
     tile_size: int = 512  # largest tile, in output pixels, that it is known to work on
     token_cuts: int = 1  # ways to cut the latent into tokens, over which the velocity is averaged (cuts.py): 1, 2 or 4
-    lattice_reach: float = 0.0  # tokens over which the lattice is averaged and taken out (imaging/lattice.py); 0 is off
-    fine_strength: float = 1.0  # share of the finest added detail that stays (imaging/detail.py)
-    flat_floor: float = (
-        0.0  # amplitude of the input's own detail below which added detail is held back (ditto); 0 is off
-    )
+    lattice_reach: float = 0.0  # tokens over which the removed lattice is averaged; 0 is off (imaging/postprocess.py)
+    fine_strength: float = 1.0  # fraction of the finest added detail that is kept (imaging/postprocess.py)
+    flat_floor: float = 0.0  # detail amplitude of the input below which added detail is attenuated; 0 is off (ditto)
     prompt: str = ""  # text of the fixed prompt, for people; the embeddings are in their own file
     rank: int = 0
     alpha: float = 0.0
@@ -75,8 +73,8 @@ class AdapterConfig:
         return on_grid(self.t_l, dtype), None if self.guidance is None else on_grid(self.guidance, dtype)
 
     @property
-    def finish(self) -> dict[str, float]:
-        """Options of ``imaging.finish.finished``."""
+    def postprocess(self) -> dict[str, float]:
+        """Options of ``imaging.postprocess.postprocess``."""
         return {name: getattr(self, name) for name in ("lattice_reach", "fine_strength", "flat_floor")}
 
     def save(self, folder: str | Path) -> None:

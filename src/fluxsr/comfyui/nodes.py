@@ -12,7 +12,7 @@ from comfy.utils import ProgressBar
 from comfy_api.latest import ComfyExtension, io
 
 from fluxsr.comfyui import adapters, upscaling
-from fluxsr.imaging.color import METHODS
+from fluxsr.imaging.color.fix import METHODS
 from fluxsr.pipeline import FluxSRPipeline
 
 CATEGORY = "image/upscaling"

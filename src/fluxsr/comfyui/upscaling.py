@@ -21,9 +21,11 @@ from fluxsr.backbones.cuts import over_cuts
 from fluxsr.backbones.latents import PATCH
 from fluxsr.comfyui.adapters import config_in
 from fluxsr.errors import InputError, ModelError
-from fluxsr.imaging import color, resize, tiles
-from fluxsr.imaging.finish import finished
+from fluxsr.imaging import resize
+from fluxsr.imaging.color.fix import fix_colors_
+from fluxsr.imaging.postprocess import postprocess
 from fluxsr.imaging.settings import checked_count, checked_strength
+from fluxsr.imaging.tiling import tiles
 
 
 class OneStep(Sampler):
@@ -105,10 +107,10 @@ def upscale(
 
     def decoded(batch: Tensor) -> Tensor:
         hr = advance(vae.decode(next(stepped))).movedim(-1, 1).float()
-        return finished(hr, batch.to(hr.device), multiple, **config.finish)
+        return postprocess(hr, batch.to(hr.device), multiple, **config.postprocess)
 
     results = [
-        color.fix_(tiles.stream(up, decoded, grid, batch_size=batch_size), up, color_fix).clamp_(0, 1) for up in ups
+        fix_colors_(tiles.stream(up, decoded, grid, batch_size=batch_size), up, color_fix).clamp_(0, 1) for up in ups
     ]
     return torch.cat(results).movedim(1, -1)
 

@@ -1,4 +1,4 @@
-"""Measuring images: metrics, spectra, and tables from folders. Knows no model."""
+"""Evaluate images: metrics, spectra and tables of folders, without any model."""
 
 from fluxsr.evaluation.benchmark import Report, score_folders
 from fluxsr.evaluation.tables import markdown, table_of, to_json

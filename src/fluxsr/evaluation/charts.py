@@ -1,4 +1,4 @@
-"""Line charts as SVG, for a page that loads nothing."""
+"""Line charts as SVG, for a self-contained page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def line_chart(series: Mapping[str, Points], x_label: str, y_label: str, marks: bool = False) -> str:
-    """An SVG element: a line a series, with axes, ticks and a legend.
+    """Return an SVG element with one line per series, axes, ticks and a legend.
 
     Args:
         series: name -> points (x, y), finite; one point or more in all.
@@ -58,7 +58,7 @@ def line_chart(series: Mapping[str, Points], x_label: str, y_label: str, marks: 
 
 
 def _ticks(values: Sequence[float]) -> list[float]:
-    """About five round numbers around the values."""
+    """Return about five round numbers that cover the values."""
     low, high = min(values), max(values)
     rough = (high - low or abs(high) or 1) / 5
     size = 10 ** math.floor(math.log10(rough))

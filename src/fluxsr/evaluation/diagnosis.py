@@ -1,4 +1,4 @@
-"""What the spectra of whole folders say, and which images are worth looking at: one pass, one image at a time."""
+"""Spectra of whole folders, and the images that are worth a look: one pass, one image at a time."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fluxsr.evaluation.pictures import Window, where_methods_differ
 
 BINS = 64
 FREQUENCIES = [(k + 0.5) / (2 * BINS) for k in range(BINS)]
-"""Middles of the rings of a radial spectrum, cycles per pixel."""
+"""Centres of the rings of a radial spectrum, in cycles per pixel."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Of several folders of the same images.
+    """Diagnosis of several folders of the same images.
 
     Attributes:
         radial: folder's name -> mean power in dB at each of FREQUENCIES.
@@ -43,7 +43,7 @@ def diagnose(
     side: int = 128,
     progress: Callable[[int, int], None] | None = None,
 ) -> Diagnosis:
-    """Look through folders of the same images.
+    """Diagnose folders of the same images.
 
     Args:
         folders: name -> folder; methods, and ground truth where there is one.

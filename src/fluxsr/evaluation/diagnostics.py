@@ -1,4 +1,4 @@
-"""What the spectrum tells: lost or invented detail, and patterns of the network's grid."""
+"""Spectral diagnostics: lost or invented detail, and patterns of the network's grid."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from fluxsr.evaluation.metrics import luma
 SMALLEST = 128  # pixels a side: below, rings of the spectrum are empty and neighbours reach the next harmonic
 _BINS = SMALLEST // 2
 _NEAR = (3, 4, 5, 6)
-# What the power mean of `grid_db` gives for plain noise, whose excess has the spread of an
-# exponential law.
+# The power mean of `grid_db` for white noise, whose excess follows an exponential distribution.
 _NOISE_DB = 2.5
 
 
 def power_spectrum(planes: Tensor) -> Tensor:
-    """Power of Hann-windowed planes, floored at the noise of 8-bit rounding; (B, H, W) -> (B, H,
+    """Return the power of Hann-windowed planes, floored at the noise of 8-bit rounding; (B, H, W) -> (B, H,
     W).
 
     Args:
@@ -33,7 +32,7 @@ def power_spectrum(planes: Tensor) -> Tensor:
 
 
 def radial_power(power: Tensor) -> Tensor:
-    """Mean power in 64 rings of equal width from 0 to 1/2 cycle per pixel; (B, H, W) -> (B, 64)."""
+    """Return the mean power in 64 rings of equal width from 0 to 1/2 cycle per pixel; (B, H, W) -> (B, 64)."""
     height, width = power.shape[-2:]
     rows = torch.fft.fftfreq(height, dtype=torch.float64, device=power.device)
     columns = torch.fft.fftfreq(width, dtype=torch.float64, device=power.device)
@@ -45,7 +44,7 @@ def radial_power(power: Tensor) -> Tensor:
 
 
 def band_db(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
-    """Luma power of `sr` over that of `hr` in two bands, dB, as (mid, high), each (B,).
+    """Return the luma power of `sr` over that of `hr` in two bands, dB, as (mid, high), each (B,).
 
     mid is 1/8..1/4 and high 1/4..1/2 cycles per pixel, what an LR image of a quarter of the size
     cannot hold. Below 0: blurrier than `hr`; above 0: more fine energy.
@@ -64,7 +63,7 @@ def band_db(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def grid_excess(images: Tensor) -> Tensor:
-    """Power at (u/16, v/16) cycles per pixel over that of nearby frequencies, dB, (B, 16, 9).
+    """Return the power at (u/16, v/16) cycles per pixel over that of nearby frequencies, dB, (B, 16, 9).
 
     [:, 0, 0] is NaN. On an axis (u or v = 0), where photographs have a bright line, the neighbours
     along that axis alone are compared.
@@ -98,13 +97,13 @@ def grid_excess(images: Tensor) -> Tensor:
 
 
 def harmonic_period() -> Tensor:
-    """Longest period, in pixels, of each harmonic of `grid_excess`: 4, 8 or 16; (16, 9)."""
+    """Return the longest period, in pixels, of each harmonic of `grid_excess`: 4, 8 or 16; (16, 9)."""
     both = torch.arange(16)[:, None] | torch.arange(9)
     return torch.where(both % 4 == 0, 4, torch.where(both % 2 == 0, 8, 16))
 
 
 def grid_db(excess: Tensor) -> dict[str, Tensor]:
-    """Power mean of the excess at the periods 4, 8 and 16, dB less what noise would give, each
+    """Return the power mean of the excess at the periods 4, 8 and 16, dB less what noise would give, each
     (B,).
 
     About 0 or less for a photograph; above it, a pattern repeats every 4 (upsampling layers), 8
@@ -122,7 +121,7 @@ def grid_db(excess: Tensor) -> dict[str, Tensor]:
 
 
 def peak16(excess: Tensor) -> float:
-    """Largest 1/16 harmonic after averaging the excess over all images, dB.
+    """Return the largest 1/16 harmonic after averaging the excess over all images, dB.
 
     Finds a faint pattern common to a whole set. Chance alone gives about 1 for 100 images, 2.5 for
     20.

@@ -1,4 +1,4 @@
-"""Images in folders: found by file stem, read as stored."""
+"""Find the images of folders by file stem, and read them as stored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", "
 
 
 def list_images(folder: Path) -> dict[str, Path]:
-    """Return the images in a folder by file stem, sorted; hidden ones are left out.
+    """Return the images in a folder by file stem, sorted; hidden ones are ignored.
 
     Raises:
         InputError: no such folder, no images, or two images of one stem.
@@ -39,7 +39,7 @@ def list_images(folder: Path) -> dict[str, Path]:
 
 
 def check_stems(stems: Sequence[str], paths: dict[str, Path], folder: Path) -> None:
-    """Refuse a folder that lacks some of the stems.
+    """Raise an error for a folder that lacks some of the stems.
 
     Raises:
         InputError: with the first few that are missing.
@@ -51,7 +51,7 @@ def check_stems(stems: Sequence[str], paths: dict[str, Path], folder: Path) -> N
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of an image, by its header.
+    """Return (width, height) from the header of an image.
 
     Raises:
         InputError: the file cannot be read.
@@ -64,7 +64,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def load_image(path: Path) -> Tensor:
-    """Pixels as stored, RGB, float64 (1, 3, H, W) in [0, 1].
+    """Read pixels as stored, RGB, float64 (1, 3, H, W) in [0, 1].
 
     Orientation tags and colour profiles are not applied; 16-bit grey is scaled to 8 bit.
 

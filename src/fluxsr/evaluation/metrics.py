@@ -18,13 +18,13 @@ _SIGMA = 1.5
 
 
 def luma(images: Tensor) -> Tensor:
-    """BT.601 luma in 16..235, not rounded, float64 (B, H, W)."""
+    """Return the BT.601 luma in 16..235, not rounded, float64 (B, H, W)."""
     red, green, blue = (images.double() * 255).unbind(1)
     return (red * _LUMA[0] + green * _LUMA[1] + blue * _LUMA[2]) / 255 + 16
 
 
 def crop_border(images: Tensor, crop: int) -> Tensor:
-    """Leave out `crop` pixels on each side.
+    """Remove `crop` pixels on each side.
 
     Raises:
         InputError: nothing would be left.
@@ -36,22 +36,22 @@ def crop_border(images: Tensor, crop: int) -> Tensor:
 
 
 def _psnr(mse: Tensor) -> Tensor:
-    """Of 8-bit steps, dB; 100 where the images are equal."""
+    """Return the PSNR of differences in 8-bit steps, dB; 100 for equal images."""
     return torch.where(mse == 0, 100.0, 10 * torch.log10(255**2 / mse))
 
 
 def psnr_y(sr: Tensor, hr: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of the luma, dB (peak 255); 100 for equal images."""
+    """Return the peak signal-to-noise ratio of the luma, dB (peak 255); 100 for equal images."""
     return _psnr((luma(sr) - luma(hr)).square().mean((1, 2)))
 
 
 def psnr_rgb(sr: Tensor, hr: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio over the three channels, dB; 100 for equal images."""
+    """Return the peak signal-to-noise ratio over the three channels, dB; 100 for equal images."""
     return _psnr(((sr.double() - hr.double()) * 255).square().mean((1, 2, 3)))
 
 
 def ssim_y(sr: Tensor, hr: Tensor) -> Tensor:
-    """SSIM of the 8-bit luma: 11x11 Gaussian window (sigma 1.5), inner region only (Wang et al.,
+    """Return the SSIM of the 8-bit luma: 11x11 Gaussian window (sigma 1.5), inner region only (Wang et al.,
     2004).
 
     The contrast term is floored at 0, as in pyiqa.
@@ -72,7 +72,7 @@ def ssim_y(sr: Tensor, hr: Tensor) -> Tensor:
 
 
 def _window(planes: Tensor) -> Tensor:
-    """Gaussian-weighted local mean, (B, H, W) -> (B, H - 10, W - 10)."""
+    """Return the Gaussian-weighted local mean, (B, H, W) -> (B, H - 10, W - 10)."""
     offset = torch.arange(_WINDOW, dtype=planes.dtype, device=planes.device) - _WINDOW // 2
     weight = torch.exp(-0.5 * (offset / _SIGMA) ** 2)
     weight = weight / weight.sum()

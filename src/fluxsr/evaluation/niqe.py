@@ -1,4 +1,4 @@
-"""NIQE (Mittal, Soundararajan, Bovik, 2013): how far an image's statistics are from those of good photographs.
+"""NIQE (Mittal, Soundararajan, Bovik, 2013): distance between the statistics of an image and of good photographs.
 
 The photographs' statistics, the pristine model, are a file that the user names, or one fitted by
 `fit`: the published file's licence does not clearly allow shipping it. Values under different models
@@ -26,7 +26,7 @@ FEATURES = 36
 _SHARP = 0.75
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # horizontal, vertical, both diagonals
 
-# The shape of a generalised Gaussian is looked up: its moment ratio over a table of shapes.
+# The shape of a generalised Gaussian is found by looking up its moment ratio in a table of shapes.
 _SHAPES = torch.arange(200, 10001, dtype=torch.float64) / 1000
 _RATIOS = (2 * torch.lgamma(2 / _SHAPES) - torch.lgamma(1 / _SHAPES) - torch.lgamma(3 / _SHAPES)).exp()
 
@@ -40,7 +40,7 @@ class PristineModel:
 
 
 def niqe(images: Tensor, model: PristineModel) -> Tensor:
-    """NIQE of each image, (B,), 0 or more; lower is more like a good photograph.
+    """Return the NIQE of each image, (B,), 0 or more; lower is more like a good photograph.
 
     Args:
         images: (B, 3, H, W), RGB in [0, 1]; of the sides, whole blocks of 96 pixels count.
@@ -53,7 +53,7 @@ def niqe(images: Tensor, model: PristineModel) -> Tensor:
 
 
 def _distance(found: Tensor, model: PristineModel) -> Tensor:
-    # Flat blocks have no statistics: they are left out of the mean feature by feature, of the covariance whole.
+    # Flat blocks have no statistics. The mean ignores them per feature, the covariance ignores the whole block.
     whole = found[found.isfinite().all(1)]
     if len(whole) < 2:
         return torch.tensor(math.nan, dtype=torch.float64)
@@ -63,7 +63,7 @@ def _distance(found: Tensor, model: PristineModel) -> Tensor:
 
 
 def features(image: Tensor) -> tuple[Tensor, Tensor]:
-    """36 features of every block, (N, 36), with NaN where a block is flat, and its sharpness, (N,).
+    """Return 36 features of every block, (N, 36), with NaN where a block is flat, and its sharpness, (N,).
 
     Args:
         image: (1, 3, H, W), RGB in [0, 1].
@@ -84,7 +84,7 @@ def features(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _block_features(cut: Tensor) -> Tensor:
-    """18 features of blocks, (N, side, side) -> (N, 18)."""
+    """Return 18 features of blocks, (N, side, side) -> (N, 18)."""
     shape, left, right = _fitted(cut)
     columns = [shape, (left + right) / 2]
     for shift in _NEIGHBOURS:
@@ -95,7 +95,7 @@ def _block_features(cut: Tensor) -> Tensor:
 
 
 def _fitted(cut: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Asymmetric generalised Gaussian of each block: shape, left and right scale, each (N,)."""
+    """Fit an asymmetric generalised Gaussian to each block: shape, left and right scale, each (N,)."""
     values = cut.flatten(1)
     power = values.square()
     left = (power * (values < 0)).sum(1) / (values < 0).sum(1)
@@ -112,7 +112,7 @@ def _fitted(cut: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _halved(plane: Tensor) -> Tensor:
-    """MATLAB's imresize by 1/2: the cubic (a = -1/2) stretched over 8 pixels, borders mirrored; even sides."""
+    """Resize even sides by 1/2 as MATLAB's imresize: cubic kernel (a = -1/2) over 8 pixels, mirrored borders."""
     distance = (torch.arange(8, dtype=plane.dtype) - 3.5).abs() / 2
     near = 1.5 * distance**3 - 2.5 * distance**2 + 1
     far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
@@ -125,7 +125,7 @@ def _halved(plane: Tensor) -> Tensor:
 
 
 def fit(images: Iterable[Tensor]) -> PristineModel:
-    """The pristine model of good photographs, from their sharp blocks (3/4 of the sharpest or more).
+    """Fit the pristine model of good photographs to their sharp blocks (3/4 of the sharpest or more).
 
     Args:
         images: (1, 3, H, W) each, RGB in [0, 1], read one by one; sharp, without visible noise or compression.
@@ -147,12 +147,12 @@ def fit(images: Iterable[Tensor]) -> PristineModel:
 
 
 def save_model(model: PristineModel, path: Path) -> None:
-    """Write a model as .npz, in the names that other tools read too."""
+    """Write a model as .npz, with array names that other tools read too."""
     np.savez(path, mu_pris_param=model.mean.numpy()[None], cov_pris_param=model.covariance.numpy())
 
 
 def read_model(path: Path) -> PristineModel:
-    """A pristine model from .npz (ours, or BasicSR's niqe_pris_params.npz) or MATLAB's .mat, which needs scipy.
+    """Read a pristine model from .npz (ours, or BasicSR's niqe_pris_params.npz) or MATLAB's .mat, which needs scipy.
 
     Raises:
         InputError: the file is missing, cannot be read, or lacks the two arrays in either spelling.

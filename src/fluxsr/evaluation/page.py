@@ -1,4 +1,4 @@
-"""One HTML file of a whole evaluation: tables, charts, a before/after slider and crops. It loads nothing."""
+"""One self-contained HTML file of an evaluation: tables, charts, a before/after slider and crops."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Chart:
 class Cell:
     caption: str
     source: str
-    """As a data URI."""
+    """Return an image as a data URI."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """One image on the page: what lies under the slider, and rows of crops below."""
+    """One image on the page: the versions under the slider, and rows of crops below."""
 
     title: str
     views: list[Cell]
@@ -59,7 +59,7 @@ def page(
     lr: Mapping[str, Path] | None = None,
     similarity: Mapping[str, Sequence[float]] | None = None,
 ) -> str:
-    """The page's HTML.
+    """Return the HTML of the page.
 
     Args:
         title: what was measured, and on what.
@@ -152,7 +152,7 @@ def _look(window: Window, paths: Mapping[str, dict[str, Path]], truth: str | Non
 
 
 def _low(window: Window, image: Tensor, height: int) -> Tensor:
-    """The part of an LR image that the window shows."""
+    """Return the part of an LR image that the window shows."""
     scale = height / image.shape[-2]
     top, left, side = (round(value / scale) for value in (window.top, window.left, window.side))
     return image[..., top : top + side, left : left + side]

@@ -1,4 +1,4 @@
-"""Pictures that explain numbers: difference and edge maps, and where methods differ most."""
+"""Images that explain numbers: difference maps, edge maps, and where methods differ most."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SPAN = 219  # of luma, 16..235
 
 
 def difference_map(sr: Tensor, hr: Tensor, gain: float = 4) -> Tensor:
-    """Luma of `sr` over `hr`: white where equal, red where brighter, blue where darker; (B, 3, H, W) in [0, 1].
+    """Return a map of `sr` luma minus `hr` luma, (B, 3, H, W) in [0, 1]: white is equal, red brighter, blue darker.
 
     Args:
         sr, hr: (B, 3, H, W), RGB in [0, 1].
@@ -28,7 +28,7 @@ def difference_map(sr: Tensor, hr: Tensor, gain: float = 4) -> Tensor:
 
 
 def edge_map(images: Tensor, gain: float = 2) -> Tensor:
-    """Size of the luma gradient, dark on white; (B, 3, H, W) -> (B, 3, H, W) in [0, 1].
+    """Return the magnitude of the luma gradient, dark on white; (B, 3, H, W) -> (B, 3, H, W) in [0, 1].
 
     Args:
         images: (B, 3, H, W), RGB in [0, 1].
@@ -42,22 +42,22 @@ def edge_map(images: Tensor, gain: float = 2) -> Tensor:
 
 @dataclass(frozen=True, order=True)
 class Window:
-    """A square of an image, pixels; ordered by how much methods differ in it."""
+    """A square of an image, in pixels; squares are ordered by how much methods differ in them."""
 
     spread: float
-    """Mean over the square of the standard deviation of luma between methods, 8-bit steps."""
+    """Standard deviation of luma between methods, averaged over the square, in 8-bit steps."""
     stem: str
     top: int
     left: int
     side: int
 
     def of(self, image: Tensor) -> Tensor:
-        """The square cut out of (B, 3, H, W)."""
+        """Return this square of (B, 3, H, W)."""
         return image[..., self.top : self.top + self.side, self.left : self.left + self.side]
 
 
 def where_methods_differ(stem: str, images: Sequence[Tensor], side: int) -> Window:
-    """The square of an image in which its versions by several methods differ most.
+    """Return the square of an image in which the results of several methods differ most.
 
     Args:
         stem: name of the image.

@@ -1,4 +1,4 @@
-"""PIQE (Venkatanath et al., 2015): the share of an image's active blocks that look blurred, blocky or noisy.
+"""PIQE (Venkatanath et al., 2015): the fraction of an image's active blocks that look blurred, blocky or noisy.
 
 Two steps are kept as the published code has them, since tables rest on it: the columns around a
 block's centre leave out the 8th and the 10th, and an image is mirrored by the remainder of its side.
@@ -19,7 +19,7 @@ _IMPAIRED = 0.1
 
 
 def piqe(images: Tensor) -> Tensor:
-    """PIQE of each image, (B,), about 0..100; lower is better.
+    """Return the PIQE of each image, (B,), about 0..100; lower is better.
 
     Args:
         images: (B, 3, H, W), RGB in [0, 1], sides of 16 pixels or more.
@@ -47,13 +47,13 @@ def _mirrored(plane: Tensor) -> Tensor:
 
 
 def _impaired(cut: Tensor) -> Tensor:
-    """Whether a stretch of 6 pixels along a block's edge is flat, (B, N)."""
+    """Return whether a run of 6 pixels along an edge of a block is flat, (B, N)."""
     edges = torch.stack([cut[..., 0, :], cut[..., -1, :], cut[..., :, 0], cut[..., :, -1]], 2)  # (B, N, 4, 16)
     return (edges.unfold(-1, _SEGMENT, 1).std(-1) < _IMPAIRED).any(-1).any(-1)
 
 
 def _noisy(cut: Tensor, deviation: Tensor) -> Tensor:
-    """Whether a block's centre differs from what is around it as little as noise does, (B, N)."""
+    """Return whether the centre of a block differs from its surroundings as little as noise does, (B, N)."""
     around = [column for column in range(BLOCK) if column not in (7, 9)]
     ratio = cut[..., 7:9].std((2, 3)) / cut[..., around].std((2, 3))
     ratio = ratio.nan_to_num()

@@ -1,4 +1,4 @@
-"""The field's benchmarks: which images they are, what was published on them, and what must not be compared.
+"""Standard benchmarks: their images, published results, and which results must not be compared.
 
 RealSR and DRealSR are measured in two ways whose numbers differ by decibels: on full-size images (A,
 FluxSR's tables), and on StableSR's crops of 128 -> 512 (B, OSEDiff's). A folder is one or the other by what
@@ -29,7 +29,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Protocol:
-    """A benchmark as tables name it.
+    """A benchmark and its name in tables.
 
     Attributes:
         name: of ``--protocol``.
@@ -70,7 +70,7 @@ _NOT_B = {"realsr", "drealsr"}  # of any size but that of the crops
 
 @dataclass(frozen=True)
 class Picture:
-    """One image of a benchmark; hr is None without ground truth, lr where it is still to be made."""
+    """One image of a benchmark; hr is None without ground truth, lr is None if it must be created."""
 
     stem: str
     lr: Path | None
@@ -79,7 +79,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A folder that was looked through.
+    """Result of scanning a benchmark folder.
 
     Attributes:
         pictures: by file stem.
@@ -97,7 +97,7 @@ class Benchmark:
         return self.pictures[0].hr is not None
 
     def line(self) -> str:
-        """What it is, in one line."""
+        """Describe the folder in one line."""
         if self.protocol:
             return f"{self.protocol.title}: {len(self.pictures)} images"
         sizes = ", ".join(f"{n} of {w}x{h}" for (w, h), n in self.lr_sizes.most_common(3))
@@ -109,7 +109,7 @@ class Benchmark:
 
 
 def open_benchmark(folder: Path, protocol: str | None = None) -> Benchmark:
-    """Look a benchmark folder through, by file headers alone.
+    """Scan a benchmark folder, reading only file headers.
 
     Taken are: folders LR and HR inside (or lr, test_LR, LQ; hr, test_HR, GT); files Canon_001_LR4 and
     Canon_001_HR side by side, as RealSR has them; or images alone, which have no ground truth, except
@@ -146,7 +146,7 @@ def _named(name: str | None) -> Protocol | None:
 
 
 def _misfit(protocol: Protocol, found: Benchmark) -> str:
-    """What keeps the folder from being of this protocol; empty if nothing does."""
+    """Return the reason why a folder does not match a protocol; empty if it matches."""
     if len(found.pictures) != protocol.count:
         return f"it has {len(found.pictures)} images, not {protocol.count}"
     if found.paired != protocol.paired:
@@ -190,7 +190,7 @@ def _partners(lr: dict[str, Path], hr: dict[str, Path]) -> list[Picture]:
 
 
 def _sizes(picture: Picture) -> Size:
-    """Size of the LR image, checked against its ground truth; of an LR still to be made, what it will be."""
+    """Return the size of the LR image, checked against its ground truth, or the size it will be created with."""
     hr = image_size(picture.hr) if picture.hr else None
     if picture.lr is None:
         if hr is None or min(hr) < SCALE:
@@ -205,7 +205,7 @@ def _sizes(picture: Picture) -> Size:
 
 
 def published(protocol: Protocol) -> dict[str, dict[str, float]]:
-    """Method -> metric -> value as published on this protocol; none was measured here.
+    """Return method -> metric -> value as published for this protocol, not measured here.
 
     A metric with a question mark is one whose variant the source does not tell.
     """
@@ -214,7 +214,7 @@ def published(protocol: Protocol) -> dict[str, dict[str, float]]:
 
 
 def with_published(table: Table, protocol: Protocol) -> Table:
-    """A table of this protocol with the published rows under ours, and notes of where they are from."""
+    """Return a table of this protocol: our rows, then published rows, with notes on their sources."""
     rows = published(protocol)
     columns = [text.split(" ")[0] for text in table.head[2:]]
     further = [key for row in rows.values() for key in row if key not in columns]

@@ -1,4 +1,4 @@
-"""How sure a mean is, and whether one method is better than another: seeded bootstrap over images."""
+"""Confidence intervals of means, and comparisons of two methods, by a seeded bootstrap over images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TIE = 1e-9
 
 @dataclass(frozen=True)
 class Paired:
-    """Two methods on the same images, by one metric.
+    """Comparison of two methods on the same images by one metric.
 
     Attributes:
         column: of the metric.
@@ -36,14 +36,14 @@ class Paired:
 
     @property
     def decided(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
 
 def interval(
     values: Sequence[float], *, seed: int = 0, samples: int = SAMPLES, level: float = LEVEL
 ) -> tuple[float, float]:
-    """Bounds of the mean by percentiles of the means of resampled images.
+    """Return bounds of the mean: percentiles of the means of resampled images.
 
     The resamples depend on the seed and the number of images alone. Over images only: it tells nothing of
     training seeds, and for a handful of images it is too narrow.
@@ -67,13 +67,13 @@ def interval(
 
 
 def intervals(report: Report, *, seed: int = 0) -> dict[str, tuple[float, float]]:
-    """Column -> bounds of its mean; columns of the whole set (peak16) have none."""
+    """Return column -> bounds of its mean; columns that describe the whole set (peak16) have none."""
     columns = next(iter(report.per_image.values()))
     return {key: interval([row[key] for row in report.per_image.values()], seed=seed) for key in columns}
 
 
 def paired(first: Report, second: Report, *, seed: int = 0) -> list[Paired]:
-    """The first against the second on the same images, by every metric that both have.
+    """Compare the first report with the second on the same images, by every metric that both have.
 
     Raises:
         InputError: the two were not scored on the same images or not with the same crop.
@@ -99,7 +99,7 @@ def _win_rate(a: np.ndarray, b: np.ndarray, better: str) -> float:
 
 
 def with_intervals(table: Table, reports: Sequence[Report], *, seed: int = 0) -> Table:
-    """A table of these reports, as `table_of` makes it, with the bounds of every mean in its cell."""
+    """Return the table of these reports (see `table_of`), with bounds of each mean in its cell."""
     columns = [text.split(" ")[0] for text in table.head[2:]]
     rows = []
     for cells, report in zip(table.rows, reports, strict=True):
@@ -114,7 +114,7 @@ def with_intervals(table: Table, reports: Sequence[Report], *, seed: int = 0) ->
 
 
 def paired_table(first: Report, second: Report, *, seed: int = 0) -> Table:
-    """The comparison as a table, a row a metric."""
+    """Return the comparison as a table with one row per metric."""
     results = paired(first, second, seed=seed)
     head = ["metric", first.name, second.name, "difference", "low", "high", "wins", "interval"]
     rows = [

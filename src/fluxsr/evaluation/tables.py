@@ -1,4 +1,4 @@
-"""Reports as tables: Markdown, LaTeX, CSV, JSON; the terminal's is made of the same cells."""
+"""Format reports as tables: Markdown, LaTeX, CSV, JSON. The terminal shows the same cells."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fluxsr.evaluation.catalogue import METRICS
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as they are printed, and lines that belong under them."""
+    """Cells as they are printed, and notes below them."""
 
     head: list[str]
     rows: list[list[str]]
@@ -23,12 +23,12 @@ class Table:
 
 
 def cell(column: str, value: float | None) -> str:
-    """A value to the digits of its metric; a dash where there is none."""
+    """Format a value with the digits of its metric; a dash if there is none."""
     return "-" if value is None else f"{value:.{METRICS[column].digits}f}"
 
 
 def table_of(reports: Sequence[Report]) -> Table:
-    """A row a report; a column that a report lacks shows a dash."""
+    """Return a table with one row per report. Missing values are dashes."""
     columns = [key for key in METRICS if any(key in report.mean for report in reports)]
     head = ["name", "n", *(f"{key} {METRICS[key].arrow}" for key in columns)]
     rows = [
@@ -39,13 +39,13 @@ def table_of(reports: Sequence[Report]) -> Table:
 
 
 def turned(table: Table) -> Table:
-    """Rows for columns: metrics are many and methods few, so this is what fits a screen."""
+    """Transpose a table: there are many metrics and few methods, so this fits a screen."""
     head, *rows = ([*column] for column in zip(table.head, *table.rows, strict=True))
     return Table(head, rows, table.notes)
 
 
 def protocol_lines(columns: Sequence[str], reports: Sequence[Report]) -> list[str]:
-    """What each column is, with the crop in pixels."""
+    """Describe each column, with the crop in pixels."""
     crops = sorted({report.crop for report in reports})
     border = f"border of {' or '.join(map(str, crops))} px cropped"
     return [
@@ -55,7 +55,7 @@ def protocol_lines(columns: Sequence[str], reports: Sequence[Report]) -> list[st
 
 
 def markdown(table: Table) -> str:
-    """A Markdown table, its notes as a list below."""
+    """Return a Markdown table, with the notes as a list below."""
     lines = [_line(table.head), "|---" * len(table.head) + "|", *map(_line, table.rows)]
     return "\n".join([*lines, "", *(f"- {note}" for note in table.notes)]).strip() + "\n"
 
@@ -65,7 +65,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def latex(table: Table) -> str:
-    """A LaTeX tabular of booktabs, its notes as comments."""
+    """Return a LaTeX tabular for booktabs, with the notes as comments."""
     arrows = {"↑": "$\\uparrow$", "↓": "$\\downarrow$", "→0": "$\\to 0$", "±": "$\\pm$"}
 
     def row(cells: Sequence[str]) -> str:
@@ -87,7 +87,7 @@ def _escaped(text: str) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Comma-separated values, without the notes."""
+    """Return comma-separated values, without the notes."""
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows([table.head, *table.rows])
     return file.getvalue()
@@ -97,7 +97,7 @@ TEXTS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex
 
 
 def to_json(reports: Sequence[Report], **more: Any) -> str:
-    """All reports with their values per image, and what else there is, as JSON."""
+    """Return all reports with their values per image, and further results, as JSON."""
     rows = [
         {
             "name": report.name,

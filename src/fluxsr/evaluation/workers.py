@@ -1,4 +1,4 @@
-"""How many processes score images: as many as cores and memory allow."""
+"""Number of processes that score images: as many as cores and memory allow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def workers_for(pixels: int) -> int:
-    """The number of processes, at least one.
+    """Return the number of processes, at least one.
 
     Args:
         pixels: of the largest image.
@@ -24,7 +24,7 @@ def workers_for(pixels: int) -> int:
 
 
 def free_memory() -> int:
-    """Bytes that this process may still take, within its container."""
+    """Return the number of bytes that this process may still allocate within its container."""
     free = int(psutil.virtual_memory().available)
     for limit, used in (
         ("memory.max", "memory.current"),
@@ -37,7 +37,7 @@ def free_memory() -> int:
 
 
 def _number(path: Path) -> int | None:
-    """A number that the kernel tells; None where there is none, as in "max"."""
+    """Read a number from a file of the kernel; None if it holds none, such as "max"."""
     try:
         text = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):

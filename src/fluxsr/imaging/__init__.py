@@ -1,1 +1,1 @@
-"""Pixels only, no model: reading and writing files, resizing, tiles, colour."""
+"""Image processing without a model: read and write files, resize, tile, convert colours."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes: a file appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -22,20 +22,18 @@ _END = ".part"
 
 @contextmanager
 def replaced(path: Path, times: tuple[int, int] | None = None) -> Iterator[IO[bytes]]:
-    """A file to write that takes the path's place at the end; missing folders are made.
+    """Open a file for writing that replaces ``path`` once it is complete; missing folders are created.
 
-    The bytes go to a hidden neighbour that is renamed once it is on the disk. A link at the path is replaced, not
-    followed.
+    The data goes to a hidden file beside the path, which is renamed once it is on the disk. A link at the path is
+    replaced, not followed. Only errors of writing become an OutputError. All other errors of the caller's block pass
+    unchanged, including its own OSError.
 
     Args:
-        path: of the output.
-        times: last access and last change that it shall have, in ns; None leaves now.
-
-    Only errors of writing are translated. Whatever else the caller's block raises, an OSError of its own among it,
-    passes as it is.
+        path: the output.
+        times: (last access, last change) of the file in ns; None means now.
 
     Raises:
-        OutputError: what the disk has against it.
+        OutputError: the disk refuses the file.
     """
     part = part_of(path)
     try:
@@ -52,12 +50,12 @@ def replaced(path: Path, times: tuple[int, int] | None = None) -> Iterator[IO[by
                 os.utime(part, ns=times)
             os.replace(part, path)
     finally:
-        with contextlib.suppress(OSError):  # gone after the rename, or never made
+        with contextlib.suppress(OSError):  # renamed already, or never created
             part.unlink()
 
 
 class _Part(io.FileIO):
-    """The unfinished file; what the disk has against it is an OutputError that names the finished one."""
+    """The incomplete file. Its errors become an OutputError that names the output."""
 
     def __init__(self, part: Path, path: Path) -> None:
         super().__init__(part, "x+b")
@@ -77,20 +75,20 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {_line(error)}") from error
+        raise OutputError(f"{path} cannot be written: {first_line(error)}") from error
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a text in one piece, its bytes the same on every system; as ``replaced``."""
+    """Write a text atomically (see ``replaced``), with the same bytes on every system."""
     with replaced(path) as file:
         file.write(storable(text).encode())
 
 
 def check_writable(path: str | Path) -> None:
-    """Find out before the work whether ``replaced`` could write here.
+    """Check before a long computation whether ``replaced`` can write here.
 
     Raises:
-        OutputError: a folder, or a place that cannot be written.
+        OutputError: the path is a folder, or cannot be written.
     """
     path = Path(path)
     part = part_of(path)
@@ -103,12 +101,12 @@ def check_writable(path: str | Path) -> None:
 
 
 def part_of(path: Path) -> Path:
-    """A name beside the path for its unfinished file; it names the process, for ``remove_orphans``."""
+    """Return a name beside the path for its incomplete file. It names the process, for ``remove_orphans``."""
     return path.with_name(f".{path.stem[:40]}.{_host()}.{os.getpid()}.{uuid.uuid4().hex[:8]}{_END}")
 
 
 def remove_orphans(folders: Iterable[Path]) -> int:
-    """Delete unfinished files of processes of this machine that are no more; how many there were."""
+    """Delete incomplete files left by dead processes of this machine; return how many there were."""
     removed = 0
     for folder in folders:
         for part in folder.glob(f".*.{_host()}.*{_END}"):
@@ -124,6 +122,7 @@ def _host() -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in socket.gethostname())[:20]
 
 
-def _line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error message; for an OSError its reason, without number and path."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).splitlines()[0]

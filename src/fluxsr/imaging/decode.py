@@ -1,6 +1,6 @@
-"""Image files into rasters: Pillow for what has 8 bit, tifffile and imagecodecs for what has more.
+"""Decode image files: Pillow reads 8 bits per channel, tifffile and imagecodecs read more.
 
-Errors are one line each: what was found and what to do.
+Every error is one line: what was found and what to do.
 """
 
 from __future__ import annotations
@@ -20,37 +20,40 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from fluxsr.errors import InputError, TooLargeError, is_untranslatable
-from fluxsr.imaging import bmp, colorimetry, deep, jxl, metadata, profiles, raw, signalling
-from fluxsr.imaging.raster import Raster, upright
+from fluxsr.imaging.atomic import first_line
+from fluxsr.imaging.color import colorimetry, profiles, signalling
+from fluxsr.imaging.formats import bmp, jxl, png, raw, tiff
+from fluxsr.imaging.metadata.transfer import read_metadata
+from fluxsr.imaging.raster import Raster, checked_float, upright
 
 MAX_PIXELS = 100_000_000
-"""Of an input, where no other limit is given; more is taken for a decompression bomb."""
+"""Default limit of an input. Larger images are treated as decompression bombs."""
 
 MAX_BYTES = 4 << 30
 
-# Pillow knows more, of which some start programs (EPS) and none holds photographs.
+# Pillow knows more formats. Some of them start other programs (EPS), and none holds photographs.
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "TGA")
 _EXTRAS = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}  # format -> package, where it is installed
 _UNSUPPORTED = re.compile(r"unsupported|not supported|not implemented|requires the|unknown compression", re.IGNORECASE)
-_LOST_SHARE = 0.05  # of the rows of a JPEG without its end; more is not a picture any more
+_LOST_SHARE = 0.05  # largest fraction of rows that a truncated JPEG may lack
 
 
 def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
-    """Read an image file; of files with several pages or frames the first.
+    """Read an image file. If it has several pages or frames, read the first.
 
     Args:
-        path: the file; its content decides on the format, not its name.
-        max_pixels: refuse larger pictures before any pixel is decoded.
+        path: the file. Its content decides on the format, not its name.
+        max_pixels: larger images are refused before any pixel is decoded.
 
     Raises:
-        InputError: the file is missing, empty, broken, not an image, of a kind that is not supported, or has no pixels.
-        TooLargeError: an InputError, of too many pixels.
+        InputError: the file is missing, empty, damaged, not an image, not supported, or has no pixels.
+        TooLargeError: an InputError; the image has too many pixels.
     """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; name an image file")
     try:
-        state = path.stat()  # before it is opened: a pipe would wait for its writer
+        state = path.stat()  # before opening, because a pipe would wait for its writer
         if not stat.S_ISREG(state.st_mode):
             raise InputError(f"{path} is a pipe or a device, not a file; save its contents as a file first")
         if state.st_size == 0:
@@ -62,7 +65,7 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except PermissionError as error:
-        raise InputError(f"{path} may not be read: {error.strerror}") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except UnidentifiedImageError as error:
         raise InputError(_unknown(path)) from error
     except InputError as error:
@@ -72,23 +75,23 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
         raise type(error)(f"{path}{link} {error}") from error
     except RecursionError:
         raise
-    except Exception as error:  # whatever a decoder makes of broken bytes
+    except Exception as error:  # decoders raise anything for damaged data
         if is_untranslatable(error):
             raise
-        reason = _line(error) if isinstance(error, OSError) else f"{type(error).__name__} {_line(error)}"
+        reason = first_line(error) if isinstance(error, OSError) else f"{type(error).__name__} {first_line(error)}"
         if isinstance(error, NotImplementedError) or _UNSUPPORTED.search(reason):
-            raise InputError(f"{path} is of a kind that is not supported: {reason}; save it as PNG or TIFF") from error
+            raise InputError(f"{path} is not supported: {reason}; save it as PNG or TIFF") from error
         raise InputError(f"{path} is damaged or cut off: {reason}") from error
 
 
 def size_of(file: IO[bytes]) -> tuple[int, int] | None:
-    """(width, height) as a file's first bytes tell it; None where these bytes do not, or no decoder knows them.
+    """Return (width, height) from the first bytes of a file; None if they are too few, or no decoder knows them.
 
     Args:
-        file: of a whole image or of its beginning.
+        file: an image or its beginning.
 
     Raises:
-        TooLargeError: Pillow's own limit.
+        TooLargeError: the image exceeds the limit of Pillow.
     """
     if jxl.looks_like(file):
         return jxl.size_of(file)
@@ -97,14 +100,14 @@ def size_of(file: IO[bytes]) -> tuple[int, int] | None:
             return int(image.size[0]), int(image.size[1])
     except TooLargeError:
         raise
-    except Exception as error:  # whatever a decoder makes of the beginning of a file
+    except Exception as error:  # decoders raise anything for part of a file
         if is_untranslatable(error):
             raise
         return None
 
 
 def _decoded(file: IO[bytes], path: Path, max_pixels: int) -> Raster:
-    """By tifffile what is a TIFF of more than 8 bit, by Pillow all else."""
+    """Decode with the first reader that knows the file: TIFF, BMP with channel masks, Pillow."""
 
     def check(width: int, height: int) -> None:
         if width < 1 or height < 1:
@@ -116,7 +119,7 @@ def _decoded(file: IO[bytes], path: Path, max_pixels: int) -> Raster:
             )
 
     raw.refuse_raw(file)
-    found = deep.tiff(file, check)
+    found = tiff.read(file, check)
     if found is None:
         masked = bmp.bitfields(file, check)
         found = _by_pillow(file, check) if masked is None else (masked, 1)
@@ -126,18 +129,18 @@ def _decoded(file: IO[bytes], path: Path, max_pixels: int) -> Raster:
 
 
 def _by_pillow(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, int]:
-    if jxl.looks_like(file):  # its decoder would not wait for the check below
+    if jxl.looks_like(file):  # its decoder decodes everything before the check below
         size = jxl.size_of(file)
         if size is None:
-            raise InputError("is damaged or cut off: its JPEG XL header tells no size")
+            raise InputError("is damaged or cut off: its JPEG XL header has no size")
         check(*size)
     with _opened(file) as image:
         check(*image.size)
         several = getattr(image, "is_animated", False) and image.format != "MPO"
         pixels, profile, colors, notes = _pixels(file, image)
-        orientation, found, lost = metadata.of(image, file)
+        orientation, found, lost = read_metadata(image, file)
         kind = {"MPO": "JPEG", "DIB": "BMP"}.get(str(image.format), str(image.format))
-        notes = [*([deep.SEVERAL] if several else []), *notes, *lost]
+        notes = [*([tiff.SEVERAL] if several else []), *notes, *lost]
         return Raster(pixels, kind, profile, found, _lossless(kind, file), tuple(notes), colors), orientation
 
 
@@ -153,33 +156,33 @@ def _opened(file: IO[bytes]) -> Any:
     try:
         image = Image.open(file, formats=kinds)
     except Image.DecompressionBombError as error:
-        raise TooLargeError(f"too large: {_line(error)}") from error
+        raise TooLargeError(f"too large: {first_line(error)}") from error
     with image:
         yield image
 
 
 def _pixels(file: IO[bytes], image: Image.Image) -> tuple[np.ndarray, bytes, signalling.Chunks, list[str]]:
-    """Pixels as in Raster, not yet upright, their profile and what else the file says of their colours, and notes."""
+    """Return pixels as in Raster, not yet upright; their profile, colour chunks, and notes."""
     profile, notes = image.info.get("icc_profile") or b"", list[str]()
-    if image.format == "PNG" and deep.png_depth(file) == 16:
-        pixels = deep.png(file)
+    if image.format == "PNG" and png.read_depth(file) == 16:
+        pixels = png.read_sixteen(file)
     elif image.format == "JXL" and (found := jxl.pixels(file, profile)) is not None:
         pixels, profile, notes = found
     else:
         image, notes = _loaded(file, image)
         if image.mode == "CMYK":
             converted = profiles.cmyk_to_srgb(image)
-            return np.asarray(converted), b"", (), [*notes, "has CMYK colours; they become sRGB"]
+            return np.asarray(converted), b"", (), [*notes, "has CMYK colours, which become sRGB"]
         pixels = _array(image)
         pixels = pixels.reshape(*pixels.shape[:2], -1)
     if pixels.dtype == np.uint8 and (depth := signalling.depth_of(file, str(image.format))) > 8:
-        notes = [*notes, f"has {depth} bit per channel, of which 8 are read"]
+        notes = [*notes, f"has {depth} bits per channel, of which 8 are read"]
     profile, colors = signalling.colors_of(file, image, profile, pixels.shape[-1] <= 2)
     return pixels, profile, colors, notes
 
 
 def _loaded(file: IO[bytes], image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """Decode; a JPEG whose last bytes are missing is completed where all but a few rows are there."""
+    """Decode. A JPEG without its last bytes is accepted if it lacks only a few rows."""
     try:
         image.load()
         return image, []
@@ -195,7 +198,7 @@ def _loaded(file: IO[bytes], image: Image.Image) -> tuple[Image.Image, list[str]
 
 
 def _even_rows(pixels: np.ndarray) -> int:
-    """How many rows at the bottom equal the one above them: what libjpeg puts where data is missing."""
+    """Count the rows at the bottom that equal the row above: libjpeg fills missing data this way."""
     differs = (pixels[1:] != pixels[:-1]).reshape(len(pixels) - 1, -1).any(1)
     return int(len(pixels) - 1 - (np.flatnonzero(differs)[-1] if differs.any() else -1))
 
@@ -208,7 +211,7 @@ def _array(image: Image.Image) -> np.ndarray:
             raise InputError(f"has values from {values.min()} to {values.max()}; convert it to 8 or 16 bit")
         return values.astype(np.uint16)
     if image.mode == "F":
-        return deep.checked_float(np.asarray(image))
+        return checked_float(np.asarray(image))
     grey = image.mode in ("1", "L", "LA", "La") or (image.mode == "P" and not transparent and _grey_palette(image))
     alpha = transparent or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
     wanted = ("LA" if alpha else "L") if grey else ("RGBA" if alpha else "RGB")
@@ -234,8 +237,3 @@ def _unknown(path: Path) -> str:
         if path.suffix.lower() in endings and importlib.util.find_spec(package) is None:
             return f'{path} needs {package}; pip install "fluxsr[{extra}]"'
     return f"{path} is not an image that can be read, whatever its name"
-
-
-def _line(error: BaseException) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Rasters into image files: PNG and TIFF row by row, the others by Pillow."""
+"""Encode image files: PNG and TIFF row by row, other formats with Pillow."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from fluxsr.imaging import photoshop, png, tiff
-from fluxsr.imaging.formats import Format
+from fluxsr.imaging.formats import Format, png, tiff
+from fluxsr.imaging.metadata import photoshop
 from fluxsr.imaging.raster import Metadata
 
 QUALITY = 95
 
 
 class FormatLimitError(Exception):
-    """A picture or its metadata exceed what a format can hold."""
+    """Error raised when an image or its metadata exceed the limits of a format."""
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """What is known of a picture before its pixels: see Raster for the words.
+class ImageSpec:
+    """Everything about an output image except its pixels.
 
     Attributes:
         width, height: in pixels.
         channels: 1 to 4.
-        sixteen: 16 bit per channel, or 8.
-        colors: see Raster.
+        sixteen: whether channels have 16 bits instead of 8.
+        profile, metadata, colors: see Raster.
     """
 
     width: int
@@ -45,47 +45,47 @@ class Sheet:
 def encode(
     file: IO[bytes],
     form: Format,
-    sheet: Sheet,
+    spec: ImageSpec,
     bands: Iterable[np.ndarray],
     quality: int | None = None,
     lossless: bool = False,
 ) -> None:
-    """Write a file's bytes.
+    """Encode an image into a file.
 
     Args:
-        file: open for writing and reading, empty.
-        form: of the output; holds what the sheet asks for.
-        sheet: of the picture.
-        bands: its pixels from top to bottom, (rows,W,channels), uint8 or uint16.
-        quality: 1 to 100 for JPEG, WebP and AVIF; None takes 95.
+        file: empty, open for writing and reading.
+        form: format of the output; stores everything that ``spec`` names.
+        spec: the image without its pixels.
+        bands: pixel rows from top to bottom, each (rows,W,channels), uint8 or uint16.
+        quality: 1 to 100 for JPEG, WebP and AVIF; None means 95.
         lossless: for WebP.
 
     Raises:
-        FormatLimitError: the format cannot hold this picture.
-        OutputError: what the disk has against it, where the file is of ``atomic.replaced``.
+        FormatLimitError: the format cannot store this image.
+        OutputError: the disk refuses the data, if the file comes from ``atomic.replaced``.
     """
     if form.name == "PNG":
-        png.write(file, sheet.width, sheet.height, bands, sheet.profile, sheet.metadata, sheet.colors)
+        png.write(file, spec.width, spec.height, bands, spec.profile, spec.metadata, spec.colors)
     elif form.name == "TIFF":
-        shape = (sheet.height, sheet.width, sheet.channels)
-        tiff.write(file, shape, sheet.sixteen, bands, sheet.profile, sheet.metadata)
+        shape = (spec.height, spec.width, spec.channels)
+        tiff.write(file, shape, spec.sixteen, bands, spec.profile, spec.metadata)
     else:
-        _by_pillow(file, form, sheet, bands, quality or QUALITY, lossless)
+        _by_pillow(file, form, spec, bands, quality or QUALITY, lossless)
 
 
 def _by_pillow(
-    file: IO[bytes], form: Format, sheet: Sheet, bands: Iterable[np.ndarray], quality: int, lossless: bool
+    file: IO[bytes], form: Format, spec: ImageSpec, bands: Iterable[np.ndarray], quality: int, lossless: bool
 ) -> None:
-    pixels = np.empty((sheet.height, sheet.width, sheet.channels), np.uint8)
+    pixels = np.empty((spec.height, spec.width, spec.channels), np.uint8)
     first = 0
     for band in bands:
         pixels[first : first + len(band)] = band
         first += len(band)
-    image = Image.fromarray(pixels[..., 0] if sheet.channels == 1 else pixels)
-    del pixels  # Pillow has its own copy of colours
-    metadata, options = sheet.metadata, dict[str, Any]()
-    if form.icc and sheet.profile:
-        options["icc_profile"] = sheet.profile
+    image = Image.fromarray(pixels[..., 0] if spec.channels == 1 else pixels)
+    del pixels  # Pillow keeps its own copy of colour images
+    metadata, options = spec.metadata, dict[str, Any]()
+    if form.icc and spec.profile:
+        options["icc_profile"] = spec.profile
     if form.exif and metadata.exif:
         options["exif"] = b"Exif\0\0" + metadata.exif
     if form.xmp and metadata.xmp:
@@ -95,25 +95,26 @@ def _by_pillow(
     if form.name in ("JPEG", "AVIF"):
         options |= {"quality": quality}
     if form.name == "JPEG":
-        extra = photoshop.segments(metadata.iptc, metadata.photoshop) + _comments(metadata.comments)
+        extra = b"".join(_segment(0xED, block) for block in photoshop.blocks(metadata.iptc, metadata.photoshop))
+        extra += b"".join(_segment(0xFE, comment) for comment in metadata.comments)
         options |= {"subsampling": 0 if quality >= 90 else 2, "extra": extra}
     if form.name == "AVIF":
-        options |= {"subsampling": "4:0:0" if sheet.channels == 1 else "4:4:4" if quality >= 90 else "4:2:0"}
+        options |= {"subsampling": "4:0:0" if spec.channels == 1 else "4:4:4" if quality >= 90 else "4:2:0"}
     if form.name == "WEBP":
-        # exact: the colours under transparent pixels are real, and the next program may want them
+        # exact: keep the colours under transparent pixels, which the next program may need
         options |= {"lossless": lossless, "quality": 75 if lossless else quality, "exact": True}
-    try:  # into memory: given a file, Pillow writes past it, and tells no reason where the disk is full
+    try:  # into memory: given a file, Pillow bypasses its write() and hides why a full disk refuses
         written = BytesIO()
         image.save(written, format=form.name, **options)
     except (OSError, ValueError, RuntimeError, struct.error) as error:
-        raise FormatLimitError(f"{form.name} cannot hold it: {error}") from error
-    if form.name == "AVIF" and (cicp := dict(sheet.colors).get(b"cICP")):
+        raise FormatLimitError(f"{form.name} cannot store it: {error}") from error
+    if form.name == "AVIF" and (cicp := dict(spec.colors).get(b"cICP")):
         _sign(written, cicp)
     file.write(written.getbuffer())
 
 
 def _sign(file: IO[bytes], cicp: bytes) -> None:
-    """Put code points into an AVIF, in whose colour box Pillow says only that there is a profile."""
+    """Write code points into the colour box of an AVIF, where Pillow only announces the profile."""
     file.seek(0)
     head = file.read(4096)
     place = head.find(b"colrnclx")
@@ -123,5 +124,5 @@ def _sign(file: IO[bytes], cicp: bytes) -> None:
     file.seek(0, 2)
 
 
-def _comments(comments: Iterable[bytes]) -> bytes:
-    return b"".join(b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment for comment in comments)
+def _segment(marker: int, data: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data

@@ -1,4 +1,4 @@
-"""Whatever callers have as images, as tensors."""
+"""Convert the images that callers pass (PIL images, arrays, tensors) to tensors."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from torch import Tensor
 
 from fluxsr.errors import InputError
 from fluxsr.imaging import io
+from fluxsr.imaging.color.alpha import over_white
 
-LEAST_SIDE = 16  # one token; smaller images hold nothing to enlarge
+LEAST_SIDE = 16  # pixels of one token
 
 
 def tensors(image: Any) -> list[Tensor]:
-    """A list of (1,3,H,W), float32 in [0,1], on the CPU.
+    """Return a list of images (1,3,H,W), float32 in [0,1], on the CPU.
 
     Args:
         image: PIL image; array (H,W), (H,W,C) or (B,H,W,C) of grey (C = 1), RGB or RGBA, uint8 or float
-            in [0,1]; tensor (3,H,W) or (B,3,H,W), float in [0,1]; or a list of these. Grey becomes RGB
-            and transparency is laid over white, as in files.
+            in [0,1]; tensor (3,H,W) or (B,3,H,W), float in [0,1]; or a list of these. Grey becomes RGB,
+            and transparency is composited over white.
 
     Raises:
-        InputError: another type, shape or range.
+        InputError: the type, shape or range is not one of these.
     """
     if isinstance(image, Sequence) and not isinstance(image, str):
         return [lr for entry in image for lr in tensors(entry)]
@@ -45,10 +46,10 @@ def tensors(image: Any) -> list[Tensor]:
 
 
 def checked_size(lr: Tensor) -> tuple[int, int]:
-    """(height, width) of an image (1,3,h,w).
+    """Return (height, width) of an image (1,3,h,w).
 
     Raises:
-        InputError: another shape, or too small to be enlarged.
+        InputError: the shape is another one, or a side is too short.
     """
     if lr.ndim != 4 or lr.shape[:2] != (1, 3):
         raise InputError(f"image has shape {tuple(lr.shape)}; expected one image, (1,3,height,width)")
@@ -68,17 +69,16 @@ def _of_array(array: np.ndarray) -> list[Tensor]:
             "with C = 1, 3 or 4 (grey, RGB or RGBA), uint8 or floats in [0,1]"
         )
     values = pixels / np.float32(255) if array.dtype == np.uint8 else pixels
-    # a copy in plain order: torch takes no negative strides, which [..., ::-1] of a BGR image gives
+    # Copy: torch takes no negative strides, which a BGR image reversed by [..., ::-1] has.
     image = torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, -1, 1), dtype=np.float32))
     image = _in_range(image)
     if image.shape[1] == 4:
-        colours, alpha = image[:, :3], image[:, 3:]
-        image = colours * alpha + (1 - alpha)
+        image = over_white(image[:, :3], image[:, 3:])
     return _each(image.expand(-1, 3, -1, -1))
 
 
 def _each(images: Tensor) -> list[Tensor]:
-    """The images (1,3,H,W) of a batch, none of an empty one (of which ``split`` makes an image of none)."""
+    """Return the images (1,3,H,W) of a batch. ``split`` alone would return one empty image for an empty batch."""
     return list(images.split(1)) if len(images) else []
 
 

@@ -1,4 +1,4 @@
-"""Image files in and out, and Pillow's images to tensors and back."""
+"""Read and write image files, and convert between Pillow images and tensors."""
 
 from __future__ import annotations
 
@@ -15,77 +15,77 @@ from torch import Tensor
 from fluxsr.errors import OutputError
 from fluxsr.imaging.atomic import replaced
 from fluxsr.imaging.decode import MAX_PIXELS, decode
-from fluxsr.imaging.deep import checked_float
-from fluxsr.imaging.encode import FormatLimitError, Sheet, encode
+from fluxsr.imaging.encode import FormatLimitError, ImageSpec, encode
 from fluxsr.imaging.formats import format_of
-from fluxsr.imaging.picture import Delivery, Picture, picture_of, rows_of, sheet_of
+from fluxsr.imaging.picture import Delivery, Picture, picture_of, rows_of, spec_of
+from fluxsr.imaging.raster import checked_float
 
 
 def read(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Read an image file; of files with several pages or frames the first.
+    """Read an image file. If it has several pages or frames, read the first.
 
     Raises:
-        InputError: the file is missing, empty, broken, too large, not an image, or has no pixels.
+        InputError: the file is missing, empty, damaged, too large, not an image, or has no pixels.
     """
     path = Path(path)
     raster = decode(path, max_pixels)
     try:
         state = path.stat()
         times = (state.st_atime_ns, state.st_mtime_ns)
-    except OSError:  # gone since: the picture is here, its dates are not
+    except OSError:  # deleted since: the image was read, its dates are unknown
         times = None
     return picture_of(raster, path, times)
 
 
 def write(image: Image.Image, path: str | Path, quality: int | None = None) -> None:
-    """Write an image as 8-bit RGB, without metadata; the path holds the whole file or what it held before.
+    """Write an image as 8-bit RGB without metadata, atomically.
 
     Raises:
-        OutputError: unknown ending, a folder that cannot be written, a format's own limits.
+        OutputError: the ending is unknown, the folder cannot be written, or the format has too narrow limits.
     """
     path, form = Path(path), format_of(path)
     pixels = np.asarray(to_rgb(image))
     with _output(path) as file:
-        encode(file, form, Sheet(image.width, image.height, 3), [pixels], quality)
+        encode(file, form, ImageSpec(image.width, image.height, 3), [pixels], quality)
 
 
 def write_enlarged(
     picture: Picture, bands: Iterable[Tensor], size: tuple[int, int], path: str | Path, delivery: Delivery
 ) -> list[str]:
-    """Write an enlarged photograph with all that belongs to it; the path holds the whole or what it held before.
+    """Write an upscaled image with the colours and metadata of its input, atomically.
 
     Args:
-        picture: what was enlarged.
+        picture: the input.
         bands: the result from top to bottom, each (1,3,rows,W), float32, about [0,1]; overwritten.
-        size: its (height, width).
+        size: (height, width) of the result.
         path: its ending decides on the format.
         delivery: what was asked for.
 
     Returns:
-        Notes on what the format could not hold.
+        Notes on what the format cannot store.
 
     Raises:
-        OutputError: unknown ending, a folder that cannot be written, a format's own limits.
+        OutputError: the ending is unknown, the folder cannot be written, or the format has too narrow limits.
     """
     path, form = Path(path), format_of(path)
-    sheet, notes = sheet_of(picture, form, size, delivery)
+    spec, notes = spec_of(picture, form, size, delivery)
     same = picture.format == form.name
     lossless = same and picture.lossless if delivery.lossless is None else delivery.lossless
 
     def rows() -> Iterable[np.ndarray]:
         first = 0
         for band in bands:
-            yield rows_of(picture, sheet, band, first)
+            yield rows_of(picture, spec, band, first)
             first += band.shape[-2]
 
     with _output(path, None if delivery.strip == "all" else picture.times) as file:
-        encode(file, form, sheet, rows(), delivery.quality, lossless)
+        encode(file, form, spec, rows(), delivery.quality, lossless)
     return notes
 
 
 @contextmanager
 def _output(path: Path, times: tuple[int, int] | None = None) -> Iterator[IO[bytes]]:
-    """``replaced``, with a format's own limits among its errors."""
+    """Open an output with ``replaced``; limits of a format become an OutputError too."""
     try:
         with replaced(path, times) as file:
             yield file
@@ -94,10 +94,10 @@ def _output(path: Path, times: tuple[int, int] | None = None) -> Iterator[IO[byt
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow image as 8-bit RGB; transparency is laid over white.
+    """Convert any Pillow image to 8-bit RGB; transparency is composited over white.
 
     Raises:
-        InputError: floating-point pixels outside [0,1], whose white is not known.
+        InputError: floating-point pixels lie outside [0,1], so that the value of white is unknown.
     """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
@@ -115,15 +115,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """A Pillow image as (1,3,H,W), float32, RGB in [0,1]."""
-    pixels = torch.from_numpy(np.array(to_rgb(image)))  # (H,W,3), a copy: torch wants it writable
+    """Convert a Pillow image to (1,3,H,W), float32, RGB in [0,1]."""
+    pixels = torch.from_numpy(np.array(to_rgb(image)))  # (H,W,3); a copy, because torch needs it writable
     return pixels.permute(2, 0, 1)[None].float().div_(255)
 
 
 def to_pil(image: Tensor) -> Image.Image:
-    """(3,H,W) or (1,3,H,W) about [0,1] as an 8-bit RGB image, rounded and clamped.
+    """Convert (3,H,W) or (1,3,H,W), about [0,1], to an 8-bit RGB image, rounded and clamped.
 
-    Works channel by channel: a float copy of a large image would weigh more than the image.
+    Channels are converted one by one, because a float copy of a large image takes more memory than the image.
     """
     image = image[0] if image.ndim == 4 else image
     pixels = np.empty((*image.shape[1:], 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Images as callers want them: PIL images, arrays or tensors."""
+"""Convert results to the output type that a caller asks for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TYPES = ("pil", "pt", "np")
 
 
 def converted(image: Tensor, output_type: str) -> Any:
-    """An image (1,3,H,W), about [0,1], as "pil", "pt" (1,3,H,W) or "np" (1,H,W,3); the latter two clamped to [0,1]."""
+    """Convert an image (1,3,H,W), about [0,1], to "pil", "pt" (1,3,H,W) or "np" (1,H,W,3), clamped to [0,1]."""
     if output_type == "pil":
         return io.to_pil(image)
     image = image.clamp_(0, 1)
@@ -22,7 +22,7 @@ def converted(image: Tensor, output_type: str) -> Any:
 
 
 def stacked(images: list[Any]) -> Any:
-    """Arrays or tensors of one size as one, else, and PIL images, the list."""
+    """Concatenate arrays or tensors of equal size; return other lists, and PIL images, unchanged."""
     if not isinstance(images[0], (Tensor, np.ndarray)) or len({image.shape for image in images}) != 1:
         return images
     return torch.cat(images) if isinstance(images[0], Tensor) else np.concatenate(images)

@@ -1,4 +1,4 @@
-"""Folders and tar shards of photographs: listed with their sizes, read one by one or all at once."""
+"""Folders and tar shards of photographs: list them with their sizes, and read them one by one or all at once."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"}
 
 @dataclass
 class DataConfig:
-    """Where the photographs are."""
+    """Sources of photographs."""
 
     shards: list[str] = field(default_factory=list)  # tar shards, folders or image files; globs allowed
     validation: list[str] = field(default_factory=list)
-    limit: int = 0  # use only the first so many photographs; 0 uses all
+    limit: int = 0  # number of photographs to use; 0 uses all
     validation_limit: int = 0  # the same for validation
 
 
@@ -36,9 +36,9 @@ class Photograph:
     """A file, or a member of a tar, that has not been read yet.
 
     Attributes:
-        name: the file's name without its suffix, numbered where it comes again, so that names are unique.
+        name: unique name: the file name without its suffix, numbered if it occurs again.
         path: image file or tar.
-        offset, length: the member's bytes in the tar; length 0 means the whole file.
+        offset, length: byte range of the member in the tar; length 0 means the whole file.
     """
 
     name: str
@@ -47,12 +47,12 @@ class Photograph:
     length: int = 0
 
     def size(self) -> tuple[int, int]:
-        """Height and width, from the header alone."""
+        """Return (height, width) from the header, without decoding pixels."""
         with self._open() as image:
             return image.height, image.width
 
     def read(self) -> Tensor:
-        """The picture, (3,H,W) uint8.
+        """Decode the photograph, (3,H,W) uint8.
 
         Raises:
             InputError: it cannot be decoded.
@@ -75,14 +75,14 @@ class Photograph:
 
     def _unreadable(self, error: Exception) -> InputError:
         what = f"{self.name} of {self.path}"
-        return InputError(f"cannot read photograph {what}: {error}; take it out of data.shards")
+        return InputError(f"cannot read photograph {what}: {error}; remove it from data.shards")
 
 
 def list_photographs(sources: Sequence[str], limit: int = 0) -> list[Photograph]:
     """Return all photographs in tar shards, folders and files, in order; none is decoded, and hidden ones are left out.
 
     Raises:
-        InputError: a source that does not exist or holds no image.
+        InputError: a source does not exist or holds no image.
     """
     found: list[Photograph] = []
     seen: Counter[str] = Counter()
@@ -92,7 +92,7 @@ def list_photographs(sources: Sequence[str], limit: int = 0) -> list[Photograph]
             raise InputError(f"no such photographs: {source}; set data.shards to tar shards or folders")
         for path in paths:
             for name, file, offset, length in _members(Path(path)):
-                seen[name] += 1  # folders may repeat a name; a pair is found by its photograph's
+                seen[name] += 1  # names may repeat across folders, but pairs are found by name
                 name = name if seen[name] == 1 else f"{name}~{seen[name]}"
                 found.append(Photograph(name, file, offset, length))
                 if limit and len(found) == limit:
@@ -107,12 +107,10 @@ def list_photographs(sources: Sequence[str], limit: int = 0) -> list[Photograph]
 
 
 def read_photographs(sources: Sequence[str], limit: int = 0) -> tuple[list[str], list[Tensor]]:
-    """Names and images (3,H,W) uint8 of all photographs in tar shards, folders and files.
-
-    A name is the file's without its suffix; where it comes again it is numbered, so that names are unique.
+    """Return unique names and images (3,H,W) uint8 of all photographs in tar shards, folders and files.
 
     Raises:
-        InputError: a source that does not exist or holds no image, or a file that cannot be decoded.
+        InputError: a source does not exist or holds no image, or a file cannot be decoded.
     """
     photographs = list_photographs(sources, limit)
     return [photo.name for photo in photographs], [photo.read() for photo in photographs]
@@ -121,7 +119,7 @@ def read_photographs(sources: Sequence[str], limit: int = 0) -> tuple[list[str],
 def _members(path: Path) -> Iterator[tuple[str, Path, int, int]]:
     if path.suffix == ".tar":
         try:
-            with tarfile.open(path, "r:") as tar:  # plain tars only: members are read by their place in the file
+            with tarfile.open(path, "r:") as tar:  # uncompressed tars only: members are read by their offset
                 for member in tar:
                     image = Path(member.name).suffix.lower() in IMAGE_SUFFIXES
                     if member.isfile() and image and not hidden_part(member.name):
@@ -136,6 +134,6 @@ def _members(path: Path) -> Iterator[tuple[str, Path, int, int]]:
 
 
 def whole_tokens(photo: Tensor) -> Tensor:
-    """A photograph (3,H,W) cut to sides that are multiples of 16, as autoencoder and packing need."""
+    """Crop a photograph (3,H,W) to sides that are multiples of 16, as the autoencoder and token packing need."""
     height, width = (side // 16 * 16 for side in photo.shape[1:])
     return photo[:, :height, :width]

@@ -1,4 +1,4 @@
-"""A photograph as the pipeline takes it, and the way of the enlarged one back into the photograph's own terms."""
+"""Pictures as the pipeline takes them; convert results back to the source's colour profile and bit depth."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fluxsr.imaging import metadata, profiles
-from fluxsr.imaging.alpha import filled, over_white
-from fluxsr.imaging.change import Change
-from fluxsr.imaging.encode import Sheet
+from fluxsr.imaging.color import profiles
+from fluxsr.imaging.color.alpha import bleed_alpha, over_white
+from fluxsr.imaging.encode import ImageSpec
 from fluxsr.imaging.formats import Format
+from fluxsr.imaging.metadata.change import Change
+from fluxsr.imaging.metadata.transfer import carry_over
 from fluxsr.imaging.raster import Metadata, Raster
 from fluxsr.imaging.resize import bicubic_rows
-
-PROFILES = ("keep", "srgb")
 
 
 @dataclass(frozen=True)
@@ -40,22 +39,22 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Picture:
-    """A photograph.
+    """A decoded input image, ready for the pipeline.
 
     Attributes:
-        lr: sRGB, upright, (1,3,h,w), float32 in [0,1]; transparent pixels have their neighbours' colours.
-        beyond: what of the colours lies outside sRGB, to be added to lr, (1,3,h,w); None where nothing does.
+        lr: sRGB, upright, (1,3,h,w), float32 in [0,1]; transparent pixels have the colours of their neighbours.
+        out_of_gamut: original colours minus lr, (1,3,h,w); None if all colours lie inside sRGB.
         alpha: (1,1,h,w) in [0,1], or None.
-        grey: whether it has one channel of colour.
-        sixteen: whether it has more than 8 bit.
-        format, profile, metadata, lossless, notes, colors: of the file; see Raster. The profile is one that can be
-            gone back to, or empty; then colors is empty, too, unless it says sRGB.
-        path: of the file.
-        times: of the file: last access and last change, in ns.
+        grey: whether there is a single colour channel.
+        sixteen: whether the file has more than 8 bits per channel.
+        format, profile, metadata, lossless, notes, colors: see Raster. The profile is invertible, or empty. If it is
+            empty, colors is empty too, unless it states sRGB.
+        path: the file.
+        times: (last access, last change) of the file, in ns.
     """
 
     lr: Tensor
-    beyond: Tensor | None
+    out_of_gamut: Tensor | None
     alpha: Tensor | None
     grey: bool
     sixteen: bool
@@ -70,13 +69,13 @@ class Picture:
 
     @property
     def image(self) -> Image.Image:
-        """As 8-bit sRGB; transparency is laid over white."""
+        """The picture as 8-bit sRGB; transparency is composited over white."""
         colours = self.lr if self.alpha is None else over_white(self.lr, self.alpha)
         return Image.fromarray(_quantized(_rows(colours), False))
 
 
 def picture_of(raster: Raster, path: Path, times: tuple[int, int] | None = None) -> Picture:
-    """A raster's colours taken to sRGB, its transparency apart."""
+    """Convert a raster to sRGB, with transparency and out-of-gamut colours kept apart."""
     pixels, notes = raster.pixels, list(raster.notes)
     whole = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
     values = pixels.astype(np.float32) / np.float32(whole)
@@ -84,15 +83,15 @@ def picture_of(raster: Raster, path: Path, times: tuple[int, int] | None = None)
     colours, alpha = (values[..., :-1], _planes(values[..., -1:])) if transparent else (values, None)
     profile = raster.profile
     if profile:
-        colours, profile, told = _managed(colours, profile)
+        colours, profile, told = _to_srgb(colours, profile)
         notes += told
     lr = _planes(colours).expand(-1, 3, -1, -1)
-    lr = lr if alpha is None else filled(lr, alpha)
-    reach = max(-float(lr.min()), float(lr.max()) - 1)  # outside sRGB; without a profile there is none
-    inside = lr.clamp(0, 1) if reach > 0 else lr  # no copy of a large picture for nothing
+    lr = lr if alpha is None else bleed_alpha(lr, alpha)
+    reach = max(-float(lr.min()), float(lr.max()) - 1)  # distance outside sRGB; 0 without a profile
+    inside = lr.clamp(0, 1) if reach > 0 else lr  # avoid a needless copy of a large image
     return Picture(
         lr=inside.contiguous(),
-        beyond=lr - inside if reach > 0.1 / 255 and values.shape[-1] >= 3 else None,
+        out_of_gamut=lr - inside if reach > 0.1 / 255 and values.shape[-1] >= 3 else None,
         alpha=alpha,
         grey=values.shape[-1] <= 2,
         sixteen=pixels.dtype != np.uint8,
@@ -107,44 +106,42 @@ def picture_of(raster: Raster, path: Path, times: tuple[int, int] | None = None)
     )
 
 
-def _managed(colours: np.ndarray, profile: bytes) -> tuple[np.ndarray, bytes, list[str]]:
-    """Colours (H,W,C) in sRGB, the profile to go back to, and notes."""
+def _to_srgb(colours: np.ndarray, profile: bytes) -> tuple[np.ndarray, bytes, list[str]]:
+    """Return colours (H,W,C) in sRGB, the profile to convert back to, and notes."""
     if colours.shape[-1] == 3 and profiles.is_srgb(profile):
         return colours, profile, []
     converted = profiles.to_srgb(colours, profile)
     if converted is None:
-        return colours, b"", ["has an ICC profile that is broken or does not fit; its colours are taken for sRGB"]
+        return colours, b"", ["has an ICC profile that is damaged or does not match its channels; sRGB is assumed"]
     if not profiles.usable(profile, colours.shape[-1]):
-        return converted, b"", ["has an ICC profile that leads one way only; the output is sRGB"]
+        return converted, b"", ["has an ICC profile that cannot be inverted; the output is sRGB"]
     return converted, profile, []
 
 
-def sheet_of(picture: Picture, form: Format, size: tuple[int, int], delivery: Delivery) -> tuple[Sheet, list[str]]:
-    """What the output file will hold, and notes on what it will not.
+def spec_of(picture: Picture, form: Format, size: tuple[int, int], delivery: Delivery) -> tuple[ImageSpec, list[str]]:
+    """Return the specification of the output file, and notes on what it cannot store.
 
     Args:
         picture: the input.
-        form: the output's format.
-        size: the output's (height, width).
+        form: format of the output.
+        size: (height, width) of the output.
         delivery: what was asked for.
     """
     height, width = size
     old = picture.lr.shape[-1], picture.lr.shape[-2]
     to_srgb = delivery.profile == "srgb" and bool(picture.profile)
-    kept, notes = metadata.carried(
-        picture.metadata, form, Change(old, (width, height), to_srgb=to_srgb), delivery.strip
-    )
+    kept, notes = carry_over(picture.metadata, form, Change(old, (width, height), to_srgb=to_srgb), delivery.strip)
     keep = delivery.profile == "keep" and form.icc
     if picture.alpha is not None and not form.alpha:
-        notes.append(f"its transparency is laid over white: {form.name} has none")
+        notes.append(f"its transparency is laid over white: {form.name} cannot store it")
     if picture.sixteen and not form.sixteen:
-        notes.append(f"its 16 bit become 8: {form.name} has no more")
-    if picture.beyond is not None and not keep:
-        share = (picture.beyond.abs().amax(1) > 0.5 / 255).float().mean()
+        notes.append(f"its 16 bits per channel become 8: {form.name} has no more")
+    if picture.out_of_gamut is not None and not keep:
+        share = (picture.out_of_gamut.abs().amax(1) > 0.5 / 255).float().mean()
         notes.append(f"{float(share):.1%} of its pixels have colours outside sRGB, which are clipped")
     colours = 1 if picture.grey and form.grey else 3
     profile = picture.profile if keep and not (picture.grey and colours == 3) else b""
-    return Sheet(
+    return ImageSpec(
         width=width,
         height=height,
         channels=colours + (picture.alpha is not None and form.alpha),
@@ -155,44 +152,44 @@ def sheet_of(picture: Picture, form: Format, size: tuple[int, int], delivery: De
     ), notes
 
 
-def rows_of(picture: Picture, sheet: Sheet, hr: Tensor, first: int) -> np.ndarray:
-    """Rows of the output file.
+def rows_of(picture: Picture, spec: ImageSpec, hr: Tensor, first: int) -> np.ndarray:
+    """Convert upscaled rows to the pixels of the output file.
 
     Args:
-        picture: the input, for what goes around the model: alpha, and colours outside sRGB.
-        sheet: of ``sheet_of``.
-        hr: the enlarged rows, (1,3,rows,W), float32, about [0,1]. Overwritten.
-        first: number of the topmost.
+        picture: the input. Its alpha and out-of-gamut colours bypass the model and are added here.
+        spec: see ``spec_of``.
+        hr: upscaled rows, (1,3,rows,W), float32, about [0,1]. Overwritten.
+        first: number of the topmost row.
 
     Returns:
         (rows,W,C), uint8 or uint16.
     """
-    part = (sheet.height, sheet.width), first, first + hr.shape[-2]
+    part = (spec.height, spec.width), first, first + hr.shape[-2]
     colours = hr.clamp_(0, 1)
     if picture.grey:
         colours = colours.mean(1, keepdim=True)
-    if picture.beyond is not None and sheet.profile:
-        colours = colours + bicubic_rows(picture.beyond, *part)
+    if picture.out_of_gamut is not None and spec.profile:
+        colours = colours + bicubic_rows(picture.out_of_gamut, *part)
     values = _rows(colours)
-    if sheet.profile and not (values.shape[-1] == 3 and profiles.is_srgb(sheet.profile)):
-        back = profiles.from_srgb(values, sheet.profile)
-        assert back is not None  # the profile was tried when the picture was read
+    if spec.profile and not (values.shape[-1] == 3 and profiles.is_srgb(spec.profile)):
+        back = profiles.from_srgb(values, spec.profile)
+        assert back is not None  # the profile was tested when the file was read
         values = _neutral_again(back, values)
     if picture.alpha is not None:
         alpha = _rows(bicubic_rows(picture.alpha, *part).clamp_(0, 1))
-        with_alpha = sheet.channels in (2, 4)
+        with_alpha = spec.channels in (2, 4)
         values = np.concatenate([values, alpha], -1) if with_alpha else values * alpha + (1 - alpha)
-    if values.shape[-1] < sheet.channels:  # grey in a format without it
+    if values.shape[-1] < spec.channels:  # grey, in a format without a grey mode
         values = np.concatenate([values[..., :1]] * 3 + [values[..., 1:]], -1)
-    return _quantized(values, sheet.sixteen)
+    return _quantized(values, spec.sixteen)
 
 
 def _neutral_again(converted: np.ndarray, neutral: np.ndarray) -> np.ndarray:
-    """Colours (rows,W,C) without the rounding that a conversion adds to pixels that were exactly neutral."""
+    """Remove the rounding error that a conversion adds to exactly neutral pixels, (rows,W,C)."""
     if converted.shape[-1] != 3 or neutral.shape[-1] != 3:
         return converted
     mean = converted.mean(-1, keepdims=True)
-    rounded = np.abs(converted - mean).max(-1, keepdims=True) < 0.5 / 255  # in the profile, too, neutral is R = G = B
+    rounded = np.abs(converted - mean).max(-1, keepdims=True) < 0.5 / 255  # neutral is R = G = B in the profile, too
     return np.where((neutral == neutral[..., :1]).all(-1, keepdims=True) & rounded, mean, converted)
 
 

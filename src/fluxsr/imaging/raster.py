@@ -1,4 +1,4 @@
-"""A picture as a file holds it: pixels in the file's own colours, and all that belongs to them."""
+"""Decoded image files: pixels in the file's own colour space, and the metadata that belongs to them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-ORIENTATION = 0x0112
+from fluxsr.errors import InputError
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file says of its picture, each as the bytes that formats exchange; empty where there is none.
+    """Metadata of an image file, as the bytes that formats exchange; empty where a file has none.
 
     Attributes:
-        exif: a TIFF structure, without the "Exif" in front.
+        exif: a TIFF structure, without the "Exif" prefix.
         xmp: an XMP packet.
         iptc: IPTC-IIM records.
         dpi: pixels per inch, horizontal and vertical.
-        photoshop: Photoshop's image resources, without IPTC.
-        texts: text chunks of a PNG, kind and data, as they are.
-        comments: of JPEG and GIF files, in no certain encoding.
+        photoshop: Photoshop image resources, without IPTC.
+        texts: (kind, data) of the text chunks of a PNG, unchanged.
+        comments: comments of JPEG and GIF files, whose encoding is unknown.
     """
 
     exif: bytes = b""
@@ -34,18 +34,18 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Raster:
-    """A decoded file.
+    """A decoded image file.
 
     Attributes:
-        pixels: (H,W,C), upright; C is 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha; alpha is not multiplied in.
-            uint8 and uint16 of their whole range, or float32 in [0,1].
-        format: Pillow's name of the file's format.
-        profile: ICC, of the colours of pixels; empty means sRGB.
-        metadata: as the file has it, the orientation included, which is applied to pixels already.
-        lossless: whether the file's own compression loses nothing.
-        notes: what a user should know, one line each.
-        colors: what else the file says of its colours, in agreement with the profile: (name, data) of the PNG chunks
-            cICP, sRGB, gAMA and cHRM. The code points of other formats are a cICP here.
+        pixels: (H,W,C), upright. C is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha), not premultiplied.
+            uint8 or uint16 over their full range, or float32 in [0,1].
+        format: Pillow's name of the file format.
+        profile: ICC profile of the pixels; empty means sRGB.
+        metadata: as stored, including the orientation, which is already applied to the pixels.
+        lossless: whether the file's compression is lossless.
+        notes: messages for the user, one line each.
+        colors: further colour information that agrees with the profile: (name, data) of the PNG chunks cICP, sRGB,
+            gAMA and cHRM. The code points of other formats are stored as a cICP chunk.
     """
 
     pixels: np.ndarray
@@ -58,7 +58,7 @@ class Raster:
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels (H,W,C) as they are to be seen, after EXIF's orientation 1 to 8; others change nothing."""
+    """Return pixels (H,W,C) turned upright by an EXIF orientation of 1 to 8; other numbers change nothing."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -66,3 +66,17 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return pixels
+
+
+def checked_float(values: np.ndarray) -> np.ndarray:
+    """Return floating-point pixels as float32.
+
+    Raises:
+        InputError: values lie outside [0,1], so that the value of white is unknown.
+    """
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise InputError(
+            f"floating-point pixels from {values.min():g} to {values.max():g}; "
+            "expected [0,1], convert the file to 8 or 16 bit"
+        )
+    return values.astype(np.float32)

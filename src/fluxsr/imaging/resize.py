@@ -12,14 +12,14 @@ from fluxsr.errors import InputError
 
 
 def bicubic(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Antialiased bicubic resize, the kernel of Pillow and Matlab (a = -0.5), clamped to [0,1].
+    """Resize with the antialiased bicubic kernel of Pillow and Matlab (a = -0.5), clamped to [0,1].
 
     Args:
         image: (B,3,H,W), float, RGB in [0,1].
         size: target (height, width) in pixels, larger or smaller.
 
     Returns:
-        (B,3,*size), same dtype. A size that does not change gives the image itself.
+        (B,3,*size), same dtype; the image itself if its size does not change.
     """
     if tuple(image.shape[-2:]) == tuple(size):
         return image
@@ -27,12 +27,12 @@ def bicubic(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def bicubic_rows(image: Tensor, size: tuple[int, int], first: int, last: int) -> Tensor:
-    """Some rows of an enlargement by the kernel of ``bicubic``, not clamped; of the image only those around are used.
+    """Return some rows of an enlargement with the kernel of ``bicubic``, not clamped, from the rows around them.
 
     Args:
         image: (B,C,h,w), float.
-        size: (height, width) of the whole enlargement, neither smaller than the image's.
-        first, last: the rows from first to before last.
+        size: (height, width) of the whole enlargement, at least those of the image.
+        first, last: the first row, and the one after the last.
 
     Returns:
         (B,C,last - first,width), same dtype.
@@ -44,7 +44,7 @@ def bicubic_rows(image: Tensor, size: tuple[int, int], first: int, last: int) ->
     near = (torch.arange(low, high) - centres[:, None]).abs()  # (rows, rows of the image)
     kernel = torch.where(near < 1, (1.5 * near - 2.5) * near**2 + 1, ((-0.5 * near + 2.5) * near - 4) * near + 2)
     weights = torch.where(near < 2, kernel, 0)
-    weights /= weights.sum(1, keepdim=True)  # the border has fewer
+    weights /= weights.sum(1, keepdim=True)  # fewer rows contribute at the border
     wide = interpolate(image[..., low:high, :], size=(high - low, width), mode="bicubic", antialias=True)
     return weights.to(image.dtype) @ wide
 

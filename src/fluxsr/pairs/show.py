@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fluxsr.backbones import latents
 from fluxsr.errors import OutputError
-from fluxsr.imaging.sheet import sheet
+from fluxsr.imaging.contact_sheet import contact_sheet as image_sheet
 from fluxsr.pairs.store import PairStore
 
 
@@ -33,7 +33,7 @@ def contact_sheet(store: PairStore, vae: Any, path: Path, count: int = 6) -> Non
     side = min(512, max(max(image.shape[1:]) for image in clean))
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")  # the suffix is the format
     try:
-        sheet(partial, [clean, noise], side)
+        image_sheet(partial, [clean, noise], side)
         os.replace(partial, path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error}") from error

@@ -16,10 +16,10 @@ from fluxsr.backbones.device import best_device, best_dtype, free_bytes
 from fluxsr.backbones.identity import contents_of
 from fluxsr.imaging import io
 from fluxsr.imaging.atomic import check_writable
-from fluxsr.imaging.bands import STREAMABLE
 from fluxsr.imaging.decode import MAX_PIXELS
 from fluxsr.imaging.picture import Delivery, Picture
 from fluxsr.imaging.settings import Settings, Step
+from fluxsr.imaging.tiling.bands import STREAMABLE
 from fluxsr.names import printable
 from fluxsr.processing.inputs import Job, Plan
 from fluxsr.processing.reporting import Report, Words

@@ -32,10 +32,10 @@ from fluxsr.backbones.places import folder_of
 from fluxsr.backbones.velocity import velocity
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError
-from fluxsr.imaging import tiles
-from fluxsr.imaging.finish import finished
+from fluxsr.imaging.contact_sheet import contact_sheet
+from fluxsr.imaging.postprocess import postprocess
 from fluxsr.imaging.resize import bicubic
-from fluxsr.imaging.sheet import sheet
+from fluxsr.imaging.tiling import tiles
 from fluxsr.keyed import keyed_generator
 from fluxsr.losses.efficientnet import load_efficientnet
 from fluxsr.losses.features import feature_distance
@@ -102,7 +102,7 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     def validate(step: int, _path: Path) -> dict[str, float]:
         output = [_upscaled(base, image, device, config.run.precision) for image in degraded]
         rows = [[image[0] * 255 for image in images[:6]] for images in (degraded, output, photos)]
-        sheet(out / f"validation-{step:06d}.png", rows)
+        contact_sheet(out / f"validation-{step:06d}.png", rows)
         curves(out)
         return spectral_scores(output, photos)
 
@@ -234,4 +234,4 @@ def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
         t, guidance = c.condition
         v = velocity(backbone.transformer, z_l, t, backbone.prompt, guidance, c.token_cuts)
         hr = latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l, c.strength))
-    return finished(hr, lr_up, latents.pixel_multiple(backbone.vae), **c.finish).clamp(0, 1)
+    return postprocess(hr, lr_up, latents.pixel_multiple(backbone.vae), **c.postprocess).clamp(0, 1)

@@ -15,8 +15,8 @@ from fluxsr.backbones.loading import Backbone, save_base
 from fluxsr.backbones.parts import load_part
 from fluxsr.backbones.tiny import build_autoencoder
 from fluxsr.errors import InputError
+from fluxsr.imaging.contact_sheet import contact_sheet
 from fluxsr.imaging.photographs import read_photographs, whole_tokens
-from fluxsr.imaging.sheet import sheet
 from fluxsr.losses.features import FeatureNetwork
 from fluxsr.training import loop
 from fluxsr.training.config import AutoencoderConfig, PerceptualConfig, TeacherConfig
@@ -51,7 +51,7 @@ def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
             curves(out)
             return {}
         output = [_reconstruct(stage.vae, image.to(device)) for image in validation]
-        sheet(out / "reconstructions.png", [validation[:6], output[:6]])
+        contact_sheet(out / "reconstructions.png", [validation[:6], output[:6]])
         curves(out)
         return spectral_scores(*([image[None] / 255 for image in images] for images in (output, validation)))
 

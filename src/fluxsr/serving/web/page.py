@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from fluxsr.imaging.color import METHODS
+from fluxsr.imaging.color.fix import METHODS
 from fluxsr.imaging.formats import READABLE
 from fluxsr.serving.web.clicks import Clicks
 from fluxsr.serving.web.desk import KEEP, Desk

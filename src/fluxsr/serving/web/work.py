@@ -230,7 +230,7 @@ def _compared(picture: Picture, made: Made, folder: Path) -> tuple[Path, Path]:
     width, height = made.after
     shrink = min(1, (SHOWN / (width * height)) ** 0.5)
     size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-    shown = replace(picture, beyond=None).image, io.read(made.path, width * height).image
+    shown = replace(picture, out_of_gamut=None).image, io.read(made.path, width * height).image
     paths = folder / "before.jpg", folder / "after.jpg"
     for image, path in zip(shown, paths, strict=True):
         image.resize(size, Image.Resampling.BICUBIC).save(path, quality=95, subsampling=0)

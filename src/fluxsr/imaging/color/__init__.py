@@ -1,0 +1,1 @@
+"""Colour profiles, colour fixes and transparency."""

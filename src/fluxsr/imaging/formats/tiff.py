@@ -1,0 +1,181 @@
+"""Read TIFF at full bit depth, and write it strip by strip around an EXIF structure that keeps its offsets.
+
+A written file begins with the EXIF structure, which is also its header, and ends with the directory of the image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO
+
+import numpy as np
+
+from fluxsr.errors import InputError
+from fluxsr.imaging.metadata import exif, ifd, photoshop
+from fluxsr.imaging.metadata.ifd import Structure, Value
+from fluxsr.imaging.metadata.ifd_pack import Packer
+from fluxsr.imaging.metadata.transfer import read_tiff_metadata
+from fluxsr.imaging.raster import Metadata, Raster, checked_float
+
+LEVEL = 4  # as in png.py
+SEVERAL = "has several pages or frames; the first was taken"
+_ROWS = 64  # rows per strip
+_LARGE = 3_900_000_000  # bytes of pixels above which offsets need 64 bits
+
+
+def read(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, int] | None:
+    """Return the first page of a TIFF and its orientation; None for other files, and for kinds that Pillow reads.
+
+    Args:
+        file: open for reading.
+        check: called with width and height before pixels are decoded; raises if they are too large.
+
+    Raises:
+        InputError: floats lie outside [0,1], or the number format is not supported.
+    """
+    from tifffile import PHOTOMETRIC, TiffFile
+
+    file.seek(0)
+    if file.read(4) not in ifd.SIGNATURES:
+        return None
+    file.seek(0)
+    with TiffFile(file) as tiff:
+        page = tiff.pages.first
+        shades = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB)
+        if (
+            np.max(page.bitspersample) < 8
+            or page.photometric not in shades
+            or page.dtype is None
+            or page.imagedepth > 1
+        ):
+            return None
+        check(page.imagewidth, page.imagelength * max(page.samplesperpixel // 4, 1))
+        pixels = page.asarray(maxworkers=1)
+        separate, extra = page.planarconfig == 2 and page.samplesperpixel > 1, tuple(page.extrasamples)
+        inverted = page.photometric == PHOTOMETRIC.MINISWHITE
+        orientation, found, lost = read_tiff_metadata(file)
+        notes: tuple[str, ...] = ()
+        with contextlib.suppress(Exception):  # a missing or damaged second page does no harm
+            notes = (SEVERAL,) if tiff.pages[1] else ()
+        profile = bytes(page.iccprofile or b"")
+    pixels = np.moveaxis(pixels, 0, -1) if separate else pixels
+    pixels = _ranged(pixels[..., None] if pixels.ndim == 2 else pixels)
+    colours = pixels.shape[-1] - len(extra)
+    alpha = bool(extra) and extra[0] in (1, 2)  # other extra channels are not alpha
+    pixels = pixels[..., : colours + alpha]
+    if inverted:
+        pixels = (np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else np.float32(1)) - pixels
+    pixels = _straight(pixels) if alpha and extra[0] == 1 else pixels
+    return Raster(pixels, "TIFF", profile, found, notes=(*notes, *lost)), orientation
+
+
+def write(
+    file: IO[bytes],
+    shape: tuple[int, int, int],
+    sixteen: bool,
+    bands: Iterable[np.ndarray],
+    profile: bytes,
+    metadata: Metadata,
+) -> None:
+    """Write a TIFF, or a BigTIFF if a TIFF would be too large.
+
+    Args:
+        file: empty output; must be seekable.
+        shape: (height, width, channels), channels as in Raster.
+        sixteen: whether channels have 16 bits instead of 8.
+        bands: rows from top to bottom, each (rows,W,C), uint8 or uint16.
+        profile: ICC profile; empty for none.
+        metadata: EXIF, XMP, IPTC, Photoshop resources and dpi are written.
+    """
+    big = shape[0] * shape[1] * shape[2] * (1 + sixteen) > _LARGE
+    structure = exif.structure(metadata.exif) or Structure()
+    values = structure.main.values
+    for tag in exif.LAYOUT & set(values):
+        del values[tag]
+    packer = Packer(structure, big)
+    file.write(packer.out)
+    offsets, lengths = list[int](), list[int]()
+    for strip in _strips(bands, structure.order):
+        offsets.append(file.tell())
+        lengths.append(file.write(strip))
+    file.write(b"\0" * (file.tell() % 2))
+    values |= _pixels(structure, shape, sixteen) | _belongings(structure, profile, metadata)
+    wide = 16 if big else 4
+    values |= {0x0111: structure.integers(wide, *offsets), 0x0117: structure.integers(wide, *lengths)}
+    first = file.tell()
+    table, tail = packer.table(structure.main, first + packer.size(structure.main))
+    file.write(table + tail)
+    packer.head(first)
+    file.seek(0)
+    file.write(packer.out[:16] if big else packer.out[:8])
+
+
+def _pixels(structure: Structure, shape: tuple[int, int, int], sixteen: bool) -> dict[int, Value]:
+    height, width, channels = shape
+    short, long = 3, 4
+    found = {
+        0x0100: structure.integers(long, width),
+        0x0101: structure.integers(long, height),
+        0x0102: structure.integers(short, *[16 if sixteen else 8] * channels),
+        0x0103: structure.integers(short, 8),  # zlib
+        0x0106: structure.integers(short, 1 if channels < 3 else 2),  # grey with black as 0, or RGB
+        0x0115: structure.integers(short, channels),
+        0x0116: structure.integers(long, _ROWS),
+        0x011C: structure.integers(short, 1),
+        0x013D: structure.integers(short, 2),  # horizontal differencing
+        0x0153: structure.integers(short, *[1] * channels),
+    }
+    return found | ({0x0152: structure.integers(short, 2)} if channels in (2, 4) else {})  # alpha, not premultiplied
+
+
+def _belongings(structure: Structure, profile: bytes, metadata: Metadata) -> dict[int, Value]:
+    blocks = photoshop.joined(metadata.iptc if metadata.photoshop else b"", metadata.photoshop)
+    tags = {700: (1, metadata.xmp), 33723: (7, metadata.iptc), 34377: (1, blocks), 34675: (7, profile)}
+    found = {tag: Value(kind, data) for tag, (kind, data) in tags.items() if data}
+    if metadata.dpi:
+        found |= {
+            exif.X_RESOLUTION: structure.rational(metadata.dpi[0]),
+            exif.Y_RESOLUTION: structure.rational(metadata.dpi[1]),
+        }
+        found[exif.UNIT] = structure.integers(3, 2)
+    return found
+
+
+def _strips(bands: Iterable[np.ndarray], order: str) -> Iterator[bytes]:
+    """Yield compressed strips of equal height (the last may be lower) from bands of any height."""
+    rest: np.ndarray | None = None
+    for band in bands:
+        rest = band if rest is None else np.concatenate([rest, band])
+        while len(rest) >= _ROWS:
+            yield _packed(rest[:_ROWS], order)
+            rest = rest[_ROWS:]
+    if rest is not None and len(rest):
+        yield _packed(rest, order)
+
+
+def _packed(rows: np.ndarray, order: str) -> bytes:
+    import imagecodecs
+
+    differences = np.asarray(imagecodecs.delta_encode(np.ascontiguousarray(rows), axis=1))
+    return zlib.compress(differences.astype(f"{order}u{rows.itemsize}").tobytes(), LEVEL)
+
+
+def _ranged(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype in (np.uint8, np.uint16):
+        return pixels
+    if pixels.dtype == np.uint32:
+        return (pixels >> 16).astype(np.uint16)
+    if np.issubdtype(pixels.dtype, np.floating):
+        return checked_float(pixels)
+    raise InputError(f"has pixels of type {pixels.dtype}; convert it to 8 or 16 bit")
+
+
+def _straight(pixels: np.ndarray) -> np.ndarray:
+    """Return premultiplied colours divided by alpha."""
+    whole = float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind == "u" else 1.0
+    alpha = pixels[..., -1:] / np.float32(whole)
+    colours = np.divide(pixels[..., :-1], alpha, where=alpha > 0, out=np.zeros(pixels[..., :-1].shape, np.float32))
+    colours = colours.clip(0, whole)
+    return np.concatenate([colours.round().astype(pixels.dtype) if whole > 1 else colours, pixels[..., -1:]], axis=-1)

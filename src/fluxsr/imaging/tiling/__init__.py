@@ -1,0 +1,1 @@
+"""Tiles that cover an image, and what runs a model on them."""
