@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from fluxsr.processing.degrade_file import degraded, keyed_seed, read_hr
 from fluxsr.cli.main import app
 from fluxsr.degradation import PRESETS, degrade
 from fluxsr.errors import InputError
 from fluxsr.imaging import io
+from fluxsr.processing.degrade_file import degraded, keyed_seed, read_hr
 from fluxsr.processing.inputs import Job
 from fluxsr.processing.resume import NAME
 

@@ -22,8 +22,8 @@ from PIL import Image, UnidentifiedImageError
 from fluxsr.errors import InputError, TooLargeError, is_untranslatable
 from fluxsr.imaging import bmp, colorimetry, deep, jxl, metadata, profiles, raw, signalling
 from fluxsr.imaging.raster import Raster, upright
+from fluxsr.options import MAX_PIXELS
 
-MAX_PIXELS = 100_000_000
 """Of an input, where no other limit is given; more is taken for a decompression bomb."""
 
 MAX_BYTES = 4 << 30

@@ -18,7 +18,7 @@ from fluxsr.imaging.decode import MAX_PIXELS, decode
 from fluxsr.imaging.deep import checked_float
 from fluxsr.imaging.encode import FormatLimitError, Sheet, encode
 from fluxsr.imaging.formats import format_of
-from fluxsr.imaging.picture import Delivery, Picture, picture_of, rows_of, sheet_of
+from fluxsr.imaging.picture import OutputOptions, Picture, picture_of, rows_of, sheet_of
 
 
 def read(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -50,7 +50,7 @@ def write(image: Image.Image, path: str | Path, quality: int | None = None) -> N
 
 
 def write_enlarged(
-    picture: Picture, bands: Iterable[Tensor], size: tuple[int, int], path: str | Path, delivery: Delivery
+    picture: Picture, bands: Iterable[Tensor], size: tuple[int, int], path: str | Path, delivery: OutputOptions
 ) -> list[str]:
     """Write an enlarged photograph with all that belongs to it; the path holds the whole or what it held before.
 

@@ -17,25 +17,17 @@ from fluxsr.imaging.encode import Sheet
 from fluxsr.imaging.formats import Format
 from fluxsr.imaging.raster import Metadata, Raster
 from fluxsr.imaging.resize import bicubic_rows
-
-PROFILES = ("keep", "srgb")
+from fluxsr.options import Profile, Strip
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """How a picture goes out.
-
-    Attributes:
-        quality: 1 to 100 of JPEG, WebP and AVIF; None takes 95.
-        lossless: of WebP; None does as the input did.
-        profile: "keep" goes back to the input's colours and embeds their profile, "srgb" stays in sRGB.
-        strip: metadata to leave out: "none", "gps" or "all".
-    """
+class OutputOptions:
+    """How a picture is written; the meanings are those of ``fluxsr.options.UpscaleOptions``."""
 
     quality: int | None = None
     lossless: bool | None = None
-    profile: str = "keep"
-    strip: str = "none"
+    profile: Profile = "keep"
+    strip: Strip = "none"
 
 
 @dataclass(frozen=True)
@@ -119,7 +111,7 @@ def _managed(colours: np.ndarray, profile: bytes) -> tuple[np.ndarray, bytes, li
     return converted, profile, []
 
 
-def sheet_of(picture: Picture, form: Format, size: tuple[int, int], delivery: Delivery) -> tuple[Sheet, list[str]]:
+def sheet_of(picture: Picture, form: Format, size: tuple[int, int], delivery: OutputOptions) -> tuple[Sheet, list[str]]:
     """What the output file will hold, and notes on what it will not.
 
     Args:
