@@ -7,7 +7,7 @@ The module imports neither torch nor any other part of the package but its error
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -254,6 +254,11 @@ def checked_suffix(suffix: str) -> str:
     return suffix
 
 
+def unknown_option(name: str, offered: Iterable[str]) -> InputError:
+    """Return the error for a name that is not among the options that are offered; a long name is shortened."""
+    return InputError(f"{reprlib.repr(name)[1:-1]} is not an option; the options are {', '.join(offered)}")
+
+
 def _typed(option: Option, text: str) -> Any:
     """Return a text as the option's type, or the text itself if it does not stand for one."""
     try:
@@ -274,7 +279,7 @@ def _input_error(kind: type[_Options], error: ValidationError) -> InputError:
     name = str(first["loc"][0]) if first["loc"] else ""
     options = declared(kind)
     if name not in options:
-        return InputError(f"{reprlib.repr(name)[1:-1]} is not an option; the options are {', '.join(options)}")
+        return unknown_option(name, options)
     option, value = options[name], reprlib.repr(first["input"])
     if option.minimum is None:
         return InputError(f"{name} is {value}; it {first['msg'].removeprefix('Input ')}")

@@ -26,6 +26,8 @@ from fluxsr.imaging.finish import finished
 from fluxsr.imaging.settings import checked_count
 from fluxsr.options import UpscaleOptions
 
+_DEFAULT = UpscaleOptions()
+
 
 class OneStep(Sampler):
     """FluxSR's step as a sampler of ComfyUI's. It starts at the latent itself: no noise is added.
@@ -63,7 +65,7 @@ def upscale(
     vae: Any,
     conditioning: Any,
     images: Tensor,
-    scale: float = UpscaleOptions().scale,  # noqa: B008
+    scale: float = _DEFAULT.scale,
     *,
     batch_size: int = 1,
     **chosen: Any,

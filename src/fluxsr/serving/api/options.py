@@ -7,7 +7,7 @@ from typing import Any
 
 from fluxsr.errors import InputError
 from fluxsr.imaging.formats import WRITTEN
-from fluxsr.options import UpscaleOptions, declared
+from fluxsr.options import UpscaleOptions, declared, unknown_option
 from fluxsr.serving.api.limits import Limits
 from fluxsr.serving.api.problems import Problem
 
@@ -25,10 +25,10 @@ def checked(values: Mapping[str, Any], limits: Limits, *, text: bool) -> Upscale
     Raises:
         Problem: invalid_option, which names the first option that cannot be used.
     """
-    for name in values:
-        if name not in OFFERED:
-            raise Problem("invalid_option", f"{name} is not an option; the options are {', '.join(OFFERED)}")
     try:
+        for name in values:
+            if name not in OFFERED:
+                raise unknown_option(name, OFFERED)
         options = UpscaleOptions.from_text(values) if text else UpscaleOptions(**values)
     except InputError as error:
         raise Problem("invalid_option", str(error)) from None
