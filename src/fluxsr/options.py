@@ -40,6 +40,12 @@ class Mark(Enum):
     LOCAL = "Offered only where users read and write files of their own; a server decides these itself."
 
 
+_CHANGES = Mark.CHANGES_RESULT
+_STRENGTH = "Strength of the model's step: 0 skips it, 1 is the full step. Defaults to the model's own."
+_TILE_SIZE = "Largest tile side in output pixels. Smaller tiles need less memory. Defaults to the model's own."
+_TILE_OVERLAP = "Smallest overlap of neighbouring tiles in output pixels, at most half a tile."
+
+
 class _Options(BaseModel):
     """Options that are checked when they are made.
 
@@ -79,64 +85,29 @@ class UpscaleOptions(_Options):
     """How one image is upscaled and written."""
 
     scale: Annotated[
-        float, Mark.CHANGES_RESULT, Field(ge=1, le=8, description="Enlargement factor. The model was trained at 4.")
+        float, _CHANGES, Field(ge=1, le=8, description="Enlargement factor. The model was trained at 4.")
     ] = 4.0
-    strength: Annotated[
-        float | None,
-        Mark.CHANGES_RESULT,
-        Field(
-            ge=0,
-            le=MAX_STRENGTH,
-            description="Strength of the model's step: 0 skips it, 1 is the full step. Defaults to the model's own.",
-        ),
-    ] = None
-    tile_size: Annotated[
-        int | None,
-        Mark.CHANGES_RESULT,
-        Field(
-            ge=64,
-            le=4096,
-            description="Largest tile side, in output pixels. Smaller tiles need less memory. "
-            "Defaults to the model's own.",
-        ),
-    ] = None
-    tile_overlap: Annotated[
-        int,
-        Mark.CHANGES_RESULT,
-        Field(
-            ge=0,
-            le=2048,
-            description="Smallest overlap of neighbouring tiles, in output pixels. It is at most half a tile.",
-        ),
-    ] = 32
+    strength: Annotated[float | None, _CHANGES, Field(ge=0, le=MAX_STRENGTH, description=_STRENGTH)] = None
+    tile_size: Annotated[int | None, _CHANGES, Field(ge=64, le=4096, description=_TILE_SIZE)] = None
+    tile_overlap: Annotated[int, _CHANGES, Field(ge=0, le=2048, description=_TILE_OVERLAP)] = 32
     color_fix: Annotated[
-        ColorFix, Mark.CHANGES_RESULT, Field(description="Method that gives the output the colours of the input.")
+        ColorFix, _CHANGES, Field(description="Method that gives the output the colours of the input.")
     ] = "wavelet"
     format: Annotated[Format | None, Field(description="Output format. Defaults to the input's format.")] = None
-    suffix: Annotated[
-        str, Mark.LOCAL, Field(description="Text added to the names of the outputs, for example _x4.")
-    ] = ""
+    suffix: Annotated[str, Mark.LOCAL, Field(description="Text added to the names of the outputs, such as _x4.")] = ""
     quality: Annotated[
-        int | None,
-        Mark.CHANGES_RESULT,
-        Field(ge=1, le=100, description="Quality of JPEG, WebP and AVIF files. Defaults to 95."),
+        int | None, _CHANGES, Field(ge=1, le=100, description="Quality of JPEG, WebP and AVIF. Defaults to 95.")
     ] = None
     lossless: Annotated[
-        bool | None,
-        Mark.CHANGES_RESULT,
-        Field(description="Lossless WebP. By default a WebP output is lossless only if the input is a lossless WebP."),
+        bool | None, _CHANGES, Field(description="Lossless WebP. Defaults to lossless only for a lossless WebP input.")
     ] = None
     profile: Annotated[
-        Profile,
-        Mark.CHANGES_RESULT,
-        Field(description="Colour profile of the output: that of the input ('keep'), or sRGB ('srgb')."),
+        Profile, _CHANGES, Field(description="Colour profile of the output: the input's ('keep') or sRGB ('srgb').")
     ] = "keep"
     strip_metadata: Annotated[
-        bool,
-        Mark.CHANGES_RESULT,
-        Field(description="Write no metadata: no EXIF, XMP, IPTC, texts, comments or resolution."),
+        bool, _CHANGES, Field(description="Write no metadata: no EXIF, XMP, IPTC, texts, comments or resolution.")
     ] = False
-    strip_gps: Annotated[bool, Mark.CHANGES_RESULT, Field(description="Leave out where the picture was taken.")] = False
+    strip_gps: Annotated[bool, _CHANGES, Field(description="Leave out where the picture was taken.")] = False
     max_pixels: Annotated[int, Mark.LOCAL, Field(ge=1, description="Refuse inputs of more pixels.")] = MAX_PIXELS
 
     @field_validator("suffix")
