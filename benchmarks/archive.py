@@ -33,6 +33,7 @@ from fluxsr.cluster.report import Report
 from fluxsr.cluster.sources import listing
 from fluxsr.cluster.storage import Storage
 from fluxsr.cluster.worker import Worker
+from fluxsr.options import ModelOptions, UpscaleOptions
 from fluxsr.processing import upscale_file
 from fluxsr.processing.inputs import Job
 
@@ -45,10 +46,10 @@ class Stub:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
-    def whole(self, lr: torch.Tensor, settings: Any) -> torch.Tensor:
-        """As ``FluxSRPipeline.whole``."""
+    def upscale_tensor(self, lr: torch.Tensor, settings: Any) -> torch.Tensor:
+        """As ``FluxSRPipeline.upscale_tensor``."""
         time.sleep(self.seconds)
-        return interpolate(lr, scale_factor=settings.scale, mode="nearest")
+        return interpolate(lr, scale_factor=settings.options.scale, mode="nearest")
 
 
 class Loaded(Worker):
@@ -94,7 +95,7 @@ def specimens(folder: Path, images: int, side: int) -> None:
 
 def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Return the images per second of the loop and of each number of workers, round by round."""
-    pipeline: Any = Stub(options.stub) if options.stub else upscale_file.load(upscale_file.Options())
+    pipeline: Any = Stub(options.stub) if options.stub else upscale_file.load(ModelOptions())
     items = listing(str(folder / "in"), Storage(str(folder / "any"))).items
     rates: dict[str, list[float]] = {"loop": []}
     loads: list[float] = []
@@ -126,16 +127,15 @@ def loop(pipeline: Any, items: list[Item], out: Path) -> float:
     begun = time.perf_counter()
     for item in items:
         job = Job(Path(item.source), out / item.name)
-        upscale_file.upscale(
-            pipeline, upscale_file.Options(), job, upscale_file.read(job, upscale_file.Options()), lambda _: None
-        )()
+        options = UpscaleOptions()
+        upscale_file.upscale(pipeline, options, job, upscale_file.read(job, options), lambda _: None)()
     return time.perf_counter() - begun
 
 
 def archive(cluster: Cluster, workers: int, items: list[Item], out: Path, **how: Any) -> tuple[float, float]:
     """Return the seconds of a batch, and of starting its workers."""
     begun = time.perf_counter()
-    crew = [cluster.hire(Loaded, upscale_file.Options(), str(out), threads=1, **how) for _ in range(workers)]
+    crew = [cluster.hire(Loaded, ModelOptions(), UpscaleOptions(), str(out), threads=1, **how) for _ in range(workers)]
     cluster.ray.get([worker.load.remote() for worker in crew])
     load, begun = time.perf_counter() - begun, time.perf_counter()
     cluster.workers = workers

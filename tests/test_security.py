@@ -14,13 +14,13 @@ from PIL import Image
 from fluxsr.imaging import io as files
 from fluxsr.imaging.photographs import list_photographs
 from fluxsr.processing.inputs import Job, plan
-from fluxsr.processing.reporting import Words
-from fluxsr.processing.runner import Share, Stages, Write, run_jobs
+from fluxsr.processing.reporting import CommandLabels
+from fluxsr.processing.runner import ProgressCallback, Stages, Write, run_jobs
 
 links = pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 
 
-def copying(job: Job, data: bytes, share: Share) -> Write:
+def copying(job: Job, data: bytes, progress: ProgressCallback) -> Write:
     def write() -> list[str]:
         files.write(Image.new("RGB", (4, 4)), job.target)
         return []
@@ -47,7 +47,7 @@ def test_a_folder_that_is_a_link_out_of_the_output_is_refused(
         Image.new("RGB", (4, 4)).save(tmp_path / name)
     (tmp_path / "out" / "sub").symlink_to(tmp_path / "elsewhere")
     work = plan([str(tmp_path / "in")], tmp_path / "out", as_file=False)
-    report = run_jobs(work, lambda _: Stages(lambda job: b"", copying), Words("copy", "copied"))
+    report = run_jobs(work, lambda _: Stages(lambda job: b"", copying), CommandLabels("copy", "copied"))
     assert [path.name for path in report.done] == ["b.png"] and len(report.bad) == 1
     assert not list((tmp_path / "elsewhere").iterdir())
     assert "is a link out of -o" in capsys.readouterr().err

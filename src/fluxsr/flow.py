@@ -18,8 +18,6 @@ from torch import Tensor
 Time = float | Tensor
 Solver = Literal["euler", "midpoint", "heun"]
 
-MAX_STRENGTH = 2.0  # largest useful strength of ``one_step``; above it, results no longer look like photographs
-
 
 def _per_sample(t: Time, like: Tensor) -> Time:
     """Reshape a time of shape (B,) so that it broadcasts over (B,C,h,w)."""
@@ -85,7 +83,7 @@ def one_step(z_l: Tensor, velocity: Tensor, t_l: float, strength: float = 1.0) -
         z_l: LR latent, taken as the state at time t_l.
         velocity: v(z_l, t_l), same shape.
         t_l: time at which the LR latent enters, 0 < t_l < 1.
-        strength: 1 is the full step, 0 returns the LR latent. Users choose from 0 to ``MAX_STRENGTH``.
+        strength: 1 is the full step, 0 returns the LR latent.
     """
     _check_t_l(t_l)
     return z_l - strength * t_l * velocity

@@ -24,11 +24,14 @@ from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import InputError, ModelError
 from fluxsr.hub import publish
 from fluxsr.imaging import inputs, outputs, resize
-from fluxsr.imaging.color.fix import METHODS, fix_colors_
+from fluxsr.imaging.color.fix import fix_colors_
 from fluxsr.imaging.postprocess import postprocess
-from fluxsr.imaging.settings import Settings, checked_count, checked_strength
+from fluxsr.imaging.settings import Settings, checked_count
 from fluxsr.imaging.tiling import bands
 from fluxsr.imaging.tiling.plan import TilingPlan, rows_with_fallback, stream_with_fallback
+from fluxsr.options import ColorFix, UpscaleOptions
+
+_DEFAULT = UpscaleOptions()
 
 
 class FluxSRPipeline(DiffusionPipeline):
@@ -128,14 +131,13 @@ class FluxSRPipeline(DiffusionPipeline):
     def __call__(
         self,
         image: Any,
-        scale: float = 4,
+        scale: float = _DEFAULT.scale,
         *,
-        strength: float | None = None,
-        tile_size: int | None = None,
-        tile_overlap: int = 32,
+        strength: float | None = _DEFAULT.strength,
+        tile_size: int | None = _DEFAULT.tile_size,
+        tile_overlap: int = _DEFAULT.tile_overlap,
         batch_size: int | None = None,
-        color_fix: str = "wavelet",
-        generator: torch.Generator | None = None,
+        color_fix: ColorFix = _DEFAULT.color_fix,
         output_type: str = "pil",
         return_dict: bool = True,
         progress: Callable[[int, int], None] | None = None,
@@ -150,13 +152,12 @@ class FluxSRPipeline(DiffusionPipeline):
                 of these, see imaging/inputs.py. Sides of 16 pixels or more.
             scale: 1 to 8; the target's sides are rounded to whole pixels.
             strength: share of the step, 0 to 2 (more than 1 exaggerates); None takes the model's own.
-            tile_size: largest tile that autoencoder and transformer see, in output pixels; None takes the plan's,
-                which is at most the size up to which the model is known to work.
-            tile_overlap: least overlap of tiles, in output pixels.
+            tile_size: largest tile that autoencoder and transformer see, 64 to 4096 output pixels; None takes the
+                plan's, which is at most the size up to which the model is known to work.
+            tile_overlap: least overlap of tiles, in output pixels; at most half of tile_size.
             batch_size: tiles per forward pass; None takes the plan's, or 1 on a CPU and 4 elsewhere. Where memory
                 runs out, it becomes 1, and then tiles half as large, with a warning.
             color_fix: "wavelet", "adain" or "none"; see imaging/color/fix.py.
-            generator: for the convention; the one step draws no random number.
             output_type: "pil", "pt" (B,3,H,W) or "np" (B,H,W,3), both float32 in [0,1]. Images of
                 different sizes come as a list.
             return_dict: False returns ``(images,)``.
@@ -172,27 +173,28 @@ class FluxSRPipeline(DiffusionPipeline):
         """
         if output_type not in outputs.TYPES:
             raise InputError(f"output_type is '{output_type}'; choose one of {', '.join(outputs.TYPES)}")
-        how = Settings(scale, strength, tile_size, tile_overlap, batch_size, color_fix, progress)
+        options = UpscaleOptions(
+            scale=scale, strength=strength, tile_size=tile_size, tile_overlap=tile_overlap, color_fix=color_fix
+        )
+        how = Settings(options, batch_size, progress)
         lrs = inputs.tensors(image)
         if not lrs:
             raise InputError("image holds no image; pass one or more")
-        images = [outputs.converted(self.whole(lr, how), output_type) for lr in lrs]
+        images = [outputs.converted(self.upscale_tensor(lr, how), output_type) for lr in lrs]
         self.maybe_free_model_hooks()
         result = outputs.stacked(images)
         return ImagePipelineOutput(images=result) if return_dict else (result,)
 
     @torch.no_grad()
-    def whole(self, lr: Tensor, settings: Settings) -> Tensor:
+    def upscale_tensor(self, lr: Tensor, settings: Settings) -> Tensor:
         """Enlarge one image in one piece: (1,3,h,w) to (1,3,H,W), float32, about [0,1], on the CPU."""
-        if settings.color_fix not in METHODS:
-            raise InputError(f"color_fix is '{settings.color_fix}'; choose one of {', '.join(METHODS)}")
         size, step, fit = self._prepared(lr, settings)
         lr_up = resize.bicubic(lr.float().cpu(), size)  # (1,3,H,W)
         hr, fitted = stream_with_fallback(lr_up, step, fit, settings.progress)
         self._keep(fit, fitted)
-        return fix_colors_(hr, lr_up, settings.color_fix)
+        return fix_colors_(hr, lr_up, settings.options.color_fix)
 
-    def rows(self, lr: Tensor, settings: Settings) -> tuple[tuple[int, int], Iterator[Tensor]]:
+    def upscale_streaming(self, lr: Tensor, settings: Settings) -> tuple[tuple[int, int], Iterator[Tensor]]:
         """Enlarge one image from top to bottom, for results that are larger than the memory.
 
         Where memory runs out before the first rows are there, smaller tiles are tried, as in ``__call__``.
@@ -212,7 +214,7 @@ class FluxSRPipeline(DiffusionPipeline):
         """
         size, step, fit = self._prepared(lr, settings)
         enlarged = partial(bands.enlarged, lr.float().cpu(), size, step)
-        start = partial(enlarged, color_fix=settings.color_fix, progress=settings.progress)
+        start = partial(enlarged, color_fix=settings.options.color_fix, progress=settings.progress)
         return size, rows_with_fallback(start, size, fit, partial(self._keep, fit))
 
     def _prepared(
@@ -222,17 +224,17 @@ class FluxSRPipeline(DiffusionPipeline):
 
         Tile and batch are what is asked for, else the plan's, else the model's and the device's own.
         """
-        strength = checked_strength(self.adapter_config.strength if settings.strength is None else settings.strength)
-        size = resize.scaled_size(*inputs.checked_size(lr), settings.scale)
+        options = settings.options
+        strength = self.adapter_config.strength if options.strength is None else options.strength
+        size = resize.scaled_size(*inputs.checked_size(lr), options.scale)
         step = partial(settings.step or self.one_step, strength=strength)
-        tile_size, batch_size, overlap = settings.tile_size, settings.batch_size, settings.tile_overlap
+        tile_size, batch_size = options.tile_size, settings.batch_size
         if tile_size is None:
             tile_size = min(self.plan.tile_size, self.adapter_config.tile_size)
         if batch_size is None:
             batch_size = self.plan.batch_size or (1 if self._execution_device.type == "cpu" else 4)
-        counts = checked_count("tile_size", tile_size), checked_count("batch_size", batch_size)
-        overlap, multiple = checked_count("tile_overlap", overlap, 0), latents.pixel_multiple(self.vae)
-        return size, step, TilingPlan(*counts, overlap, multiple, self.plan.compiled)
+        batch_size, multiple = checked_count("batch_size", batch_size), latents.pixel_multiple(self.vae)
+        return size, step, TilingPlan(tile_size, batch_size, options.tile_overlap, multiple, self.plan.compiled)
 
     def _keep(self, wanted: TilingPlan, fitted: TilingPlan) -> None:
         """Where memory ran out: the next image need not find out again."""

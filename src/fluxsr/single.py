@@ -10,10 +10,13 @@ from PIL import Image
 
 from fluxsr.errors import InputError
 from fluxsr.imaging import inputs, io
+from fluxsr.options import UpscaleOptions
 from fluxsr.pipeline import FluxSRPipeline
 
+_DEFAULT = UpscaleOptions()
 
-def upscale(image: Any, scale: float = 4, **options: Any) -> Image.Image:
+
+def upscale(image: Any, scale: float = _DEFAULT.scale, **options: Any) -> Image.Image:
     """Enlarge one image with the bundled model, which is loaded once.
 
     Args:

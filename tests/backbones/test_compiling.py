@@ -16,6 +16,7 @@ from fluxsr.backbones.memory import Plan
 from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import InputError
 from fluxsr.imaging.settings import Settings
+from fluxsr.options import UpscaleOptions
 from fluxsr.pipeline import FluxSRPipeline
 
 
@@ -110,12 +111,14 @@ def test_images_of_all_sizes_run_the_code_that_the_first_one_compiled(pipeline: 
     plan = Plan(torch.float32, "cpu", 64, batch_size=1, compiled=True)
     pipe = FluxSRPipeline(model, vae, pipeline.prompt, pipeline.adapter_config, plan=plan)
     images = [torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)) for size in ((16, 16), (40, 27))]
-    plain = [pipe.whole(image, Settings()) for image in images]
+    plain = [pipe.upscale_tensor(image, Settings()) for image in images]
     compiling.compile_(model, vae, backend=backend)
-    first = pipe.whole(images[0], Settings())
+    first = pipe.upscale_tensor(images[0], Settings())
     assert len(made) == 4  # encoder, a block of each kind, decoder
-    torch.testing.assert_close([first, pipe.whole(images[1], Settings())], plain, rtol=1e-3, atol=1e-3)
-    size, rows = pipe.rows(images[1], Settings(scale=1, color_fix="none"))  # smaller than a tile
+    torch.testing.assert_close([first, pipe.upscale_tensor(images[1], Settings())], plain, rtol=1e-3, atol=1e-3)
+    size, rows = pipe.upscale_streaming(
+        images[1], Settings(UpscaleOptions(scale=1, color_fix="none"))
+    )  # smaller than a tile
     assert torch.cat(list(rows), -2).shape[-2:] == size == (40, 27)
     assert len(made) == 4
     torch._dynamo.reset()

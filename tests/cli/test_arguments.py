@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Annotated, get_type_hints
+from dataclasses import dataclass
+from typing import Annotated
 
-import pytest
 import typer
 from typer.testing import CliRunner
 
-from fluxsr.cli.arguments import ColorFix, Memory, Upscaling, spread
-from fluxsr.processing.upscale_file import Options
+from fluxsr.cli.arguments import expand_dataclass_options
+from fluxsr.options import ModelOptions, UpscaleOptions
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Wings:
 def test_fields_of_a_dataclass_are_options() -> None:
     seen: list[tuple[str, Wings, int]] = []
 
-    @spread
+    @expand_dataclass_options
     def fly(name: str, wings: Wings, height: Annotated[int, typer.Option(help="Above ground.")] = 7) -> None:
         """Take off."""
         seen.append((name, wings, height))
@@ -37,35 +36,53 @@ def test_fields_of_a_dataclass_are_options() -> None:
     assert "Take off." in text and text.index("From tip to tip.") < text.index("Above ground.")
 
 
+def typed(*arguments: str) -> tuple[ModelOptions, UpscaleOptions]:
+    """What a command with all options is called with."""
+    seen: list[tuple[ModelOptions, UpscaleOptions]] = []
+
+    @expand_dataclass_options
+    def command(*, model: ModelOptions, options: UpscaleOptions) -> None:
+        seen.append((model, options))
+
+    app = typer.Typer()
+    app.command()(command)
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    return seen[0]
+
+
 def test_defaults_are_the_same_from_the_command_line_and_from_python() -> None:
-    assert Upscaling().options() == Options()
+    assert typed() == (ModelOptions(), UpscaleOptions())
 
 
-def test_all_that_shapes_a_result_can_be_typed() -> None:
-    named = {field.name for field in fields(Options)} - {field.name for field in fields(Upscaling)}
-    assert named == {"strip"}  # of two flags
+def test_every_declared_option_can_be_typed() -> None:
+    model = ModelOptions(model="m", config="c", adapter="a", dtype="bf16", device="cpu", memory="8gb", compile=True)
+    options = UpscaleOptions(
+        **{"scale": 2, "strength": 0.5, "tile_size": 128, "tile_overlap": 16, "color_fix": "none", "format": "webp"},
+        **{"suffix": "_x2", "quality": 80, "lossless": True, "profile": "srgb", "strip_metadata": True},
+        **{"strip_gps": True, "max_pixels": 4000},
+    )  # type: ignore[arg-type]
+    values = model.model_dump() | options.model_dump()
+    assert not [
+        name
+        for name, value in values.items()
+        if value == (ModelOptions().model_dump() | UpscaleOptions().model_dump())[name]
+    ]
+    arguments = []
+    for name, value in values.items():
+        flag = f"--{name.replace('_', '-')}"
+        arguments += [flag] if value is True else [flag, str(value)]
+    assert typed(*arguments) == (model, options)
+    assert typed("--lossy")[1] == UpscaleOptions(lossless=False)
 
 
-def test_words_are_plain_text() -> None:
-    """A ledger and a worker's process hold them: no enums of the command line."""
-    options = Upscaling(color_fix=ColorFix.none, memory=Memory.gb8, strip_gps=True).options()
-    assert (options.color_fix, options.memory, options.strip) == ("none", "8gb", "gps")
-    assert type(options.color_fix) is type(options.memory) is str
-    assert Upscaling(strip_gps=True, strip_metadata=True).options().strip == "all"
+def test_a_parameter_of_the_command_replaces_a_field_of_its_name() -> None:
+    seen: list[tuple[list[str], ModelOptions]] = []
 
+    @expand_dataclass_options
+    def command(*, model: Annotated[list[str] | None, typer.Option("--model")] = None, loading: ModelOptions) -> None:
+        seen.append((model or [], loading))
 
-def test_tiles_that_are_all_overlap_are_refused() -> None:
-    with pytest.raises(typer.BadParameter, match="33 is more than half of --tile-size 64"):
-        Upscaling(tile_size=64, tile_overlap=33)
-
-
-def test_strength_has_the_same_bounds_everywhere() -> None:
-    """Command line, HTTP and Python: a value that one takes is no error to another."""
-    from fluxsr.flow import MAX_STRENGTH
-    from fluxsr.serving.api.options import Wanted
-
-    (option,) = get_type_hints(Upscaling, include_extras=True)["strength"].__metadata__
-    assert (option.min, option.max) == (0, MAX_STRENGTH)
-    assert Wanted(strength=MAX_STRENGTH).strength == MAX_STRENGTH
-    with pytest.raises(ValueError, match="less than or equal to 2"):
-        Wanted(strength=MAX_STRENGTH + 0.01)
+    app = typer.Typer()
+    app.command()(command)
+    assert CliRunner().invoke(app, ["--model", "a", "--model", "b", "--dtype", "fp16"]).exit_code == 0
+    assert seen == [(["a", "b"], ModelOptions(dtype="fp16"))]

@@ -11,7 +11,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from fluxsr.cli.main import app
-from fluxsr.processing import benchmarking, upscale_file
+from fluxsr.options import ModelOptions, UpscaleOptions
+from fluxsr.processing import benchmarking
 from fluxsr.processing.inputs import Plan
 from fluxsr.processing.runner import Report as Done
 
@@ -132,7 +133,7 @@ def nearest(monkeypatch) -> list[Plan]:
     """A model that repeats pixels, in place of the pipeline; the plans it was given."""
     plans: list[Plan] = []
 
-    def run_plan(plan: Plan, options: upscale_file.Options) -> Done:
+    def run_plan(plan: Plan, model: ModelOptions, options: UpscaleOptions) -> Done:
         plans.append(plan)
         for job in plan.jobs:
             job.target.parent.mkdir(parents=True, exist_ok=True)

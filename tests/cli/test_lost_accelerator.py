@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from fluxsr.errors import AcceleratorLost
+from fluxsr.options import ModelOptions, UpscaleOptions
 from fluxsr.processing import upscale_file
 from fluxsr.processing.inputs import Job, Plan
 from fluxsr.processing.reporting import reason_of
@@ -46,7 +47,7 @@ def pictures(folder: Path, count: int) -> list[Path]:
 def test_upscale_stops_and_says_so(lost: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     jobs = [Job(path, tmp_path / "out" / path.name) for path in pictures(tmp_path, 6)]
     with pytest.raises(AcceleratorLost, match=r"this process cannot use it any more, start it again"):
-        upscale_file.run(Plan(jobs), upscale_file.Options())
+        upscale_file.run(Plan(jobs), ModelOptions(), UpscaleOptions())
     told = capsys.readouterr().err
     assert len(lost) == 1 and "1 failed, 5 left" in told and told.count(LINE) == 1
     assert "out of memory" not in told and "unexpected" not in told
@@ -61,7 +62,9 @@ def test_other_failures_of_the_device_stop_nothing(
     monkeypatch.setattr(pipeline, "one_step", fail)
     monkeypatch.setattr(upscale_file, "load", lambda _options: pipeline)
     report = upscale_file.run(
-        Plan([Job(path, tmp_path / "out" / path.name) for path in pictures(tmp_path, 2)]), upscale_file.Options()
+        Plan([Job(path, tmp_path / "out" / path.name) for path in pictures(tmp_path, 2)]),
+        ModelOptions(),
+        UpscaleOptions(),
     )
     assert len(report.bad) == 2 and not report.left
 
@@ -83,7 +86,7 @@ def test_a_worker_of_a_cluster_ends_with_a_line(
 
     monkeypatch.setattr(module.os, "_exit", ended)
     (path,) = pictures(tmp_path, 1)
-    worker = module.Worker(upscale_file.Options(), str(tmp_path / "out"))
+    worker = module.Worker(ModelOptions(), UpscaleOptions(), str(tmp_path / "out"))
     worker.load()
     with pytest.raises(SystemExit, match="1"):
         worker.upscale(Item(path.name, str(path)), "made")
@@ -131,14 +134,14 @@ def test_the_server_s_process_ends_with_the_reason(
     monkeypatch.setattr(upscale_file, "load", lambda _options: pipeline)
     monkeypatch.setattr(server, "Server", Doomed)
     with pytest.raises(AcceleratorLost, match="device-side assert triggered.*start it again"):
-        server.serve(upscale_file.Options(), Limits(grace=60), "127.0.0.1", 0, [], False)
+        server.serve(ModelOptions(), Limits(grace=60), "127.0.0.1", 0, [], False)
 
 
 def test_the_page_ends(lost: list[int], pipeline: Any, tmp_path: Path) -> None:
     from fluxsr.serving.web.desk import Desk
     from fluxsr.serving.web.limits import Limits
     from fluxsr.serving.web.server import bound, server_of
-    from fluxsr.serving.web.work import Studio, Wish, line_of
+    from fluxsr.serving.web.work import Studio, line_of
 
     studio, desk = Studio({"tiny": pipeline}, Limits()), Desk(tmp_path / "desk", seconds=60)
     server, door = server_of(studio, desk), bound("127.0.0.1", 0)
@@ -146,7 +149,7 @@ def test_the_page_ends(lost: list[int], pipeline: Any, tmp_path: Path) -> None:
     thread.start()
     sources = pictures(tmp_path, 3)
     with pytest.raises(RuntimeError) as caught, desk.job("v", "many") as job:
-        studio.many(sources, Wish("tiny"), job, lambda *_: None)
+        studio.many(sources, "tiny", UpscaleOptions(), job, lambda *_: None)
     assert len(lost) == 1, "the others are not tried"
     assert line_of(caught.value, sources[0]).startswith("the server's accelerator failed")
     with pytest.raises(AcceleratorLost, match="CUDA error"), desk.job("w", "one"):

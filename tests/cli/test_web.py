@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 from fluxsr.cli.main import app
 from fluxsr.cli.web import checked
 from fluxsr.errors import InputError
-from fluxsr.processing.upscale_file import Options
+from fluxsr.options import ModelOptions
 from fluxsr.serving.web.limits import Limits
 
 
 def test_visitors_see_names_and_no_folders() -> None:
-    assert checked(["bundled", "/srv/models/portrait"], None, None) == {
+    assert checked(["bundled", "/srv/models/portrait"], ModelOptions()) == {
         "bundled": "bundled",
         "portrait": "/srv/models/portrait",
     }
@@ -25,12 +25,12 @@ def test_visitors_see_names_and_no_folders() -> None:
 
 def test_models_that_cannot_be_told_apart_are_refused() -> None:
     with pytest.raises(InputError, match="2 models are called m"):
-        checked(["a/m", "b/m"], None, None)
+        checked(["a/m", "b/m"], ModelOptions())
 
 
 def test_an_adapter_fits_one_model() -> None:
     with pytest.raises(InputError, match="--adapter and --config fit one --model"):
-        checked(["a", "b"], "adapter", None)
+        checked(["a", "b"], ModelOptions(adapter="adapter"))
 
 
 def test_without_gradio_one_line_says_what_to_install(uninstall: Callable[..., None]) -> None:
@@ -56,6 +56,6 @@ def test_what_visitors_may_do_is_typed_option_by_option(monkeypatch: pytest.Monk
     ):
         assert CliRunner().invoke(app, ["web", *given], catch_exceptions=False).exit_code == 0
     assert seen == [
-        (Options(), Limits()),
-        (Options(memory="8gb", compile=True), Limits(**{field.name: 7 for field in fields(Limits)})),
+        (ModelOptions(), Limits()),
+        (ModelOptions(memory="8gb", compile=True), Limits(**{field.name: 7 for field in fields(Limits)})),
     ]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from fluxsr.cluster.storage import Storage
 from fluxsr.cluster.worker import Worker
-from fluxsr.processing.upscale_file import Options
+from fluxsr.options import ModelOptions, UpscaleOptions
 
 
 def picture(kind: str = "PNG", seed: int = 0, side: int = 32) -> bytes:
@@ -66,7 +66,7 @@ def worker(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Work
     monkeypatch.setattr(FluxSRPipeline, "from_pretrained", lambda model, **_: pipeline)
 
     def made(out: str, **options: Any) -> Worker:
-        one = Worker(Options(**options), out)
+        one = Worker(ModelOptions(), UpscaleOptions(**options), out)
         one.load()
         return one
 

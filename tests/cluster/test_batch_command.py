@@ -14,6 +14,7 @@ from pyarrow import parquet
 from typer.testing import CliRunner, Result
 
 from fluxsr.cli.main import app
+from fluxsr.options import ModelOptions, UpscaleOptions
 from fluxsr.processing import inputs, upscale_file
 
 
@@ -55,7 +56,9 @@ def test_shards_on_two_workers_and_again(shard: Path, tmp_path: Path, monkeypatc
         before.extractall(tmp_path / "loose", filter="data")
         after.extractall(tmp_path / "packed", filter="data")
     upscale_file.run(
-        inputs.plan([str(tmp_path / "loose" / "a" / "1.jpg")], tmp_path, as_file=False), upscale_file.Options()
+        inputs.plan([str(tmp_path / "loose" / "a" / "1.jpg")], tmp_path, as_file=False),
+        ModelOptions(),
+        UpscaleOptions(),
     )
     assert (tmp_path / "1.jpg").read_bytes() == (tmp_path / "packed" / "a" / "1.jpg").read_bytes()
 

@@ -15,6 +15,7 @@ from fluxsr.cluster.report import COLUMNS, DONE, FAILED, Report, journal_name
 from fluxsr.cluster.sources import listing
 from fluxsr.cluster.storage import STATE, Full, Storage
 from fluxsr.errors import OutputError
+from fluxsr.options import ModelOptions, UpscaleOptions
 from fluxsr.processing import inputs, upscale_file
 
 Make = Callable[..., Any]
@@ -30,7 +31,9 @@ def test_outputs_are_those_of_upscale_byte_for_byte(
     store.write(f"in/{there}", image(kind))
     worker(str(tmp_path / "out")).upscale(Item(name, str(tmp_path / name)), "made")
     worker("memory://bucket/out").upscale(Item(there, "memory://bucket/in/" + there), "made")
-    upscale_file.run(inputs.plan([str(tmp_path / name)], tmp_path / "up", as_file=False), upscale_file.Options())
+    upscale_file.run(
+        inputs.plan([str(tmp_path / name)], tmp_path / "up", as_file=False), ModelOptions(), UpscaleOptions()
+    )
     expected = (tmp_path / "up" / name).read_bytes()
     assert (tmp_path / "out" / name).read_bytes() == expected
     assert store.read([f"out/{there}"])[f"out/{there}"] == expected

@@ -156,7 +156,8 @@ class Put:
 
     def __init__(self, id: str | None = None, **options: Any) -> None:
         self.id, self.options = id, options
-        self.default = options.get("default")
+        self.default, self.tooltip = options.get("default"), options.get("tooltip")
+        self.min, self.max = options.get("min"), options.get("max")
         self.display_name = options.get("display_name", id)
 
 

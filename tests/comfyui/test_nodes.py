@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fluxsr.errors import InputError
+from fluxsr.options import UpscaleOptions, declared
 from fluxsr.pipeline import FluxSRPipeline
 
 SETTINGS = {"scale": 2.0, "strength": -1.0, "tile_size": 0, "tile_overlap": 32, "batch_size": 1, "color_fix": "wavelet"}
@@ -42,6 +43,19 @@ def test_settings_left_alone_are_the_models_own(nodes: Any) -> None:
     assert widgets.pop("scale") == 4
     assert nodes.chosen(**widgets) == {"strength": None, "tile_size": None, "tile_overlap": 32, "batch_size": 1}
     assert nodes.chosen(strength=0.0, tile_size=256) == {"strength": 0.0, "tile_size": 256}
+    with pytest.raises(
+        InputError, match="tile_size is 32; choose a whole number from 64"
+    ):  # between unset and the range
+        nodes.FluxSRBundled.execute(torch.rand(1, 16, 24, 3), **SETTINGS | {"tile_size": 32})
+
+
+def test_ranges_and_help_are_the_declared_ones(nodes: Any) -> None:
+    """A value below the range stands for what is left to the model, because a widget always holds a number."""
+    widgets = {put.id: put for put in nodes.settings()}
+    for name in ("scale", "strength", "tile_size", "tile_overlap"):
+        option, unset = declared(UpscaleOptions)[name], {"strength": -1, "tile_size": 0}.get(name)
+        assert (widgets[name].min, widgets[name].max) == (option.minimum if unset is None else unset, option.maximum)
+        assert widgets[name].tooltip.startswith(option.help)
 
 
 def test_conditioning_offers_adapters_and_reads_the_chosen(nodes: Any, adapter: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fluxsr.imaging import io
-from fluxsr.imaging.picture import Delivery
+from fluxsr.imaging.picture import OutputOptions
 from fluxsr.imaging.resize import bicubic
 
 WIDTH, HEIGHT, SCALE = 20, 30, 3
@@ -125,7 +125,7 @@ def _enlarged(source: Path, ending: str = "", **delivery: Any) -> tuple[Path, st
     """The output, and all notes in one."""
     found, target = io.read(source), source.with_name(f"out{ending or source.suffix}")
     size = (SCALE * found.lr.shape[-2], SCALE * found.lr.shape[-1])
-    notes = io.write_enlarged(found, [bicubic(found.lr, size)], size, target, Delivery(**delivery))
+    notes = io.write_enlarged(found, [bicubic(found.lr, size)], size, target, OutputOptions(**delivery))
     return target, "; ".join([*found.notes, *notes])
 
 

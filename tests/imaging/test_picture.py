@@ -17,7 +17,7 @@ from fluxsr.imaging import io
 from fluxsr.imaging.color import colorimetry
 from fluxsr.imaging.color.fix import fix_colors_
 from fluxsr.imaging.decode import decode
-from fluxsr.imaging.picture import Delivery, Picture
+from fluxsr.imaging.picture import OutputOptions, Picture
 
 ADOBE = bytes(imagecodecs.cms_profile("adobergb"))
 
@@ -26,7 +26,7 @@ def doubled(picture: Picture, target: Path, **delivery: object) -> list[str]:
     """Written at twice the size by repeating pixels: what the model would do to colours is none of these tests'."""
     hr = interpolate(picture.lr, scale_factor=2, mode="nearest")
     size = (hr.shape[-2], hr.shape[-1])
-    return io.write_enlarged(picture, hr.split(7, dim=-2), size, target, Delivery(**delivery))  # type: ignore[arg-type]
+    return io.write_enlarged(picture, hr.split(7, dim=-2), size, target, OutputOptions(**delivery))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif"])
@@ -141,6 +141,6 @@ def test_neutral_pixels_are_neutral_in_the_file(tmp_path: Path, sixteen: bool, p
     picture = io.read(tmp_path / "a.tif")
     noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     hr = fix_colors_(picture.lr + 0.1 * noise, picture.lr)
-    io.write_enlarged(picture, [hr], (64, 64), tmp_path / "b.tif", Delivery())
+    io.write_enlarged(picture, [hr], (64, 64), tmp_path / "b.tif", OutputOptions())
     found = decode(tmp_path / "b.tif").pixels
     assert found.dtype == pixels.dtype and (found == found[..., :1]).all()

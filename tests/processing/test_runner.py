@@ -15,10 +15,10 @@ from rich.console import Console
 
 from fluxsr.errors import OutputError
 from fluxsr.processing.inputs import Job, Plan
-from fluxsr.processing.reporting import Words
-from fluxsr.processing.runner import AHEAD, Share, Stages, Write, run_jobs
+from fluxsr.processing.reporting import CommandLabels
+from fluxsr.processing.runner import AHEAD, ProgressCallback, Stages, Write, run_jobs
 
-WORDS = Words("copy", "copied")
+WORDS = CommandLabels("copy", "copied")
 
 
 def plan_of(folder: Path, *names: str) -> Plan:
@@ -29,7 +29,7 @@ def read(job: Job) -> bytes:
     return job.source.read_bytes()
 
 
-def work(job: Job, data: bytes, share: Share) -> Write:
+def work(job: Job, data: bytes, share: ProgressCallback) -> Write:
     share(0.5)
 
     def write() -> list[str]:
@@ -84,7 +84,7 @@ def test_inputs_are_read_ahead_and_outputs_written_behind_but_not_many(tmp_path:
         counted(1)
         return read(job)
 
-    def ordered(job: Job, data: bytes, share: Share) -> Write:
+    def ordered(job: Job, data: bytes, share: ProgressCallback) -> Write:
         order.append(job.source.name)
         time.sleep(0.002)
 
@@ -112,7 +112,7 @@ def test_the_work_waits_for_no_disk(tmp_path: Path) -> None:
 
         return slow
 
-    def slow_work(job: Job, data: bytes, share: Share) -> Write:
+    def slow_work(job: Job, data: bytes, share: ProgressCallback) -> Write:
         time.sleep(0.05)
         return slowly(work(job, data, share))
 
@@ -130,7 +130,7 @@ def test_a_signal_once_finishes_the_file_and_twice_stops_now(
     for name in "abc":
         (tmp_path / name).write_text(name)
 
-    def interrupted(job: Job, data: bytes, share: Share) -> Write:
+    def interrupted(job: Job, data: bytes, share: ProgressCallback) -> Write:
         for _ in range(times):
             signal.raise_signal(signal.SIGINT)
         return work(job, data, share)
@@ -148,7 +148,7 @@ def test_sigterm_is_a_wish_to_stop_too(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).write_text(name)
 
-    def ended(job: Job, data: bytes, share: Share) -> Write:
+    def ended(job: Job, data: bytes, share: ProgressCallback) -> Write:
         signal.raise_signal(signal.SIGTERM)
         return work(job, data, share)
 
@@ -162,7 +162,7 @@ def test_a_full_disk_ends_the_run_and_says_so(tmp_path: Path, capsys: pytest.Cap
     for name in names:
         (tmp_path / name).write_text(name)
 
-    def full(job: Job, data: bytes, share: Share) -> Write:
+    def full(job: Job, data: bytes, share: ProgressCallback) -> Write:
         def write() -> list[str]:
             raise OutputError(f"{job.target} cannot be written: full") from OSError(errno.ENOSPC, "full")
 
@@ -179,7 +179,7 @@ def test_an_input_that_vanishes_is_one_line(tmp_path: Path, capsys: pytest.Captu
     for name in "abcdefgh":
         (tmp_path / name).write_text(name)
 
-    def vanishing(job: Job, data: bytes, share: Share) -> Write:
+    def vanishing(job: Job, data: bytes, share: ProgressCallback) -> Write:
         (tmp_path / "h").unlink(missing_ok=True)
         return work(job, data, share)
 
@@ -215,7 +215,7 @@ def test_whatever_a_name_holds_a_line_stays_a_line(tmp_path: Path, capsys: pytes
     plan.bad.append(("a\nb", "the output c\nd would replace an input"))
     plan.record = tmp_path / "out"
 
-    def noted(job: Job, data: bytes, share: Share) -> Write:
+    def noted(job: Job, data: bytes, share: ProgressCallback) -> Write:
         write = work(job, data, share)
         return lambda: [*write(), "has a title: 'x\ny\udcff'"]
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from fluxsr.options import ModelOptions, UpscaleOptions
 from fluxsr.pipeline import FluxSRPipeline
 from fluxsr.processing.inputs import Job, Plan
-from fluxsr.processing.upscale_file import Options, run
+from fluxsr.processing.upscale_file import run
 
 
 @pytest.fixture
@@ -25,10 +26,10 @@ def work(tmp_path: Path, pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> Plan
 
 
 def test_finished_jobs_are_told_from_the_others(work: Plan) -> None:
-    report = run(work, Options(scale=1))
+    report = run(work, ModelOptions(), UpscaleOptions(scale=1))
     assert report.skipped == [work.jobs[0].target] and not report.bad
     assert report.done == [job.target for job in work.jobs[1:]]
-    assert run(work, Options(scale=1), overwrite=True).done == [job.target for job in work.jobs]
+    assert run(work, ModelOptions(), UpscaleOptions(scale=1), overwrite=True).done == [job.target for job in work.jobs]
 
 
 def test_no_job_is_looked_for_among_the_others(work: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +37,7 @@ def test_no_job_is_looked_for_among_the_others(work: Plan, monkeypatch: pytest.M
         raise AssertionError("a job compared with each of the others takes minutes for thousands")
 
     monkeypatch.setattr(Job, "__eq__", compare)
-    assert len(run(work, Options(scale=1)).done) == 2
+    assert len(run(work, ModelOptions(), UpscaleOptions(scale=1)).done) == 2
 
 
 def test_a_model_that_gives_nan_fails_the_file(work: Plan, pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,6 +45,6 @@ def test_a_model_that_gives_nan_fails_the_file(work: Plan, pipeline: Any, monkey
 
     decode = latents.decode
     monkeypatch.setattr(latents, "decode", lambda vae, z: decode(vae, z) * float("nan"))
-    report = run(work, Options(scale=1))
+    report = run(work, ModelOptions(), UpscaleOptions(scale=1))
     assert not report.done and len(report.bad) == 2
     assert not work.jobs[1].target.exists()

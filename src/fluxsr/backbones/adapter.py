@@ -23,7 +23,7 @@ from fluxsr.backbones.lora_files import WEIGHTS_FILE, check_lora, first_line, lo
 from fluxsr.backbones.places import CONFIG_FILE
 from fluxsr.backbones.velocity import on_grid
 from fluxsr.errors import ModelError, is_untranslatable
-from fluxsr.flow import MAX_STRENGTH
+from fluxsr.options import MAX_STRENGTH
 
 ADAPTER = "fluxsr"  # what peft calls it while it is attached
 

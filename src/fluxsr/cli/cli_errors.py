@@ -1,4 +1,4 @@
-"""What the commands tell: errors in one line, and what ``fluxsr info`` prints.
+"""Errors of the commands in one line, and the lines of ``fluxsr info``.
 
 Light to import; torch is loaded by ``lines`` alone.
 """
@@ -18,12 +18,13 @@ import typer
 import fluxsr
 from fluxsr.errors import FluxSRError, InputError
 from fluxsr.names import printable
+from fluxsr.options import ModelOptions
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "safetensors", "pillow")
 
 
 @contextmanager
-def reported(debug: bool = False) -> Iterator[None]:
+def report_errors(debug: bool = False) -> Iterator[None]:
     """Turn errors that users can act on into one line and an exit code; bugs keep their trace.
 
     Exit codes: 2 for an argument (InputError), 1 for the rest, 130 when stopped from the keyboard.
@@ -43,8 +44,8 @@ def reported(debug: bool = False) -> Iterator[None]:
         raise SystemExit(130) from error
 
 
-def lines(model: str, adapter: str | None, device: str, dtype: str, config: str | None = None) -> Iterator[str]:
-    """Model, its card's first sentence, its settings, and versions.
+def lines(model: ModelOptions) -> Iterator[str]:
+    """Give the lines of ``fluxsr info``: versions, the model, its card's first sentence and its settings.
 
     Raises:
         ModelError: the model cannot be loaded.
@@ -52,19 +53,18 @@ def lines(model: str, adapter: str | None, device: str, dtype: str, config: str 
     import torch
 
     from fluxsr.backbones.device import best_device, choose_dtype
-    from fluxsr.pipeline import FluxSRPipeline
-    from fluxsr.processing.upscale_file import describe
+    from fluxsr.processing.upscale_file import describe, load
 
     logging.getLogger("diffusers").setLevel(logging.ERROR)  # advice for programmers
     yield f"fluxsr {fluxsr.__version__}, Python {platform.python_version()}, {platform.platform()}"
     yield ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     yield f"threads: {torch.get_num_threads()}, cuda: {torch.version.cuda or 'not built in'}"
-    pipeline = FluxSRPipeline.from_pretrained(model, adapter=adapter, device=device, dtype=dtype, config_folder=config)
+    pipeline = load(model)
     yield f"model: {describe(pipeline)}"
     yield f"plan: {pipeline.plan.line()}"
-    chosen, reason = choose_dtype(best_device(device), dtype)
+    chosen, reason = choose_dtype(best_device(model.device), model.dtype)
     yield f"number format: {str(chosen).removeprefix('torch.')}, {reason}"
-    folder = Path(fluxsr.__file__).parent / "pretrained" if model == "bundled" else Path(model)
+    folder = Path(fluxsr.__file__).parent / "pretrained" if model.model == "bundled" else Path(model.model)
     card = card_line(folder / "README.md")
     if card:
         yield f"card: {card}"

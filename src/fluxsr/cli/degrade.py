@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from fluxsr.cli.arguments import Debug, Format, Inputs, Output, Overwrite, Suffix, planned
-from fluxsr.cli.cli_errors import reported
+from fluxsr.cli.arguments import Debug, Inputs, Output, Overwrite, Suffix, planned
+from fluxsr.cli.cli_errors import report_errors
+from fluxsr.options import Format
 
 
 def degrade(
@@ -18,19 +19,19 @@ def degrade(
     ] = "realesrgan",
     seed: Annotated[int, typer.Option(help="With the name of a file, all its randomness.")] = 0,
     scale: Annotated[int | None, typer.Option(min=1, max=16, help="HR side over LR side; else the preset's.")] = None,
-    format: Annotated[Format | None, typer.Option(help="Of the outputs in a folder; png if not given.")] = None,
+    format: Annotated[Format | None, typer.Option(help="Output format. Defaults to png.")] = None,
     suffix: Suffix = "",
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
     """Degrade images. An image's result depends on the seed and its file name, not on the files beside it."""
-    work = planned(inputs, output, format, suffix, default=Format.png)  # a second loss would not be of the preset's
-    with reported(debug):
+    work = planned(inputs, output, format, suffix, default="png")  # a second loss would not be of the preset's
+    with report_errors(debug):
         from dataclasses import replace
 
         from fluxsr.degradation import load_settings
         from fluxsr.processing.degrade_file import degraded, read_hr
-        from fluxsr.processing.reporting import Words
+        from fluxsr.processing.reporting import CommandLabels
         from fluxsr.processing.runner import Stages, run_jobs
 
         settings = load_settings(preset)
@@ -38,8 +39,8 @@ def degrade(
             settings = replace(settings, scale=scale)
         report = run_jobs(
             work,
-            lambda _console: Stages(read_hr, lambda job, hr, _share: degraded(job, hr, settings, seed)),
-            Words("degrade", "degraded"),
+            lambda _console: Stages(read_hr, lambda job, hr, _progress: degraded(job, hr, settings, seed)),
+            CommandLabels("degrade", "degraded"),
             settings={"seed": seed, "degradation": settings},
             overwrite=overwrite,
             debug=debug,

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from fluxsr.cli.arguments import Adapter, Config, Debug, Device
-from fluxsr.cli.cli_errors import reported
+from fluxsr.cli.cli_errors import report_errors
 
 
 class Kind(str, Enum):
@@ -76,7 +76,7 @@ def evaluate(
         raise typer.BadParameter(
             f"'{output}' does not tell; end it in {', '.join(KINDS)} or give --format", param_hint="-o"
         )
-    with reported(debug), _folder(keep) as scratch:
+    with report_errors(debug), _folder(keep) as scratch:
         from fluxsr.cli import report_format
         from fluxsr.imaging.atomic import check_writable, write_text
         from fluxsr.processing import scoring

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fluxsr.cli.arguments import Adapter, Config, Debug, Device, Dtype, Model
-from fluxsr.cli.cli_errors import reported
+from fluxsr.cli.arguments import Adapter, Config, Debug, Device, Model
+from fluxsr.cli.cli_errors import report_errors
 from fluxsr.errors import ModelError, OutputError
+from fluxsr.options import Dtype
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,7 @@ def export(
     adapter: Adapter = None,
     fuse: Annotated[bool, typer.Option(help="Merge the adapter's LoRA, or copy its file beside the weights.")] = True,
     fold: Annotated[bool, typer.Option(help="Replace the modulation by its constants.")] = True,
-    dtype: Annotated[Dtype, typer.Option(help="Number format of what is not quantized.")] = Dtype.bf16,
+    dtype: Annotated[Dtype, typer.Option(help="Number format of the weights that are not quantized.")] = "bf16",
     quantize: Annotated[
         Quantize, typer.Option(help="Weights of the transformer in 8 bits (torchao) or 4 (bitsandbytes, GPU).")
     ] = Quantize.none,
@@ -60,10 +61,8 @@ def export(
     """Load, fuse, fold, quantize and save a model, in that order: smaller, and ready sooner."""
     if not debug:  # their advice is for programmers
         logging.getLogger("diffusers").setLevel(logging.ERROR)
-    with reported(debug):
-        for line in exported(
-            output, model, config, adapter, fuse, fold, dtype.value, quantize.value, device, overwrite
-        ):
+    with report_errors(debug):
+        for line in exported(output, model, config, adapter, fuse, fold, dtype, quantize.value, device, overwrite):
             typer.echo(line)
 
 

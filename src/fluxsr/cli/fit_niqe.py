@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fluxsr.cli.arguments import Debug
-from fluxsr.cli.cli_errors import reported
+from fluxsr.cli.cli_errors import report_errors
 
 
 def fit_niqe(
@@ -22,7 +22,7 @@ def fit_niqe(
     """Fit NIQE's model of good photographs. Its scores compare among themselves, not with those of another model."""
     if output.suffix.lower() != ".npz":
         raise typer.BadParameter(f"'{output}' must end in .npz", param_hint="-o")
-    with reported(debug):
+    with report_errors(debug):
         from fluxsr.evaluation import niqe
         from fluxsr.imaging.atomic import check_writable
         from fluxsr.imaging.photographs import list_photographs

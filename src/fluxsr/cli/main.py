@@ -16,22 +16,9 @@ import typer
 from fluxsr import __version__
 from fluxsr.cli import pairs as pairs_cli
 from fluxsr.cli import train as train_cli
-from fluxsr.cli.arguments import (
-    Adapter,
-    Config,
-    Debug,
-    Device,
-    Dtype,
-    DtypeOption,
-    Inputs,
-    Model,
-    Output,
-    Upscaling,
-    planned,
-    spread,
-)
+from fluxsr.cli.arguments import Debug, Inputs, Output, Overwrite, expand_dataclass_options, planned
 from fluxsr.cli.batch import batch
-from fluxsr.cli.cli_errors import lines, reported
+from fluxsr.cli.cli_errors import lines, report_errors
 from fluxsr.cli.comfyui import comfyui
 from fluxsr.cli.degrade import degrade
 from fluxsr.cli.evaluate import evaluate
@@ -42,6 +29,7 @@ from fluxsr.cli.push import push
 from fluxsr.cli.serve import serve
 from fluxsr.cli.web import web
 from fluxsr.names import printable
+from fluxsr.options import ModelOptions, UpscaleOptions
 
 app = typer.Typer(
     help="One-step super-resolution of photographs (FluxSR).",
@@ -62,14 +50,22 @@ def _root(
 
 
 @app.command()
-@spread
-def upscale(inputs: Inputs, output: Output, typed: Upscaling) -> None:
+@expand_dataclass_options
+def upscale(
+    *,
+    inputs: Inputs,
+    output: Output,
+    model: ModelOptions,
+    options: UpscaleOptions,
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
     """Upscale images. Finished outputs are skipped; a bad file does not stop the others."""
-    work = planned(inputs, output, typed.format, typed.suffix)
-    with reported(typed.debug):
+    work = planned(inputs, output, options.format, options.suffix)
+    with report_errors(debug):
         from fluxsr.processing.upscale_file import run
 
-        report = run(work, typed.options(), overwrite=typed.overwrite, debug=typed.debug)
+        report = run(work, model, options, overwrite=overwrite, debug=debug)
     raise typer.Exit(1 if report.bad else 0)
 
 
@@ -86,17 +82,11 @@ app.command()(web)
 
 
 @app.command()
-def info(
-    model: Model = "bundled",
-    config: Config = None,
-    adapter: Adapter = None,
-    device: Device = "auto",
-    dtype: DtypeOption = Dtype.auto,
-    debug: Debug = False,
-) -> None:
+@expand_dataclass_options
+def info(*, model: ModelOptions, debug: Debug = False) -> None:
     """Print model, device and versions; paste it into a bug report."""
-    with reported(debug):
-        for line in lines(model, adapter, device, dtype.value, config):
+    with report_errors(debug):
+        for line in lines(model):
             typer.echo(printable(line))
 
 
@@ -109,5 +99,5 @@ def main() -> None:
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     if hasattr(sys.stdout, "reconfigure"):  # a pipe on Windows has a code page without the arrows of our tables
         sys.stdout.reconfigure(errors="backslashreplace")
-    with reported("--debug" in sys.argv):
+    with report_errors("--debug" in sys.argv):
         app(prog_name="fluxsr")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fluxsr.cli.arguments import Debug
-from fluxsr.cli.cli_errors import reported
+from fluxsr.cli.cli_errors import report_errors
 
 
 def push(
@@ -30,7 +30,7 @@ def push(
     debug: Debug = False,
 ) -> None:
     """Put an adapter or a model on the Hub; log in with `hf auth login` first."""
-    with reported(debug):
+    with report_errors(debug):
         from fluxsr.hub import publish
         from fluxsr.hub.contents import CardOverrides, contents
 

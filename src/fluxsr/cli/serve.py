@@ -7,36 +7,19 @@ from typing import Annotated
 
 import typer
 
-from fluxsr.cli.arguments import (
-    Adapter,
-    Compile,
-    Config,
-    Debug,
-    Device,
-    Dtype,
-    DtypeOption,
-    Memory,
-    MemoryOption,
-    Model,
-    spread,
-)
-from fluxsr.cli.cli_errors import reported
+from fluxsr.cli.arguments import Debug, expand_dataclass_options
+from fluxsr.cli.cli_errors import report_errors
 from fluxsr.errors import InputError, needed
+from fluxsr.options import ModelOptions
 from fluxsr.serving.api.limits import Limits
 
 
-@spread
+@expand_dataclass_options
 def serve(
     *,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    model: Model = "bundled",
-    config: Config = None,
-    adapter: Adapter = None,
-    dtype: DtypeOption = Dtype.auto,
-    device: Device = "auto",
-    memory: MemoryOption = Memory.auto,
-    compile: Compile = False,
+    model: ModelOptions,
     api_key_file: Annotated[
         Path | None, typer.Option(help="A key a line, any of which opens; else the variable FLUXSR_API_KEY; else none.")
     ] = None,
@@ -45,22 +28,12 @@ def serve(
     debug: Debug = False,
 ) -> None:
     """Upscale over HTTP; docs/api.md has the routes, /openapi.json describes them."""
-    with reported(debug):
+    with report_errors(debug):
         needed("fluxsr serve", "serve", "fastapi", "uvicorn", "python_multipart", "prometheus_client")
         keys = keys_of(api_key_file, api_key)
-        from fluxsr.processing.upscale_file import Options
         from fluxsr.serving.api import server
 
-        options = Options(
-            model=model,
-            config=config,
-            adapter=adapter,
-            device=device,
-            dtype=dtype.value,
-            memory=memory.value,
-            compile=compile,
-        )
-        server.serve(options, limits, host, port, keys, debug)
+        server.serve(model, limits, host, port, keys, debug)
 
 
 def keys_of(file: Path | None, key: str) -> list[str]:

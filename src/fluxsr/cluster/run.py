@@ -19,6 +19,7 @@ from fluxsr.cluster.storage import Storage
 from fluxsr.cluster.worker import Worker
 from fluxsr.errors import InputError
 from fluxsr.names import printable
+from fluxsr.options import ModelOptions, UpscaleOptions
 from fluxsr.processing import upscale_file
 from fluxsr.progress import progress
 from fluxsr.training.stopping import stop_flag
@@ -51,7 +52,7 @@ class Request:
     measure: bool = True
 
 
-def run(request: Request, options: upscale_file.Options, size: Size) -> bool:
+def run(request: Request, model: ModelOptions, options: UpscaleOptions, size: Size) -> bool:
     """Run a batch. Return whether no image failed, in this run or before.
 
     The first SIGINT or SIGTERM finishes the images in progress and then stops. The second one stops at once.
@@ -62,7 +63,7 @@ def run(request: Request, options: upscale_file.Options, size: Size) -> bool:
     """
     out = Storage(request.out)
     # Workers of a remote cluster choose their number format themselves.
-    report = Report(out, upscale_file.settings_of(options, here=size.address is None))
+    report = Report(out, upscale_file.settings_of(model, options, here=size.address is None))
     found = sources.listing(
         request.source,
         out,
@@ -71,7 +72,7 @@ def run(request: Request, options: upscale_file.Options, size: Size) -> bool:
         columns=request.columns,
         own=report.made_here,
     )
-    work = _Batch(request, options, report, found)
+    work = _Batch(request, model, options, report, found)
     with stop_flag() as stop:
         try:
             if work.todo or work.packing.waiting():
@@ -87,8 +88,10 @@ def run(request: Request, options: upscale_file.Options, size: Size) -> bool:
 
 
 class _Batch:
-    def __init__(self, request: Request, options: upscale_file.Options, report: Report, found: Listing) -> None:
-        self.request, self.options, self.report, self.found = request, options, report, found
+    def __init__(
+        self, request: Request, model: ModelOptions, options: UpscaleOptions, report: Report, found: Listing
+    ) -> None:
+        self.request, self.model, self.options, self.report, self.found = request, model, options, report, found
         self.out = report.out
         self.console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         self.counts: Counter[str] = Counter()  # images of this run, by status
@@ -124,7 +127,7 @@ class _Batch:
 
     def upscale(self, cluster: Cluster, stop: threading.Event) -> None:
         """Upscale all images that need it, and add the results to the report."""
-        arguments = (self.options, self.out.url())
+        arguments = (self.model, self.options, self.out.url())
         crew = Dispatch(
             cluster,
             lambda: cluster.hire(Worker, *arguments, threads=cluster.cpus, measure=self.request.measure),

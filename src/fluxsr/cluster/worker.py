@@ -21,6 +21,7 @@ from fluxsr.cluster.storage import Full, Storage, is_local, opened
 from fluxsr.errors import AcceleratorLost, InputError, OutputError, lost_accelerator
 from fluxsr.imaging.picture import Picture
 from fluxsr.names import printable
+from fluxsr.options import ModelOptions, UpscaleOptions
 from fluxsr.processing import upscale_file
 from fluxsr.processing.inputs import Job
 from fluxsr.processing.reporting import reason_of
@@ -31,14 +32,17 @@ class Worker:
     """Worker that upscales one image at a time. Concurrent calls overlap reading and writing with the model's work.
 
     Args:
-        options: options of ``fluxsr upscale``.
+        model: which model is loaded, and how.
+        options: how each image is upscaled and written.
         out: path or URL of the output folder.
         threads: number of CPU threads.
         measure: whether to estimate each result's quality.
     """
 
-    def __init__(self, options: upscale_file.Options, out: str, *, threads: int = 1, measure: bool = True) -> None:
-        self.options, self.measure = options, measure
+    def __init__(
+        self, model: ModelOptions, options: UpscaleOptions, out: str, *, threads: int = 1, measure: bool = True
+    ) -> None:
+        self.model, self.options, self.measure = model, options, measure
         self.out = Storage(out)
         self.name = f"{socket.gethostname()}/{os.getpid()}"
         self._model = threading.Lock()
@@ -52,7 +56,7 @@ class Worker:
         Raises:
             InputError, ModelError: the model cannot be loaded.
         """
-        self._pipeline = upscale_file.load(self.options)
+        self._pipeline = upscale_file.load(self.model)
         return upscale_file.describe(self._pipeline), self._pipeline.plan.line()
 
     def upscale(self, item: Item, fingerprint: str, attempt: int = 1) -> Row:
@@ -96,7 +100,7 @@ class Worker:
                 os._exit(1)
             if no_room(error):
                 raise
-            text = reason_of(error, job.source, upscale_file.WORDS.memory).replace(
+            text = reason_of(error, job.source, upscale_file.LABELS.memory).replace(
                 str(job.target), self.out.url(item.name)
             )
             row |= {"status": FAILED, "error": text.replace(printable(str(job.source)), printable(item.label))}

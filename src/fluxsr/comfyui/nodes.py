@@ -12,31 +12,44 @@ from comfy.utils import ProgressBar
 from comfy_api.latest import ComfyExtension, io
 
 from fluxsr.comfyui import adapters, upscaling
-from fluxsr.imaging.color.fix import METHODS
+from fluxsr.options import Option, UpscaleOptions, declared
 from fluxsr.pipeline import FluxSRPipeline
 
 CATEGORY = "image/upscaling"
+_UNSET = {"strength": -1.0, "tile_size": 0}
 
 
 def settings() -> list[Any]:
-    """The inputs that both upscalers have."""
+    """Return the inputs that both upscalers have."""
+    options = declared(UpscaleOptions)
+    fix = options["color_fix"]
     return [
-        io.Float.Input("scale", default=4.0, min=1.0, max=8.0, step=0.1, tooltip="Enlargement; trained at 4."),
-        io.Float.Input(
-            "strength",
-            default=-1.0,
-            min=-1.0,
-            max=2.0,
-            step=0.05,
-            tooltip="0 no step, 1 all of it; -1 the model's own.",
-        ),
-        io.Int.Input(
-            "tile_size", default=0, min=0, max=4096, step=16, tooltip="Largest tile, output pixels; 0 the model's own."
-        ),
-        io.Int.Input("tile_overlap", default=32, min=0, max=1024, step=16, tooltip="Least overlap, output pixels."),
+        number(options["scale"], 0.1),
+        number(options["strength"], 0.05, unset=_UNSET["strength"]),
+        number(options["tile_size"], 16, unset=_UNSET["tile_size"]),
+        number(options["tile_overlap"], 16),
         io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Tiles at a time; more is faster on a large GPU."),
-        io.Combo.Input("color_fix", options=list(METHODS), tooltip="How the output gets the input's colours."),
+        io.Combo.Input("color_fix", options=list(fix.choices), tooltip=fix.help),
     ]
+
+
+def number(option: Option, step: float, unset: float | None = None) -> Any:
+    """Return the input of a numeric option.
+
+    Args:
+        option: the declared option.
+        step: step of the widget.
+        unset: value below the option's range that stands for None, because a widget always holds a number.
+    """
+    kind = io.Int if option.type is int else io.Float
+    return kind.Input(
+        option.name,
+        default=option.default if unset is None else unset,
+        min=option.minimum if unset is None else unset,
+        max=option.maximum,
+        step=step,
+        tooltip=option.help if unset is None else f"{option.help} {unset:g} leaves it to the model.",
+    )
 
 
 def upscaler(node_id: str, name: str, description: str, *inputs: Any) -> io.Schema:
@@ -51,9 +64,9 @@ def upscaler(node_id: str, name: str, description: str, *inputs: Any) -> io.Sche
     )
 
 
-def chosen(strength: float, tile_size: int, **others: Any) -> dict[str, Any]:
-    """Widgets' values as arguments: what is left to the model becomes None."""
-    return {"strength": None if strength < 0 else strength, "tile_size": tile_size or None, **others}
+def chosen(**widgets: Any) -> dict[str, Any]:
+    """Return the values of widgets as arguments; None stands for what is left to the model."""
+    return {name: None if name in _UNSET and value == _UNSET[name] else value for name, value in widgets.items()}
 
 
 class FluxSRConditioning(io.ComfyNode):

@@ -24,8 +24,11 @@ from fluxsr.errors import InputError, ModelError
 from fluxsr.imaging import resize
 from fluxsr.imaging.color.fix import fix_colors_
 from fluxsr.imaging.postprocess import postprocess
-from fluxsr.imaging.settings import checked_count, checked_strength
+from fluxsr.imaging.settings import checked_count
 from fluxsr.imaging.tiling import tiles
+from fluxsr.options import UpscaleOptions
+
+_DEFAULT = UpscaleOptions()
 
 
 class OneStep(Sampler):
@@ -64,15 +67,12 @@ def upscale(
     vae: Any,
     conditioning: Any,
     images: Tensor,
-    scale: float = 4,
+    scale: float = _DEFAULT.scale,
     *,
-    strength: float | None = None,
-    tile_size: int | None = None,
-    tile_overlap: int = 32,
     batch_size: int = 1,
-    color_fix: str = "wavelet",
+    **chosen: Any,
 ) -> Tensor:
-    """Enlarge images; arguments that are not named here are those of ``FluxSRPipeline.__call__``.
+    """Enlarge images.
 
     Args:
         model: ComfyUI's MODEL, a FLUX with the adapter's LoRA.
@@ -80,6 +80,7 @@ def upscale(
         conditioning: of ``adapters.conditioning``; T_L, strength, tile size and lattice are the adapter's.
         images: (B,h,w,3), RGB in [0,1]; further channels are left out.
         batch_size: tiles per call of model and autoencoder.
+        scale, chosen: options of ``fluxsr.options.UpscaleOptions``.
 
     Returns:
         (B,H,W,3), float32 in [0,1].
@@ -89,14 +90,14 @@ def upscale(
         ModelError: the model gives values that are not finite.
     """
     check(model, vae)
-    config = config_in(conditioning)
-    strength = checked_strength(config.strength if strength is None else strength)
-    tile_size = checked_count("tile_size", config.tile_size if tile_size is None else tile_size)
+    options, config = UpscaleOptions(scale=scale, **chosen), config_in(conditioning)
+    strength = config.strength if options.strength is None else options.strength
+    tile_size = options.tile_size or config.tile_size
     checked_count("batch_size", batch_size)
     lr = images[..., :3].movedim(-1, 1).float()  # (B,3,h,w)
-    size = resize.scaled_size(lr.shape[-2], lr.shape[-1], scale)
+    size = resize.scaled_size(lr.shape[-2], lr.shape[-1], options.scale)
     multiple = PATCH * vae.spacial_compression_encode()
-    grid = tiles.grid(*size, tile_size, tile_overlap, multiple)
+    grid = tiles.grid(*size, tile_size, options.tile_overlap, multiple)
     ups = [resize.bicubic(image[None], size) for image in lr]  # each (1,3,H,W)
     sampler = OneStep(config.t_l, strength, config.token_cuts)
     step = stepper(model, conditioning, config.condition[0], sampler)
@@ -110,7 +111,8 @@ def upscale(
         return postprocess(hr, batch.to(hr.device), multiple, **config.postprocess)
 
     results = [
-        fix_colors_(tiles.stream(up, decoded, grid, batch_size=batch_size), up, color_fix).clamp_(0, 1) for up in ups
+        fix_colors_(tiles.stream(up, decoded, grid, batch_size=batch_size), up, options.color_fix).clamp_(0, 1)
+        for up in ups
     ]
     return torch.cat(results).movedim(1, -1)
 

@@ -25,9 +25,7 @@ from fluxsr.imaging.color import colorimetry, profiles, signalling
 from fluxsr.imaging.formats import bmp, jxl, png, raw, tiff
 from fluxsr.imaging.metadata.transfer import read_metadata
 from fluxsr.imaging.raster import Raster, checked_float, upright
-
-MAX_PIXELS = 100_000_000
-"""Default limit of an input. Larger images are treated as decompression bombs."""
+from fluxsr.options import MAX_PIXELS
 
 MAX_BYTES = 4 << 30
 

@@ -17,7 +17,7 @@ from fluxsr.imaging.atomic import replaced
 from fluxsr.imaging.decode import MAX_PIXELS, decode
 from fluxsr.imaging.encode import FormatLimitError, ImageSpec, encode
 from fluxsr.imaging.formats import format_of
-from fluxsr.imaging.picture import Delivery, Picture, picture_of, rows_of, spec_of
+from fluxsr.imaging.picture import OutputOptions, Picture, picture_of, rows_of, spec_of
 from fluxsr.imaging.raster import checked_float
 
 
@@ -50,7 +50,7 @@ def write(image: Image.Image, path: str | Path, quality: int | None = None) -> N
 
 
 def write_enlarged(
-    picture: Picture, bands: Iterable[Tensor], size: tuple[int, int], path: str | Path, delivery: Delivery
+    picture: Picture, bands: Iterable[Tensor], size: tuple[int, int], path: str | Path, delivery: OutputOptions
 ) -> list[str]:
     """Write an upscaled image with the colours and metadata of its input, atomically.
 

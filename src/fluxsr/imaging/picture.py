@@ -18,23 +18,17 @@ from fluxsr.imaging.metadata.change import Change
 from fluxsr.imaging.metadata.transfer import carry_over
 from fluxsr.imaging.raster import Metadata, Raster
 from fluxsr.imaging.resize import bicubic_rows
+from fluxsr.options import Profile, Strip
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """How a picture goes out.
-
-    Attributes:
-        quality: 1 to 100 of JPEG, WebP and AVIF; None takes 95.
-        lossless: of WebP; None does as the input did.
-        profile: "keep" goes back to the input's colours and embeds their profile, "srgb" stays in sRGB.
-        strip: metadata to leave out: "none", "gps" or "all".
-    """
+class OutputOptions:
+    """How a picture is written; the meanings are those of ``fluxsr.options.UpscaleOptions``."""
 
     quality: int | None = None
     lossless: bool | None = None
-    profile: str = "keep"
-    strip: str = "none"
+    profile: Profile = "keep"
+    strip: Strip = "none"
 
 
 @dataclass(frozen=True)
@@ -118,7 +112,9 @@ def _to_srgb(colours: np.ndarray, profile: bytes) -> tuple[np.ndarray, bytes, li
     return converted, profile, []
 
 
-def spec_of(picture: Picture, form: Format, size: tuple[int, int], delivery: Delivery) -> tuple[ImageSpec, list[str]]:
+def spec_of(
+    picture: Picture, form: Format, size: tuple[int, int], delivery: OutputOptions
+) -> tuple[ImageSpec, list[str]]:
     """Return the specification of the output file, and notes on what it cannot store.
 
     Args:

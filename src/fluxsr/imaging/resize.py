@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from numbers import Real
-
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
-
-from fluxsr.errors import InputError
 
 
 def bicubic(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -50,11 +46,5 @@ def bicubic_rows(image: Tensor, size: tuple[int, int], first: int, last: int) ->
 
 
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """Target (height, width) of an enlargement, each side rounded to whole pixels.
-
-    Raises:
-        InputError: scale is no number in [1,8].
-    """
-    if not isinstance(scale, Real) or not 1 <= scale <= 8:
-        raise InputError(f"scale is {scale!r}; choose a number from 1 to 8")
+    """Return the (height, width) of an enlargement, each side rounded to whole pixels."""
     return round(height * scale), round(width * scale)

@@ -1,16 +1,16 @@
-"""How one image is enlarged: what the ways through the pipeline share."""
+"""Settings of one call: what the pipeline's ways to enlarge an image share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from fluxsr.errors import InputError
-from fluxsr.flow import MAX_STRENGTH
+from fluxsr.options import UpscaleOptions
 
 
 class Step(Protocol):
@@ -21,44 +21,29 @@ class Step(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """How one image is enlarged; meanings and ranges are those of ``FluxSRPipeline.__call__``.
+    """Options of one image, and how this call works on it.
 
     Attributes:
+        options: how the image is enlarged.
+        batch_size, progress: see ``FluxSRPipeline.__call__``.
         step: runs the tiles instead of the pipeline's own ``one_step``: a server gathers those of several images.
     """
 
-    scale: float = 4
-    strength: float | None = None
-    tile_size: int | None = None
-    tile_overlap: int = 32
+    options: UpscaleOptions = UpscaleOptions()
     batch_size: int | None = None
-    color_fix: str = "wavelet"
     progress: Callable[[int, int], None] | None = None
     step: Step | None = None
 
 
-def checked_strength(strength: Any) -> float:
-    """A share of the step.
-
-    Raises:
-        InputError: no number from 0 to ``flow.MAX_STRENGTH``.
-    """
-    if not isinstance(strength, Real) or not 0 <= float(strength) <= MAX_STRENGTH:  # of a NaN this holds too
-        raise InputError(
-            f"strength is {strength!r}; choose a number from 0 (no step) to {MAX_STRENGTH:g}, 1 is the whole step"
-        )
-    return float(strength)
-
-
-def checked_count(name: str, value: Any, least: int = 1) -> int:
-    """A whole number of pixels or tiles.
+def checked_count(name: str, value: Any) -> int:
+    """Return a number of tiles.
 
     Args:
-        name: of the argument, for the message.
+        name: name of the argument, for the message.
 
     Raises:
-        InputError: no whole number, or one below ``least``.
+        InputError: it is not a whole number, or below 1.
     """
-    if not isinstance(value, Integral) or value < least:
-        raise InputError(f"{name} is {value!r}; choose a whole number from {least} on")
+    if not isinstance(value, Integral) or value < 1:
+        raise InputError(f"{name} is {value!r}; choose a whole number of 1 or more")
     return int(value)

@@ -13,11 +13,12 @@ from fluxsr.errors import FluxSRError, InputError
 from fluxsr.evaluation.protocols import SCALE, Benchmark, open_benchmark
 from fluxsr.imaging import io
 from fluxsr.names import printable
+from fluxsr.options import ModelOptions, UpscaleOptions
 from fluxsr.processing import upscale_file
 from fluxsr.processing.degrade_file import degraded, read_hr
 from fluxsr.processing.inputs import Job, Plan
-from fluxsr.processing.reporting import Words
-from fluxsr.processing.runner import Share, Stages, Write, run_jobs
+from fluxsr.processing.reporting import CommandLabels
+from fluxsr.processing.runner import ProgressCallback, Stages, Write, run_jobs
 from fluxsr.processing.scoring import Method
 
 
@@ -28,13 +29,13 @@ def opened(folder: Path, protocol: str | None) -> Benchmark:
     return found
 
 
-def model_options(model: str, config: str | None, adapter: str | None, device: str) -> upscale_file.Options:
-    """Of the pipeline, its own settings otherwise."""
-    return upscale_file.Options(model=model, config=config, adapter=adapter, device=device, scale=SCALE)
+def model_options(model: str, config: str | None, adapter: str | None, device: str) -> ModelOptions:
+    """Return the options of the model that is evaluated."""
+    return ModelOptions(model=model, config=config, adapter=adapter, device=device)
 
 
 def made(
-    found: Benchmark, options: upscale_file.Options, folder: Path, preset: str, seed: int
+    found: Benchmark, options: ModelOptions, folder: Path, preset: str, seed: int
 ) -> tuple[list[Method], dict[str, Path]]:
     """Make bicubic's and the model's images of a benchmark, in a folder; those that are up to date there are kept.
 
@@ -51,9 +52,9 @@ def made(
         return image.resize((image.width * SCALE, image.height * SCALE), Image.Resampling.BICUBIC)
 
     name = Path(options.model).name
-    plan, words = _plan(low, folder / "bicubic"), Words("enlarge", "enlarged")
-    _complete(run_jobs(plan, lambda _: _stages(bicubic), words, settings={"bicubic": SCALE}).bad)
-    _complete(upscale_file.run(_plan(low, folder / name), options).bad)
+    plan, labels = _plan(low, folder / "bicubic"), CommandLabels("enlarge", "enlarged")
+    _complete(run_jobs(plan, lambda _: _stages(bicubic), labels, settings={"bicubic": SCALE}).bad)
+    _complete(upscale_file.run(_plan(low, folder / name), options, UpscaleOptions(scale=SCALE)).bad)
     methods = [Method("bicubic", folder / "bicubic", truth), Method(printable(name), folder / name, truth)]
     return ([*methods, Method("HR", truth, None, truth=True)] if truth else methods), low
 
@@ -67,9 +68,9 @@ def _low(found: Benchmark, folder: Path, preset: str, seed: int) -> dict[str, Pa
         raise InputError(f"{preset} reduces by {settings.scale}; the benchmark needs {SCALE}")
     typer.echo(f"LR images made by {preset}, seed {seed}: not those of any paper", err=True)
     plan = _plan({picture.stem: picture.hr for picture in found.pictures if picture.hr}, folder / "LR")
-    stages = Stages(read_hr, lambda job, hr, _share: degraded(job, hr, settings, seed))
+    stages = Stages(read_hr, lambda job, hr, _progress: degraded(job, hr, settings, seed))
     given = {"seed": seed, "degradation": settings}
-    _complete(run_jobs(plan, lambda _: stages, Words("degrade", "degraded"), settings=given).bad)
+    _complete(run_jobs(plan, lambda _: stages, CommandLabels("degrade", "degraded"), settings=given).bad)
     return {job.target.stem: job.target for job in plan.jobs}
 
 
@@ -85,14 +86,14 @@ def _truth(found: Benchmark, folder: Path) -> Path:
         width, height = (side - side % SCALE for side in image.size)
         return image.crop((0, 0, width, height))
 
-    _complete(run_jobs(plan, lambda _: _stages(cut), Words("copy", "copied"), settings={"multiple": SCALE}).bad)
+    _complete(run_jobs(plan, lambda _: _stages(cut), CommandLabels("copy", "copied"), settings={"multiple": SCALE}).bad)
     return folder / "HR"
 
 
 def _stages(make: Callable[[Image.Image], Image.Image]) -> Stages[Image.Image]:
     """Read, ``make`` one image of another, write."""
 
-    def work(job: Job, image: Image.Image, _share: Share) -> Write:
+    def work(job: Job, image: Image.Image, _progress: ProgressCallback) -> Write:
         result = make(image)
 
         def write() -> tuple[()]:

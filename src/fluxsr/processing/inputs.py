@@ -249,8 +249,3 @@ def _name(entry: Found, output: Path, ending: str | None, suffix: str, level: in
 def _key(path: Path) -> str:
     # Windows and macOS take A.png and a.png for one file
     return os.path.realpath(path).casefold()
-
-
-def stripped(metadata: bool, gps: bool) -> str:
-    """Return which metadata an output leaves out, as ``Delivery.strip`` names it: "all", "gps" or "none"."""
-    return "all" if metadata else "gps" if gps else "none"

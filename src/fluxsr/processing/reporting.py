@@ -36,13 +36,13 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Words:
-    """How a command speaks of its work.
+class CommandLabels:
+    """How a command calls its work.
 
     Attributes:
-        task: of the progress bar.
-        past: of the summary.
-        memory: what to try where memory runs out.
+        task: verb in the progress bar, such as "upscale".
+        past: its past form in the summary, such as "upscaled".
+        memory: advice to a user whose memory ran out.
     """
 
     task: str
@@ -65,9 +65,9 @@ def reason_of(error: Exception, source: Path, memory: str) -> str:
     return text if text.startswith(name) else f"{name}: {text}"
 
 
-def print_summary(console: Console, report: Report, words: Words) -> None:
+def print_summary(console: Console, report: Report, labels: CommandLabels) -> None:
     """Print how many files were done, skipped, left or not looked at, and which failed."""
-    parts = [f"{len(report.done)} {words.past}"]
+    parts = [f"{len(report.done)} {labels.past}"]
     if report.skipped:
         parts.append(f"{len(report.skipped)} finished before (--overwrite redoes them)")
     if report.bad:

@@ -20,7 +20,7 @@ from fluxsr.errors import AcceleratorLost, OutputError, lost_accelerator
 from fluxsr.imaging.atomic import remove_orphans
 from fluxsr.names import printable
 from fluxsr.processing.inputs import Job, Plan
-from fluxsr.processing.reporting import Report, Words, print_summary, reason_of
+from fluxsr.processing.reporting import CommandLabels, Report, print_summary, reason_of
 from fluxsr.processing.resume import Ledger
 from fluxsr.progress import progress
 from fluxsr.training.stopping import stop_flag
@@ -30,8 +30,8 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """After these no other output could be written either."""
 
 Read = TypeVar("Read")
-Share = Callable[[float], None]
-"""Tells how much of a file is done, 0 to 1."""
+ProgressCallback = Callable[[float], None]
+"""Called with the part of a file that is done, 0 to 1."""
 
 Write = Callable[[], Sequence[str]]
 """Writes a result; gives notes on it."""
@@ -47,13 +47,13 @@ class Stages(Generic[Read]):
     """
 
     read: Callable[[Job], Read]
-    work: Callable[[Job, Read, Share], Write]
+    work: Callable[[Job, Read, ProgressCallback], Write]
 
 
 def run_jobs(
     work: Plan,
     start: Callable[[Console], Stages[Any]],
-    words: Words,
+    labels: CommandLabels,
     *,
     settings: dict[str, Any] | None = None,
     overwrite: bool = False,
@@ -66,7 +66,7 @@ def run_jobs(
     Args:
         work: of ``jobs.plan``.
         start: loads what the work needs, and gives the stages; not called where nothing is to do.
-        words: of the messages.
+        labels: how the command calls its work in messages.
         settings: what decides on the results; outputs made with others are done again. A mark of them is kept in the
             record of the plan; None keeps none.
         overwrite: redo outputs that exist.
@@ -88,8 +88,8 @@ def run_jobs(
     with stop_flag() as stop:
         if todo:
             remove_orphans({job.target.parent for job in todo})
-            _Run(start(console), ledger, words, console, report, debug, stop).all(todo)
-        print_summary(console, report, words)
+            _Run(start(console), ledger, labels, console, report, debug, stop).all(todo)
+        print_summary(console, report, labels)
         if report.lost:
             raise AcceleratorLost(report.lost)
         if stop.is_set() and not report.full:
@@ -126,7 +126,7 @@ def _todo(work: Plan, ledger: Ledger | None, overwrite: bool, report: Report, co
 class _Run:
     stages: Stages[Any]
     ledger: Ledger | None
-    words: Words
+    labels: CommandLabels
     console: Console
     report: Report
     debug: bool
@@ -141,17 +141,17 @@ class _Run:
             ThreadPoolExecutor(AHEAD, "write") as writers,
             progress(console, disable=not console.is_terminal, transient=True) as bar,
         ):
-            task = bar.add_task(self.words.task, total=len(todo))
+            task = bar.add_task(self.labels.task, total=len(todo))
             try:
                 for number, (job, stamp, reading) in enumerate(self._ahead(todo, readers)):
                     bar.update(task, description=printable(job.source.name))
 
-                    def share(part: float, number: int = number) -> None:
+                    def advance(part: float, number: int = number) -> None:
                         bar.update(task, completed=number + part)
                         self._tell_stop()
 
                     try:
-                        write = self.stages.work(job, reading.result(), share)
+                        write = self.stages.work(job, reading.result(), advance)
                         while len(writing) >= AHEAD:
                             self._written(*writing.popleft())
                         writing.append((job, writers.submit(self._write, job, stamp, write)))
@@ -203,7 +203,7 @@ class _Run:
     def _failed(self, job: Job, error: Exception) -> None:
         if self.debug:
             raise error
-        self.console.print(f"error: {reason_of(error, job.source, self.words.memory)}")
+        self.console.print(f"error: {reason_of(error, job.source, self.labels.memory)}")
         self.report.bad.append(str(job.source))
         if no_room(error) and not self.stop.is_set():
             self.console.print("error: nothing more can be written there; make room, and the same command goes on")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -16,55 +15,32 @@ from fluxsr.backbones.device import best_device, best_dtype, free_bytes
 from fluxsr.backbones.identity import contents_of
 from fluxsr.imaging import io
 from fluxsr.imaging.atomic import check_writable
-from fluxsr.imaging.decode import MAX_PIXELS
-from fluxsr.imaging.picture import Delivery, Picture
+from fluxsr.imaging.picture import OutputOptions, Picture
 from fluxsr.imaging.settings import Settings, Step
 from fluxsr.imaging.tiling.bands import STREAMABLE
 from fluxsr.names import printable
+from fluxsr.options import ModelOptions, UpscaleOptions
 from fluxsr.processing.inputs import Job, Plan
-from fluxsr.processing.reporting import Report, Words
-from fluxsr.processing.runner import Share, Stages, Write, run_jobs
+from fluxsr.processing.reporting import CommandLabels, Report
+from fluxsr.processing.runner import ProgressCallback, Stages, Write, run_jobs
 
 if TYPE_CHECKING:
     from fluxsr.pipeline import FluxSRPipeline
 
 WHOLE = 32_000_000  # pixels of a result above which it is not held in one piece
 ROWS = 512  # of a result, converted at once for its file
-_RESULT = ("scale", "strength", "tile_size", "tile_overlap", "color_fix", "quality", "lossless", "profile", "strip")
-"""Options that decide on the result by themselves; model, adapter and number format do by what they lead to."""
-WORDS = Words("upscale", "upscaled", memory="free some, or try --memory 8gb")
+LABELS = CommandLabels("upscale", "upscaled", memory="free some, or try --memory 8gb")
 
 
-@dataclass(frozen=True)
-class Options:
-    """What to upscale with; the meanings are those of ``FluxSRPipeline``, ``Delivery`` and ``decode``."""
-
-    model: str = "bundled"
-    config: str | None = None
-    adapter: str | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    memory: str = "auto"
-    compile: bool = False
-    scale: float = 4
-    strength: float | None = None
-    tile_size: int | None = None
-    tile_overlap: int = 32
-    color_fix: str = "wavelet"
-    seed: int = 0
-    quality: int | None = None
-    lossless: bool | None = None
-    profile: str = "keep"
-    strip: str = "none"
-    max_pixels: int = MAX_PIXELS
-
-
-def run(work: Plan, options: Options, *, overwrite: bool = False, debug: bool = False) -> Report:
+def run(
+    work: Plan, model: ModelOptions, options: UpscaleOptions, *, overwrite: bool = False, debug: bool = False
+) -> Report:
     """Upscale all of a plan; every failure is one line on stderr.
 
     Args:
         work: of ``jobs.plan``.
-        options: of the pipeline.
+        model: which model is loaded, and how.
+        options: how each image is upscaled and written.
         overwrite: redo outputs that exist.
         debug: raise the first error instead of reporting it.
 
@@ -73,15 +49,15 @@ def run(work: Plan, options: Options, *, overwrite: bool = False, debug: bool = 
     """
     quieten(options.max_pixels, debug)
 
-    settings = settings_of(options)
+    settings = settings_of(model, options)
 
     def start(console: Console) -> Stages[Picture]:
-        pipeline = load(options)
+        pipeline = load(model)
         console.print(f"model: {describe(pipeline)}")
         console.print(f"plan: {pipeline.plan.line()}")
         return Stages(lambda job: read(job, options), lambda *what: upscale(pipeline, options, *what))
 
-    return run_jobs(work, start, WORDS, settings=settings, overwrite=overwrite, debug=debug)
+    return run_jobs(work, start, LABELS, settings=settings, overwrite=overwrite, debug=debug)
 
 
 def quieten(max_pixels: int, debug: bool = False) -> None:
@@ -94,8 +70,8 @@ def quieten(max_pixels: int, debug: bool = False) -> None:
     Image.MAX_IMAGE_PIXELS = max(max_pixels, Image.MAX_IMAGE_PIXELS or 0)  # or Pillow refuses before us
 
 
-def load(options: Options) -> FluxSRPipeline:
-    """The pipeline that the options name.
+def load(model: ModelOptions) -> FluxSRPipeline:
+    """Load the pipeline that the options name.
 
     Raises:
         InputError, ModelError: as ``FluxSRPipeline.from_pretrained``.
@@ -103,94 +79,84 @@ def load(options: Options) -> FluxSRPipeline:
     from fluxsr.pipeline import FluxSRPipeline  # seconds, for nothing where all is finished
 
     return FluxSRPipeline.from_pretrained(
-        options.model,
-        adapter=options.adapter,
-        device=options.device,
-        dtype=options.dtype,
-        memory=options.memory,
-        config_folder=options.config,
-        compile=options.compile,
+        model.model,
+        adapter=model.adapter,
+        device=model.device,
+        dtype=model.dtype,
+        memory=model.memory,
+        config_folder=model.config,
+        compile=model.compile,
     )
 
 
-def settings_of(options: Options, *, here: bool = True) -> dict[str, Any]:
+def settings_of(model: ModelOptions, options: UpscaleOptions, *, here: bool = True) -> dict[str, Any]:
     """Return everything but the input that decides on an output; where it has changed, an output is made again.
 
     Args:
-        options: of the run.
+        model: options of the model. They count by what they lead to: its files and its number format.
+        options: options of the images. Those that are marked in ``fluxsr.options`` count.
         here: whether the model runs on this machine, whose number format and quantization are known then.
 
     Raises:
         InputError, ModelError: the model, the device or the number format cannot be used.
     """
-    values = asdict(options)
-    numbers = numbers_of(options) if here else [options.dtype, options.memory, str(options.compile)]
     return {
-        **{name: values[name] for name in _RESULT},
-        "numbers": numbers,
-        "contents": contents_of(options.model, options.adapter, options.config),
+        **options.result_settings(),
+        "numbers": numbers_of(model) if here else [model.dtype, model.memory, str(model.compile)],
+        "contents": contents_of(model.model, model.adapter, model.config),
     }
 
 
-def numbers_of(options: Options) -> list[str]:
+def numbers_of(model: ModelOptions) -> list[str]:
     """Return the number format and the quantization that a run on this machine gets, and whether it is compiled."""
-    device = best_device(options.device)
-    dtype, quantize = best_dtype(device, options.dtype), "none"
+    device = best_device(model.device)
+    dtype, quantize = best_dtype(device, model.dtype), "none"
     if free_bytes(device) is not None:  # else memory changes nothing
         from fluxsr.backbones.loading import plan_for  # seconds
 
-        plan = plan_for(
-            *(options.model, options.adapter, device, dtype, options.memory), options.config, options.compile
-        )
+        plan = plan_for(model.model, model.adapter, device, dtype, model.memory, model.config, model.compile)
         dtype, quantize = plan.dtype, plan.quantize
-    return [str(dtype).removeprefix("torch."), quantize, "compiled" if options.compile else "eager"]
+    return [str(dtype).removeprefix("torch."), quantize, "compiled" if model.compile else "eager"]
 
 
-def read(job: Job, options: Options) -> Picture:
-    """The input, once it is clear that the output can be written: not after a minute of work."""
+def read(job: Job, options: UpscaleOptions) -> Picture:
+    """Read an input, after checking that its output can be written."""
     check_writable(job.target)
     return io.read(job.source, options.max_pixels)
 
 
 def upscale(
     pipeline: FluxSRPipeline,
-    options: Options,
+    options: UpscaleOptions,
     job: Job,
     picture: Picture,
-    share: Share,
+    progress: ProgressCallback,
     *,
     step: Step | None = None,
     whole: int = WHOLE,
 ) -> Write:
-    """Enlarge; gives what writes the file and returns notes on it. Large results are written here, as they come.
+    """Upscale one picture and return the function that writes it. A large result is written here, as it comes.
 
     Args:
-        pipeline, options: what to enlarge with, and how.
+        pipeline: model to upscale with.
+        options: how the picture is upscaled and written.
         job: where the result goes.
         picture: the input.
-        share: told how much is done; what it raises ends the work.
-        step: of ``Settings``.
-        whole: pixels of a result above which it is not held in one piece.
+        progress: called as the work goes on; an error that it raises ends the work.
+        step: see ``Settings``.
+        whole: largest result in pixels that is held in memory in one piece.
     """
-    how = Settings(
-        scale=options.scale,
-        strength=options.strength,
-        tile_size=options.tile_size,
-        tile_overlap=options.tile_overlap,
-        color_fix=options.color_fix,
-        progress=lambda done, total: share(done / total),
-        step=step,
-    )
-    delivery = Delivery(options.quality, options.lossless, options.profile, options.strip)
+    how = Settings(options, progress=lambda done, total: progress(done / total), step=step)
+    output = OutputOptions(options.quality, options.lossless, options.profile, options.strip)
 
     def written(bands: Iterable[Tensor], size: tuple[int, int]) -> list[str]:
-        return [*picture.notes, *io.write_enlarged(picture, bands, size, job.target, delivery)]
+        return [*picture.notes, *io.write_enlarged(picture, bands, size, job.target, output)]
 
     if picture.lr[0, 0].numel() * options.scale**2 > whole and options.color_fix in STREAMABLE:
-        size, bands = pipeline.rows(picture.lr, how)
+        size, bands = pipeline.upscale_streaming(picture.lr, how)
         notes = written(bands, size)
         return lambda: notes
-    hr = pipeline.whole(picture.lr, how)  # (1,3,H,W)
+    hr = pipeline.upscale_tensor(picture.lr, how)  # (1,3,H,W)
     return lambda: written(hr.split(ROWS, dim=-2), (hr.shape[-2], hr.shape[-1]))
 
 

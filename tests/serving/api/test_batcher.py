@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fluxsr.imaging.settings import Settings
+from fluxsr.options import UpscaleOptions
 from fluxsr.serving.api.batcher import Batcher
 
 HOUR = 3600.0  # a wait that ends a test only by hanging
@@ -177,11 +178,13 @@ def test_images_that_share_batches_are_what_they_are_alone(pipeline: Any, pool: 
     def job(lr: Tensor) -> Tensor:
         with batcher.riding():
             ready.wait(60)
-            return pipeline.whole(lr, Settings(tile_size=64, tile_overlap=16, step=batcher.step))
+            return pipeline.upscale_tensor(
+                lr, Settings(UpscaleOptions(tile_size=64, tile_overlap=16), step=batcher.step)
+            )
 
     found = list(pool.map(job, images))
     batcher.close()
     assert shared == [(2, 2)] * 9, "a tile of each in every batch"
     for lr, hr in zip(images, found, strict=True):
-        alone = pipeline.whole(lr, Settings(tile_size=64, tile_overlap=16))
+        alone = pipeline.upscale_tensor(lr, Settings(UpscaleOptions(tile_size=64, tile_overlap=16)))
         torch.testing.assert_close(hr, alone, rtol=0, atol=1e-4)

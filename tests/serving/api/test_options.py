@@ -1,62 +1,45 @@
-"""What may be asked for: the command line's own options, checked."""
+"""What a client may ask for: the declared options, but for those that a server decides."""
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import pytest
 
-from fluxsr.processing.upscale_file import Options
-from fluxsr.serving.api.options import Wanted, checked
+from fluxsr.options import UpscaleOptions
+from fluxsr.serving.api.limits import Limits
+from fluxsr.serving.api.options import checked, ending
 from fluxsr.serving.api.problems import Problem
 
 
-def test_the_defaults_are_those_of_the_command_line() -> None:
-    assert checked({}, strict=True).options() == Options()
-
-
-def test_every_option_arrives() -> None:
-    asked: dict[str, Any] = {
-        **{"scale": 2, "strength": 0.5, "tile_size": 128, "tile_overlap": 16, "color_fix": "adain", "quality": 80},
-        **{"lossless": True, "profile": "srgb", "strip_gps": True},
-    }
-    found = checked(asked, strict=True).options()
-    assert {name: getattr(found, name) for name in asked if name != "strip_gps"} == {
-        name: value for name, value in asked.items() if name != "strip_gps"
-    }
-    assert (
-        found.strip == "gps"
-        and checked({"strip_metadata": True, "strip_gps": True}, strict=True).options().strip == "all"
-    )
-
-
-def test_a_form_has_words_where_json_has_values() -> None:
-    assert checked({"scale": "2", "lossless": "true"}, strict=False) == checked(
-        {"scale": 2, "lossless": True}, strict=True
-    )
+def test_a_form_has_text_where_json_has_values() -> None:
+    found = checked({"scale": "2", "lossless": "true"}, Limits(), text=True)
+    assert found == checked({"scale": 2.0, "lossless": True}, Limits(), text=False)
+    assert found == UpscaleOptions(scale=2, lossless=True)
     with pytest.raises(Problem, match="lossless"):
-        checked({"lossless": "true"}, strict=True)
+        checked({"lossless": "true"}, Limits(), text=False)
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "message"),
     [
-        ({"scale": 9}, "scale: Input should be less than or equal to 8"),
-        ({"scale": float("nan")}, "scale: "),
-        ({"url": "http://169.254.169.254/"}, "url is no option; there are scale, "),
-        ({"color_fix": "lab"}, "color_fix: Input should be 'wavelet', 'adain' or 'none'"),
+        ({"scale": 9}, "scale is 9; choose a number from 1 to 8"),
+        ({"url": "http://169.254.169.254/"}, "url is not an option; the options are scale, "),
+        ({"x" * 9999 + "\n": 1}, "xxxx[x.]+xxx.* is not an option"),
+        ({"suffix": "_x4"}, "suffix is not an option"),
+        ({"max_pixels": 10**9}, "max_pixels is not an option"),
         ({"tile_size": 64, "tile_overlap": 40}, "tile_overlap is 40, more than half of tile_size 64"),
+        ({"tile_size": 2048}, "tile_size is 2048; this server takes up to 1024"),
     ],
 )
-def test_what_cannot_be_is_named(values: dict[str, Any], words: str) -> None:
-    with pytest.raises(Problem, match="^" + words) as caught:
-        checked(values, strict=True)
-    assert caught.value.status == 422 and "\n" not in caught.value.message
+def test_what_cannot_be_is_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(Problem, match="^" + message) as caught:
+        checked(values, Limits(), text=False)
+    assert caught.value.status == 422 and "\n" not in caught.value.message and len(caught.value.message) < 300
 
 
 @pytest.mark.parametrize(
-    ("asked", "found", "ending"),
+    ("asked", "found", "wanted"),
     [
         (None, "JPEG", ".jpg"),
         (None, "GIF", ".png"),
@@ -65,14 +48,5 @@ def test_what_cannot_be_is_named(values: dict[str, Any], words: str) -> None:
         (None, "TIFF", ".tif"),
     ],
 )
-def test_the_format_is_the_inputs_unless_asked_for(asked: str | None, found: str, ending: str) -> None:
-    assert Wanted(format=asked).ending(found) == ending  # type: ignore[arg-type]
-
-
-def test_nothing_of_the_command_line_is_forgotten() -> None:
-    """An option that the batch gains is either one of requests, or of the process, or decided on here."""
-    process = {"model", "config", "adapter", "device", "dtype", "memory", "compile", "max_pixels"}
-    others = {"seed", "strip"}  # draws nothing; is two switches here
-    assert {field.name for field in fields(Options)} - process - others == set(Wanted.model_fields) - {
-        *("format", "strip_metadata", "strip_gps")
-    }
+def test_the_format_is_the_inputs_unless_asked_for(asked: Any, found: str, wanted: str) -> None:
+    assert ending(UpscaleOptions(format=asked), found) == wanted

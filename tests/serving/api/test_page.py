@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from fluxsr.cli import serve as command
 from fluxsr.cli.main import app
 from fluxsr.serving.api.limits import Limits
-from fluxsr.serving.api.options import Wanted
+from fluxsr.serving.api.options import OFFERED
 from fluxsr.serving.api.problems import PROBLEMS
 
 ROOT = Path(__file__).parents[3]
@@ -54,7 +54,7 @@ def test_the_examples_run_as_they_stand(server: Any, tmp_path: Path, picture: Ca
 
 
 def test_the_page_names_every_option_limit_and_error() -> None:
-    for name in (*Wanted.model_fields, *PROBLEMS):
+    for name in (*OFFERED, *PROBLEMS):
         assert f"`{name}`" in PAGE, name
     for field in fields(Limits):
         assert f"`--{field.name.replace('_', '-')}`" in PAGE, field.name

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from fluxsr.imaging import io as files
+from fluxsr.options import ModelOptions, UpscaleOptions
 from fluxsr.processing import upscale_file
 from fluxsr.processing.inputs import Job
 from fluxsr.serving.api import jobs
@@ -58,8 +59,8 @@ def test_a_photograph_comes_back_as_the_command_line_makes_it(
     client: httpx.Client, model_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(photograph())
-    options = upscale_file.Options(model=str(model_folder), device="cpu", dtype="fp32", scale=3)
-    picture, pipeline = files.read(tmp_path / "a.jpg"), upscale_file.load(options)
+    model, options = ModelOptions(model=str(model_folder), device="cpu", dtype="fp32"), UpscaleOptions(scale=3)
+    picture, pipeline = files.read(tmp_path / "a.jpg"), upscale_file.load(model)
     for name in ("b.jpg", "b.png"):
         upscale_file.upscale(pipeline, options, Job(picture.path, tmp_path / name), picture, lambda _: None)()
     answer = posted(client, photograph(), scale=3)

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from fluxsr.cli import serve as command
 from fluxsr.cli.main import app
 from fluxsr.errors import InputError
-from fluxsr.processing.upscale_file import Options
+from fluxsr.options import ModelOptions
 from fluxsr.serving.api import server
 from fluxsr.serving.api.desk import Desk
 from fluxsr.serving.api.limits import Limits
@@ -138,7 +138,7 @@ def test_a_batch_is_no_larger_than_the_plan_s(
 
     monkeypatch.setattr(server, "Batcher", batcher)
     with pytest.raises(InputError, match="enough"):
-        server.serve(Options(), Limits(), "127.0.0.1", 0, [], False)
+        server.serve(ModelOptions(), Limits(), "127.0.0.1", 0, [], False)
     assert seen == [most]
 
 

@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from fluxsr.errors import OutputError
-from fluxsr.processing.upscale_file import Options
+from fluxsr.options import ModelOptions
 from fluxsr.serving.web import server
 from fluxsr.serving.web.guard import guarded
 from fluxsr.serving.web.limits import Limits
@@ -68,7 +68,7 @@ def test_there_are_examples() -> None:
 
 
 def test_ctrl_c_while_the_models_load_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(_options: Options) -> None:
+    def load(_options: ModelOptions) -> None:
         signal.raise_signal(signal.SIGINT)
         raise AssertionError("it goes on")
 
@@ -76,7 +76,7 @@ def test_ctrl_c_while_the_models_load_ends_it_at_once(monkeypatch: pytest.Monkey
     held = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            server.serve({"bundled": "bundled"}, Options(), Limits(), "127.0.0.1", 0)
+            server.serve({"bundled": "bundled"}, ModelOptions(), Limits(), "127.0.0.1", 0)
     finally:
         signal.signal(signal.SIGINT, held)
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import product
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fluxsr.errors import InputError
+from fluxsr.options import ColorFix
 
-ColorFix = Literal["wavelet", "adain", "none"]
 METHODS: tuple[str, ...] = get_args(ColorFix)
 
 LEVELS = 5  # StableSR's

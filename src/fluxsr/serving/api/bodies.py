@@ -17,8 +17,9 @@ from starlette.requests import Request
 
 from fluxsr.errors import TooLargeError
 from fluxsr.imaging.decode import size_of
+from fluxsr.options import UpscaleOptions
 from fluxsr.serving.api.limits import Limits
-from fluxsr.serving.api.options import Wanted, checked
+from fluxsr.serving.api.options import checked
 from fluxsr.serving.api.problems import Problem
 
 TYPES = ("multipart/form-data", "application/json")
@@ -84,7 +85,7 @@ class Upload:
             )
 
 
-async def received(request: Request, path: Path, limits: Limits) -> tuple[Wanted, tuple[int, int] | None]:
+async def received(request: Request, path: Path, limits: Limits) -> tuple[UpscaleOptions, tuple[int, int] | None]:
     """Read a body of either type; whatever comes of it, the file is closed.
 
     Args:
@@ -108,9 +109,9 @@ async def received(request: Request, path: Path, limits: Limits) -> tuple[Wanted
     try:
         with anyio.fail_after(limits.upload_seconds):
             if kind == b"application/json":
-                wanted = await _json(request, image, limits)
+                options = await _json(request, image, limits)
             else:
-                wanted = await _form(request, parameters.get(b"boundary", b""), image, limits)
+                options = await _form(request, parameters.get(b"boundary", b""), image, limits)
     except TimeoutError:
         raise Problem("upload_too_slow", f"the body was not there within {limits.upload_seconds:g} s") from None
     finally:
@@ -118,7 +119,7 @@ async def received(request: Request, path: Path, limits: Limits) -> tuple[Wanted
     if not image.length:
         raise Problem("invalid_option", "image is missing or empty; send the picture as 'image'")
     await anyio.to_thread.run_sync(image.measure)
-    return wanted, image.size
+    return options, image.size
 
 
 async def _chunks(request: Request, limit: int, problem: Problem) -> AsyncIterator[bytes]:
@@ -133,15 +134,15 @@ async def _chunks(request: Request, limit: int, problem: Problem) -> AsyncIterat
         yield chunk
 
 
-async def _json(request: Request, image: Upload, limits: Limits) -> Wanted:
+async def _json(request: Request, image: Upload, limits: Limits) -> UpscaleOptions:
     body, most = bytearray(), min(limits.max_bytes, _JSON)
     problem = Problem("body_too_large", f"the image is larger than {most} bytes, the limit in JSON; send a form")
     async for chunk in _chunks(request, most * 4 // 3 + _FIELDS, problem if most == _JSON else _too_long(limits)):
         body += chunk
-    return await anyio.to_thread.run_sync(_of_json, body, image)
+    return await anyio.to_thread.run_sync(_of_json, body, image, limits)
 
 
-def _of_json(body: bytearray, image: Upload) -> Wanted:
+def _of_json(body: bytearray, image: Upload, limits: Limits) -> UpscaleOptions:
     if sum(map(body.count, (b"{", b"[", b","))) > _SIGNS:  # their objects would be many times the body
         raise Problem("malformed", f"the body has more than {_SIGNS} brackets and commas; options are few and flat")
     try:
@@ -153,15 +154,15 @@ def _of_json(body: bytearray, image: Upload) -> Wanted:
     data = values.pop("image", None)
     if not isinstance(data, str):
         raise Problem("invalid_option", "image is missing, or no string; send the picture's bytes in base64")
-    wanted = checked(values, strict=True)
+    options = checked(values, limits, text=False)
     try:
         image.write(base64.b64decode(data, validate=True))
     except (binascii.Error, ValueError) as error:
         raise Problem("invalid_option", f"image is no base64: {error}") from None
-    return wanted
+    return options
 
 
-async def _form(request: Request, boundary: bytes, image: Upload, limits: Limits) -> Wanted:
+async def _form(request: Request, boundary: bytes, image: Upload, limits: Limits) -> UpscaleOptions:
     try:
         form = _Form(boundary, image)
         async for chunk in _chunks(request, limits.max_bytes + _FIELDS, _too_long(limits)):
@@ -171,7 +172,7 @@ async def _form(request: Request, boundary: bytes, image: Upload, limits: Limits
         raise Problem("malformed", f"the body is no multipart/form-data: {error}") from None
     if not form.ended:
         raise Problem("malformed", "the body ends before its last boundary")
-    return checked(form.fields, strict=False)
+    return checked(form.fields, limits, text=True)
 
 
 class _Form:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from fluxsr.serving.api.options import Wanted
+from fluxsr.options import UpscaleOptions
 from fluxsr.serving.api.problems import Problem
 
 State = Literal["receiving", "queued", "running", "done", "failed", "cancelled"]
@@ -27,7 +27,7 @@ class Job:
         id: of its address.
         folder: its own; holds "image" and then the result.
         state: of ``STATES``.
-        wanted: its options, once its body is there.
+        options: its options, once its body is there.
         progress: share of its tiles that are done.
         kept: whether its client comes back for the result, or waits.
         fetched: whether the result went out, to its end or until its client left.
@@ -44,7 +44,7 @@ class Job:
     id: str
     folder: Path
     state: State = "receiving"
-    wanted: Wanted = field(default_factory=lambda: Wanted.model_validate({}))
+    options: UpscaleOptions = UpscaleOptions()
     progress: float = 0
     kept: bool = False
     fetched: bool = False

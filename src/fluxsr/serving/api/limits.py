@@ -20,6 +20,7 @@ class Limits:
         max_bytes: of an uploaded image.
         max_pixels: of an uploaded image.
         max_output_pixels: of a result.
+        max_tile: largest ``tile_size`` that a client may ask for, because memory grows with it.
         sync_pixels: of a result; larger ones are jobs, even where the client would wait.
         upload_seconds: within which a body must be there.
         keep_seconds: how long a result can be fetched.
@@ -34,6 +35,7 @@ class Limits:
     max_bytes: Annotated[int, typer.Option(min=1, help="Of an image file.")] = 64 << 20
     max_pixels: Annotated[int, typer.Option(min=1, help="Of an image.")] = 25_000_000
     max_output_pixels: Annotated[int, typer.Option(min=1, help="Of a result.")] = 100_000_000
+    max_tile: Annotated[int, typer.Option(min=1, help="Largest tile_size that a client may ask for.")] = 1024
     sync_pixels: Annotated[int, typer.Option(min=0, help="Larger results are jobs (202).")] = 16_000_000
     upload_seconds: Annotated[float, typer.Option(min=0.1, help="For a body to come in.")] = 60
     keep_seconds: Annotated[float, typer.Option(min=1, help="A job's result is kept.")] = 600

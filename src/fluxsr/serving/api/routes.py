@@ -58,11 +58,11 @@ def upscaling(desk: Desk, limits: Limits) -> APIRouter:
         preferred = "respond-async" in request.headers.get("prefer", "").lower()
         job = await run_in_threadpool(desk.admit)  # what has expired is deleted there
         try:
-            job.wanted, size = await received(request, job.folder / "image", limits)
+            job.options, size = await received(request, job.folder / "image", limits)
             job.kept = not wait or preferred
             if size is not None:
-                check_output(size, job.wanted.scale, limits)
-                job.kept |= size[0] * size[1] * job.wanted.scale**2 > limits.sync_pixels
+                check_output(size, job.options.scale, limits)
+                job.kept |= size[0] * size[1] * job.options.scale**2 > limits.sync_pixels
             desk.begin(job)
         except BaseException as error:  # whatever it is, the place must be given back
             desk.drop(job)

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from fluxsr.options import UpscaleOptions
 from fluxsr.serving.api.jobs import State
-from fluxsr.serving.api.options import Wanted
+from fluxsr.serving.api.options import OFFERED
 from fluxsr.serving.api.problems import PROBLEMS
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAFklEQVR42mNkqPvPQApgYhjVMKph2GoAAFUTAZ1L8HQnAAAAAElFTkSuQmCC"
@@ -70,7 +71,8 @@ IMAGE: dict[str, Any] = {
     },
 }
 
-_OPTIONS: dict[str, dict[str, Any]] = Wanted.model_json_schema()["properties"]
+_SCHEMA: dict[str, dict[str, Any]] = UpscaleOptions.model_json_schema()["properties"]
+_OPTIONS = {name: _SCHEMA[name] for name in OFFERED}
 
 
 def _of_form(option: dict[str, Any]) -> dict[str, Any]:

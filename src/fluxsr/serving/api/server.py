@@ -17,6 +17,7 @@ import uvicorn
 from prometheus_client import disable_created_metrics
 
 from fluxsr.errors import AcceleratorLost, InputError
+from fluxsr.options import ModelOptions
 from fluxsr.processing import upscale_file
 from fluxsr.serving.api.application import application
 from fluxsr.serving.api.batcher import Batcher
@@ -80,9 +81,7 @@ def _awaited(job: Job) -> bool:
     return job.ended is None or (job.kept and not job.fetched)
 
 
-def serve(
-    options: upscale_file.Options, limits: Limits, host: str, port: int, keys: Sequence[str], debug: bool
-) -> None:
+def serve(model: ModelOptions, limits: Limits, host: str, port: int, keys: Sequence[str], debug: bool) -> None:
     """Load the model and serve until a signal.
 
     Raises:
@@ -92,7 +91,7 @@ def serve(
     """
     upscale_file.quieten(limits.max_pixels, debug)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
-    pipeline = upscale_file.load(options)
+    pipeline = upscale_file.load(model)
     typer.echo(f"model: {upscale_file.describe(pipeline)}", err=True)
     typer.echo(f"plan: {pipeline.plan.line()}", err=True)
     disable_created_metrics()  # a second series beside every counter, which nothing reads

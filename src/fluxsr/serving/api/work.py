@@ -11,6 +11,7 @@ from fluxsr.processing import inputs, upscale_file
 from fluxsr.serving.api.batcher import Batcher
 from fluxsr.serving.api.jobs import Cancelled, Job
 from fluxsr.serving.api.limits import Limits
+from fluxsr.serving.api.options import ending
 from fluxsr.serving.api.problems import Problem
 
 if TYPE_CHECKING:
@@ -23,19 +24,19 @@ def worker(pipeline: FluxSRPipeline, batcher: Batcher, limits: Limits) -> Callab
     """What ``Desk`` calls in its threads."""
 
     def work(job: Job) -> tuple[Path, list[str]]:
-        def share(part: float) -> None:
+        def advance(part: float) -> None:
             job.progress = part
             if job.stop.is_set():
                 raise Cancelled
 
         picture = io.read(job.folder / "image", limits.max_pixels)
         height, width = picture.lr.shape[-2:]
-        check_output((width, height), job.wanted.scale, limits)  # the header of a few formats does not tell
-        share(0)
-        target = job.folder / f"result{job.wanted.ending(picture.format)}"
+        check_output((width, height), job.options.scale, limits)  # the header of a few formats does not tell
+        advance(0)
+        target = job.folder / f"result{ending(job.options, picture.format)}"
         with batcher.riding():
             write = upscale_file.upscale(
-                *(pipeline, job.wanted.options(), inputs.Job(picture.path, target), picture, share),
+                *(pipeline, job.options, inputs.Job(picture.path, target), picture, advance),
                 step=batcher.step,
                 whole=WHOLE,
             )

@@ -13,7 +13,7 @@ import gradio as gr
 from fluxsr.names import printable
 from fluxsr.serving.web.desk import Desk, Stopped
 from fluxsr.serving.web.report import of_batch, of_one, of_picture
-from fluxsr.serving.web.work import Batch, Studio, Wish, line_of
+from fluxsr.serving.web.work import Batch, Studio, line_of
 
 GLANCE = (1600, 1600)  # pixels of a picture that was just chosen
 HIDDEN = {"visible": False}
@@ -43,13 +43,14 @@ class Clicks:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
         path: str | None = None,
-        *chosen: Any,
+        model: str = "",
+        *values: Any,
     ) -> list[Any]:
-        """Upscale: no picture but the comparison, what was made, its download. ``chosen`` are the fields of Wish."""
+        """Upscale: no picture but the comparison, what was made, its download. ``values`` are those of ``OFFERED``."""
         if not path:
             raise gr.Error("Choose a picture first.", title="No picture", print_exception=False)
         with _friendly(Path(path)), self.desk.job(str(request.session_hash), "one") as job:
-            made, pair = self.studio.one(Path(path), Wish(*chosen), job, _told(progress))
+            made, pair = self.studio.one(Path(path), model, self.studio.options_of(values), job, _told(progress))
             compared = gr.update(value=tuple(map(str, pair)), visible=True)
             return [gr.update(**HIDDEN), compared, of_one(made), gr.update(value=str(made.path), visible=True)]
 
@@ -58,14 +59,15 @@ class Clicks:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
         paths: list[str] | None = None,
-        *chosen: Any,
+        model: str = "",
+        *values: Any,
     ) -> list[Any]:
         """Upscale all: what became of them, and the zip."""
         if not paths:
             raise gr.Error("Choose some pictures first.", title="No pictures", print_exception=False)
         sources = [Path(path) for path in paths]
         with _friendly(sources[0]), self.desk.job(str(request.session_hash), "many") as job:
-            job.result = self.studio.many(sources, Wish(*chosen), job, _told(progress))
+            job.result = self.studio.many(sources, model, self.studio.options_of(values), job, _told(progress))
             return _answer(job.result)
 
     def stop_one(self, request: gr.Request) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from fluxsr.imaging.color.fix import METHODS
 from fluxsr.imaging.formats import READABLE
+from fluxsr.options import Option, UpscaleOptions, declared
 from fluxsr.serving.web.clicks import Clicks
 from fluxsr.serving.web.desk import KEEP, Desk
 from fluxsr.serving.web.limits import Limits
-from fluxsr.serving.web.work import ENDINGS, Studio
+from fluxsr.serving.web.work import OFFERED, Studio
 
 HERE = Path(__file__).parent
 CSS = HERE / "page.css"
@@ -25,6 +25,16 @@ TAKEN = [end for end in READABLE if end not in _EXTRAS or importlib.util.find_sp
 # Nobody scripts this page (there is an API for that), and one job at a time is let in, from whichever tab.
 _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 _WORK: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "model", "concurrency_limit": 1}
+
+_STEPS = {"scale": 0.5, "strength": 0.05}
+_LABELS = {
+    "scale": "Scale",
+    "strength": "Strength",
+    "color_fix": "Colour fix",
+    "format": "Format",
+    "strip_metadata": "Leave out EXIF and other metadata",
+    "strip_gps": "Leave out the place",
+}
 
 
 def page(studio: Studio, desk: Desk) -> gr.Blocks:
@@ -58,7 +68,7 @@ def _one(studio: Studio, clicks: Clicks) -> None:
                 samples=[[str(path)] for path in examples()],
                 visible=bool(examples()),
             )
-            wishes = _wishes(studio)
+            widgets = _widgets(studio)
             start, stop = _buttons("one")
         with gr.Column(scale=2, min_width=300):
             before = gr.Image(
@@ -78,7 +88,7 @@ def _one(studio: Studio, clicks: Clicks) -> None:
     shown = [before, slider, told, load]
     sent.change(clicks.look, sent, shown, concurrency_id="look", **_QUIET)
     tries.click(lambda sample: sample[0], tries, sent, **_QUIET)
-    working = start.click(clicks.one, [sent, *wishes], shown, show_progress_on=told, scroll_to_output=True, **_WORK)
+    working = start.click(clicks.one, [sent, *widgets], shown, show_progress_on=told, scroll_to_output=True, **_WORK)
     stop.click(clicks.stop_one, None, told, cancels=[working], queue=False, **_QUIET)
 
 
@@ -92,36 +102,42 @@ def _many(studio: Studio, clicks: Clicks) -> None:
                 height=220,
                 elem_id="many-files",
             )
-            wishes = _wishes(studio)
+            widgets = _widgets(studio)
             start, stop = _buttons("many")
         with gr.Column(scale=2, min_width=300):
             told = _text("<p>What becomes of them is listed here.</p>", min_height=120, elem_id="many-told")
             load = gr.DownloadButton("Download all (zip)", variant="primary", visible=False, elem_id="many-load")
 
     working = start.click(
-        clicks.many, [sent, *wishes], [told, load], show_progress_on=told, scroll_to_output=True, **_WORK
+        clicks.many, [sent, *widgets], [told, load], show_progress_on=told, scroll_to_output=True, **_WORK
     )
     stop.click(clicks.stop_many, None, [told, load], cancels=[working], queue=False, **_QUIET)
 
 
-def _wishes(studio: Studio) -> list[Any]:
-    """What can be chosen, in the order of ``Wish``."""
-    names = list(studio.pipelines)
+def _widgets(studio: Studio) -> list[Any]:
+    """Return the widgets of the model and of ``OFFERED``, in this order."""
+    names, options = list(studio.pipelines), declared(UpscaleOptions)
     own = {name: pipeline.adapter_config.strength for name, pipeline in studio.pipelines.items()}
-    endings = [("as the input", ""), *((ending[1:].upper(), ending) for ending in ENDINGS)]
-    strips = [("keep", "none"), ("without the place", "gps"), ("leave out", "all")]
-
     model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
-    scale = gr.Slider(1, 8, value=4, step=0.5, label="Scale", info="At its best at 4.")
-    strength = gr.Slider(
-        0, 2, value=own[names[0]], step=0.05, label="Strength", info="Lower it where it looks overdone."
-    )
+    widgets = {"scale": widget(options["scale"]), "strength": widget(options["strength"], own[names[0]])}
     with gr.Accordion("More", open=False):
-        fix = gr.Radio(list(METHODS), value="wavelet", label="Colour fix")
-        ending = gr.Dropdown(endings, value="", label="Format", filterable=False)
-        strip = gr.Radio(strips, value="none", label="EXIF and other metadata")
-    model.change(own.get, model, strength, **_QUIET)
-    return [model, scale, strength, fix, ending, strip]
+        widgets |= {name: widget(options[name]) for name in OFFERED if name not in widgets}
+    model.change(own.get, model, widgets["strength"], **_QUIET)
+    return [model, *(widgets[name] for name in OFFERED)]
+
+
+def widget(option: Option, value: float | None = None) -> Any:
+    """Return the widget of an option, with its range, choices and help; the value defaults to the option's."""
+    named: dict[str, Any] = {"label": _LABELS[option.name], "info": option.help}
+    value = option.default if value is None else value
+    if option.type is bool:
+        return gr.Checkbox(value, **named)
+    if option.choices and option.optional:
+        choices = [("as the input", ""), *((choice.upper(), choice) for choice in option.choices)]
+        return gr.Dropdown(choices, value="", filterable=False, **named)
+    if option.choices:
+        return gr.Radio(list(option.choices), value=value, **named)
+    return gr.Slider(option.minimum, option.maximum, value=value, step=_STEPS[option.name], **named)
 
 
 def _buttons(name: str) -> tuple[gr.Button, gr.Button]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from fluxsr.errors import AcceleratorLost, OutputError
+from fluxsr.options import ModelOptions
 from fluxsr.pipeline import FluxSRPipeline
 from fluxsr.processing import upscale_file
 from fluxsr.serving.web.desk import Desk
@@ -21,12 +21,12 @@ from fluxsr.serving.web.work import Studio
 from fluxsr.training.stopping import stop_flag
 
 
-def serve(models: dict[str, str], options: upscale_file.Options, limits: Limits, host: str, port: int) -> None:
+def serve(models: dict[str, str], loading: ModelOptions, limits: Limits, host: str, port: int) -> None:
     """Until SIGINT or SIGTERM.
 
     Args:
         models: those that visitors choose from, by the names that they see; all are loaded now and stay.
-        options: how they are loaded.
+        loading: how they are loaded.
         host, port: where; port 0 takes any that is free.
 
     Raises:
@@ -37,7 +37,9 @@ def serve(models: dict[str, str], options: upscale_file.Options, limits: Limits,
     temporary = tempfile.TemporaryDirectory(prefix="fluxsr-web-", ignore_cleanup_errors=True)
     upscale_file.quieten(max(limits.max_pixels, limits.max_output_pixels))
     with bound(host, port) as door, temporary as folder:
-        studio = Studio({name: _loaded(replace(options, model=model)) for name, model in models.items()}, limits)
+        studio = Studio(
+            {name: _loaded(loading.model_copy(update={"model": model})) for name, model in models.items()}, limits
+        )
         desk = Desk(Path(folder), limits.time_limit)
         server = server_of(studio, desk)
         if not door.getsockname()[0].startswith(("127.", "::1")):
@@ -117,8 +119,8 @@ def _shown(door: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _loaded(options: upscale_file.Options) -> FluxSRPipeline:
-    pipeline = upscale_file.load(options)
+def _loaded(model: ModelOptions) -> FluxSRPipeline:
+    pipeline = upscale_file.load(model)
     typer.echo(f"model: {upscale_file.describe(pipeline)}", err=True)
     typer.echo(f"plan: {pipeline.plan.line()}", err=True)
     return pipeline

@@ -9,25 +9,27 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from fluxsr.errors import AcceleratorLost, FluxSRError, InputError, is_out_of_memory, lost_accelerator
 from fluxsr.imaging import io
-from fluxsr.imaging.formats import WRITTEN, following
+from fluxsr.imaging.formats import following
 from fluxsr.imaging.picture import Picture
 from fluxsr.imaging.resize import scaled_size
 from fluxsr.names import printable, raw
+from fluxsr.options import UpscaleOptions
 from fluxsr.pipeline import FluxSRPipeline
 from fluxsr.processing import upscale_file
 from fluxsr.processing.inputs import Job as Task
 from fluxsr.processing.reporting import reason_of
-from fluxsr.processing.runner import Share
+from fluxsr.processing.runner import ProgressCallback
 from fluxsr.serving.web.desk import Job, Stopped, TimeUp
 from fluxsr.serving.web.limits import Limits
 
-ENDINGS = [form.endings[0] for form in WRITTEN]
-STRIPS = ("none", "gps", "all")
+OFFERED = ("scale", "strength", "color_fix", "format", "strip_metadata", "strip_gps")
+"""Options that the page has, in the order of its widgets."""
 SHOWN = 12_000_000  # pixels of the comparison: phones do not show more, and the browser holds it twice
 _FOLDERS = re.compile(r"(?<!\S)(?:[A-Za-z]:)?[\\/](?:[^\\/\s]+[\\/])*")  # of a path, all but the file's name
 _NAME = 150  # bytes of a result's name before its suffix; file systems take 255
@@ -36,24 +38,6 @@ log = logging.getLogger(__name__)
 
 Told = Callable[[float, str], None]
 """Tells how much is done, 0 to 1, and of what."""
-
-Chosen = tuple[FluxSRPipeline, upscale_file.Options]
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What a visitor chose. The meanings are those of ``upscale_file.Options``.
-
-    Attributes:
-        ending: of the output; empty follows the input.
-    """
-
-    model: str
-    scale: float = 4
-    strength: float | None = None
-    color_fix: str = "wavelet"
-    ending: str = ""
-    strip: str = "none"
 
 
 @dataclass(frozen=True)
@@ -105,7 +89,23 @@ class Studio:
         """
         return io.read(source, self.limits.max_pixels)
 
-    def one(self, source: Path, wish: Wish, job: Job, told: Told) -> tuple[Made, tuple[Path, Path]]:
+    def options_of(self, values: Sequence[Any]) -> UpscaleOptions:
+        """Return the options that a visitor chose; they are checked, because requests can be made without the page.
+
+        Args:
+            values: values of ``OFFERED``; an empty text stands for None.
+
+        Raises:
+            InputError: a value that cannot be used.
+        """
+        chosen: dict[str, Any] = {
+            name: None if value == "" else value for name, value in zip(OFFERED, values, strict=True)
+        }
+        return UpscaleOptions(**chosen, max_pixels=self.limits.max_pixels)
+
+    def one(
+        self, source: Path, model: str, options: UpscaleOptions, job: Job, told: Told
+    ) -> tuple[Made, tuple[Path, Path]]:
         """Enlarge one picture.
 
         Returns:
@@ -115,28 +115,28 @@ class Studio:
             FluxSRError: the input or a choice cannot be used, or the time is up.
             Stopped: it is not wanted any more.
         """
-        chosen = self._chosen(wish)
-        (target,) = _targets([source], job.folder, wish)
-        made, picture = self._made(Task(source, target), chosen, job, lambda part: told(part, source.name))
+        pipeline = self._pipeline(model)
+        (target,) = _targets([source], job.folder, options)
+        made, picture = self._made(Task(source, target), pipeline, options, job, lambda part: told(part, source.name))
         return made, _compared(picture, made, job.folder)
 
-    def many(self, sources: Sequence[Path], wish: Wish, job: Job, told: Told) -> Batch:
+    def many(self, sources: Sequence[Path], model: str, options: UpscaleOptions, job: Job, told: Told) -> Batch:
         """Enlarge several pictures; a bad one is noted and the others go on, a stop leaves what is made.
 
         Raises:
             InputError: too many, or a choice that cannot be used.
         """
-        chosen = self._chosen(wish)
+        pipeline = self._pipeline(model)
         if len(sources) > self.limits.batch_limit:
             raise InputError(f"{len(sources)} pictures; this page takes up to {self.limits.batch_limit} at once")
         found = Batch()
-        for number, (source, target) in enumerate(zip(sources, _targets(sources, job.folder, wish), strict=True)):
+        for number, (source, target) in enumerate(zip(sources, _targets(sources, job.folder, options), strict=True)):
 
-            def share(part: float, number: int = number, name: str = source.name) -> None:
+            def advance(part: float, number: int = number, name: str = source.name) -> None:
                 told((number + part) / len(sources), f"{name} ({number + 1} of {len(sources)})")
 
             try:
-                found.made.append((source.name, self._made(Task(source, target), chosen, job, share)[0]))
+                found.made.append((source.name, self._made(Task(source, target), pipeline, options, job, advance)[0]))
             except (Stopped, TimeUp) as error:
                 found.left = [left.name for left in sources[number:]]
                 found.why = "stopped" if isinstance(error, Stopped) else str(error)
@@ -148,13 +148,14 @@ class Studio:
         found.zip = _zipped([made.path for _, made in found.made], job.folder / "fluxsr.zip")
         return found
 
-    def _made(self, task: Task, chosen: Chosen, job: Job, share: Share) -> tuple[Made, Picture]:
+    def _made(
+        self, task: Task, pipeline: FluxSRPipeline, options: UpscaleOptions, job: Job, advance: ProgressCallback
+    ) -> tuple[Made, Picture]:
         def checked(part: float) -> None:
             job.check()
-            share(part)
+            advance(part)
 
         began = time.monotonic()
-        pipeline, options = chosen
         checked(0)
         picture = upscale_file.read(task, options)
         height, width = picture.lr.shape[-2:]
@@ -162,23 +163,10 @@ class Studio:
         notes = upscale_file.upscale(pipeline, options, task, picture, checked)()
         return Made(task.target, (width, height), after, tuple(notes), time.monotonic() - began), picture
 
-    def _chosen(self, wish: Wish) -> Chosen:
-        """Nothing of a wish is believed: requests can be made without the page."""
-        if wish.model not in self.pipelines:
-            raise InputError(f"there is no model '{wish.model}' here; choose one of {', '.join(self.pipelines)}")
-        if wish.ending and wish.ending not in ENDINGS:
-            raise InputError(f"cannot write '{wish.ending}' files; choose one of {', '.join(ENDINGS)}")
-        if wish.strip not in STRIPS:
-            raise InputError(f"strip is '{wish.strip}'; choose one of {', '.join(STRIPS)}")
-        scaled_size(1, 1, wish.scale)
-        options = upscale_file.Options(
-            scale=wish.scale,
-            strength=wish.strength,
-            color_fix=wish.color_fix,
-            strip=wish.strip,
-            max_pixels=self.limits.max_pixels,
-        )
-        return self.pipelines[wish.model], options
+    def _pipeline(self, model: str) -> FluxSRPipeline:
+        if model not in self.pipelines:
+            raise InputError(f"there is no model '{model}' here; choose one of {', '.join(self.pipelines)}")
+        return self.pipelines[model]
 
     def _allowed(self, width: int, height: int, scale: float) -> tuple[int, int]:
         """Size (width, height) of the result.
@@ -211,13 +199,13 @@ def line_of(error: Exception, source: Path) -> str:
     return _FOLDERS.sub("", text.replace(str(source.parent), "")).replace(" (--max-pixels)", "")
 
 
-def _targets(sources: Sequence[Path], folder: Path, wish: Wish) -> list[Path]:
+def _targets(sources: Sequence[Path], folder: Path, options: UpscaleOptions) -> list[Path]:
     """Names of results, no two alike on any file system."""
     taken: set[str] = set()
     targets = []
     for source in sources:
-        stem = raw(source.stem)[:_NAME].decode(errors="ignore") + f"_x{wish.scale:g}"
-        ending, number = wish.ending or following(source), 2
+        stem = raw(source.stem)[:_NAME].decode(errors="ignore") + f"_x{options.scale:g}"
+        ending, number = f".{options.format}" if options.format else following(source), 2
         name = f"{stem}{ending}"
         while name.casefold() in taken:
             name, number = f"{stem} ({number}){ending}", number + 1

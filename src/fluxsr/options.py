@@ -1,0 +1,261 @@
+"""Every option of upscaling an image and of loading a model, declared once: name, default, range and help.
+
+The command line, HTTP, the web page, ComfyUI, Ray jobs and the keywords of Python are made from these two classes.
+The module imports neither torch nor any other part of the package but its errors.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from numbers import Integral, Real
+from pathlib import PurePath
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from fluxsr.errors import InputError
+
+ColorFix = Literal["wavelet", "adain", "none"]
+Dtype = Literal["auto", "bf16", "fp16", "fp32"]
+Format = Literal["png", "jpg", "webp", "tif", "avif", "bmp"]
+Memory = Literal["auto", "8gb", "12gb", "16gb", "24gb", "max"]
+Profile = Literal["keep", "srgb"]
+Strip = Literal["none", "gps", "all"]
+
+MAX_STRENGTH = 2.0  # more than twice the step leaves photographs far behind; model folders are held to it too
+MAX_PIXELS = 100_000_000
+
+Kind = TypeVar("Kind", bound="_Options")
+
+
+class Mark(Enum):
+    """What is special about a field."""
+
+    CHANGES_RESULT = "An output that was made with another value is made again."
+    LOCAL = "Offered only where users read and write files of their own; a server decides these itself."
+
+
+_CHANGES = Mark.CHANGES_RESULT
+_STRENGTH = "Strength of the model's step: 0 skips it, 1 is the full step. Defaults to the model's own."
+_TILE_SIZE = "Largest tile side in output pixels. Smaller tiles need less memory. Defaults to the model's own."
+_TILE_OVERLAP = "Smallest overlap of neighbouring tiles in output pixels, at most half a tile."
+
+
+class _Options(BaseModel):
+    """Options that are checked when they are made.
+
+    Raises:
+        InputError: one line that names the first option that cannot be used, its value, and what is expected.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    if not TYPE_CHECKING:  # or the constructor would lose its keywords
+
+        def __init__(self, /, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise _input_error(type(self), error) from None
+
+    @classmethod
+    def from_text(cls: type[Kind], values: Mapping[str, str]) -> Kind:
+        """Return the options of a form, whose values are all text."""
+        options = declared(cls)
+        return cls(**{name: _typed(options[name], text) if name in options else text for name, text in values.items()})
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _builtin_numbers(cls, value: Any) -> Any:
+        """Accept NumPy's numbers, and 95.0 as a whole number, because JSON has only one kind of number."""
+        if isinstance(value, bool) or not isinstance(value, Real):
+            return value
+        if isinstance(value, Integral):
+            return int(value)
+        number = float(value)
+        return int(number) if number.is_integer() else number
+
+
+class UpscaleOptions(_Options):
+    """How one image is upscaled and written."""
+
+    scale: Annotated[
+        float, _CHANGES, Field(ge=1, le=8, description="Enlargement factor. The model was trained at 4.")
+    ] = 4.0
+    strength: Annotated[float | None, _CHANGES, Field(ge=0, le=MAX_STRENGTH, description=_STRENGTH)] = None
+    tile_size: Annotated[int | None, _CHANGES, Field(ge=64, le=4096, description=_TILE_SIZE)] = None
+    tile_overlap: Annotated[int, _CHANGES, Field(ge=0, le=2048, description=_TILE_OVERLAP)] = 32
+    color_fix: Annotated[
+        ColorFix, _CHANGES, Field(description="Method that gives the output the colours of the input.")
+    ] = "wavelet"
+    format: Annotated[Format | None, Field(description="Output format. Defaults to the input's format.")] = None
+    suffix: Annotated[str, Mark.LOCAL, Field(description="Text added to the names of the outputs, such as _x4.")] = ""
+    quality: Annotated[
+        int | None, _CHANGES, Field(ge=1, le=100, description="Quality of JPEG, WebP and AVIF. Defaults to 95.")
+    ] = None
+    lossless: Annotated[
+        bool | None, _CHANGES, Field(description="Lossless WebP. Defaults to lossless only for a lossless WebP input.")
+    ] = None
+    profile: Annotated[
+        Profile, _CHANGES, Field(description="Colour profile of the output: the input's ('keep') or sRGB ('srgb').")
+    ] = "keep"
+    strip_metadata: Annotated[
+        bool, _CHANGES, Field(description="Write no metadata: no EXIF, XMP, IPTC, texts, comments or resolution.")
+    ] = False
+    strip_gps: Annotated[bool, _CHANGES, Field(description="Leave out where the picture was taken.")] = False
+    max_pixels: Annotated[int, Mark.LOCAL, Field(ge=1, description="Refuse inputs of more pixels.")] = MAX_PIXELS
+
+    @field_validator("suffix")
+    @classmethod
+    def _suffix_stays_in_its_folder(cls, suffix: str) -> str:
+        return checked_suffix(suffix)
+
+    @model_validator(mode="after")
+    def _overlap_fits_tile(self) -> UpscaleOptions:
+        if self.tile_size is not None and self.tile_overlap > self.tile_size // 2:
+            raise InputError(
+                f"tile_overlap is {self.tile_overlap}, more than half of tile_size {self.tile_size}; "
+                f"choose {self.tile_size // 2} or less"
+            )
+        return self
+
+    @property
+    def strip(self) -> Strip:
+        """Which metadata is left out of the output."""
+        return "all" if self.strip_metadata else "gps" if self.strip_gps else "none"
+
+    def result_settings(self) -> dict[str, Any]:
+        """Return the options that change the result, by name."""
+        return self.model_dump(include={name for name, option in declared(type(self)).items() if option.changes_result})
+
+
+class ModelOptions(_Options):
+    """Which model is loaded, and how."""
+
+    model: Annotated[
+        str,
+        Field(description="Model: 'bundled', a folder in diffusers layout, a Hub id, or a .gguf or .safetensors file."),
+    ] = "bundled"
+    config: Annotated[
+        str | None,
+        Field(
+            description="For a model in one file: folder with transformer/config.json and vae/. Defaults to "
+            "FLUX.1-dev's configuration, with ae.safetensors beside the file."
+        ),
+    ] = None
+    adapter: Annotated[
+        str | None, Field(description="Adapter folder or Hub id. Defaults to the adapter that the model comes with.")
+    ] = None
+    dtype: Annotated[
+        Dtype, Field(description="Number format of the model. 'auto' chooses the fastest one of the device.")
+    ] = "auto"
+    device: Annotated[str, Field(description="Device: auto, cpu, cuda, mps or xpu.")] = "auto"
+    memory: Annotated[
+        Memory, Field(description="GPU memory budget: 'auto' (free memory), a card size such as '12gb', or 'max'.")
+    ] = "auto"
+    compile: Annotated[
+        bool,
+        Field(description="Compile FLUX for a CUDA GPU. Images are faster; the first one takes about a minute more."),
+    ] = False
+
+
+@dataclass(frozen=True)
+class Option:
+    """One declared option, as front ends need it.
+
+    Attributes:
+        name: name of the field.
+        type: float, int, bool or str.
+        optional: whether None is allowed.
+        default: value if none is given.
+        help: one or two sentences for users.
+        minimum, maximum: bounds of a number; None where there is none.
+        choices: values of a choice; empty for other types.
+        changes_result, local: see ``Mark``.
+    """
+
+    name: str
+    type: type
+    optional: bool
+    default: Any
+    help: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    changes_result: bool = False
+    local: bool = False
+
+
+@cache
+def declared(kind: type[_Options]) -> dict[str, Option]:
+    """Return the options of a class by name, in the order of their declaration."""
+    found = {}
+    for name, field in kind.model_fields.items():
+        inner, optional = _without_none(field.annotation)
+        bounds = {key: getattr(one, key) for one in field.metadata for key in ("ge", "le") if hasattr(one, key)}
+        choices = get_args(inner) if get_origin(inner) is Literal else ()
+        found[name] = Option(
+            name,
+            str if choices else inner,
+            optional,
+            field.default,
+            field.description or "",
+            bounds.get("ge"),
+            bounds.get("le"),
+            choices,
+            Mark.CHANGES_RESULT in field.metadata,
+            Mark.LOCAL in field.metadata,
+        )
+    return found
+
+
+def checked_suffix(suffix: str) -> str:
+    """Return a suffix that adds to a file's name and does not lead into another folder.
+
+    Raises:
+        InputError: another one.
+    """
+    if PurePath(suffix).name != suffix:
+        raise InputError(f"suffix is '{suffix}'; it must not contain a folder")
+    return suffix
+
+
+def unknown_option(name: str, offered: Iterable[str]) -> InputError:
+    """Return the error for a name that is not among the options that are offered; a long name is shortened."""
+    return InputError(f"{reprlib.repr(name)[1:-1]} is not an option; the options are {', '.join(offered)}")
+
+
+def _typed(option: Option, text: str) -> Any:
+    """Return a text as the option's type, or the text itself if it does not stand for one."""
+    try:
+        return TypeAdapter(option.type).validate_python(text)
+    except ValidationError:
+        return text
+
+
+def _without_none(annotation: Any) -> tuple[Any, bool]:
+    if get_origin(annotation) in (Union, UnionType):
+        (inner,) = (one for one in get_args(annotation) if one is not type(None))
+        return inner, True
+    return annotation, False
+
+
+def _input_error(kind: type[_Options], error: ValidationError) -> InputError:
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    options = declared(kind)
+    if name not in options:
+        return unknown_option(name, options)
+    option, value = options[name], reprlib.repr(first["input"])
+    if option.minimum is None:
+        return InputError(f"{name} is {value}; it {first['msg'].removeprefix('Input ')}")
+    what = "a whole number" if option.type is int else "a number"
+    bounds = f"of {option.minimum:g} or more"
+    if option.maximum is not None:
+        bounds = f"from {option.minimum:g} to {option.maximum:g}"
+    return InputError(f"{name} is {value}; choose {what} {bounds}")
