@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from speed import cpu_name
 
-from fluxsr import FluxSRPipeline
+import fluxsr
 
 PEER, PAD, SCALE = "realesrgan-x4plus", 10, 4
 Upscale = Callable[[Image.Image], Image.Image]
@@ -65,7 +65,7 @@ def peer(models: Path, threads: int) -> Upscale:
 
 
 def ours(model: str, dtype: str) -> Upscale:
-    pipe = FluxSRPipeline.from_pretrained(model, device="cpu", dtype=dtype)
+    pipe = fluxsr.load(model, device="cpu", dtype=dtype)
     return lambda image: pipe(image, SCALE).images[0]
 
 

@@ -99,7 +99,10 @@ def pipeline(transformer: Any, vae: Any, prompt: Any, adapter_config: Any) -> An
     """FluxSRPipeline of the tiny models, float32, on the CPU."""
     from fluxsr.pipeline import FluxSRPipeline
 
-    return FluxSRPipeline(transformer, vae, prompt, adapter_config, name="tiny")
+    made = FluxSRPipeline(transformer, vae, prompt, **adapter_config.registered)
+    made.name = "tiny"
+    made.set_progress_bar_config(disable=True)
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -52,14 +52,14 @@ def lines(model: str, adapter: str | None, device: str, dtype: str, config: str 
     import torch
 
     from fluxsr.backbones.device import best_device, choose_dtype
-    from fluxsr.pipeline import FluxSRPipeline
     from fluxsr.processing.upscale_file import describe
+    from fluxsr.single import load
 
     logging.getLogger("diffusers").setLevel(logging.ERROR)  # advice for programmers
     yield f"fluxsr {fluxsr.__version__}, Python {platform.python_version()}, {platform.platform()}"
     yield ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     yield f"threads: {torch.get_num_threads()}, cuda: {torch.version.cuda or 'not built in'}"
-    pipeline = FluxSRPipeline.from_pretrained(model, adapter=adapter, device=device, dtype=dtype, config_folder=config)
+    pipeline = load(model, adapter=adapter, device=device, dtype=dtype, config_folder=config)
     yield f"model: {describe(pipeline)}"
     yield f"plan: {pipeline.plan.line()}"
     chosen, reason = choose_dtype(best_device(device), dtype)
