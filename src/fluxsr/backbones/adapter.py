@@ -247,23 +247,21 @@ def read_adapter(source: str | PathLike[str] | dict[str, Any], settings: Adapter
     Raises:
         ModelError: unreadable, or an adapter that was trained at another time or guidance.
     """
-    if isinstance(source, dict):
-        return LoraWeights(source, None, None, "given as tensors")
-    folder = Path(source)
-    if (folder / CONFIG_FILE).is_file() and (own := load_config(folder).condition) != settings.condition:
+    folder = None if isinstance(source, dict) else Path(source)
+    if folder and (folder / CONFIG_FILE).is_file() and (own := load_config(folder).condition) != settings.condition:
         raise ModelError(
             f"adapter {folder} was trained at t, guidance = {own}, and the pipeline stands at {settings.condition}; "
             "call fluxsr.load(model, adapter=...)"
         )
-    file = folder if folder.is_file() else lora_file(folder)
-    if file is not None and "weight_name" not in options:
+    file = folder and (folder if folder.is_file() else lora_file(folder))
+    if file and "weight_name" not in options:
         state, alphas, metadata = read_lora(file)
     else:
-        options.pop("hotswap", None)
+        options = {name: value for name, value in options.items() if name != "hotswap"}
         state, alphas, metadata = FluxPipeline.lora_state_dict(
-            str(source), return_alphas=True, return_lora_metadata=True, **options
+            str(folder) if folder else source, return_alphas=True, return_lora_metadata=True, **options
         )
-    return LoraWeights(state, alphas or None, None if alphas else metadata or None, str(file or source))
+    return LoraWeights(state, alphas or None, None if alphas else metadata or None, str(folder or "given as tensors"))
 
 
 def merge_lora(module: Any) -> None:
