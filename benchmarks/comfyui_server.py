@@ -35,6 +35,7 @@ from PIL import Image
 from fluxsr.backbones.adapter import AdapterConfig, add_lora, save_lora
 from fluxsr.cli.comfyui import SOURCE, install
 from fluxsr.pipeline import FluxSRPipeline
+from fluxsr.single import load
 
 HERE = Path(__file__).parents[1]
 WORKFLOWS = SOURCE / "example_workflows"
@@ -188,10 +189,10 @@ def compare(comfyui: Path, base: Path, lr: Image.Image) -> None:
     print("LoRA keys that ComfyUI did not take:", log.read_text(errors="replace").count("lora key not loaded"))
     for name, (_, seconds) in made.items():
         print(f"{name}: {seconds:.1f} s in the server, loading included")
-    pipe = FluxSRPipeline.from_pretrained("bundled", device="cpu")
+    pipe = load("bundled", device="cpu")
     print("bundled:", levels(made.pop("bundled")[0], pipe, lr))
     for label, adapter in (("with", base / "models" / "loras" / NAME), ("without", False)):
-        pipe = FluxSRPipeline.from_pretrained(base / "diffusers", adapter=adapter, device="cpu", dtype="fp32")
+        pipe = load(base / "diffusers", adapter=adapter, device="cpu", dtype="fp32")
         for name, (picture, _) in made.items():
             print(f"{name}, pipeline {label} LoRA:", levels(picture, pipe, corner, tile_size=TILE))
 

@@ -107,7 +107,7 @@ class Models:
             torch.cuda.empty_cache()  # does nothing without CUDA
             self._make(row)
         prompt = measuring.prompt(self.device, row.tokens, self.tiny)
-        return FluxSRPipeline(self.transformer, self.vae, prompt, CONFIG, row.model)
+        return FluxSRPipeline(self.transformer, self.vae, prompt, **CONFIG.registered)
 
     def _make(self, row: Row) -> None:
         self.vae = measuring.autoencoder(self.device, self.tiny)

@@ -34,7 +34,7 @@ from PIL import Image
 from quality import upscale_folder
 from speed import cpu_name
 
-from fluxsr import FluxSRPipeline
+import fluxsr
 from fluxsr.errors import FluxSRError
 from fluxsr.evaluation.folders import list_images
 
@@ -89,7 +89,7 @@ def peer(param: Path, threads: int) -> Upscale:
 
 
 def ours(model: str, dtype: str) -> Upscale:
-    pipe = FluxSRPipeline.from_pretrained(model, device="cpu", dtype=dtype)
+    pipe = fluxsr.load(model, device="cpu", dtype=dtype)
     return lambda image: pipe(image, SCALE).images[0]
 
 

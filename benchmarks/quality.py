@@ -29,6 +29,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+import fluxsr
 from fluxsr import FluxSRPipeline
 from fluxsr.errors import FluxSRError, InputError
 from fluxsr.evaluation import Report, markdown, score_folders, table_of, to_json
@@ -93,7 +94,7 @@ def model_rows(options: argparse.Namespace) -> Iterable[tuple[str, Upscale]]:
     """Yield the name and function of each row that a model makes, loading each model when its row comes."""
 
     def load(model: str, adapter: str | bool | None) -> FluxSRPipeline:
-        return FluxSRPipeline.from_pretrained(model, adapter=adapter, device=options.device, dtype=options.dtype)
+        return fluxsr.load(model, adapter=adapter, device=options.device, dtype=options.dtype)
 
     def upscaler(pipe: FluxSRPipeline, **settings: object) -> Upscale:
         def upscale(image: Image.Image) -> Image.Image:

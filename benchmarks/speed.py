@@ -51,12 +51,12 @@ def measure(case: dict) -> dict:
     import torch
     from PIL import Image
 
-    from fluxsr import FluxSRPipeline
+    import fluxsr
 
     if case["threads"]:
         torch.set_num_threads(case["threads"])
     on_cuda = case["device"].startswith("cuda")
-    pipe = FluxSRPipeline.from_pretrained(case["model"], device=case["device"], dtype=case["dtype"])
+    pipe = fluxsr.load(case["model"], device=case["device"], dtype=case["dtype"])
     times = []
     if case["side"]:
         side = case["side"] // 4

@@ -3,7 +3,7 @@
     python examples/diffusers_pipeline.py PHOTOGRAPH FOLDER
 
 FOLDER gets the pipeline (`fluxsr upscale --model FOLDER` takes it) and photo_x4.png. With FLUX.1-dev the first line is
-FluxSRPipeline.from_pretrained("black-forest-labs/FLUX.1-dev", adapter="path/or/hub-id"), and nothing else changes.
+fluxsr.load("black-forest-labs/FLUX.1-dev", adapter="path/or/hub-id"), and nothing else changes.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from fluxsr import FluxSRPipeline
+import fluxsr
 
 
 def main(photograph: Path, folder: Path) -> None:
-    pipe = FluxSRPipeline.from_pretrained("bundled", device="cpu", torch_dtype=torch.float32)
+    pipe = fluxsr.load("bundled", device="cpu", dtype="fp32")
     print(f"T_L {pipe.adapter_config.t_l}, strength {pipe.adapter_config.strength}, {pipe.plan.line()}")
 
     image = Image.open(photograph).convert("RGB")
@@ -28,7 +28,7 @@ def main(photograph: Path, folder: Path) -> None:
     print(f"x4 {hr.width}x{hr.height}, x2 {half.shape[2]}x{half.shape[1]}")
 
     pipe.save_pretrained(folder)
-    again = FluxSRPipeline.from_pretrained(folder, device="cpu", dtype="fp32")
+    again = fluxsr.load(folder, device="cpu", dtype="fp32")
     assert again(image, scale=4).images[0].tobytes() == hr.tobytes()
     hr.save(folder / "photo_x4.png")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from fluxsr import FluxSRPipeline
+import fluxsr
 from fluxsr.degradation import PRESETS, degrade
 from fluxsr.evaluation.benchmark import score_folders
 from fluxsr.evaluation.folders import list_images, load_image
@@ -24,7 +24,7 @@ from fluxsr.imaging.resize import bicubic
 
 
 def main(folder: Path, metrics: tuple[str, ...] = ("psnr", "ssim", "piqe")) -> str:
-    pipe = FluxSRPipeline.from_pretrained("bundled")
+    pipe = fluxsr.load("bundled")
     with tempfile.TemporaryDirectory() as scratch:
         for number, (stem, path) in enumerate(list_images(folder).items()):
             hr = load_image(path).float()  # (1,3,H,W)

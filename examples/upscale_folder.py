@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fluxsr import FluxSRPipeline
+import fluxsr
 from fluxsr.errors import FluxSRError
 from fluxsr.imaging.formats import ENDINGS
 from fluxsr.imaging.io import read, write_enlarged
@@ -20,7 +20,7 @@ from fluxsr.imaging.picture import OutputOptions
 
 def main(folder: Path, out: Path, scale: float = 4) -> int:
     """How many files failed."""
-    pipe, failed = FluxSRPipeline.from_pretrained("bundled"), 0
+    pipe, failed = fluxsr.load("bundled"), 0
     for path in sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in ENDINGS):
         try:
             picture = read(path)

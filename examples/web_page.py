@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from fluxsr import FluxSRPipeline
+import fluxsr
 from fluxsr.serving.web.desk import Desk
 from fluxsr.serving.web.limits import Limits
 from fluxsr.serving.web.server import bound, server_of
@@ -26,7 +26,7 @@ PICTURE = Path(__file__).with_name("building_lr.jpg")
 
 
 def main(out: Path, width: int) -> None:
-    studio = Studio({"bundled": FluxSRPipeline.from_pretrained("bundled")}, Limits())
+    studio = Studio({"bundled": fluxsr.load("bundled")}, Limits())
     with tempfile.TemporaryDirectory() as folder, bound("127.0.0.1", 0) as door:
         server = server_of(studio, Desk(Path(folder), 600))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [door]})

@@ -127,7 +127,10 @@ def pipeline(transformer: Any, vae: Any, prompt: Any, adapter_config: Any) -> An
     """FluxSRPipeline of the tiny models, float32, on the CPU."""
     from fluxsr.pipeline import FluxSRPipeline
 
-    return FluxSRPipeline(transformer, vae, prompt, adapter_config, name="tiny")
+    made = FluxSRPipeline(transformer, vae, prompt, **adapter_config.registered)
+    made.name = "tiny"
+    made.set_progress_bar_config(disable=True)
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -180,12 +183,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """tests/fake_hub.py running, an empty cache, and huggingface_hub logged in there."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, hf_api
 
     made = runpy.run_path(str(Path(__file__).with_name("fake_hub.py")))
     with made["running"]() as hub:
         # read from the environment when huggingface_hub is imported: HF_ENDPOINT, HF_HUB_OFFLINE, HF_HUB_CACHE ...
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(hf_api.api, "endpoint", hub.url)  # of huggingface_hub's functions, which diffusers calls
         monkeypatch.setattr(
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
         )

@@ -15,9 +15,11 @@ from typing import Any
 import torch
 from torch.nn.functional import interpolate
 
+import fluxsr
+
 
 def install(watch: Callable[[], Any]) -> None:
-    """Replace ``fluxsr.pipeline`` by the stub; ``watch`` is called for every image."""
+    """Replace ``fluxsr.single`` by a module whose ``load`` returns the stub; ``watch`` is called for every image."""
 
     class Stub:
         """The part of a pipeline that cli/batch.py uses."""
@@ -26,18 +28,14 @@ def install(watch: Callable[[], Any]) -> None:
         transformer = vae = SimpleNamespace(parameters=list, dtype=torch.float32)
         plan = SimpleNamespace(line=lambda: "stub")
 
-        @staticmethod
-        def from_pretrained(*_: Any, **__: Any) -> Stub:
-            return Stub()
-
         def upscale_tensor(self, lr: torch.Tensor, settings: Any) -> torch.Tensor:
             watch()
             return interpolate(lr, scale_factor=settings.options.scale, mode="nearest")
 
     torch.set_num_threads(1)
-    module = ModuleType("fluxsr.pipeline")
-    module.FluxSRPipeline = Stub  # type: ignore[attr-defined]
-    sys.modules["fluxsr.pipeline"] = module
+    module = ModuleType("fluxsr.single")
+    module.load = lambda *_, **__: Stub()  # type: ignore[attr-defined]
+    sys.modules["fluxsr.single"] = fluxsr.single = module  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

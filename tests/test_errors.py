@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import fluxsr
 from fluxsr.errors import (
     AcceleratorLost,
     InputError,
@@ -92,11 +93,10 @@ class TestBugsStayBugs:
         self, model_folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
     ) -> None:
         from fluxsr.backbones import streaming
-        from fluxsr.pipeline import FluxSRPipeline
 
         monkeypatch.setattr(streaming, "quantize_", raising(error))
         with pytest.raises(type(error)) as found:
-            FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="fp32")
+            fluxsr.load(model_folder, device="cpu", dtype="fp32")
         assert found.value is error
 
     def test_of_an_adapter_s_file(self, make_adapter: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

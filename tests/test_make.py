@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fluxsr import FluxSRPipeline
+import fluxsr
 
 ROOT = Path(__file__).parents[1]
 SHORT = ["run.steps=2", "run.stop=0", "run.batch=4", "run.crop=64", "run.save_every=2", "run.workers=0", "data.limit=4"]
@@ -42,7 +42,7 @@ def test_one_command_makes_a_model_from_nothing_and_again_makes_nothing_new(tmp_
     assert done.stdout.endswith("model: runs/tiny/model\n")
     weights = tmp_path / "runs/tiny/model/transformer/diffusion_pytorch_model.safetensors"
     first = weights.read_bytes()
-    pipeline = FluxSRPipeline.from_pretrained(str(tmp_path / "runs/tiny/model"))
+    pipeline = fluxsr.load(str(tmp_path / "runs/tiny/model"))
     assert pipeline.adapter_config.token_cuts == 4
     assert pipeline(Image.new("RGB", (16, 16), "teal")).images[0].size == (64, 64)
 

@@ -20,6 +20,7 @@ from fluxsr.backbones.adapter import AdapterConfig
 from fluxsr.backbones.folding import fold
 from fluxsr.backbones.lora_files import PEFT_FILES, WEIGHTS_FILE
 from fluxsr.backbones.memory import Plan
+from fluxsr.backbones.places import COMPONENT_FILE
 from fluxsr.backbones.quantize import is_quantized
 from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import InputError, ModelError, OutputError
@@ -174,14 +175,9 @@ def test_unusable_input_is_an_input_error(pipeline: Any, image: Any, options: di
         pipeline(image, **options)
 
 
-def test_needs_prompt_and_config(pipeline: Any) -> None:
-    with pytest.raises(InputError, match="needs a prompt and a config"):
-        fluxsr.FluxSRPipeline(pipeline.transformer, pipeline.vae)
-
-
 def test_saved_and_loaded_it_is_the_same(pipeline: Any, model_folder: Path) -> None:
     assert {"transformer", "vae", "model_index.json"} <= {p.name for p in model_folder.iterdir()}
-    loaded = fluxsr.FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="fp32")
+    loaded = fluxsr.load(model_folder, device="cpu", dtype="fp32")
     assert loaded.adapter_config.t_l == pipeline.adapter_config.t_l
     torch.testing.assert_close(
         loaded(photograph(), output_type="pt").images,
@@ -192,7 +188,7 @@ def test_saved_and_loaded_it_is_the_same(pipeline: Any, model_folder: Path) -> N
 
 
 def test_loaded_it_is_folded_and_saves_again(model_folder: Path, tmp_path: Path) -> None:
-    load = fluxsr.FluxSRPipeline.from_pretrained
+    load = fluxsr.load
     once = load(model_folder, device="cpu", dtype="fp32")
     once.save_pretrained(tmp_path)
     again = load(tmp_path, device="cpu", dtype="fp32")
@@ -203,7 +199,7 @@ def test_loaded_it_is_folded_and_saves_again(model_folder: Path, tmp_path: Path)
 
 
 def test_runs_in_bfloat16(pipeline: Any, model_folder: Path) -> None:
-    half = fluxsr.FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="bf16")
+    half = fluxsr.load(model_folder, device="cpu", dtype="bf16")
     assert half.transformer.dtype == half.vae.dtype == torch.bfloat16
     difference = half(photograph(), output_type="pt").images
     difference -= pipeline(photograph(), output_type="pt").images
@@ -220,7 +216,7 @@ def guided(vae: Any, prompt: Any) -> Any:
         copied = deepcopy(transformer).to(dtype)
         if folded:
             copied = fold(copied, *settings.condition, prompt.pooled_prompt_embeds)
-        return FluxSRPipeline(copied, deepcopy(vae).bfloat16().to(dtype), prompt, settings)
+        return FluxSRPipeline(copied, deepcopy(vae).bfloat16().to(dtype), prompt, **settings.registered)
 
     return build
 
@@ -250,7 +246,7 @@ def test_an_adapter_trained_in_bfloat16_makes_the_same_picture_elsewhere(
     trained = picture(guided(torch.bfloat16))
     assert (picture(guided(dtype, folded)) - trained).norm() / trained.norm() < 0.03
     guided(dtype, folded).save_pretrained(tmp_path)
-    loaded = fluxsr.FluxSRPipeline.from_pretrained(tmp_path, device="cpu", dtype=dtype)
+    loaded = fluxsr.load(tmp_path, device="cpu", dtype=dtype)
     assert (picture(loaded) - trained).norm() / trained.norm() < 0.03
     other = picture(guided(torch.float32, train_dtype="fp32"))  # guidance 3500 in place of 3504
     assert (other - trained).norm() / trained.norm() > 0.1
@@ -264,9 +260,8 @@ def test_an_adapter_trained_in_float32_keeps_its_guidance_where_it_is_folded_in_
     assert (pictures[1] - pictures[0]).norm() / pictures[0].norm() < 0.03
 
 
-@pytest.mark.parametrize("options", [{"dtype": torch.bfloat16}, {"torch_dtype": torch.bfloat16}])
-def test_device_and_dtype_as_torch_s_own(model_folder: Path, options: dict[str, Any]) -> None:
-    loaded = fluxsr.FluxSRPipeline.from_pretrained(model_folder, device=torch.device("cpu"), **options)
+def test_device_and_dtype_as_torch_s_own(model_folder: Path) -> None:
+    loaded = fluxsr.load(model_folder, device=torch.device("cpu"), dtype=torch.bfloat16)
     assert loaded.transformer.dtype == loaded.vae.dtype == torch.bfloat16 and loaded.device.type == "cpu"
 
 
@@ -308,13 +303,13 @@ def test_offloading_brings_each_module_before_its_use_and_takes_all_away(
 def test_a_push_takes_all_files(pipeline: Any, tmp_path: Path, fake_hub: Any) -> None:
     pipeline.save_pretrained(tmp_path / "new", push_to_hub=True, repo_id="owner/new")
     uploaded = set(fake_hub.repositories["owner/new"])
-    assert {"fluxsr_config.json", "prompt_embeds.safetensors", "model_index.json", "README.md"} <= uploaded
-    assert "vae/config.json" in uploaded and WEIGHTS_FILE not in uploaded
+    assert {"fluxsr_config.json", "model_index.json", "README.md"} <= uploaded
+    assert {"vae/config.json", "prompt/config.json", COMPONENT_FILE} <= uploaded and WEIGHTS_FILE not in uploaded
 
 
 @pytest.mark.parametrize(
     "name",
-    [WEIGHTS_FILE, PEFT_FILES[0], "fluxsr_config.json", "prompt_embeds.safetensors", "model_index.json"]
+    [WEIGHTS_FILE, PEFT_FILES[0], "fluxsr_config.json", "prompt_embeds.safetensors", COMPONENT_FILE, "model_index.json"]
     + ["transformer/diffusion_pytorch_model-00001-of-00003.safetensors", "vae/config.json"],
 )
 def test_saving_neither_deletes_nor_replaces_what_others_wrote(pipeline: Any, tmp_path: Path, name: str) -> None:
@@ -338,19 +333,13 @@ def test_an_earlier_save_is_written_over_unless_an_adapter_has_joined_it(pipelin
     assert (tmp_path / "letter.txt").read_text() == "mine"
 
 
-def test_a_variant_is_refused_before_anything_is_written(pipeline: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="variant is 'fp16'"):
-        pipeline.save_pretrained(tmp_path / "new", variant="fp16")
-    assert not (tmp_path / "new").exists()
-
-
 @pytest.fixture
 def bundled(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The tiny pipeline in place of the bundled model; lists what was asked for."""
     from fluxsr import single as module
 
     asked: list[str] = []
-    monkeypatch.setattr(module.FluxSRPipeline, "from_pretrained", lambda model: asked.append(model) or pipeline)
+    monkeypatch.setattr(module, "load", lambda model: asked.append(model) or pipeline)
     module._bundled.cache_clear()
     yield asked
     module._bundled.cache_clear()
@@ -388,7 +377,7 @@ def test_upscale_takes_one_image_and_gives_one(
 
 def test_tile_size_is_the_models_own_unless_asked(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """No tensor that the model sees is larger than the tile its config names."""
-    monkeypatch.setattr(pipeline.adapter_config, "tile_size", 64)
+    monkeypatch.setattr(pipeline, "adapter_config", replace(pipeline.adapter_config, tile_size=64))
     sides: list[tuple[int, ...]] = []
     encode = pipeline.vae.encode
 
@@ -431,7 +420,7 @@ def test_memory_that_runs_out_makes_the_tile_smaller_for_good(
 def test_the_plan_is_carried_out(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = Plan(torch.float32, "cpu", 64, quantize="int8", batch_size=3)
     monkeypatch.setattr(loading, "plan", lambda *_: plan)
-    pipe = FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="fp32", memory="8gb")
+    pipe = fluxsr.load(model_folder, device="cpu", dtype="fp32", memory="8gb")
     assert pipe.plan is plan and is_quantized(pipe.transformer)
 
 
@@ -481,7 +470,7 @@ def test_rows_take_one_image(pipeline: Any, shape: tuple[int, ...]) -> None:
 
 
 def test_the_plan_follows_a_cast(model_folder: Path) -> None:
-    pipe = FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="bf16")
+    pipe = fluxsr.load(model_folder, device="cpu", dtype="bf16")
     pipe.plan = replace(pipe.plan, peak=5, hint="faster otherwise", batch_size=3)
     assert pipe.to(torch.float32) is pipe and pipe.transformer.dtype == torch.float32
     assert pipe.plan.dtype == torch.float32 and pipe.plan.line() == "float32 on cpu, tiles of 512 px, 3 at a time"
@@ -497,9 +486,9 @@ def test_an_export_in_8_bits_runs_in_every_number_format(
 ) -> None:
     """torchao's weights keep the format that they were made in, bfloat16 by default."""
     parts = loading.load(model_folder, None, "cpu", "bf16", quantize=kind)
-    FluxSRPipeline(parts.transformer, parts.vae, parts.prompt, parts.config).save_pretrained(tmp_path)
-    loaded = FluxSRPipeline.from_pretrained(tmp_path, device="cpu", dtype=dtype)
-    expected = FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="fp32")(photograph(), output_type="pt")
+    FluxSRPipeline.of(parts).save_pretrained(tmp_path)
+    loaded = fluxsr.load(tmp_path, device="cpu", dtype=dtype)
+    expected = fluxsr.load(model_folder, device="cpu", dtype="fp32")(photograph(), output_type="pt")
     found = loaded(photograph(), output_type="pt").images
     assert (found - expected.images).norm() / expected.images.norm() < 0.1
     assert loaded.transformer.dtype == loaded.vae.dtype == loaded.plan.dtype

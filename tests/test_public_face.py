@@ -31,7 +31,7 @@ def heavy_after(code: str) -> set[str]:
 
 
 def test_names_are_pinned() -> None:
-    assert sorted(fluxsr.__all__) == ["Adapter", "FluxSRPipeline", "__version__", "upscale"]
+    assert sorted(fluxsr.__all__) == ["Adapter", "FluxSRPipeline", "__version__", "load", "upscale"]
     for name in fluxsr.__all__:
         assert name in dir(fluxsr)
         assert getattr(fluxsr, name) is not None

@@ -13,9 +13,9 @@ from fluxsr.version import __version__
 if TYPE_CHECKING:
     from fluxsr.hub.publish import Adapter
     from fluxsr.pipeline import FluxSRPipeline
-    from fluxsr.single import upscale
+    from fluxsr.single import load, upscale
 
-__all__ = ["Adapter", "FluxSRPipeline", "__version__", "upscale"]
+__all__ = ["Adapter", "FluxSRPipeline", "__version__", "load", "upscale"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,14 +23,18 @@ def __getattr__(name: str) -> Any:
         from fluxsr.pipeline import FluxSRPipeline
 
         return FluxSRPipeline
-    if name == "upscale":
-        from fluxsr.single import upscale
+    if name in ("load", "upscale"):
+        from fluxsr import single
 
-        return upscale
+        return getattr(single, name)
     if name == "Adapter":
         from fluxsr.hub.publish import Adapter
 
         return Adapter
+    if name in ("FoldedFluxTransformer2DModel", "ModelMixin", "PromptEmbeddings"):  # what a saved pipeline names
+        from fluxsr.backbones import components
+
+        return getattr(components, name)
     raise AttributeError(f"module 'fluxsr' has no attribute '{name}'; it has {', '.join(__all__)}")
 
 

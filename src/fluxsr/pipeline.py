@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -10,16 +11,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import DiffusionPipeline, ImagePipelineOutput
+from diffusers import AutoencoderDC, AutoencoderKL, DiffusionPipeline, FluxTransformer2DModel, ImagePipelineOutput
+from diffusers.loaders import FluxLoraLoaderMixin
 from torch import Tensor
 
 from fluxsr import flow
 from fluxsr.backbones import latents, loading
-from fluxsr.backbones.adapter import AdapterConfig
-from fluxsr.backbones.device import best_device, best_dtype
+from fluxsr.backbones.adapter import CONFIG_FILE, AdapterConfig, load_config, read_adapter, unfit, unknown_dtype
+from fluxsr.backbones.folding import FoldedFluxTransformer2DModel
+from fluxsr.backbones.loading import Backbone
+from fluxsr.backbones.lora_files import check_lora, lora_file
 from fluxsr.backbones.memory import Plan
-from fluxsr.backbones.prompts import FixedPrompt
+from fluxsr.backbones.places import BUNDLED, PROMPT_FILE
+from fluxsr.backbones.prompts import FixedPrompt, PromptEmbeddings
 from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import InputError, ModelError
 from fluxsr.hub import publish
@@ -33,99 +39,171 @@ from fluxsr.options import ColorFix, UpscaleOptions
 
 _DEFAULT = UpscaleOptions()
 
+_LOAD_OPTIONS = {"adapter", "device", "memory", "config_folder", "compile"}
+_HUB_OPTIONS = {"cache_dir", "force_download", "proxies", "local_files_only", "token", "revision"}
 
-class FluxSRPipeline(DiffusionPipeline):
-    """One-step super-resolution; a diffusers pipeline of two modules, without text encoders.
+
+class FluxSRPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[misc]
+    """One-step super-resolution: a diffusers pipeline of three components, without text encoders and scheduler.
+
+    All other arguments are registered in the pipeline's config, and `AdapterConfig` describes them. ``fluxsr.load``
+    builds a pipeline from a model and an adapter. ``from_pretrained`` loads what ``save_pretrained`` wrote.
 
     Args:
-        transformer: FluxTransformer2DModel, its LoRA fused.
+        transformer: FLUX's, with or without a LoRA; folded or not.
         vae: AutoencoderDC (the bundled model) or AutoencoderKL (FLUX).
         prompt: the fixed condition of all images.
-        config: t_l, strength and guidance of the model; kept as ``adapter_config``, because
-            diffusers has a ``config`` of its own.
-        name: what the model is called in messages.
-        plan: tile and batch where none are asked for; None takes the model's own. Lowered where memory runs out.
+        origin: what the adapter was made from; see `adapter.ORIGIN`. It changes no pixel.
+
+    Raises:
+        InputError: a setting is out of range.
+        ModelError: the components do not belong together.
     """
 
-    model_cpu_offload_seq = "vae->transformer"  # each once: diffusers hooks a module per mention
+    # The transformer goes before the autoencoder decodes, which takes the most memory of all steps.
+    model_cpu_offload_seq = "transformer->vae"
+    _lora_loadable_modules = ["transformer"]
 
-    _plan: Plan
-    _planned_for: tuple[torch.dtype, str]  # number format and device at which the plan was made
+    name = ""  # what messages call the model
 
-    # prompt and config have defaults only because diffusers takes arguments without one for modules
     def __init__(
         self,
-        transformer: Any,
-        vae: Any,
-        prompt: FixedPrompt | None = None,
-        config: AdapterConfig | None = None,
-        name: str = "",
-        plan: Plan | None = None,
+        transformer: FluxTransformer2DModel | FoldedFluxTransformer2DModel,
+        vae: AutoencoderKL | AutoencoderDC,
+        prompt: PromptEmbeddings | FixedPrompt,
+        t_l: float = 0.25,
+        strength: float = 1.0,
+        guidance: float | None = None,
+        train_dtype: str = "bf16",
+        scale: int = 4,
+        tile_size: int = 512,
+        token_cuts: int = 1,
+        lattice_reach: float = 0.0,
+        fine_strength: float = 1.0,
+        flat_floor: float = 0.0,
+        origin: dict[str, Any] | None = None,
     ) -> None:
+        registered = {name: value for name, value in locals().items() if name in AdapterConfig().registered}
         super().__init__()
-        if prompt is None or config is None:
-            raise InputError("FluxSRPipeline needs a prompt and a config; see from_pretrained")
-        self.register_modules(transformer=transformer, vae=vae)
-        self.prompt = prompt
-        self.adapter_config = config
-        self.name = name
-        self.plan = plan or Plan(transformer.dtype, transformer.device.type, config.tile_size)
+        prompt = PromptEmbeddings.of(prompt) if isinstance(prompt, FixedPrompt) else prompt
+        self.register_modules(transformer=transformer, vae=vae, prompt=prompt)
+        self.register_to_config(**registered)
+        self._check()
+
+    def _check(self) -> None:
+        settings = self.adapter_config
+        if fault := unfit(settings) or unknown_dtype(settings.train_dtype):
+            raise InputError(fault)
+        if self.transformer is not None and self.prompt is not None:
+            loading.check_fit(self.transformer, self.prompt, settings, "the pipeline")
+
+    @classmethod
+    def of(cls, parts: Backbone, plan: Plan | None = None) -> FluxSRPipeline:
+        """Return the pipeline of what ``backbones.loading.load`` returned, which runs by this plan."""
+        prompt = PromptEmbeddings.of(parts.prompt, parts.config.prompt)
+        made = cls(parts.transformer, parts.vae, prompt, **parts.config.registered)
+        made.name = parts.name
+        if plan is not None:
+            made.plan = plan
+        return made
+
+    @property
+    def adapter_config(self) -> AdapterConfig:
+        """The registered settings; assign a changed copy to change them."""
+        return AdapterConfig.of(self.config, "" if self.prompt is None else self.prompt.config.text)
+
+    @adapter_config.setter
+    def adapter_config(self, settings: AdapterConfig) -> None:
+        self.register_to_config(**settings.registered)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the transformer; the prompt keeps its own."""
+        return self.transformer.dtype
 
     @property
     def plan(self) -> Plan:
         """How the model runs; it follows ``to`` and diffusers' offloading."""
         now = (self.transformer.dtype, self._execution_device.type)
-        if now != self._planned_for:
-            self._plan, self._planned_for = self._plan.moved(*now), now
-        return self._plan
+        plan, planned_for = self.__dict__.get("_planned") or (Plan(*now, self.config.tile_size), now)
+        if now != planned_for:
+            plan = plan.moved(*now)
+        self._planned = (plan, now)
+        return plan
 
     @plan.setter
     def plan(self, plan: Plan) -> None:
-        self._plan, self._planned_for = plan, (self.transformer.dtype, self._execution_device.type)
+        self._planned = (plan, (self.transformer.dtype, self._execution_device.type))
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
-        cls,
-        model: str | Path = "bundled",
-        *,
-        adapter: str | PathLike[str] | bool | None = None,
-        device: str | torch.device = "auto",
-        dtype: str | torch.dtype = "auto",
-        torch_dtype: torch.dtype | None = None,
-        memory: str = "auto",
-        config_folder: str | Path | None = None,
-        compile: bool = False,
-    ) -> FluxSRPipeline:
-        """Load a model, its adapter fused, ready to run.
+    def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **options: Any) -> FluxSRPipeline:
+        """Load what ``save_pretrained`` wrote, as every pipeline of diffusers is loaded.
 
-        Only this class loads what it saves: ``DiffusionPipeline`` knows neither prompt nor adapter config.
+        The options are those of ``DiffusionPipeline.from_pretrained``: ``dtype``, ``revision``, ``variant``, components
+        and settings to replace, and so on. ``fluxsr.load`` does the rest: it takes a base model and an adapter, and
+        chooses device, number format and quantization.
 
         Args:
-            model: "bundled", a folder in diffusers layout, a Hub id, or a transformer's file (GGUF, safetensors).
-            adapter: folder, Hub id or ``fluxsr.Adapter``; None takes what comes with the model.
-            device: "auto" takes the first there is of cuda, xpu, mps, cpu.
-            dtype: "auto", "bf16", "fp16", "fp32" or a torch.dtype; torch_dtype is diffusers' name of it.
-            memory: what a GPU may be filled with: "auto" (what is free), "8gb", "12gb", "16gb", "24gb" or "max". A
-                model that does not fit whole is quantized, gets smaller tiles, or is offloaded; ``plan`` says how.
-            config_folder: of a transformer's file: configuration and autoencoder; else FLUX.1-dev's.
-            compile: FLUX on a CUDA GPU runs faster, and the first image takes most of a minute more; for many images.
-                All get tiles of one size, which are reflected past the ends of smaller ones.
+            pretrained_model_name_or_path: folder or Hub id.
 
         Raises:
-            InputError: a device or dtype that there is not, too little memory, or no CUDA GPU to compile for.
-            ModelError: a model or adapter that cannot be used.
+            InputError: an option of ``fluxsr.load``.
+            ModelError: what is there was not saved by this class, or an adapter has joined it.
         """
-        target = best_device(device)
-        kind = best_dtype(target, dtype if torch_dtype is None else torch_dtype)
-        plan = loading.plan_for(model, adapter, target, kind, memory, config_folder, compile)
-        parts = loading.load(
-            *(model, adapter, target, plan.dtype),
-            quantize=plan.quantize,
-            offload=plan.offload,
-            config_folder=config_folder,
-            compiled=plan.compiled,
+        source = str(pretrained_model_name_or_path)
+        for name in _LOAD_OPTIONS & options.keys():
+            raise InputError(f"from_pretrained takes no {name}; call fluxsr.load(model, {name}=...)")
+        for name in ("dtype", "torch_dtype"):
+            if isinstance(options.get(name), str):
+                raise InputError(
+                    f"{name} is '{options[name]}'; give a torch.dtype, or call fluxsr.load(model, dtype=...)"
+                )
+        if source == BUNDLED:
+            raise ModelError(f"from_pretrained takes a folder or a Hub id; call fluxsr.load('{BUNDLED}')")
+        if "prompt" not in options:
+            _check_saved(source, cls, options)
+        return super().from_pretrained(source, **options)
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **options: Any) -> FluxSRPipeline:
+        """Return a pipeline of another one's components; options replace components and settings.
+
+        The number format stays as it is, where diffusers would cast the shared components to float32.
+        """
+        if not {"dtype", "torch_dtype"} & options.keys():
+            options["dtype"] = pipeline.dtype
+        made = super().from_pipe(pipeline, **options)
+        if isinstance(pipeline, FluxSRPipeline):
+            made.name = pipeline.name
+        return made
+
+    def load_lora_weights(  # type: ignore[override]
+        self, source: str | PathLike[str] | dict[str, Tensor], adapter_name: str | None = None, **options: Any
+    ) -> None:
+        """Put a LoRA beside the transformer's weights, as diffusers' pipelines do; prompt and settings stay.
+
+        Args:
+            source: an adapter's folder, a LoRA's file or Hub id, or its tensors.
+            adapter_name: what ``set_adapters`` and ``delete_adapters`` call it.
+            options: diffusers', such as ``weight_name``, ``revision``, ``token`` or ``hotswap``.
+
+        Raises:
+            ModelError: the transformer is folded, or the LoRA does not fit it or was trained at another time or
+                guidance.
+        """
+        if isinstance(self.transformer, FoldedFluxTransformer2DModel):
+            raise ModelError("the transformer is folded and takes no LoRA; call fluxsr.load(model, adapter=...)")
+        lora = read_adapter(source, self.adapter_config, **options)
+        check_lora(self.transformer, lora.state, lora.name)
+        self.load_lora_into_transformer(
+            lora.state,
+            lora.alphas,
+            self.transformer,
+            adapter_name,
+            lora.metadata,
+            _pipeline=self,
+            hotswap=options.get("hotswap", False),
         )
-        return cls(parts.transformer, parts.vae, parts.prompt, parts.config, parts.name, plan)
 
     @torch.no_grad()  # not inference_mode: its tensors could not be worked on by the caller
     def __call__(
@@ -141,6 +219,7 @@ class FluxSRPipeline(DiffusionPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
         progress: Callable[[int, int], None] | None = None,
+        callback_on_step_end: Callable[..., Any] | None = None,
     ) -> Any:
         """Enlarge one image or several, each on its own.
 
@@ -162,6 +241,7 @@ class FluxSRPipeline(DiffusionPipeline):
                 different sizes come as a list.
             return_dict: False returns ``(images,)``.
             progress: called with (tiles done, tiles in all) of the image at hand.
+            callback_on_step_end: diffusers' form of it, called as (pipeline, index of the last tile done, t_l, {}).
 
         Raises:
             InputError: an image or an argument that cannot be used.
@@ -176,7 +256,7 @@ class FluxSRPipeline(DiffusionPipeline):
         options = UpscaleOptions(
             scale=scale, strength=strength, tile_size=tile_size, tile_overlap=tile_overlap, color_fix=color_fix
         )
-        how = Settings(options, batch_size, progress)
+        how = Settings(options, batch_size, self._report(progress, callback_on_step_end))
         lrs = inputs.tensors(image)
         if not lrs:
             raise InputError("image holds no image; pass one or more")
@@ -216,6 +296,27 @@ class FluxSRPipeline(DiffusionPipeline):
         enlarged = partial(bands.enlarged, lr.float().cpu(), size, step)
         start = partial(enlarged, color_fix=settings.options.color_fix, progress=settings.progress)
         return size, rows_with_fallback(start, size, fit, partial(self._keep, fit))
+
+    def _report(
+        self, progress: Callable[[int, int], None] | None, callback: Callable[..., Any] | None
+    ) -> Callable[[int, int], None]:
+        """Return a progress callback that moves diffusers' bar too, one bar for each image."""
+        bar: Any = None
+
+        def report(done: int, total: int) -> None:
+            nonlocal bar
+            bar = self.progress_bar(total=total) if bar is None else bar
+            bar.total = total  # more tiles, where memory ran out
+            bar.update(done - bar.n)
+            if done == total:
+                bar.close()
+                bar = None
+            if progress is not None:
+                progress(done, total)
+            if callback is not None:
+                callback(self, done - 1, self.config.t_l, {})
+
+        return report
 
     def _prepared(
         self, lr: Tensor, settings: Settings
@@ -266,28 +367,26 @@ class FluxSRPipeline(DiffusionPipeline):
         return hr
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:  # type: ignore[override]
-        """Write a folder that ``from_pretrained`` of this class and ``--model`` take.
+        """Write a folder that diffusers' ``from_pretrained``, ``fluxsr.load`` and ``--model`` take.
 
         Only an earlier save of this class is written over; nothing else in the folder is changed or deleted.
 
         Args:
             save_directory: made if need be.
-            options: diffusers'; with ``push_to_hub`` those of ``push_to_hub`` here, ``repo_id`` among them.
+            options: diffusers'; with ``push_to_hub`` those of ``push_to_hub`` here, ``repo_id`` among them. Only
+                ``from_pretrained`` reads a ``variant``.
 
         Raises:
-            InputError: a variant, whose files ``from_pretrained`` would not look for.
             OutputError: the folder holds an adapter, or a model that this class did not save.
         """
-        if options.get("variant") is not None:
-            raise InputError(f"variant is '{options['variant']}'; none is read back, save into a folder of its own")
         pushed = {key: options.pop(key) for key in publish.PUSH_OPTIONS if key in options}
         folder = Path(save_directory)
-        parts = loading.Backbone(self.transformer, self.vae, self.prompt, self.adapter_config, self.name)
         loading.check_free(folder, type(self).__name__)
         folder.mkdir(parents=True, exist_ok=True)
-        loading.save(parts, folder)
+        self.adapter_config.save(folder)
         to_hub = options.pop("push_to_hub", False)
         super().save_pretrained(str(folder), **options)
+        (folder / PROMPT_FILE).unlink(missing_ok=True)  # of an older save; it would hide prompt/
         if to_hub:
             publish.push_folder(folder, pushed.pop("repo_id", folder.name), **pushed)
 
@@ -300,3 +399,29 @@ class FluxSRPipeline(DiffusionPipeline):
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder, **options)
             return publish.push_folder(folder, repo_id, **pushed)
+
+
+def _check_saved(source: str, cls: Any, options: dict[str, Any]) -> None:
+    """Make sure that a pipeline of this class is there, complete, and that nothing has joined it.
+
+    Raises:
+        ModelError: it is not, and ``fluxsr.load`` has to be called.
+    """
+    folder, hint = Path(source), f"call fluxsr.load('{source}')"
+    if folder.is_dir() and not (folder / cls.config_name).is_file():
+        raise ModelError(f"{source} holds no {cls.config_name}, which diffusers' loading needs; {hint}")
+    index = cls.load_config(source, **{key: options[key] for key in _HUB_OPTIONS & options.keys()})
+    if index.get("_class_name") != cls.__name__ or "prompt" not in index:
+        raise ModelError(
+            f"{source} was not saved by {cls.__name__} with its prompt; {hint}, with adapter=... if need be"
+        )
+    if lora := lora_file(folder):
+        raise ModelError(f"{lora} has to be fused first, which from_pretrained does not do; {hint}")
+    if (folder / CONFIG_FILE).is_file() and load_config(folder).registered != AdapterConfig.of(index, "").registered:
+        raise ModelError(f"{CONFIG_FILE} and {cls.config_name} in {source} differ; {hint}, which reads the former")
+
+
+# diffusers has no registry. It looks for a pipeline's class in its own namespace, and for the package of a component
+# on the Hub among its pipelines.
+diffusers.FluxSRPipeline = FluxSRPipeline
+diffusers.pipelines.fluxsr = sys.modules["fluxsr"]

@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
+import fluxsr
 from fluxsr.backbones import compiling, latents, loading
 from fluxsr.backbones.compiling import ProductsAttnProcessor, SummedGroupNorm
 from fluxsr.backbones.memory import Plan
@@ -109,7 +110,8 @@ def test_images_of_all_sizes_run_the_code_that_the_first_one_compiled(pipeline: 
     torch._dynamo.reset()
     model, vae = deepcopy(pipeline.transformer), deepcopy(pipeline.vae)
     plan = Plan(torch.float32, "cpu", 64, batch_size=1, compiled=True)
-    pipe = FluxSRPipeline(model, vae, pipeline.prompt, pipeline.adapter_config, plan=plan)
+    pipe = FluxSRPipeline(model, vae, pipeline.prompt, **pipeline.parameters)
+    pipe.plan = plan
     images = [torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)) for size in ((16, 16), (40, 27))]
     plain = [pipe.upscale_tensor(image, Settings()) for image in images]
     compiling.compile_(model, vae, backend=backend)
@@ -161,4 +163,4 @@ def test_what_is_loaded_compiled_is_ready_to_be_unless_its_blocks_come_and_go(
 
 def test_without_a_gpu_compiling_is_refused_before_anything_is_loaded() -> None:
     with pytest.raises(InputError, match="needs a CUDA GPU, this is 'cpu'"):
-        FluxSRPipeline.from_pretrained("no such model", device="cpu", compile=True)
+        fluxsr.load("no such model", device="cpu", compile=True)

@@ -12,6 +12,7 @@ import torch
 from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from safetensors.torch import load_file, save_file
 
+import fluxsr
 from fluxsr.backbones import adapter, loading, places
 from fluxsr.backbones.attention import ChunkedFluxAttnProcessor
 from fluxsr.backbones.folding import FoldedFluxTransformer2DModel, fold
@@ -21,7 +22,6 @@ from fluxsr.backbones.parts import load_part
 from fluxsr.backbones.prompts import FILE, random_prompt
 from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import InputError, ModelError
-from fluxsr.pipeline import FluxSRPipeline
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 CPU = torch.device("cpu")
@@ -150,7 +150,7 @@ def test_base_models_are_saved_unfolded_and_loaded_to_the_bit(
 
 
 def test_a_folded_transformer_is_no_base(model_folder: Path, tmp_path: Path) -> None:
-    FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="fp32").save_pretrained(tmp_path)
+    fluxsr.load(model_folder, device="cpu", dtype="fp32").save_pretrained(tmp_path)
     for load in (loading.load_base, loading.load_transformer):
         with pytest.raises(ModelError, match="is folded, it stands at one time; give it unfolded"):
             load(tmp_path, CPU, torch.float32)
@@ -166,9 +166,9 @@ def test_a_sharded_transformer_is_loaded_to_the_bit(folder: Path, transformer: A
 
 def test_a_loaded_pipeline_is_saved_to_the_same_bytes(model_folder: Path, tmp_path: Path) -> None:
     for one, other in ((model_folder, tmp_path / "a"), (tmp_path / "a", tmp_path / "b")):
-        FluxSRPipeline.from_pretrained(one, device="cpu", dtype="fp32").save_pretrained(other)
+        fluxsr.load(one, device="cpu", dtype="fp32").save_pretrained(other)
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
-    assert {WEIGHTS, FILE, adapter.CONFIG_FILE} <= {p.as_posix() for p in files}
+    assert {WEIGHTS, places.COMPONENT_FILE, adapter.CONFIG_FILE} <= {p.as_posix() for p in files}
     for file in files:
         one, other = (tmp_path / x / file for x in "ab")
         if file.name == "config.json":  # diffusers notes the folder it came from
@@ -178,7 +178,7 @@ def test_a_loaded_pipeline_is_saved_to_the_same_bytes(model_folder: Path, tmp_pa
             assert one.read_bytes() == other.read_bytes(), file
     image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     pictures = [
-        FluxSRPipeline.from_pretrained(path, device="cpu", dtype="fp32")(image, 2, output_type="pt").images
+        fluxsr.load(path, device="cpu", dtype="fp32")(image, 2, output_type="pt").images
         for path in (tmp_path / "a", tmp_path / "b")
     ]
     assert torch.equal(*pictures)
@@ -198,10 +198,12 @@ def test_a_missing_part(part: str, folder: Path) -> None:
     assert f"no {part}/config.json in {folder}" in error_of(folder)
 
 
-@pytest.mark.parametrize("name", [adapter.CONFIG_FILE, FILE])
-def test_a_missing_config_or_prompt(name: str, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"), [(adapter.CONFIG_FILE, adapter.CONFIG_FILE), (places.COMPONENT_FILE, "no fixed prompt in")]
+)
+def test_a_missing_config_or_prompt(name: str, words: str, folder: Path) -> None:
     (folder / name).unlink()
-    assert name in error_of(folder)
+    assert words in error_of(folder)
 
 
 def test_an_unknown_class(folder: Path) -> None:
@@ -230,7 +232,7 @@ def test_missing_weights_file(folder: Path) -> None:
 
 
 def test_missing_constants_of_a_folded_model(folder: Path, tmp_path: Path) -> None:
-    FluxSRPipeline.from_pretrained(folder, device="cpu", dtype="fp32").save_pretrained(tmp_path / "folded")
+    fluxsr.load(folder, device="cpu", dtype="fp32").save_pretrained(tmp_path / "folded")
     path = tmp_path / "folded" / WEIGHTS
     save_file({name: x for name, x in load_file(path).items() if name != "norm_out.modulation"}, path)
     assert "lacks 1 weights, the first is 'norm_out.modulation'" in error_of(tmp_path / "folded")
@@ -340,14 +342,14 @@ def test_a_folded_model_fits_a_config_that_wants_what_it_is_folded_at(
 def test_an_adapter_for_another_time_does_not_fit_a_folded_model(
     model_folder: Path, adapter_folder: Path, tmp_path: Path
 ) -> None:
-    FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="fp32").save_pretrained(tmp_path / "folded")
+    fluxsr.load(model_folder, device="cpu", dtype="fp32").save_pretrained(tmp_path / "folded")
     message = error_of(tmp_path / "folded", adapter=adapter_folder)  # 0.25 and 0.5
     assert "folded at t, guidance = (0.25, None)" in message and "give the model unfolded" in message
 
 
 def test_a_prompt_of_the_same_width_does_not_fit_a_model_folded_for_another(model_folder: Path, tmp_path: Path) -> None:
     """The pooled prompt is in the constants, so another one would change nothing, silently."""
-    FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="fp32").save_pretrained(tmp_path)
+    fluxsr.load(model_folder, device="cpu", dtype="fp32").save_pretrained(tmp_path)
     load(tmp_path)
     random_prompt(3, 16, torch.Generator().manual_seed(7)).save(tmp_path)
     assert "folded for another prompt than" in error_of(tmp_path)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from fluxsr.backbones import adapter, loading
 from fluxsr.backbones.lora_files import WEIGHTS_FILE
 from fluxsr.backbones.parts import part_config, skeleton
+from fluxsr.backbones.prompts import load_prompt
 from fluxsr.backbones.quantize import is_quantized
 from fluxsr.backbones.single_file import flux_dev, in_diffusers_names
 from fluxsr.backbones.velocity import velocity
@@ -73,8 +74,8 @@ def test_bfl_s_names_are_flux_s_whole(prefix: str) -> None:
 def file(model_folder: Path, tmp_path: Path) -> Path:
     """The tiny transformer as a file, with prompt and config of an adapter beside it."""
     shutil.copy(model_folder / "transformer/diffusion_pytorch_model.safetensors", tmp_path / "tiny.safetensors")
-    for name in (adapter.CONFIG_FILE, "prompt_embeds.safetensors"):
-        shutil.copy(model_folder / name, tmp_path)
+    shutil.copy(model_folder / adapter.CONFIG_FILE, tmp_path)
+    load_prompt(model_folder).save(tmp_path)
     return tmp_path / "tiny.safetensors"
 
 

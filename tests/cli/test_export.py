@@ -18,7 +18,7 @@ from fluxsr.backbones import adapter
 from fluxsr.backbones.lora_files import WEIGHTS_FILE
 from fluxsr.backbones.quantize import is_quantized
 from fluxsr.cli.main import app
-from fluxsr.pipeline import FluxSRPipeline
+from fluxsr.single import load
 
 IMAGE = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -33,7 +33,7 @@ def lora(make_adapter: Callable[..., Path]) -> Path:
 
 
 def picture(folder: Path | str, **options: Any) -> torch.Tensor:
-    pipe = FluxSRPipeline.from_pretrained(folder, device="cpu", dtype="fp32", **options)
+    pipe = load(folder, device="cpu", dtype="fp32", **options)
     return pipe(IMAGE, 2, output_type="pt").images
 
 
@@ -76,7 +76,7 @@ def test_a_quantized_export_is_smaller_and_near(
 ) -> None:
     done = command(model_folder, tmp_path / "out", "--quantize", kind, "--adapter", lora)
     assert done.exit_code == 0, done.output
-    pipe = FluxSRPipeline.from_pretrained(tmp_path / "out", device="cpu", dtype="fp32")
+    pipe = load(tmp_path / "out", device="cpu", dtype="fp32")
     assert is_quantized(pipe.transformer)
     expected = picture(model_folder, adapter=lora)
     assert 0 < (pipe(IMAGE, 2, output_type="pt").images - expected).norm() / expected.norm() < near
@@ -89,7 +89,7 @@ def test_a_quantized_export_is_smaller_and_near(
 
 def test_a_model_that_was_quantized_unfolded_is_folded_when_it_loads(model_folder: Path, tmp_path: Path) -> None:
     command(model_folder, tmp_path / "out", "--quantize", "int8", "--no-fold")
-    pipe = FluxSRPipeline.from_pretrained(tmp_path / "out", device="cpu", dtype="fp32")
+    pipe = load(tmp_path / "out", device="cpu", dtype="fp32")
     assert is_quantized(pipe.transformer) and pipe.transformer.config.folded_t == 0.25
     pipe.save_pretrained(tmp_path / "again")
     assert torch.equal(picture(tmp_path / "again"), picture(tmp_path / "out"))

@@ -37,14 +37,8 @@ def error_lines(result: Result) -> list[str]:
 @pytest.fixture
 def loads(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The tiny pipeline in place of any model; lists what was asked for."""
-    from fluxsr.pipeline import FluxSRPipeline
-
     asked: list[Any] = []
-    monkeypatch.setattr(
-        FluxSRPipeline,
-        "from_pretrained",
-        lambda model, **options: asked.append((model, options)) or pipeline,
-    )
+    monkeypatch.setattr("fluxsr.single.load", lambda model, **options: asked.append((model, options)) or pipeline)
     return asked
 
 

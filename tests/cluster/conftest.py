@@ -61,9 +61,7 @@ def shard(tmp_path: Path) -> Path:
 @pytest.fixture
 def worker(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Worker]:
     """Makes workers with the tiny pipeline."""
-    from fluxsr.pipeline import FluxSRPipeline
-
-    monkeypatch.setattr(FluxSRPipeline, "from_pretrained", lambda model, **_: pipeline)
+    monkeypatch.setattr("fluxsr.single.load", lambda model, **_: pipeline)
 
     def made(out: str, **options: Any) -> Worker:
         one = Worker(ModelOptions(), UpscaleOptions(**options), out)

@@ -10,7 +10,7 @@ import torch
 
 from fluxsr.errors import InputError
 from fluxsr.options import UpscaleOptions, declared
-from fluxsr.pipeline import FluxSRPipeline
+from fluxsr.single import load
 
 SETTINGS = {"scale": 2.0, "strength": -1.0, "tile_size": 0, "tile_overlap": 32, "batch_size": 1, "color_fix": "wavelet"}
 
@@ -89,7 +89,7 @@ def test_the_bundled_model_is_the_pipelines(nodes: Any) -> None:
     images = torch.rand(2, 16, 24, 4, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         [out] = nodes.FluxSRBundled.execute(images, **SETTINGS).args
-    pipe = FluxSRPipeline.from_pretrained("bundled", device="cpu")
+    pipe = load("bundled", device="cpu")
     wanted = pipe(images[..., :3].movedim(-1, 1), 2, output_type="pt").images.movedim(1, -1)
     torch.testing.assert_close(out, wanted)
 

@@ -34,7 +34,7 @@ def by_pipeline(
     transformer = copy.deepcopy(tiny.transformer)
     if lora:
         fuse_lora(transformer, folder)
-    pipe = FluxSRPipeline(transformer, tiny.vae, tiny.prompt, load_config(folder))
+    pipe = FluxSRPipeline(transformer, tiny.vae, tiny.prompt, **load_config(folder).registered)
     return pipe(images.movedim(-1, 1), scale, output_type="pt", **options).images.movedim(1, -1)
 
 

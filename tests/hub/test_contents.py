@@ -79,7 +79,7 @@ def test_the_card_of_a_flux_adapter_is_complete(flux: Path, tmp_path: Path) -> N
     }
     card = text_of(files, "README.md")
     for words in (
-        f'from_pretrained("{FLUX}", adapter="{REPO}")', f"--model {FLUX} --adapter {REPO}", "| 0.25 |",
+        f'fluxsr.load("{FLUX}", adapter="{REPO}")', f"--model {FLUX} --adapter {REPO}", "| 0.25 |",
         "| rank | 2 |", "| prompt | a sharp photograph |", "| guidance | 3.5 |", "rank: 2\n```", "| 29.47 |",
         "This is a modified work.",
         "Non-commercial use only.", "[LICENSE.md](LICENSE.md), [NOTICE](NOTICE)", "Detail is invented, not recovered",
@@ -155,7 +155,7 @@ def test_an_adapter_needs_a_base_that_others_can_have(make_adapter: Callable[...
     assert head_of(contents(folder, REPO, CardOverrides(base_model="owner/base")))["base_model"] == "owner/base"
     files = contents(folder, REPO, CardOverrides(base_model="bundled"))
     assert "base_model" not in head_of(files) and head_of(files)["license"] == "apache-2.0"
-    assert f'from_pretrained("bundled", adapter="{REPO}")' in text_of(files, "README.md")
+    assert f'fluxsr.load("bundled", adapter="{REPO}")' in text_of(files, "README.md")
 
 
 def test_a_card_of_the_author_s_is_kept(flux: Path) -> None:
@@ -212,4 +212,4 @@ def test_a_whole_model_of_flux_dev_s_sizes(model_folder: Path, tmp_path: Path, o
     files = contents(folder, REPO, CardOverrides(base_model=FLUX))
     head = head_of(files)
     assert (head["base_model"], head["base_model_relation"]) == (FLUX, "finetune") and head["license"] == "other"
-    assert f'from_pretrained("{REPO}")' in text_of(files, "README.md") and "NOTICE" in files
+    assert f'fluxsr.load("{REPO}")' in text_of(files, "README.md") and "NOTICE" in files

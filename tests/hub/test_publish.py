@@ -15,10 +15,11 @@ import fluxsr
 from fluxsr.backbones import loading
 from fluxsr.backbones.adapter import CONFIG_FILE
 from fluxsr.backbones.lora_files import PEFT_FILES, WEIGHTS_FILE
+from fluxsr.backbones.places import COMPONENT_FILE
 from fluxsr.backbones.prompts import FILE
 from fluxsr.errors import FluxSRError, InputError, ModelError, OutputError
 from fluxsr.hub.publish import Adapter, push_folder
-from fluxsr.pipeline import FluxSRPipeline
+from fluxsr.single import load
 
 REPO = "owner/name"
 
@@ -38,7 +39,7 @@ def error_of(kind: type[FluxSRError], work: Callable[..., Any], *arguments: Any,
 
 
 def step(model: Path, adapter: Any) -> torch.Tensor:
-    pipe = FluxSRPipeline.from_pretrained(model, adapter=adapter, device="cpu", dtype="fp32")
+    pipe = load(model, adapter=adapter, device="cpu", dtype="fp32")
     return pipe(torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0)), 2, output_type="pt").images
 
 
@@ -64,9 +65,9 @@ def test_an_adapter_comes_back_as_it_was(adapter: Adapter, fake_hub: Any, model_
 def test_a_whole_model_comes_back_as_it_was(pipeline: Any, fake_hub: Any) -> None:
     assert pipeline.push_to_hub(REPO, license="mit").endswith(REPO)
     files = fake_hub.repositories[REPO]
-    assert {"model_index.json", "transformer/config.json", "vae/config.json", CONFIG_FILE, FILE} <= set(files)
+    assert {"model_index.json", "transformer/config.json", "vae/config.json", CONFIG_FILE, COMPONENT_FILE} <= set(files)
     card = files["README.md"].decode()
-    assert "license: mit" in card and f'from_pretrained("{REPO}")' in card and "adapter" not in card.split("---")[1]
+    assert "license: mit" in card and f'fluxsr.load("{REPO}")' in card and "adapter" not in card.split("---")[1]
     back = loading.load(REPO, device="cpu", dtype="fp32", folded=False)
     for part in ("transformer", "vae"):
         expected = getattr(pipeline, part).state_dict()

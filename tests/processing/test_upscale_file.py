@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from fluxsr.options import ModelOptions, UpscaleOptions
-from fluxsr.pipeline import FluxSRPipeline
 from fluxsr.processing.inputs import Job, Plan
 from fluxsr.processing.upscale_file import run
 
@@ -17,7 +16,7 @@ from fluxsr.processing.upscale_file import run
 @pytest.fixture
 def work(tmp_path: Path, pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """Three pictures, the first of them done, and the tiny pipeline in place of any model."""
-    monkeypatch.setattr(FluxSRPipeline, "from_pretrained", lambda model, **options: pipeline)
+    monkeypatch.setattr("fluxsr.single.load", lambda model, **options: pipeline)
     jobs = [Job(tmp_path / f"{name}.png", tmp_path / "out" / f"{name}.png") for name in "abc"]
     (tmp_path / "out").mkdir()
     for place in (jobs[0].target, *(job.source for job in jobs)):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from fluxsr.backbones.velocity import on_grid
 from fluxsr.errors import ModelError, is_untranslatable
 from fluxsr.options import MAX_STRENGTH
 
+ORIGIN = ("base", "rank", "alpha", "licences")  # settings that say where an adapter comes from and change no pixel
 ADAPTER = "fluxsr"  # what peft calls it while it is attached
 
 # diffusers' own list for FLUX plus the linears of single-stream blocks, the embedder of the latents and the last
@@ -76,6 +78,20 @@ class AdapterConfig:
     def postprocess(self) -> dict[str, float]:
         """Options of ``imaging.postprocess.postprocess``."""
         return {name: getattr(self, name) for name in ("lattice_reach", "fine_strength", "flat_floor")}
+
+    @property
+    def registered(self) -> dict[str, Any]:
+        """The settings as ``FluxSRPipeline`` takes and registers them; the prompt's text is in its own component."""
+        values = {name: value for name, value in asdict(self).items() if name not in ("prompt", "format")}
+        # a mapping: diffusers takes every list in model_index.json for a component
+        return {"origin": {name: values.pop(name) for name in ORIGIN}, **values}
+
+    @classmethod
+    def of(cls, registered: Mapping[str, Any], prompt: str) -> AdapterConfig:
+        """Return the settings that a pipeline has registered, and the text of its prompt."""
+        known = {entry.name for entry in fields(cls)} - {"prompt", "format", *ORIGIN}
+        own = {name: registered[name] for name in known if name in registered}
+        return cls(**own, **(registered["origin"] or {}), prompt=prompt)
 
     def save(self, folder: str | Path) -> None:
         Path(folder, CONFIG_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
@@ -207,6 +223,43 @@ def attach_lora(transformer: Any, folder: str | Path) -> dict[str, Any]:
     return {
         key.removeprefix("transformer.").replace(".weight", f".{ADAPTER}.weight"): value for key, value in state.items()
     }
+
+
+@dataclass(frozen=True)
+class LoraWeights:
+    """A LoRA in diffusers' names: matrices, alphas and header, and what a message calls it."""
+
+    state: dict[str, Any]
+    alphas: dict[str, Any] | None
+    metadata: dict[str, Any] | None
+    name: str
+
+
+def read_adapter(source: str | PathLike[str] | dict[str, Any], settings: AdapterConfig, **options: Any) -> LoraWeights:
+    """Read a LoRA that is to work in a model with these settings.
+
+    Args:
+        source: an adapter's folder, a LoRA's file or Hub id, or its tensors.
+        options: of diffusers' ``lora_state_dict``.
+
+    Raises:
+        ModelError: unreadable, or an adapter that was trained at another time or guidance.
+    """
+    folder = None if isinstance(source, dict) else Path(source)
+    if folder and (folder / CONFIG_FILE).is_file() and (own := load_config(folder).condition) != settings.condition:
+        raise ModelError(
+            f"adapter {folder} was trained at t, guidance = {own}, and the pipeline stands at {settings.condition}; "
+            "call fluxsr.load(model, adapter=...)"
+        )
+    file = folder and (folder if folder.is_file() else lora_file(folder))
+    if file and "weight_name" not in options:
+        state, alphas, metadata = read_lora(file)
+    else:
+        options = {name: value for name, value in options.items() if name != "hotswap"}
+        state, alphas, metadata = FluxPipeline.lora_state_dict(
+            str(folder) if folder else source, return_alphas=True, return_lora_metadata=True, **options
+        )
+    return LoraWeights(state, alphas or None, None if alphas else metadata or None, str(folder or "given as tensors"))
 
 
 def merge_lora(module: Any) -> None:

@@ -45,6 +45,8 @@ class NoCondition(nn.Module):
 class FoldedFluxTransformer2DModel(FluxTransformer2DModel):
     """FluxTransformer2DModel at one fixed time, pooled text and guidance; saves and loads like any other."""
 
+    __module__ = "fluxsr"  # where diffusers looks for the class when it loads a pipeline
+
     @register_to_config
     def __init__(
         self,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fluxsr.backbones.places import (
     AUTOENCODER,
+    COMPONENT_FILE,
     CONFIG_FILE,
     PEFT_FILES,
     PROMPT_FILE,
@@ -23,7 +24,7 @@ from fluxsr.backbones.places import (
 
 HASHED = 256 * 2**20  # bytes up to which the whole file is read; FLUX.1-dev's 24 GB would take most of a minute
 _HEAD = 2**20  # bytes that are read of a larger one
-_ADAPTER = (CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, PROMPT_FILE, *PROMPT_PICKLES)
+_ADAPTER = (CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, PROMPT_FILE, *PROMPT_PICKLES, COMPONENT_FILE)
 _PARTS = (".json", ".safetensors", ".bin")
 
 
@@ -33,7 +34,7 @@ def contents_of(model: str, adapter: str | None = None, config_folder: str | Non
     A model on the Hub has the mark of its commit. Where a folder lies and what it is called does not matter.
 
     Args:
-        model, adapter, config_folder: as ``FluxSRPipeline.from_pretrained`` takes them.
+        model, adapter, config_folder: as ``fluxsr.load`` takes them.
 
     Raises:
         ModelError: a model or adapter that is not there.

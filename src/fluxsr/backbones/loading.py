@@ -18,14 +18,15 @@ from fluxsr.backbones.folding import FoldedFluxTransformer2DModel, fingerprint
 from fluxsr.backbones.lora_files import PEFT_FILES, WEIGHTS_FILE, lora_file
 from fluxsr.backbones.memory import BITS, Needs, Plan, plan
 from fluxsr.backbones.parts import load_part, parameter_count, part_config, skeleton
-from fluxsr.backbones.places import BUNDLED, download, folder_of
-from fluxsr.backbones.prompts import FILE, FixedPrompt, load_prompt
+from fluxsr.backbones.places import BUNDLED, COMPONENT_FILE, COMPONENT_FOLDER, download, folder_of
+from fluxsr.backbones.prompts import FILE, FixedPrompt, PromptEmbeddings, load_prompt
 from fluxsr.backbones.quantize import kinds_here, nf4, scheme_of
 from fluxsr.backbones.single_file import flux_dev, is_gguf, load_autoencoder_for, single_file
 from fluxsr.errors import InputError, ModelError, OutputError
 
 ADAPTER_FILES = [
     *(CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, FILE, "t5_embedding.pth", "clip_embedding.pth"),
+    *(COMPONENT_FILE, f"{COMPONENT_FOLDER}/config.json"),
     *("NOTICE", "LICENSE", "LICENSE.md", "LICENSE.txt"),  # fluxsr export and push pass them on
 ]
 
@@ -85,7 +86,7 @@ def load(
     if adapter not in (None, False) and lora is None:
         raise ModelError(f"no {WEIGHTS_FILE} in {adapted}; give the folder of an adapter")
     empty = skeleton(part_config(folder, "transformer"))
-    _check_fit(empty, prompt, config, adapted)
+    check_fit(empty, prompt, config, adapted)
     home = torch.device("cpu") if offload else device  # where the transformer's weights live
     vae = load_autoencoder_for(file, Path(folder), dtype) if file else load_part(folder, "vae", dtype)
     at = (*config.condition, prompt.pooled_prompt_embeds.to(home)) if folded else None
@@ -224,25 +225,33 @@ def check_free(folder: Path, of: str) -> None:
     index = folder / "model_index.json"
     if index.is_file() and f'"_class_name": "{of}"' in index.read_text(encoding="utf-8", errors="replace"):
         return
-    names = (index.name, CONFIG_FILE, FILE, "transformer", "vae")
+    names = (index.name, CONFIG_FILE, FILE, "transformer", "vae", COMPONENT_FOLDER)
     if found := [name for name in names if (folder / name).exists()]:
         raise OutputError(f"{folder} holds {', '.join(found)}, which no {of} saved there; save elsewhere")
 
 
-def _check_fit(transformer: Any, prompt: FixedPrompt, config: AdapterConfig, folder: Path) -> None:
+def check_fit(transformer: Any, prompt: FixedPrompt | PromptEmbeddings, config: AdapterConfig, where: Any) -> None:
+    """Make sure that a transformer, a fixed prompt and settings belong together.
+
+    Args:
+        where: the folder that has prompt and settings, or what else to call it in a message.
+
+    Raises:
+        ModelError: the prompt has other widths, a guidance is missing, or the transformer is folded for others.
+    """
     wants = (transformer.config.joint_attention_dim, transformer.config.pooled_projection_dim)
     has = (prompt.prompt_embeds.shape[-1], prompt.pooled_prompt_embeds.shape[-1])
     if wants != has:
-        raise ModelError(f"the fixed prompt in {folder} has widths {has}; this transformer needs {wants}")
+        raise ModelError(f"the fixed prompt in {where} has widths {has}; this transformer needs {wants}")
     if transformer.config.guidance_embeds and config.guidance is None:
-        raise ModelError(f"{folder / CONFIG_FILE} gives no guidance, but this transformer embeds one; write 3.5, say")
+        raise ModelError(f"{where} gives no guidance, but this transformer embeds one; set guidance, 3.5 for example")
     if isinstance(transformer, FoldedFluxTransformer2DModel):
         at = (transformer.config.folded_t, transformer.config.folded_guidance)
         if at not in (config.condition, (config.t_l, config.guidance)):  # older versions wrote down the latter
             raise ModelError(
-                f"the transformer is folded at t, guidance = {at}, but {folder} wants {config.condition}, "
+                f"the transformer is folded at t, guidance = {at}, but {where} wants {config.condition}, "
                 f"as a training in {config.train_dtype} sees them; give the model unfolded"
             )
         mark = transformer.config.folded_prompt  # absent from models that older versions folded
         if mark and mark != fingerprint(prompt.pooled_prompt_embeds):
-            raise ModelError(f"the transformer is folded for another prompt than {folder} has; give the model unfolded")
+            raise ModelError(f"the transformer is folded for another prompt than {where} has; give the model unfolded")

@@ -70,7 +70,7 @@ def _for_transformer(entries: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_lora(transformer: Any, state: dict[str, Any], path: Path) -> None:
+def check_lora(transformer: Any, state: dict[str, Any], path: Path | str) -> None:
     """Every LoRA matrix must find its module and its partner, with their widths; diffusers only warns of others."""
     modules = dict(transformer.named_modules())
     pairs = {key: value for key, value in state.items() if ".lora_A" in key}
@@ -95,7 +95,7 @@ def check_lora(transformer: Any, state: dict[str, Any], path: Path) -> None:
     check_lora_alone(state, path)
 
 
-def check_lora_alone(state: dict[str, Any], path: Path) -> None:
+def check_lora_alone(state: dict[str, Any], path: Path | str) -> None:
     """Nothing but LoRA's two matrices is in a file: loaders drop the rest, DoRA's magnitudes, without a word."""
     strays = sorted(key for key in state if not key.endswith((".lora_A.weight", ".lora_B.weight")))
     if strays:

@@ -23,6 +23,8 @@ WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
 PEFT_FILES = ("adapter_model.safetensors", "adapter_config.json")  # a folder that PEFT itself saved
 PROMPT_FILE = "prompt_embeds.safetensors"
 PROMPT_PICKLES = ("t5_embedding.pth", "clip_embedding.pth")
+COMPONENT_FOLDER = "prompt"  # the fixed prompt as a component of a saved pipeline
+COMPONENT_FILE = f"{COMPONENT_FOLDER}/diffusion_pytorch_model.safetensors"
 AUTOENCODER = "ae.safetensors"  # its name on FLUX.1-dev's page
 
 

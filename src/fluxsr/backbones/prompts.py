@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fluxsr.backbones.places import COMPONENT_FILE, COMPONENT_FOLDER
 from fluxsr.backbones.places import PROMPT_FILE as FILE
 from fluxsr.errors import ModelError, is_untranslatable
 
@@ -41,10 +46,59 @@ class FixedPrompt:
         save_file(whole, Path(folder) / FILE, {"text": self.text} if self.text else None)
 
 
-def load_prompt(folder: str | Path) -> FixedPrompt:
-    """Read a fixed prompt: our safetensors file, or ``t5_embedding.pth`` and ``clip_embedding.pth``.
+class PromptEmbeddings(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """The fixed prompt as a component of a diffusers pipeline: two buffers that move with it, and its text.
 
-    The latter are read with weights_only=True, as a tensor or a dict with one tensor, with or without batch axis.
+    The buffers keep their number format whatever the pipeline is cast to. ``velocity`` casts them to the
+    transformer's, and a folded transformer recognises its prompt by its exact values.
+
+    Args:
+        tokens, width: shape of ``prompt_embeds``, (1,tokens,width).
+        pooled_width: shape of ``pooled_prompt_embeds``, (1,pooled_width).
+        text: the text that was encoded, for people.
+    """
+
+    __module__ = "fluxsr"  # where diffusers looks for the class when it loads a pipeline
+
+    prompt_embeds: Tensor
+    pooled_prompt_embeds: Tensor
+
+    @register_to_config
+    def __init__(self, tokens: int = 512, width: int = 4096, pooled_width: int = 768, text: str = "") -> None:
+        super().__init__()
+        self.register_buffer("prompt_embeds", torch.zeros(1, tokens, width))
+        self.register_buffer("pooled_prompt_embeds", torch.zeros(1, pooled_width))
+
+    @classmethod
+    def of(cls, prompt: FixedPrompt, text: str = "") -> PromptEmbeddings:
+        """Return the component that holds the tensors of a fixed prompt, and this text where it has none."""
+        embeds, pooled = prompt.prompt_embeds, prompt.pooled_prompt_embeds
+        with torch.device("meta"):
+            made = cls(*embeds.shape[1:], pooled.shape[-1], prompt.text or text)
+        made.prompt_embeds, made.pooled_prompt_embeds = embeds.detach(), pooled.detach()
+        return made.eval()
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **options: Any) -> PromptEmbeddings:
+        """Load as any model of diffusers, in the number format of the file."""
+        return super().from_pretrained(folder, **{**options, "torch_dtype": None, "dtype": None})
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PromptEmbeddings:
+        """Move the buffers, but do not cast them."""
+
+        def move(buffer: Tensor) -> Tensor:
+            moved = fn(buffer)
+            return moved if moved.dtype == buffer.dtype else buffer.to(moved.device)
+
+        return super()._apply(move, recurse)
+
+
+def load_prompt(folder: str | Path) -> FixedPrompt:
+    """Read a folder's fixed prompt.
+
+    It is in ``prompt_embeds.safetensors``, in ``t5_embedding.pth`` and ``clip_embedding.pth``, or in ``prompt/``. Both
+    pickles are read with weights_only=True, each as a tensor or a dict with one tensor, with or without batch axis.
+    ``prompt/`` is a saved `PromptEmbeddings`. It comes last, because an adapter may have joined a saved pipeline.
 
     Raises:
         ModelError: no file, or shapes that do not fit.
@@ -58,6 +112,10 @@ def load_prompt(folder: str | Path) -> FixedPrompt:
                 text = (file.metadata() or {}).get("text", "")
         elif (folder / "t5_embedding.pth").is_file() and (folder / "clip_embedding.pth").is_file():
             embeds, pooled = (_single(folder / f"{name}_embedding.pth") for name in ("t5", "clip"))
+        elif (folder / COMPONENT_FILE).is_file():
+            tensors = load_file(folder / COMPONENT_FILE)
+            embeds, pooled = tensors["prompt_embeds"], tensors["pooled_prompt_embeds"]
+            text = json.loads((folder / COMPONENT_FOLDER / "config.json").read_text(encoding="utf-8")).get("text", "")
         else:
             raise ModelError(
                 f"no fixed prompt in {folder}: expected {FILE} or t5_ and clip_embedding.pth; `fluxsr prompt` makes one"

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from fluxsr.backbones.cuts import over_cuts
 from fluxsr.backbones.latents import image_ids, pack, unpack
-from fluxsr.backbones.prompts import FixedPrompt
+from fluxsr.backbones.prompts import FixedPrompt, PromptEmbeddings
 
 
 def velocity(
     transformer: Any,
     z_t: Tensor,
     t: float | Tensor,
-    prompt: FixedPrompt,
+    prompt: FixedPrompt | PromptEmbeddings,
     guidance: float | None = None,
     cuts: int = 1,
 ) -> Tensor:
@@ -38,23 +38,23 @@ def velocity(
 
 
 def _of_one_cut(
-    transformer: Any, z_t: Tensor, t: float | Tensor, prompt: FixedPrompt, guidance: float | None
+    transformer: Any, z_t: Tensor, t: float | Tensor, prompt: FixedPrompt | PromptEmbeddings, guidance: float | None
 ) -> Tensor:
     batch, _, height, width = z_t.shape
     dtype, device = transformer.dtype, z_t.device
-    prompt = prompt.to(device, dtype)
+    embeds, pooled = (x.to(device, dtype) for x in (prompt.prompt_embeds, prompt.pooled_prompt_embeds))
     times = torch.as_tensor(t, dtype=torch.float32, device=device).expand(batch)
     if transformer.config.guidance_embeds and guidance is None:
         raise ValueError("guidance is None, but this transformer embeds a guidance scale; pass one (FLUX.1-dev: 3.5)")
     scale = torch.full((batch,), guidance or 0.0, device=device) if transformer.config.guidance_embeds else None
     tokens = transformer(
         hidden_states=pack(z_t).to(dtype),
-        encoder_hidden_states=prompt.prompt_embeds.expand(batch, -1, -1),
-        pooled_projections=prompt.pooled_prompt_embeds.expand(batch, -1),
+        encoder_hidden_states=embeds.expand(batch, -1, -1),
+        pooled_projections=pooled.expand(batch, -1),
         timestep=times,
         guidance=scale,
         img_ids=image_ids(height, width, device),
-        txt_ids=torch.zeros(prompt.prompt_embeds.shape[1], 3, device=device),
+        txt_ids=torch.zeros(embeds.shape[1], 3, device=device),
     ).sample
     return unpack(tokens.float(), height, width)
 

@@ -32,7 +32,7 @@ _EXPORTED: tuple[str, ...] = (
     "NOTICE",
     "LICENSE*",
 )
-_EXPORTED += tuple(f"{part}/*.{end}" for part in ("transformer", "vae") for end in ("json", "safetensors"))
+_EXPORTED += tuple(f"{part}/*.{end}" for part in ("transformer", "vae", "prompt") for end in ("json", "safetensors"))
 _UNFUSED = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors", "adapter_config.json")
 
 
@@ -111,7 +111,7 @@ def exported(
     terms = [entry.as_dict() for entry in stated(own, *parts.config.licences)]
     parts.config = replace(parts.config, licences=terms)
     with _replaced(output) as folder:
-        FluxSRPipeline(*(parts.transformer, parts.vae, parts.prompt, parts.config, parts.name)).save_pretrained(folder)
+        FluxSRPipeline.of(parts).save_pretrained(folder)
         if lora:
             for name in (lora.name, PEFT_FILES[1]):
                 if (adapted / name).is_file():

@@ -65,9 +65,9 @@ def similarity_of(
     from fluxsr.backbones.features import attention_taps
     from fluxsr.imaging import io, resize
     from fluxsr.losses.attention import adl_loss
-    from fluxsr.pipeline import FluxSRPipeline
+    from fluxsr.single import load
 
-    pipeline = FluxSRPipeline.from_pretrained(model, config_folder=config, adapter=adapter, device=device)
+    pipeline = load(model, config_folder=config, adapter=adapter, device=device)
     found = []
     for path in images[:SIMILARITY_IMAGES]:
         lr = io.to_tensor(io.read(path).image)

@@ -14,6 +14,7 @@ from comfy_api.latest import ComfyExtension, io
 from fluxsr.comfyui import adapters, upscaling
 from fluxsr.options import Option, UpscaleOptions, declared
 from fluxsr.pipeline import FluxSRPipeline
+from fluxsr.single import load
 
 CATEGORY = "image/upscaling"
 _UNSET = {"strength": -1.0, "tile_size": 0}
@@ -148,7 +149,7 @@ class FluxSRBundled(io.ComfyNode):
 @lru_cache(maxsize=1)
 def bundled(device: torch.device) -> FluxSRPipeline:
     """The bundled model, which stays where ComfyUI computes: at 35 MB not worth being moved in and out."""
-    return FluxSRPipeline.from_pretrained("bundled", device=device)
+    return load("bundled", device=device)
 
 
 class FluxSRExtension(ComfyExtension):

@@ -15,7 +15,7 @@ from fluxsr.backbones.adapter import CONFIG_FILE, AdapterConfig, load_config
 from fluxsr.backbones.licence import NOTICE_FILE, Licence, flux_dev, has_flux_dev_sizes, licence_of, notice_text, stated
 from fluxsr.backbones.lora_files import PEFT_FILES, lora_file, read_lora
 from fluxsr.backbones.parts import parameter_count, part_config, skeleton
-from fluxsr.backbones.places import BUNDLED, is_hub_id
+from fluxsr.backbones.places import BUNDLED, COMPONENT_FILE, COMPONENT_FOLDER, is_hub_id
 from fluxsr.backbones.prompts import FILE, FixedPrompt, load_prompt
 from fluxsr.errors import InputError, ModelError, is_untranslatable
 from fluxsr.hub.card import Subject, card
@@ -88,10 +88,12 @@ def contents(
     files: dict[str, Path | bytes] = {"README.md": card(subject, folder / "README.md").encode(), **texts}
     if notice:
         files[NOTICE_FILE] = raw(notice)
-    # Embeddings from pickle files are saved as safetensors, so that no pickle is published.
-    tensors = {"prompt_embeds": prompt.prompt_embeds, "pooled_prompt_embeds": prompt.pooled_prompt_embeds}
-    embeds = folder / FILE if (folder / FILE).is_file() else save(tensors)
-    return {**files, CONFIG_FILE: folder / CONFIG_FILE, FILE: embeds, **weights}
+    if (folder / FILE).is_file():
+        files[FILE] = folder / FILE
+    elif COMPONENT_FILE not in weights:  # embeddings from pickle files are saved as safetensors
+        tensors = {"prompt_embeds": prompt.prompt_embeds, "pooled_prompt_embeds": prompt.pooled_prompt_embeds}
+        files[FILE] = save(tensors)
+    return {**files, CONFIG_FILE: folder / CONFIG_FILE, **weights}
 
 
 def _base(folder: Path, config: AdapterConfig, base_model: str, whole: bool) -> str:
@@ -191,7 +193,7 @@ def _lora(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, Any]]:
 
 def _model(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, Any]]:
     """Return a whole model's files, and facts about its weights for the card."""
-    paths = [path for part in ("transformer", "vae") for path in sorted((folder / part).glob("*"))]
+    paths = [path for part in ("transformer", "vae", COMPONENT_FOLDER) for path in sorted((folder / part).glob("*"))]
     paths = [path for path in paths if path.suffix in (".json", ".safetensors")]
     extra = [folder / "model_index.json", lora_file(folder), folder / PEFT_FILES[1]]
     paths += [path for path in extra if path and path.is_file()]

@@ -74,11 +74,11 @@ def load(model: ModelOptions) -> FluxSRPipeline:
     """Load the pipeline that the options name.
 
     Raises:
-        InputError, ModelError: as ``FluxSRPipeline.from_pretrained``.
+        InputError, ModelError: as ``fluxsr.load``.
     """
-    from fluxsr.pipeline import FluxSRPipeline  # seconds, for nothing where all is finished
+    from fluxsr import single  # takes seconds, in vain where all is finished
 
-    return FluxSRPipeline.from_pretrained(
+    return single.load(
         model.model,
         adapter=model.adapter,
         device=model.device,

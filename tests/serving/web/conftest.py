@@ -70,7 +70,8 @@ def gate(pipeline: FluxSRPipeline) -> Gate:
 def studio(pipeline: FluxSRPipeline, gate: Gate) -> Studio:
     """Two models that are one, with many tiles to a picture, behind a gate."""
     config = replace(pipeline.adapter_config, tile_size=64)
-    gated = FluxSRPipeline(pipeline.transformer, pipeline.vae, pipeline.prompt, config, name="tiny")
+    gated = FluxSRPipeline(pipeline.transformer, pipeline.vae, pipeline.prompt, **config.registered)
+    gated.name = "tiny"
     gated.one_step = gate  # type: ignore[method-assign]
     return Studio({"tiny": gated, "other": gated}, Limits(max_pixels=40_000, max_output_pixels=160_000, batch_limit=3))
 
