@@ -281,25 +281,6 @@ def test_one_step_gives_tensors_to_work_on(pipeline: Any) -> None:
     assert not pipeline.one_step(torch.rand(1, 3, 16, 16)).is_inference()
 
 
-def test_offloading_brings_each_module_before_its_use_and_takes_all_away(
-    model_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By diffusers' own hooks; here from the CPU to the CPU. It moves all back and renews the hooks after a call."""
-    from accelerate.hooks import CpuOffload
-
-    used: list[Any] = []
-    bring = CpuOffload.pre_forward
-    monkeypatch.setattr(CpuOffload, "pre_forward", lambda self, m, *a, **k: used.append(m) or bring(self, m, *a, **k))
-    pipe = FluxSRPipeline.from_pretrained(model_folder, device="cpu", dtype="fp32")
-    expected = pipe(photograph(), output_type="pt").images
-    pipe.enable_model_cpu_offload(device="cpu")
-    hooks = list(pipe._all_hooks)
-    assert len(hooks) == 2 and not used
-    assert torch.equal(pipe(photograph(), output_type="pt").images, expected)
-    assert used == [pipe.vae, pipe.transformer, pipe.vae]  # encoder, step, decoder
-    assert len(pipe._all_hooks) == 2 and not any(new is old for new in pipe._all_hooks for old in hooks)
-
-
 def test_a_push_takes_all_files(pipeline: Any, tmp_path: Path, fake_hub: Any) -> None:
     pipeline.save_pretrained(tmp_path / "new", push_to_hub=True, repo_id="owner/new")
     uploaded = set(fake_hub.repositories["owner/new"])
