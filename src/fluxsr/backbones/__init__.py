@@ -1,1 +1,1 @@
-"""All that FluxSR knows of FLUX; the only room that imports diffusers, transformers or peft."""
+"""Everything that depends on a model family; the only package that imports diffusers, transformers and peft."""

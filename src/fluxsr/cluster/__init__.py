@@ -1,1 +1,1 @@
-"""``fluxsr batch``: upscale large archives on a Ray cluster. ray, pyarrow and fsspec are imported on first use."""
+"""Archives on a Ray cluster: ``fluxsr batch``. ray, pyarrow and fsspec are imported when the command runs."""

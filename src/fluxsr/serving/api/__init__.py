@@ -1,1 +1,1 @@
-"""``fluxsr serve``: upscaling over HTTP. Only this folder imports fastapi and uvicorn, once its command runs."""
+"""``fluxsr serve``: upscaling over HTTP. fastapi and uvicorn are imported when the command runs."""

@@ -1,1 +1,1 @@
-"""``fluxsr web``: the page. Only ``page`` and ``server`` import gradio; ``desk`` and ``work`` know nothing of pages."""
+"""``fluxsr web``: the page in the browser. Only ``page``, ``clicks`` and ``server`` import gradio."""
