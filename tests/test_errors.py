@@ -150,8 +150,8 @@ class TestBugsStayBugs:
 
         pair = SimpleNamespace(z_0=torch.zeros(4, 4, 4), eps=torch.zeros(4, 4, 4))
         monkeypatch.setattr(show.latents, "decode", lambda *_: torch.zeros(1, 3, 8, 8))
-        monkeypatch.setattr(show, "sheet", raising(ValueError("a bug")))
-        store: Any = SimpleNamespace(spread=lambda count: [pair])
+        monkeypatch.setattr(show, "image_sheet", raising(ValueError("a bug")))
+        store: Any = SimpleNamespace(sample_evenly=lambda count: [pair])
         with pytest.raises(ValueError, match="a bug"):
             show.contact_sheet(store, torch.nn.Linear(1, 1), tmp_path / "a.png")
 

@@ -111,7 +111,7 @@ def test_autoencoder_scale_is_fitted(runs: Path) -> None:
 
 
 def test_an_autoencoder_needs_no_photographs_to_be_scored_on(data: DataConfig, tmp_path: Path) -> None:
-    config = AutoencoderConfig(run(), replace(data, validation=[]), [8, 8, 8], [0, 1, 1], 4)
+    config = AutoencoderConfig(run(), replace(data, validation=[]), [8, 8, 8], [0, 1, 1], latent_channels=4)
     stages.train_autoencoder(config, tmp_path)
     assert (tmp_path / "vae").is_dir() and not (tmp_path / "reconstructions.png").exists()
     assert "val/" not in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8")
@@ -251,11 +251,11 @@ def test_options_that_cannot_work_are_refused_at_once(
             distillation.train_distill(config, tmp_path)
 
     refused("export is adapter, but rank is 0", rank=0, export="adapter")
-    refused("train_decoder is on, so the adapter alone would miss", train_decoder=True, export="adapter")
+    refused("train_decoder is on, but an adapter does not contain the decoder", train_decoder=True, export="adapter")
     refused("a base in nf4 cannot be trained or exported; set rank and export", quantize_base="nf4")
     refused("tv_lpips_weight is 1.0, but perceptual is empty; name the folder of stage 2", perceptual="")
     refused("no LPIPS weights at .*absent.safetensors; name", perceptual=str(tmp_path / "absent.safetensors"))
-    refused("no features.json in .*pairs; make it with", perceptual=str(runs / "pairs"))
+    refused("no features.json in .*pairs; create it with", perceptual=str(runs / "pairs"))
     refused("the recipe says lattice_reach = -1; it must be 0 or more", lattice_reach=-1)
     refused("the recipe says t_l = 1.0; it must lie between 0 and 1", t_l=1.0)
     student = str(runs / "distill" / "model")

@@ -24,5 +24,7 @@ def test_without_names_there_are_none() -> None:
 
 def test_one_too_small_for_its_spectrum_is_said_at_once(tmp_path: Path) -> None:
     Image.new("RGB", (200, 96)).save(tmp_path / "low.png")
-    with pytest.raises(InputError, match=r"validation photograph low has 200x96 pixels; name .* 128 or more"):
+    with pytest.raises(
+        InputError, match=r"validation photograph low has 200x96 pixels; data.validation needs .* 128 pixels or more"
+    ):
         validation_photographs(DataConfig(validation=[str(tmp_path)]))

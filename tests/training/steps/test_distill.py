@@ -259,7 +259,7 @@ def test_options_that_do_not_fit_are_a_line(backbone: Backbone) -> None:
     refused("multiple of ftd_every, which is 0", ftd_every=0)
     refused("pixel_crop is 12; it must be a multiple of a latent's 8 pixels, or 0", pixel_crop=12)
     refused("pixel_crop is -8", pixel_crop=-8)
-    refused("pixel_crop is 8; periodic_weight takes 16 or more, a token's side", pixel_crop=8, periodic_weight=1.0)
+    refused("pixel_crop is 8; periodic_weight needs 16 pixels .one token. or more", pixel_crop=8, periodic_weight=1.0)
     refused("texture_gains is \\[1.0\\]; give one for each of 2 bands", texture_gains=[1.0])
     no_pixels = dict.fromkeys(TERMS.values(), 0.0)
     refused("train_decoder is on, but no loss on pixels has a weight", train_decoder=True, **no_pixels)

@@ -52,7 +52,7 @@ def test_a_photograph_below_the_crop_is_left_out_and_a_crop_that_none_holds_is_r
     one = stage()
     config, device = one.config, torch.device("cpu")
     assert len(TeacherStage(config, [small, *LATENTS], 8, device).latents) == len(LATENTS)
-    with pytest.raises(InputError, match="run.crop is 32, and no photograph has sides as large; set a smaller one"):
+    with pytest.raises(InputError, match="run.crop is 32, but every photograph is smaller; set a smaller crop"):
         TeacherStage(config, [small], 8, device)
     with pytest.raises(InputError, match="run.crop is 32; it must be a multiple of a token's 64 pixels"):
         TeacherStage(config, LATENTS, 32, device)
