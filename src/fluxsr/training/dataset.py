@@ -19,7 +19,7 @@ from fluxsr.keyed import keyed_generator
 T = TypeVar("T")
 
 # Purpose of a random draw, the last part of its key. 0 is not usable, because SeedSequence pads keys with zeros.
-TIME, NOISE, SPOIL, CROP, DEGRADE = 1, 2, 3, 4, 1 << 20
+TIME, NOISE, SPOIL, CROP, SCALE, DEGRADE = 1, 2, 3, 4, 6, 1 << 20
 
 
 def sample_generators(seed: int, step: int, samples: Sequence[int], purpose: int) -> list[torch.Generator]:

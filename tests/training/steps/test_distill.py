@@ -260,6 +260,7 @@ def test_options_that_do_not_fit_are_a_line(backbone: Backbone) -> None:
     refused("pixel_crop is 12; it must be a multiple of a latent's 8 pixels, or 0", pixel_crop=12)
     refused("pixel_crop is -8", pixel_crop=-8)
     refused("pixel_crop is 8; periodic_weight needs 16 pixels .one token. or more", pixel_crop=8, periodic_weight=1.0)
+    refused("tv_lpips_scales is .1.5.; give whole numbers, or fractions such as 0.5", tv_lpips_scales=[1.5])
     refused("texture_gains is \\[1.0\\]; give one for each of 2 bands", texture_gains=[1.0])
     no_pixels = dict.fromkeys(TERMS.values(), 0.0)
     refused("train_decoder is on, but no loss on pixels has a weight", train_decoder=True, **no_pixels)

@@ -22,9 +22,9 @@ from fluxsr.losses.efficientnet import load_efficientnet
 from fluxsr.losses.ftd import ftd_by_time, ftd_loss
 from fluxsr.losses.periodic import periodic_loss
 from fluxsr.losses.texture import SIGMAS, texture_loss
-from fluxsr.losses.tv_lpips import tv_lpips
+from fluxsr.losses.tv_lpips import at_scale, tv_lpips
 from fluxsr.training.config import DistillConfig
-from fluxsr.training.dataset import CROP, NOISE, TIME, normals, sample_generators
+from fluxsr.training.dataset import CROP, NOISE, SCALE, TIME, normals, sample_generators
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -137,7 +137,8 @@ class DistillStage:
         target = latents.crop_pixels(vae, x_0, corner, side) * 2 - 1
         terms = {"mse": c.mse_weight * F.mse_loss(x_hat, target)}
         if self.distance is not None and c.tv_lpips_weight:
-            terms["tv_lpips"] = c.tv_lpips_weight * tv_lpips(x_hat, target, self.distance, c.tv_gamma)
+            views = at_scale(x_hat, target, c.tv_lpips_scales, keyed_generator(c.run.seed, step, 0, SCALE))
+            terms["tv_lpips"] = c.tv_lpips_weight * tv_lpips(*views, self.distance, c.tv_gamma)
         if c.periodic_weight:  # the period is the side of a token
             terms["periodic"] = c.periodic_weight * periodic_loss(x_hat - target, latents.pixel_multiple(vae))
         if c.texture_weight:
@@ -168,6 +169,8 @@ def check(config: DistillConfig, backbone: Backbone) -> None:
         raise InputError("train_decoder is on, but no loss on pixels has a weight; set one, such as mse_weight")
     if len(c.texture_gains) != len(SIGMAS):
         raise InputError(f"texture_gains is {c.texture_gains}; give one for each of {len(SIGMAS)} bands, finest first")
+    if not c.tv_lpips_scales or any(s <= 0 or max(s, 1 / s) % 1 for s in c.tv_lpips_scales):
+        raise InputError(f"tv_lpips_scales is {c.tv_lpips_scales}; give whole numbers, or fractions such as 0.5")
     if c.pixel_crop < 0 or c.pixel_crop % pixels:
         raise InputError(
             f"pixel_crop is {c.pixel_crop}; it must be a multiple of a latent's {pixels} pixels, or 0 for all"
