@@ -13,6 +13,7 @@ RUN python -m venv /opt/fluxsr \
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY src src
+COPY examples/building_lr.jpg examples/church_lr.jpg examples/
 # hadolint ignore=DL3013
 RUN pip install ".[serve,heic,jxl]"
 

@@ -107,7 +107,7 @@ class UpscaleOptions(_Options):
     strip_metadata: Annotated[
         bool, _CHANGES, Field(description="Write no metadata: no EXIF, XMP, IPTC, texts, comments or resolution.")
     ] = False
-    strip_gps: Annotated[bool, _CHANGES, Field(description="Leave out where the picture was taken.")] = False
+    strip_gps: Annotated[bool, _CHANGES, Field(description="Leave out the GPS position.")] = False
     max_pixels: Annotated[int, Mark.LOCAL, Field(ge=1, description="Refuse inputs of more pixels.")] = MAX_PIXELS
 
     @field_validator("suffix")

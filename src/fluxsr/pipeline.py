@@ -260,8 +260,10 @@ class FluxSRPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[mi
         lrs = inputs.tensors(image)
         if not lrs:
             raise InputError("image holds no image; pass one or more")
-        images = [outputs.converted(self.upscale_tensor(lr, how), output_type) for lr in lrs]
-        self.maybe_free_model_hooks()
+        try:
+            images = [outputs.converted(self.upscale_tensor(lr, how), output_type) for lr in lrs]
+        finally:
+            self.maybe_free_model_hooks()
         result = outputs.stacked(images)
         return ImagePipelineOutput(images=result) if return_dict else (result,)
 

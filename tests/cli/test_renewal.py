@@ -105,7 +105,12 @@ class TestTheModel:
         monkeypatch.setattr(upscale_file, "free_bytes", lambda device: 2**30)
         monkeypatch.setattr(loading, "plan_for", lambda *_: plan)
         options = ModelOptions(model=str(model_folder), device="cpu", dtype="bf16", compile=True)
-        assert upscale_file.numbers_of(options) == ["float16", quantize, "compiled"]
+        assert upscale_file.numbers_of(options) == ["float16", quantize, "compiled", "tiles of 512"]
+        assert upscale_file.numbers_of(options, tile_size=256) == ["float16", quantize, "compiled"]
+
+    def test_workers_get_the_number_format_that_auto_stands_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(upscale_file, "best_dtype", lambda device, name: torch.bfloat16)
+        assert upscale_file.with_dtype(ModelOptions(device="cpu")).dtype == "bf16"
 
     def test_degraded_images_depend_on_seed_and_preset(self, tmp_path: Path) -> None:
         photograph(tmp_path / "in" / "a.png")

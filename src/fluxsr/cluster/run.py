@@ -62,7 +62,8 @@ def run(request: Request, model: ModelOptions, options: UpscaleOptions, size: Si
         KeyboardInterrupt: the batch was stopped.
     """
     out = Storage(request.out)
-    # Workers of a remote cluster choose their number format themselves.
+    # Workers of a remote cluster choose their number format themselves; those on this machine get the driver's choice.
+    model = model if size.address else upscale_file.with_dtype(model)
     report = Report(out, upscale_file.settings_of(model, options, here=size.address is None))
     found = sources.listing(
         request.source,

@@ -64,7 +64,7 @@ def run_jobs(
     SIGINT or SIGTERM once: the file at work is finished and the rest left. Twice: now.
 
     Args:
-        work: of ``jobs.plan``.
+        work: of ``processing.inputs.plan``.
         start: loads what the work needs, and gives the stages; not called where nothing is to do.
         labels: how the command calls its work in messages.
         settings: what decides on the results; outputs made with others are done again. A mark of them is kept in the

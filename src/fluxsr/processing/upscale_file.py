@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from fluxsr.backbones.device import best_device, best_dtype, free_bytes
+from fluxsr.backbones.device import DTYPES, best_device, best_dtype, free_bytes
 from fluxsr.backbones.identity import contents_of
 from fluxsr.imaging import io
 from fluxsr.imaging.atomic import check_writable
@@ -38,7 +38,7 @@ def run(
     """Upscale all of a plan; every failure is one line on stderr.
 
     Args:
-        work: of ``jobs.plan``.
+        work: of ``processing.inputs.plan``.
         model: which model is loaded, and how.
         options: how each image is upscaled and written.
         overwrite: redo outputs that exist.
@@ -102,21 +102,33 @@ def settings_of(model: ModelOptions, options: UpscaleOptions, *, here: bool = Tr
     """
     return {
         **options.result_settings(),
-        "numbers": numbers_of(model) if here else [model.dtype, model.memory, str(model.compile)],
+        "numbers": numbers_of(model, options.tile_size) if here else [model.dtype, model.memory, str(model.compile)],
         "contents": contents_of(model.model, model.adapter, model.config),
     }
 
 
-def numbers_of(model: ModelOptions) -> list[str]:
-    """Return the number format and the quantization that a run on this machine gets, and whether it is compiled."""
+def with_dtype(model: ModelOptions) -> ModelOptions:
+    """Return the options with the number format that "auto" stands for on this machine."""
+    chosen = best_dtype(best_device(model.device), model.dtype)
+    return model.model_copy(update={"dtype": next(name for name, dtype in DTYPES.items() if dtype == chosen)})
+
+
+def numbers_of(model: ModelOptions, tile_size: int | None = None) -> list[str]:
+    """Return what this machine makes of the options: number format, quantization, compilation and the plan's tiles.
+
+    Args:
+        model: options of the model.
+        tile_size: tile size that was asked for; None takes the plan's, which is then part of the result.
+    """
     device = best_device(model.device)
-    dtype, quantize = best_dtype(device, model.dtype), "none"
+    dtype, quantize, tiles = best_dtype(device, model.dtype), "none", list[str]()
     if free_bytes(device) is not None:  # else memory changes nothing
         from fluxsr.backbones.loading import plan_for  # seconds
 
         plan = plan_for(model.model, model.adapter, device, dtype, model.memory, model.config, model.compile)
         dtype, quantize = plan.dtype, plan.quantize
-    return [str(dtype).removeprefix("torch."), quantize, "compiled" if model.compile else "eager"]
+        tiles = [] if tile_size else [f"tiles of {plan.tile_size}"]
+    return [str(dtype).removeprefix("torch."), quantize, "compiled" if model.compile else "eager", *tiles]
 
 
 def read(job: Job, options: UpscaleOptions) -> Picture:

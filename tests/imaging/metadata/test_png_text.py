@@ -81,3 +81,9 @@ def test_a_text_that_cannot_be_unpacked_harms_nothing(files: Any, tmp_path: Path
     chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
     source.write_bytes(data[:33] + chunk + data[33:])
     assert "parameters" in files.enlarged(source, ".jpg")[1]
+
+
+def test_texts_that_hold_a_gps_position_go_with_it(files: Any, png: Any) -> None:
+    texts = (("exif:GPSLatitude", "48/1, 8/1, 0/1"), ("GPSLongitude", "11/1"), ("Title", "GPS receivers"))
+    assert texts_of(files.enlarged(png(*texts))[0]) == dict(texts)
+    assert texts_of(files.enlarged(png(*texts), strip="gps")[0]) == {"Title": "GPS receivers"}

@@ -88,7 +88,7 @@ def site(studio: Studio, gate: Gate, tmp_path_factory: pytest.TempPathFactory) -
     from fluxsr.serving.web.server import bound, server_of
 
     desk = Desk(tmp_path_factory.mktemp("web"), seconds=300)
-    server, door = server_of(studio, desk), bound("127.0.0.1", 0)
+    server, door = server_of(studio, desk, local=True), bound("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()
     yield Site(f"http://127.0.0.1:{door.getsockname()[1]}/", desk, gate)

@@ -27,14 +27,31 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-def passes(root: Path, path: str, body: Any = None, *, origin: str = "", chunk: int = 1 << 20) -> bool:
+def without_urls(value: Any) -> Any:
+    if isinstance(value, list):
+        return [without_urls(entry) for entry in value]
+    if isinstance(value, dict):
+        return {name: None if name == "url" else without_urls(entry) for name, entry in value.items()}
+    return value
+
+
+def passes(
+    root: Path,
+    path: str,
+    body: Any = None,
+    *,
+    origin: str = "",
+    host: str = HOST,
+    local: bool = False,
+    chunk: int = 1 << 20,
+) -> bool:
     """Whether a request reaches the application, whole; a path as the client sends it."""
     data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     parts = [data[first : first + chunk] for first in range(0, len(data), chunk)] or [b""]
     messages = [
         {"type": "http.request", "body": part, "more_body": number < len(parts)} for number, part in enumerate(parts, 1)
     ]
-    headers = [(b"host", HOST.encode()), *([(b"origin", origin.encode())] if origin else [])]
+    headers = [(b"host", host.encode()), *([(b"origin", origin.encode())] if origin else [])]
     scope = {"type": "http", "method": "GET" if body is None else "POST", "path": unquote(path), "headers": headers}
     got, statuses = [], []
 
@@ -54,8 +71,12 @@ def passes(root: Path, path: str, body: Any = None, *, origin: str = "", chunk: 
             statuses.append(message["status"])
             assert any(name == b"content-security-policy" for name, _ in message["headers"])
 
-    asyncio.run(guarded(app, [root])(scope, receive, send))
-    assert statuses == ([200] if got else [403]) and (not got or b"".join(got) == data)
+    asyncio.run(guarded(app, [root], local)(scope, receive, send))
+    assert statuses == ([200] if got else [403])
+    if got and b"http" in data and data.startswith((b"{", b"[")):
+        assert json.loads(b"".join(got)) == without_urls(json.loads(data)), "no address reaches gradio"
+    elif got:
+        assert b"".join(got) == data
     return bool(got)
 
 
@@ -80,6 +101,11 @@ ADDRESSES = [
     f"http://{HOST}/gradio_api/file=http://example.org/x.png",
     f"http://{HOST}/gradio_api/proxy=http://example.org/x.png",
     f"http://{HOST}/redirect",
+    f"http://{HOST}/latest/meta-data/;/file=/x.png",
+    f"http://{HOST}/gradio_api/file=/x.png?next=1",
+    "ht\ttp://example.org/x.png",
+    "h\nttp://example.org/x.png",
+    "\x00http://example.org/x.png",
 ]
 
 
@@ -165,3 +191,20 @@ def test_gradio_itself_is_behind_it(site: Any) -> None:
         with pytest.raises(HTTPError) as caught:
             urlopen(Request(f"{site.url}gradio_api/queue/join", data, {"Content-Type": "application/json"}))
         assert caught.value.code == 403
+
+
+def test_the_address_of_an_own_file_is_not_handed_on_whatever_host_the_client_claims(root: Path) -> None:
+    file = {"path": str(root / "a.jpg"), "meta": META}
+    for host in (HOST, "169.254.169.254"):
+        body = {"data": [{**file, "url": f"http://{host}/gradio_api/file={root}/a.jpg"}]}
+        assert passes(root, "/gradio_api/queue/join", body, host=host)  # it checks what arrives
+    for address in (f"http://{HOST}/latest/;/file={root}/a.jpg", f"http://{HOST}/gradio_api/file={root}/a.jpg#x"):
+        assert not passes(root, "/gradio_api/queue/join", {"data": [{**file, "url": address}]})
+
+
+def test_served_to_this_machine_alone_another_host_name_is_refused(root: Path) -> None:
+    for host in ("127.0.0.1:7860", "localhost:7860", "[::1]:7860"):
+        assert passes(root, "/", host=host, local=True)
+    for host in ("evil.example:7860", "169.254.169.254", "127.0.0.1.evil.example", ""):
+        assert not passes(root, "/", host=host, local=True)
+    assert passes(root, "/", host="evil.example:7860")

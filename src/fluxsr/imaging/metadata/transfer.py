@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from dataclasses import replace
 from typing import IO, Any
 
@@ -64,6 +65,9 @@ def read_tiff_metadata(file: IO[bytes]) -> tuple[int, Metadata, list[str]]:
     return 1, Metadata(), []
 
 
+_GPS_TEXT = re.compile(r"(^|:)gps", re.IGNORECASE)  # keywords such as exif:GPSLatitude
+
+
 def carry_over(found: Metadata, form: Format, change: Change, strip: str = "none") -> tuple[Metadata, list[str]]:
     """Return the metadata of the upscaled, upright output, and notes on what is lost.
 
@@ -76,6 +80,9 @@ def carry_over(found: Metadata, form: Format, change: Change, strip: str = "none
     if strip == "all":
         return Metadata(), []
     change = replace(change, drop_location=strip == "gps", orientation=exif.orientation(found.exif))
+    if change.drop_location:
+        kept = tuple(chunk for chunk in found.texts if not _GPS_TEXT.search(png_text.keyword(chunk)))
+        found = replace(found, texts=kept)
     found = _converted(found, form)
     notes = [
         f"its {_NAMES[name]} is dropped: {form.name} cannot store it"

@@ -23,10 +23,12 @@ HEADERS = (
 )
 _MOST = 1_000_000  # bytes of a request that is no upload; the page's have a few thousand
 _ADDRESS = re.compile(r"\W*[a-z][a-z0-9+.-]+:\s*[/\\]|\s*[/\\]{2}", re.IGNORECASE)  # a scheme, or a host without one
+_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _FILE = re.compile(r"/file=(.*)", re.DOTALL)
 
 
-def guarded(app: Any, folders: Sequence[Path] = ()) -> Any:
+def guarded(app: Any, folders: Sequence[Path] = (), local: bool = False) -> Any:
     """An ASGI application for this page alone.
 
     What may be asked for is listed, not what may not: a file is one below ``folders``, named by its path there, and
@@ -35,6 +37,8 @@ def guarded(app: Any, folders: Sequence[Path] = ()) -> Any:
     Args:
         app: of gradio.
         folders: whose files the page shows and takes.
+        local: whether the page is served to this machine alone. Then a request for another host name is refused: a page
+            elsewhere, whose name was pointed at this machine, would send it (DNS rebinding).
     """
     roots = [os.path.realpath(folder) for folder in folders]
 
@@ -48,9 +52,13 @@ def guarded(app: Any, folders: Sequence[Path] = ()) -> Any:
             await app(scope, receive, answer)
             return
         allowed = _same_origin(scope) and _path_is_ours(_decoded(scope["path"]), roots)
+        allowed = allowed and (not local or urlsplit(f"//{_host(scope)}").hostname in _LOOPBACK)
         if allowed and scope["method"] not in ("GET", "HEAD", "OPTIONS") and not _is_upload(scope["path"]):
             receive, body = await _read(receive)
-            allowed = body is not None and _body_is_ours(body, _host(scope), roots)
+            body = None if body is None else _without_addresses(body, _host(scope), roots)
+            allowed = body is not None
+            if body is not None:
+                receive, scope = _replaying(body, receive), _with_length(scope, len(body))
         if allowed:
             await app(scope, receive, answer)
         else:
@@ -87,7 +95,7 @@ def _path_is_ours(path: str, roots: Sequence[str]) -> bool:
     if "proxy=" in lower or "/file/" in lower:
         return False
     if "file=" not in lower:
-        return not _ADDRESS.match(path.lstrip("/"))
+        return not _is_address(path.lstrip("/"))
     found = _FILE.search(path)
     return found is not None and "/file=" not in found.group(1) and _is_within(found.group(1), roots)
 
@@ -99,20 +107,40 @@ def _is_within(path: str, roots: Sequence[str]) -> bool:
     return any(real == root or real.startswith(root + os.sep) for root in roots)
 
 
-def _body_is_ours(body: bytes, host: str, roots: Sequence[str]) -> bool:
-    """Whether a JSON body names files of ours alone, and no address but theirs on this server."""
+def _without_addresses(body: bytes, host: str, roots: Sequence[str]) -> bytes | None:
+    """Return a JSON body without the addresses of our own files; None if it names another address or file.
+
+    The page sends a file's address along with its path. gradio needs the path alone, and the name of the host in the
+    address is only what the client says it is, so that no address may reach gradio.
+    """
     try:
         data = json.loads(body) if body.strip() else None
         values = list(_strings("", data))
     except (ValueError, RecursionError):
-        return False
+        return None
     for key, value in values:
         if key.lower() == "path":
             if not _is_within(value, roots):
-                return False
-        elif _ADDRESS.match(_decoded(value)) and not _is_own_address(value, host, roots):
-            return False
-    return True
+                return None
+        elif _is_address(value) and not (key == "url" and _is_own_address(value, host, roots)):
+            return None
+    return body if not any(_is_address(value) for key, value in values if key == "url") else _dumped(data)
+
+
+def _is_address(text: str) -> bool:
+    return _ADDRESS.match(_CONTROL.sub("", _decoded(text))) is not None  # parsers of addresses drop control characters
+
+
+def _dumped(data: Any) -> bytes:
+    def cleaned(value: Any) -> Any:
+        if isinstance(value, list):
+            return [cleaned(entry) for entry in value]
+        if isinstance(value, dict):
+            urls = {name for name, entry in value.items() if name == "url" and isinstance(entry, str)}
+            return {name: None if name in urls and _is_address(value[name]) else cleaned(value[name]) for name in value}
+        return value
+
+    return json.dumps(cleaned(data)).encode()
 
 
 def _is_own_address(text: str, host: str, roots: Sequence[str]) -> bool:
@@ -122,7 +150,8 @@ def _is_own_address(text: str, host: str, roots: Sequence[str]) -> bool:
     except ValueError:
         return False
     path = _decoded(found.path)
-    return found.scheme in ("http", "https") and found.netloc == host and "file=" in path and _path_is_ours(path, roots)
+    ours = found.scheme in ("http", "https") and found.netloc == host and not found.query and not found.fragment
+    return ours and path.startswith("/gradio_api/file=") and _path_is_ours(path, roots)
 
 
 def _strings(key: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -138,17 +167,27 @@ def _strings(key: str, value: Any) -> Iterator[tuple[str, str]]:
             yield from _strings(name, entry)
 
 
+def _with_length(scope: Any, length: int) -> Any:
+    headers = [(name, str(length).encode() if name == b"content-length" else value) for name, value in scope["headers"]]
+    return {**scope, "headers": headers}
+
+
+def _replaying(body: bytes, receive: Any) -> Any:
+    """Return a ``receive`` that gives a body once, and then what comes."""
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Any:
+        return waiting.pop() if waiting else await receive()
+
+    return again
+
+
 async def _read(receive: Any) -> tuple[Any, bytes | None]:
-    """A request's body, None where it is too long or broken off, and a ``receive`` that gives it once more."""
+    """Return ``receive`` and a request's body, None where it is too long or broken off."""
     body, more = b"", True
     while more and len(body) <= _MOST:
         message = await receive()
         if message["type"] != "http.request":
             return receive, None
         body, more = body + message.get("body", b""), message.get("more_body", False)
-    waiting = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Any:
-        return waiting.pop() if waiting else await receive()
-
-    return again, None if len(body) > _MOST else body
+    return receive, None if len(body) > _MOST else body

@@ -41,8 +41,9 @@ def serve(models: dict[str, str], loading: ModelOptions, limits: Limits, host: s
             {name: _loaded(loading.model_copy(update={"model": model})) for name, model in models.items()}, limits
         )
         desk = Desk(Path(folder), limits.time_limit)
-        server = server_of(studio, desk)
-        if not door.getsockname()[0].startswith(("127.", "::1")):
+        local = door.getsockname()[0].startswith(("127.", "::1"))
+        server = server_of(studio, desk, local)
+        if not local:
             typer.echo("note: whoever reaches this machine can use the page; it has no password", err=True)
         typer.echo(f"open http://{_shown(door)} (Ctrl-C ends)", err=True)
         with stop_flag():  # for uvicorn, which raises the signal again once it has ended; while models load, it acts
@@ -51,8 +52,8 @@ def serve(models: dict[str, str], loading: ModelOptions, limits: Limits, host: s
         raise AcceleratorLost(desk.lost)
 
 
-def server_of(studio: Studio, desk: Desk) -> Any:
-    """A uvicorn server of the page; its temporary files lie in the desk's folder."""
+def server_of(studio: Studio, desk: Desk, local: bool = False) -> Any:
+    """Return a uvicorn server of the page. Its files lie in the desk's folder; ``local`` is as for `guarded`."""
     # all of it read when gradio is imported, or when a component is made
     os.environ |= {
         "GRADIO_ANALYTICS_ENABLED": "False",
@@ -91,7 +92,7 @@ def server_of(studio: Studio, desk: Desk) -> Any:
 
     folders = [desk.root, *{path.parent for path in examples()}]
     config = uvicorn.Config(
-        guarded(app, folders), log_level="warning", access_log=False, timeout_graceful_shutdown=3, ws="none"
+        guarded(app, folders, local), log_level="warning", access_log=False, timeout_graceful_shutdown=3, ws="none"
     )
     return Server(config)
 
