@@ -45,8 +45,8 @@ def nearest(tmp_path: Path) -> Path:
     return tmp_path / "nearest.param"
 
 
+@pytest.mark.slow  # needs ncnn, which brings OpenCV
 def test_any_ncnn_model_writes_its_images(nearest: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ncnn")
     (tmp_path / "lr").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (16, 20, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "lr" / "a.png")
@@ -55,8 +55,8 @@ def test_any_ncnn_model_writes_its_images(nearest: Path, tmp_path: Path) -> None
     assert np.abs(written.astype(int) - pixels.repeat(4, 0).repeat(4, 1)).max() <= 1
 
 
+@pytest.mark.slow  # needs ncnn, which brings OpenCV
 def test_what_is_missing_is_one_line(nearest: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ncnn")
     nearest.with_suffix(".bin").unlink()
     with pytest.raises(SystemExit, match=r"error: no file .*nearest.bin; see --help"):
         peer.peer(nearest, 1)

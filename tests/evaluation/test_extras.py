@@ -22,8 +22,8 @@ def test_piq_functions_have_the_recorded_values(pair):
     assert found == pytest.approx(recorded, abs=1e-4)
 
 
+@pytest.mark.slow  # needs the extra cvvdp, which brings torchvision
 def test_cvvdp_has_the_recorded_values(pair):
-    pytest.importorskip("pycvvdp")
     judge = extras.cvvdp_function()
     sr, hr = (image.float() for image in pair(0, 176, 192))
     assert float(judge(sr, hr)) == pytest.approx(9.28407, abs=1e-3)
