@@ -27,12 +27,12 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-def without_urls(value: Any) -> Any:
+def without_urls(value: Any, key: str = "") -> Any:
     if isinstance(value, list):
-        return [without_urls(entry) for entry in value]
+        return [without_urls(entry, key) for entry in value]
     if isinstance(value, dict):
-        return {name: None if name == "url" else without_urls(entry) for name, entry in value.items()}
-    return value
+        return {name: without_urls(entry, name) for name, entry in value.items()}
+    return None if key == "url" else value
 
 
 def passes(
@@ -196,8 +196,10 @@ def test_gradio_itself_is_behind_it(site: Any) -> None:
 def test_the_address_of_an_own_file_is_not_handed_on_whatever_host_the_client_claims(root: Path) -> None:
     file = {"path": str(root / "a.jpg"), "meta": META}
     for host in (HOST, "169.254.169.254"):
-        body = {"data": [{**file, "url": f"http://{host}/gradio_api/file={root}/a.jpg"}]}
-        assert passes(root, "/gradio_api/queue/join", body, host=host)  # it checks what arrives
+        own = f"http://{host}/gradio_api/file={root}/a.jpg"
+        for url in (own, [own], [[own]]):
+            body = {"data": [{**file, "url": url}]}
+            assert passes(root, "/gradio_api/queue/join", body, host=host)  # it checks what arrives
     for address in (f"http://{HOST}/latest/;/file={root}/a.jpg", f"http://{HOST}/gradio_api/file={root}/a.jpg#x"):
         assert not passes(root, "/gradio_api/queue/join", {"data": [{**file, "url": address}]})
 

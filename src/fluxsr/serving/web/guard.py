@@ -111,7 +111,7 @@ def _without_addresses(body: bytes, host: str, roots: Sequence[str]) -> bytes | 
     """Return a JSON body without the addresses of our own files; None if it names another address or file.
 
     The page sends a file's address along with its path. gradio needs the path alone, and the name of the host in the
-    address is only what the client says it is, so that no address may reach gradio.
+    address is only what the client says, so no address reaches gradio.
     """
     try:
         data = json.loads(body) if body.strip() else None
@@ -124,23 +124,21 @@ def _without_addresses(body: bytes, host: str, roots: Sequence[str]) -> bytes | 
                 return None
         elif _is_address(value) and not (key == "url" and _is_own_address(value, host, roots)):
             return None
-    return body if not any(_is_address(value) for key, value in values if key == "url") else _dumped(data)
+    cleaned = _without_urls("", data)
+    return body if cleaned == data else json.dumps(cleaned).encode()
 
 
 def _is_address(text: str) -> bool:
     return _ADDRESS.match(_CONTROL.sub("", _decoded(text))) is not None  # parsers of addresses drop control characters
 
 
-def _dumped(data: Any) -> bytes:
-    def cleaned(value: Any) -> Any:
-        if isinstance(value, list):
-            return [cleaned(entry) for entry in value]
-        if isinstance(value, dict):
-            urls = {name for name, entry in value.items() if name == "url" and isinstance(entry, str)}
-            return {name: None if name in urls and _is_address(value[name]) else cleaned(value[name]) for name in value}
-        return value
-
-    return json.dumps(cleaned(data)).encode()
+def _without_urls(key: str, value: Any) -> Any:
+    """Return a JSON value in which every address under a key "url" is null."""
+    if isinstance(value, list):
+        return [_without_urls(key, entry) for entry in value]
+    if isinstance(value, dict):
+        return {name: _without_urls(name, entry) for name, entry in value.items()}
+    return None if key == "url" and isinstance(value, str) and _is_address(value) else value
 
 
 def _is_own_address(text: str, host: str, roots: Sequence[str]) -> bool:
