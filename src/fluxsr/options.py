@@ -27,35 +27,31 @@ Memory = Literal["auto", "8gb", "12gb", "16gb", "24gb", "max"]
 Profile = Literal["keep", "srgb"]
 Strip = Literal["none", "gps", "all"]
 
-MAX_STRENGTH = 2.0  # more than twice the step leaves photographs far behind; model folders are held to it too
+MAX_STRENGTH = 2.0  # results of larger values no longer look like photographs; also the limit for model folders
 MAX_PIXELS = 100_000_000
 
 Kind = TypeVar("Kind", bound="_Options")
 
 
 class Mark(Enum):
-    """What is special about a field."""
+    """Property of a field."""
 
     CHANGES_RESULT = "An output that was made with another value is made again."
-    LOCAL = "Offered only where users read and write files of their own; a server decides these itself."
+    LOCAL = "Offered only if users read and write their own files. A server decides these options itself."
 
 
 _CHANGES = Mark.CHANGES_RESULT
 _STRENGTH = "Strength of the model's step: 0 skips it, 1 is the full step. Defaults to the model's own."
 _TILE_SIZE = "Largest tile side in output pixels. Smaller tiles need less memory. Defaults to the model's own."
-_TILE_OVERLAP = "Smallest overlap of neighbouring tiles in output pixels, at most half a tile."
+_TILE_OVERLAP = "Minimum overlap of neighbouring tiles in output pixels, at most half a tile."
 
 
 class _Options(BaseModel):
-    """Options that are checked when they are made.
-
-    Raises:
-        InputError: one line that names the first option that cannot be used, its value, and what is expected.
-    """
+    """Options that are checked on construction, with an InputError for the first one that cannot be used."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    if not TYPE_CHECKING:  # or the constructor would lose its keywords
+    if not TYPE_CHECKING:  # otherwise type checkers would not know the keywords
 
         def __init__(self, /, **values: Any) -> None:
             try:
@@ -65,7 +61,7 @@ class _Options(BaseModel):
 
     @classmethod
     def from_text(cls: type[Kind], values: Mapping[str, str]) -> Kind:
-        """Return the options of a form, whose values are all text."""
+        """Return the options of a form, in which all values are text."""
         options = declared(cls)
         return cls(**{name: _typed(options[name], text) if name in options else text for name, text in values.items()})
 
@@ -85,21 +81,21 @@ class UpscaleOptions(_Options):
     """How one image is upscaled and written."""
 
     scale: Annotated[
-        float, _CHANGES, Field(ge=1, le=8, description="Enlargement factor. The model was trained at 4.")
+        float, _CHANGES, Field(ge=1, le=8, description="Upscaling factor. The bundled model was trained at 4.")
     ] = 4.0
     strength: Annotated[float | None, _CHANGES, Field(ge=0, le=MAX_STRENGTH, description=_STRENGTH)] = None
     tile_size: Annotated[int | None, _CHANGES, Field(ge=64, le=4096, description=_TILE_SIZE)] = None
     tile_overlap: Annotated[int, _CHANGES, Field(ge=0, le=2048, description=_TILE_OVERLAP)] = 32
     color_fix: Annotated[
-        ColorFix, _CHANGES, Field(description="Method that gives the output the colours of the input.")
+        ColorFix, _CHANGES, Field(description="Method that matches the colours of the output to the input.")
     ] = "wavelet"
     format: Annotated[Format | None, Field(description="Output format. Defaults to the input's format.")] = None
-    suffix: Annotated[str, Mark.LOCAL, Field(description="Text added to the names of the outputs, such as _x4.")] = ""
+    suffix: Annotated[str, Mark.LOCAL, Field(description="Text appended to output names, such as _x4.")] = ""
     quality: Annotated[
         int | None, _CHANGES, Field(ge=1, le=100, description="Quality of JPEG, WebP and AVIF. Defaults to 95.")
     ] = None
     lossless: Annotated[
-        bool | None, _CHANGES, Field(description="Lossless WebP. Defaults to lossless only for a lossless WebP input.")
+        bool | None, _CHANGES, Field(description="Lossless WebP. Defaults to lossless if the input is lossless WebP.")
     ] = None
     profile: Annotated[
         Profile, _CHANGES, Field(description="Colour profile of the output: the input's ('keep') or sRGB ('srgb').")
@@ -107,8 +103,8 @@ class UpscaleOptions(_Options):
     strip_metadata: Annotated[
         bool, _CHANGES, Field(description="Write no metadata: no EXIF, XMP, IPTC, texts, comments or resolution.")
     ] = False
-    strip_gps: Annotated[bool, _CHANGES, Field(description="Leave out the GPS position.")] = False
-    max_pixels: Annotated[int, Mark.LOCAL, Field(ge=1, description="Refuse inputs of more pixels.")] = MAX_PIXELS
+    strip_gps: Annotated[bool, _CHANGES, Field(description="Remove the GPS position.")] = False
+    max_pixels: Annotated[int, Mark.LOCAL, Field(ge=1, description="Refuse inputs with more pixels.")] = MAX_PIXELS
 
     @field_validator("suffix")
     @classmethod
@@ -149,10 +145,10 @@ class ModelOptions(_Options):
         ),
     ] = None
     adapter: Annotated[
-        str | None, Field(description="Adapter folder or Hub id. Defaults to the adapter that the model comes with.")
+        str | None, Field(description="Adapter folder or Hub id. Defaults to the adapter in the model folder.")
     ] = None
     dtype: Annotated[
-        Dtype, Field(description="Number format of the model. 'auto' chooses the fastest one of the device.")
+        Dtype, Field(description="Number format of the model. 'auto' chooses the fastest one for the device.")
     ] = "auto"
     device: Annotated[str, Field(description="Device: auto, cpu, cuda, mps or xpu.")] = "auto"
     memory: Annotated[
@@ -160,35 +156,24 @@ class ModelOptions(_Options):
     ] = "auto"
     compile: Annotated[
         bool,
-        Field(description="Compile FLUX for a CUDA GPU. Images are faster; the first one takes about a minute more."),
+        Field(description="Compile FLUX for a CUDA GPU. Images are faster, but the first one takes a minute more."),
     ] = False
 
 
 @dataclass(frozen=True)
 class Option:
-    """One declared option, as front ends need it.
-
-    Attributes:
-        name: name of the field.
-        type: float, int, bool or str.
-        optional: whether None is allowed.
-        default: value if none is given.
-        help: one or two sentences for users.
-        minimum, maximum: bounds of a number; None where there is none.
-        choices: values of a choice; empty for other types.
-        changes_result, local: see ``Mark``.
-    """
+    """One declared option, as front ends need it."""
 
     name: str
-    type: type
-    optional: bool
+    type: type  # float, int, bool or str
+    optional: bool  # whether None is allowed
     default: Any
     help: str
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-    changes_result: bool = False
-    local: bool = False
+    minimum: float | None
+    maximum: float | None
+    choices: tuple[str, ...]  # empty for other types
+    changes_result: bool  # see Mark
+    local: bool
 
 
 @cache
@@ -215,10 +200,10 @@ def declared(kind: type[_Options]) -> dict[str, Option]:
 
 
 def checked_suffix(suffix: str) -> str:
-    """Return a suffix that adds to a file's name and does not lead into another folder.
+    """Return a suffix for file names.
 
     Raises:
-        InputError: another one.
+        InputError: it leads into another folder.
     """
     if PurePath(suffix).name != suffix:
         raise InputError(f"suffix is '{suffix}'; it must not contain a folder")
@@ -226,12 +211,12 @@ def checked_suffix(suffix: str) -> str:
 
 
 def unknown_option(name: str, offered: Iterable[str]) -> InputError:
-    """Return the error for a name that is not among the options that are offered; a long name is shortened."""
+    """Return the error for an unknown name, which is shortened if it is long."""
     return InputError(f"{reprlib.repr(name)[1:-1]} is not an option; the options are {', '.join(offered)}")
 
 
 def _typed(option: Option, text: str) -> Any:
-    """Return a text as the option's type, or the text itself if it does not stand for one."""
+    """Return a text as the option's type, or the text itself if it cannot be converted."""
     try:
         return TypeAdapter(option.type).validate_python(text)
     except ValidationError:

@@ -107,7 +107,7 @@ def test_a_worker_for_whom_there_is_no_room_holds_nobody_up(cluster: Cluster, mo
 
 def test_more_gpus_than_there_are(cluster: Cluster) -> None:
     with pytest.raises(InputError, match="1 workers with 99 GPUs each were requested, but this machine has"):
-        Cluster(Size(gpus=99))
+        Cluster(Size(gpus_per_worker=99))
 
 
 def test_a_stop_finishes_what_is_begun(cluster: Cluster) -> None:

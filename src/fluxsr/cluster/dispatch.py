@@ -51,8 +51,7 @@ class Dispatch:
         cluster: cluster of the workers.
         hire: starts a worker with the methods ``load()`` and ``upscale(item, fingerprint, attempt)`` of ``Worker``.
         fingerprint: ``Report.fingerprint``.
-        attempts: maximum number of attempts per image.
-        timeout: seconds per image after which its worker counts as lost; 0 for no limit.
+        attempts, timeout: see ``BatchOptions``.
         tell: called with messages for the user.
     """
 
