@@ -9,12 +9,11 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from functools import cache
 from numbers import Integral, Real
 from pathlib import PurePath
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
@@ -33,17 +32,24 @@ MAX_PIXELS = 100_000_000
 Kind = TypeVar("Kind", bound="_Options")
 
 
-class Mark(Enum):
-    """Property of a field."""
-
-    CHANGES_RESULT = "An output that was made with another value is made again."
-    LOCAL = "Offered only if users read and write their own files. A server decides these options itself."
-
-
-_CHANGES = Mark.CHANGES_RESULT
+_UNCHANGED = {"format", "suffix", "max_pixels"}  # every other option of UpscaleOptions changes the result
+_LOCAL = {"suffix", "max_pixels"}  # only for users who read and write their own files; a server decides these itself
 _STRENGTH = "Strength of the model's step: 0 skips it, 1 is the full step. Defaults to the model's own."
 _TILE_SIZE = "Largest tile side in output pixels. Smaller tiles need less memory. Defaults to the model's own."
-_TILE_OVERLAP = "Minimum overlap of neighbouring tiles in output pixels, at most half a tile."
+_OVERLAP = "Minimum overlap of neighbouring tiles in output pixels, at most half a tile."
+_COLORS = "Method that matches the colours of the output to the input."
+_LOSSLESS = "Lossless WebP. Defaults to lossless if the input is lossless WebP."
+_PROFILE = "Colour profile of the output: the input's ('keep') or sRGB ('srgb')."
+_STRIP = "Write no metadata: no EXIF, XMP, IPTC, texts, comments or resolution."
+_MODEL = "Model: 'bundled', a folder in diffusers layout, a Hub id, or a .gguf or .safetensors file."
+_CONFIG = (
+    "For a model in one file: folder with transformer/config.json and vae/. Defaults to FLUX.1-dev's configuration, "
+    "with ae.safetensors beside the file."
+)
+_ADAPTER = "Adapter folder or Hub id. Defaults to the adapter in the model folder."
+_DTYPE = "Number format of the model. 'auto' chooses the fastest one for the device."
+_MEMORY = "GPU memory budget: 'auto' (free memory), a card size such as '12gb', or 'max'."
+_COMPILE = "Compile FLUX for a CUDA GPU. Images are faster, but the first one takes a minute more."
 
 
 class _Options(BaseModel):
@@ -80,31 +86,21 @@ class _Options(BaseModel):
 class UpscaleOptions(_Options):
     """How one image is upscaled and written."""
 
-    scale: Annotated[
-        float, _CHANGES, Field(ge=1, le=8, description="Upscaling factor. The bundled model was trained at 4.")
-    ] = 4.0
-    strength: Annotated[float | None, _CHANGES, Field(ge=0, le=MAX_STRENGTH, description=_STRENGTH)] = None
-    tile_size: Annotated[int | None, _CHANGES, Field(ge=64, le=4096, description=_TILE_SIZE)] = None
-    tile_overlap: Annotated[int, _CHANGES, Field(ge=0, le=2048, description=_TILE_OVERLAP)] = 32
-    color_fix: Annotated[
-        ColorFix, _CHANGES, Field(description="Method that matches the colours of the output to the input.")
-    ] = "wavelet"
-    format: Annotated[Format | None, Field(description="Output format. Defaults to the input's format.")] = None
-    suffix: Annotated[str, Mark.LOCAL, Field(description="Text appended to output names, such as _x4.")] = ""
-    quality: Annotated[
-        int | None, _CHANGES, Field(ge=1, le=100, description="Quality of JPEG, WebP and AVIF. Defaults to 95.")
-    ] = None
-    lossless: Annotated[
-        bool | None, _CHANGES, Field(description="Lossless WebP. Defaults to lossless if the input is lossless WebP.")
-    ] = None
-    profile: Annotated[
-        Profile, _CHANGES, Field(description="Colour profile of the output: the input's ('keep') or sRGB ('srgb').")
-    ] = "keep"
-    strip_metadata: Annotated[
-        bool, _CHANGES, Field(description="Write no metadata: no EXIF, XMP, IPTC, texts, comments or resolution.")
-    ] = False
-    strip_gps: Annotated[bool, _CHANGES, Field(description="Remove the GPS position.")] = False
-    max_pixels: Annotated[int, Mark.LOCAL, Field(ge=1, description="Refuse inputs with more pixels.")] = MAX_PIXELS
+    scale: float = Field(default=4.0, ge=1, le=8, description="Upscaling factor. The bundled model was trained at 4.")
+    strength: float | None = Field(default=None, ge=0, le=MAX_STRENGTH, description=_STRENGTH)
+    tile_size: int | None = Field(default=None, ge=64, le=4096, description=_TILE_SIZE)
+    tile_overlap: int = Field(default=32, ge=0, le=2048, description=_OVERLAP)
+    color_fix: ColorFix = Field(default="wavelet", description=_COLORS)
+    format: Format | None = Field(default=None, description="Output format. Defaults to the input's format.")
+    suffix: str = Field(default="", description="Text appended to output names, such as _x4.")
+    quality: int | None = Field(
+        default=None, ge=1, le=100, description="Quality of JPEG, WebP and AVIF. Defaults to 95."
+    )
+    lossless: bool | None = Field(default=None, description=_LOSSLESS)
+    profile: Profile = Field(default="keep", description=_PROFILE)
+    strip_metadata: bool = Field(default=False, description=_STRIP)
+    strip_gps: bool = Field(default=False, description="Remove the GPS position.")
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1, description="Refuse inputs with more pixels.")
 
     @field_validator("suffix")
     @classmethod
@@ -133,31 +129,13 @@ class UpscaleOptions(_Options):
 class ModelOptions(_Options):
     """Which model is loaded, and how."""
 
-    model: Annotated[
-        str,
-        Field(description="Model: 'bundled', a folder in diffusers layout, a Hub id, or a .gguf or .safetensors file."),
-    ] = "bundled"
-    config: Annotated[
-        str | None,
-        Field(
-            description="For a model in one file: folder with transformer/config.json and vae/. Defaults to "
-            "FLUX.1-dev's configuration, with ae.safetensors beside the file."
-        ),
-    ] = None
-    adapter: Annotated[
-        str | None, Field(description="Adapter folder or Hub id. Defaults to the adapter in the model folder.")
-    ] = None
-    dtype: Annotated[
-        Dtype, Field(description="Number format of the model. 'auto' chooses the fastest one for the device.")
-    ] = "auto"
-    device: Annotated[str, Field(description="Device: auto, cpu, cuda, mps or xpu.")] = "auto"
-    memory: Annotated[
-        Memory, Field(description="GPU memory budget: 'auto' (free memory), a card size such as '12gb', or 'max'.")
-    ] = "auto"
-    compile: Annotated[
-        bool,
-        Field(description="Compile FLUX for a CUDA GPU. Images are faster, but the first one takes a minute more."),
-    ] = False
+    model: str = Field(default="bundled", description=_MODEL)
+    config: str | None = Field(default=None, description=_CONFIG)
+    adapter: str | None = Field(default=None, description=_ADAPTER)
+    dtype: Dtype = Field(default="auto", description=_DTYPE)
+    device: str = Field(default="auto", description="Device: auto, cpu, cuda, mps or xpu.")
+    memory: Memory = Field(default="auto", description=_MEMORY)
+    compile: bool = Field(default=False, description=_COMPILE)
 
 
 @dataclass(frozen=True)
@@ -172,8 +150,8 @@ class Option:
     minimum: float | None
     maximum: float | None
     choices: tuple[str, ...]  # empty for other types
-    changes_result: bool  # see Mark
-    local: bool
+    changes_result: bool  # whether an output that was made with another value is made again
+    local: bool  # whether only users who read and write their own files may set it
 
 
 @cache
@@ -193,8 +171,8 @@ def declared(kind: type[_Options]) -> dict[str, Option]:
             bounds.get("ge"),
             bounds.get("le"),
             choices,
-            Mark.CHANGES_RESULT in field.metadata,
-            Mark.LOCAL in field.metadata,
+            name not in _UNCHANGED,
+            name in _LOCAL,
         )
     return found
 

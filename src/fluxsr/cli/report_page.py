@@ -26,11 +26,7 @@ def html(
 ) -> str:
     """Return the page. Its ground truth is the last method, or the folder that the methods were scored against.
 
-    Args:
-        methods: rows of the table.
-        stems: file stems of the images.
-        tables, lr, similarity: as for ``page``.
-        where: name of the benchmark for the title; if empty, the title has the number of images.
+    ``tables``, ``lr`` and ``similarity`` are those of ``page``. ``where`` names the benchmark in the title.
 
     Raises:
         InputError: images cannot be read, or differ in size.

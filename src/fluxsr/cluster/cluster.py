@@ -19,18 +19,7 @@ READ_AHEAD = 3  # images per worker with a GPU: one is read, one is upscaled, on
 
 
 class Cluster:
-    """A connected Ray cluster that starts workers.
-
-    Args:
-        size: the requested size.
-
-    Attributes:
-        workers: number of workers to start.
-        ahead: number of images that a worker processes at once.
-
-    Raises:
-        InputError: this machine is too small.
-    """
+    """A connected Ray cluster that starts workers, or an InputError if this machine is too small."""
 
     def __init__(self, size: Size) -> None:
         import ray
@@ -45,8 +34,8 @@ class Cluster:
                 f"{size.workers or 1} workers with {self.gpus:g} GPUs each were requested, but this machine has "
                 f"{have.get('GPU', 0):g} GPUs; lower --workers or --gpus-per-worker"
             )
-        self.workers = size.workers or max(1, int(fit))
-        self.ahead = READ_AHEAD if self.gpus else 1
+        self.workers = size.workers or max(1, int(fit))  # to start
+        self.ahead = READ_AHEAD if self.gpus else 1  # images that a worker processes at once
 
     def hire(self, kind: type, *arguments: Any, **options: Any) -> Any:
         """Start a process with an object of a class; it ends with the driver."""
@@ -88,11 +77,7 @@ def connected(size: Size) -> Iterator[Cluster]:
 
 
 def _check(address: str | None) -> None:
-    """Check that an address answers, because Ray would retry without end.
-
-    Raises:
-        InputError: nothing answers.
-    """
+    """Raise an InputError if an address does not answer, because Ray would retry without end."""
     host, _, port = (address or "").partition(":")
     if port.isdecimal():
         try:

@@ -16,19 +16,11 @@ from typing import Any
 
 from fluxsr.cluster.cluster import Cluster
 from fluxsr.cluster.items import Item
+from fluxsr.cluster.report import FAILED, Row, blank
 from fluxsr.cluster.storage import Full
 from fluxsr.errors import FluxSRError, ModelError
 
 _LOOK = 0.5  # seconds between looks at the stop flag and the clock
-
-
-@dataclass(frozen=True)
-class Lost:
-    """An image without a result, because every attempt lost its worker or could not write."""
-
-    item: Item
-    reason: str
-    attempts: int
 
 
 @dataclass
@@ -74,8 +66,8 @@ class Dispatch:
         self._failed_loads = 0  # consecutive workers that were lost while they loaded the model
         self._model_shown = False
 
-    def results(self, items: Sequence[Item], stop: threading.Event) -> Iterator[dict[str, Any] | Lost]:
-        """Yield one result for every image as it completes. After a stop, only images in progress are completed.
+    def results(self, items: Sequence[Item], stop: threading.Event) -> Iterator[Row]:
+        """Yield the row of every image as it completes. After a stop, only images in progress are completed.
 
         Raises:
             FluxSRError: the model cannot be loaded, or nothing can be written.
@@ -125,7 +117,7 @@ class Dispatch:
         worker.items[worker.actor.upscale.remote(item, self.fingerprint(item), attempt)] = item
         worker.since = time.monotonic()
 
-    def _came(self, worker: _ActiveWorker, reference: Any) -> Iterator[dict[str, Any] | Lost]:
+    def _came(self, worker: _ActiveWorker, reference: Any) -> Iterator[Row]:
         try:
             result = self.ray.get(reference)
         except self.ray.exceptions.RayActorError as error:
@@ -153,7 +145,7 @@ class Dispatch:
         worker.alone = False
         yield result
 
-    def _lost(self, worker: _ActiveWorker, reason: str) -> Iterator[Lost]:
+    def _lost(self, worker: _ActiveWorker, reason: str) -> Iterator[Row]:
         self._active.remove(worker)
         self._dismiss(worker)
         if not worker.ready:
@@ -167,10 +159,11 @@ class Dispatch:
         with contextlib.suppress(Exception):  # usually it is already gone; one that is only unreachable must stop too
             self.ray.kill(worker.actor)
 
-    def _again(self, item: Item, reason: str) -> Iterator[Lost]:
+    def _again(self, item: Item, reason: str) -> Iterator[Row]:
         tried = self._tried[item.name] = self._tried.get(item.name, 0) + 1
         if tried >= self.attempts:
-            yield Lost(item, reason, tried)
+            error = f"{item.label}: given up after {tried} attempts; {reason}"
+            yield {**blank(item, self.fingerprint(item)), "status": FAILED, "error": error, "attempts": tried}
             return
         self.tell(f"{item.label} is retried: {reason}")
         self._suspects.append(item)

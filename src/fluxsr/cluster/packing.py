@@ -47,11 +47,7 @@ class Packing:
         self._tasks.append(task.remote(self.found.shards[shard], self.report.out.url(), shard, done))
 
     def end(self, cluster: Cluster) -> None:
-        """Wait until all started shards are packed.
-
-        Raises:
-            OutputError: a shard cannot be written.
-        """
+        """Wait until all started shards are packed, or raise an OutputError."""
         try:
             cluster.ray.get(self._tasks)
         except cluster.ray.exceptions.RayTaskError as error:

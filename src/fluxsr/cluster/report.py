@@ -24,42 +24,21 @@ REPORT = "report.parquet"
 JOURNAL = f"{STATE}/journal/"
 DONE, FAILED, KEPT = "done", "failed", "kept"
 TODO, OUTDATED = "", "outdated"  # states of images, never of rows
-COLUMNS = {
-    "input": "string",
-    "output": "string",
-    "status": "string",  # done, failed, or kept (an existing output that no run of fluxsr made)
-    "error": "string",
-    "notes": "string",
-    "width_in": "int32",
-    "height_in": "int32",
-    "width_out": "int32",
-    "height_out": "int32",
-    "bytes_in": "int64",
-    "bytes_out": "int64",
-    "read_seconds": "float32",  # reading and decoding the input
-    "model_seconds": "float32",
-    "write_seconds": "float32",  # writing to the worker's scratch folder; large results are written in model_seconds
-    "measure_seconds": "float32",
-    "fidelity_db": "float32",  # this and the next four are from quality.py
-    "fine_db": "float32",
-    "grid8_db": "float32",
-    "grid16_db": "float32",
-    "piqe": "float32",
-    "attempts": "int32",  # 1, plus one for each worker that was lost with this image
-    "worker": "string",  # host and process
-    "finished": "string",  # UTC
-    "made": "string",  # fingerprint of settings and input, which a later run compares
+COLUMNS = {  # docs/archives.md explains them
+    **dict.fromkeys(("input", "output", "status", "error", "notes"), "string"),
+    **dict.fromkeys(("width_in", "height_in", "width_out", "height_out"), "int32"),
+    **dict.fromkeys(("bytes_in", "bytes_out"), "int64"),
+    **dict.fromkeys(("read_seconds", "model_seconds", "write_seconds", "measure_seconds"), "float32"),
+    **dict.fromkeys(("fidelity_db", "fine_db", "grid8_db", "grid16_db", "piqe"), "float32"),
+    "attempts": "int32",
+    **dict.fromkeys(("worker", "finished", "made"), "string"),
 }
 _ROWS, _SECONDS = 20_000, 300.0  # the report is written after so many rows or seconds; the journal holds the others
 Row = dict[str, Any]
 
 
 class Report:
-    """Rows of one output folder.
-
-    Args:
-        out: the output folder.
-        settings: settings for ``processing.resume.fingerprint``.
+    """Rows of one output folder. ``settings`` are those of ``processing.resume.fingerprint``.
 
     Raises:
         OutputError: the existing report cannot be read or written.
@@ -106,11 +85,7 @@ class Report:
         return storable(f"{shard}.tar") in self._there
 
     def add(self, row: Row) -> None:
-        """Add a row. The report is written from time to time.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
+        """Add a row. The report is written from time to time."""
         row = {name: storable(value) if isinstance(value, str) else value for name, value in row.items()}
         self._known[row["output"]] = (row["status"], row["made"])
         if row["status"] == DONE:
@@ -120,11 +95,7 @@ class Report:
             self.publish()
 
     def publish(self) -> int:
-        """Write the report with all pending rows, and return its number of rows.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
+        """Write the report with all pending rows, and return its number of rows."""
         import pyarrow as pa
         from pyarrow import parquet
 

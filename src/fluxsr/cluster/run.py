@@ -11,7 +11,7 @@ from rich.console import Console
 
 from fluxsr.cluster import sources
 from fluxsr.cluster.cluster import Cluster, connected
-from fluxsr.cluster.dispatch import Dispatch, Lost
+from fluxsr.cluster.dispatch import Dispatch
 from fluxsr.cluster.items import Item, Listing
 from fluxsr.cluster.packing import Packing
 from fluxsr.cluster.report import DONE, FAILED, KEPT, OUTDATED, REPORT, TODO, Report, Row, blank
@@ -126,8 +126,7 @@ class _Batch:
             task = bar.add_task("upscale", total=len(self.todo))
             for shard in self.packing.waiting():
                 self.packing.begin(cluster, shard)
-            for number, result in enumerate(crew.results(self.todo, stop), 1):
-                row = self._row(result)
+            for number, row in enumerate(crew.results(self.todo, stop), 1):
                 self._add(row)
                 self.packing.follow(cluster, row["output"])
                 bar.update(task, completed=number)
@@ -137,13 +136,6 @@ class _Batch:
                     self.tell(f"{number} of {len(self.todo)}, about {minutes:.0f} minutes left")
                     shown = now
             self.packing.end(cluster)
-
-    def _row(self, result: Row | Lost) -> Row:
-        if not isinstance(result, Lost):
-            return result
-        error = f"{result.item.label}: given up after {result.attempts} attempts; {result.reason}"
-        row = blank(result.item, self.report.fingerprint(result.item))
-        return {**row, "status": FAILED, "error": error, "attempts": result.attempts}
 
     def _add(self, row: Row) -> None:
         self.report.add(row)

@@ -76,12 +76,7 @@ def safe(name: str) -> bool:
 
 
 class Storage:
-    """A local folder or a prefix in an object store.
-
-    Attributes:
-        fs, root: file system of fsspec, and path in it.
-        local: whether it is a local or mounted folder.
-    """
+    """A local folder or a prefix in an object store: the path ``root`` in the fsspec file system ``fs``."""
 
     def __init__(self, url: str) -> None:
         self.fs, root = opened(url)
@@ -131,11 +126,7 @@ class Storage:
         }
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file atomically.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
+        """Write a file atomically, or raise an OutputError."""
         if self.local:
             with replaced(Path(self.at(name))) as file:
                 file.write(data)
@@ -144,21 +135,13 @@ class Storage:
             self.fs.pipe_file(self.at(name), data)
 
     def check_writable(self) -> None:
-        """Check before the work starts that files can be written.
-
-        Raises:
-            OutputError: writing fails.
-        """
+        """Check before the work starts that files can be written, or raise an OutputError."""
         probe = f"{STATE}/probe-{socket.gethostname()}.{os.getpid()}"
         self.write(probe, b"")
         self.remove([probe])
 
     def put(self, source: Path, name: str) -> None:
-        """Move a local file into the storage atomically.
-
-        Raises:
-            OutputError: the file cannot be written, or a link leads out of the root folder.
-        """
+        """Move a local file into the storage atomically, or raise an OutputError. Links out of the root are refused."""
         with self._write_errors(name):
             if not self.local:
                 self.fs.put_file(str(source), self.at(name))

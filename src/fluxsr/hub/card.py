@@ -83,7 +83,6 @@ def card(subject: Subject, theirs: Path | None = None) -> str:
     values = {
         **vars(subject),
         "title": subject.repo_id.rsplit("/", 1)[-1],
-        "summary": _summary(subject),
         "version": __version__,
         "model": subject.base if adapter else subject.repo_id,
         "adapter": subject.repo_id if adapter else "",
@@ -101,14 +100,6 @@ def _read(path: Path) -> ModelCard:
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{path} cannot be read as a model card: {reason}") from error
-
-
-def _summary(subject: Subject) -> str:
-    if subject.relation == "adapter":
-        kind = f"adapter for {subject.base}".replace("for bundled", "for fluxsr's bundled model")
-    else:
-        kind = f"model, made from {subject.base}" if subject.base else "model"
-    return f"A FluxSR {kind}. It upscales photographs x{subject.config.scale} in one step."
 
 
 def _facts(subject: Subject) -> dict[str, Any]:

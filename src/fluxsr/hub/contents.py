@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +63,7 @@ def contents(
     subject = Subject(
         repo_id,
         base,
-        _relation(folder) if whole else "adapter",
+        ("quantized" if facts["quantized by"] else "finetune") if whole else "adapter",
         config,
         facts,
         terms,
@@ -188,11 +187,6 @@ def _model(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, Any]]:
         "quantized by": (source.get("quantization_config") or {}).get("quant_method"),
     }
     return {path.relative_to(folder).as_posix(): path for path in paths}, facts
-
-
-def _relation(folder: Path) -> str:
-    config = json.loads((folder / "transformer" / "config.json").read_text(encoding="utf-8"))
-    return "quantized" if config.get("quantization_config") else "finetune"
 
 
 def _read(path: str | Path | None) -> str:

@@ -68,8 +68,7 @@ def run_jobs(
         start: loads what the work needs and returns its stages; not called if nothing is to do.
         labels: words for messages.
         settings: settings that change the results, for the ledger; outputs made with others are made again.
-        overwrite: make outputs again that exist.
-        debug: raise the first error instead of reporting it.
+        overwrite, debug: as on the command line.
 
     Raises:
         KeyboardInterrupt: a signal stopped the run.
