@@ -63,8 +63,10 @@ def run(
     cluster: Cluster, names: list[str], kind: type = Fake, stop: threading.Event | None = None, **options: Any
 ) -> tuple[list[Any], list[str]]:
     said: list[str] = []
-    crew = Dispatch(cluster, lambda: cluster.hire(kind), lambda item: f"m{item.name}", tell=said.append, **options)
-    return list(crew.results([Item(name, name) for name in names], stop or threading.Event())), said
+    dispatcher = Dispatch(
+        cluster, lambda: cluster.start_worker(kind), lambda item: f"m{item.name}", tell=said.append, **options
+    )
+    return list(dispatcher.results([Item(name, name) for name in names], stop or threading.Event())), said
 
 
 def test_all_is_done_once_and_what_kills_is_given_up(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,8 +115,8 @@ def test_more_gpus_than_there_are(cluster: Cluster) -> None:
 
 def test_a_stop_finishes_what_is_begun(cluster: Cluster) -> None:
     stop, done = threading.Event(), []
-    crew = Dispatch(cluster, lambda: cluster.hire(Fake), lambda item: "", tell=lambda line: None)
-    for row in crew.results([Item(str(number), "") for number in range(50)], stop):
+    dispatcher = Dispatch(cluster, lambda: cluster.start_worker(Fake), lambda item: "", tell=lambda line: None)
+    for row in dispatcher.results([Item(str(number), "") for number in range(50)], stop):
         done.append(row)
         stop.set()
-    assert len(done) in (1, 2) and crew.left == 50 - len(done), "one in the hands of each of two workers"
+    assert len(done) in (1, 2) and dispatcher.left == 50 - len(done), "one in the hands of each of two workers"

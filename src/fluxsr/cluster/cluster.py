@@ -37,7 +37,7 @@ class Cluster:
         self.workers = size.workers or max(1, int(fit))  # to start
         self.ahead = READ_AHEAD if self.gpus else 1  # images that a worker processes at once
 
-    def hire(self, kind: type, *arguments: Any, **options: Any) -> Any:
+    def start_worker(self, kind: type, *arguments: Any, **options: Any) -> Any:
         """Start a process with an object of a class; it ends with the driver."""
         actor: Any = self.ray.remote(kind)
         placed = actor.options(num_cpus=self.cpus, num_gpus=self.gpus, max_concurrency=self.ahead, max_restarts=0)

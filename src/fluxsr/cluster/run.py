@@ -66,9 +66,9 @@ def run(
                 out.check_writable()
                 out.clear_scratch()
                 with connected(size) as cluster:
-                    crew = Dispatch(
+                    dispatcher = Dispatch(
                         cluster,
-                        lambda: cluster.hire(
+                        lambda: cluster.start_worker(
                             Worker, model, options, out.url(), threads=cluster.cpus, measure=batch.measure
                         ),
                         report.fingerprint,
@@ -76,7 +76,7 @@ def run(
                         timeout=batch.timeout,
                         tell=work.tell,
                     )
-                    work.upscale(cluster, crew, stop)
+                    work.upscale(cluster, dispatcher, stop)
         finally:
             work.finish()
         if stop.is_set():
@@ -119,14 +119,14 @@ class _Batch:
         self.before[status] += not again
         return again or status in (TODO, OUTDATED)
 
-    def upscale(self, cluster: Cluster, crew: Dispatch, stop: threading.Event) -> None:
+    def upscale(self, cluster: Cluster, dispatcher: Dispatch, stop: threading.Event) -> None:
         """Upscale all images that need it, and add the results to the report."""
         begun = shown = time.monotonic()
         with progress(self.console, disable=not self.console.is_terminal, transient=True) as bar:
             task = bar.add_task("upscale", total=len(self.todo))
             for shard in self.packing.waiting():
                 self.packing.begin(cluster, shard)
-            for number, row in enumerate(crew.results(self.todo, stop), 1):
+            for number, row in enumerate(dispatcher.results(self.todo, stop), 1):
                 self._add(row)
                 self.packing.follow(cluster, row["output"])
                 bar.update(task, completed=number)
