@@ -145,9 +145,8 @@ def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str | No
             + "; if it is a picture of its own, choose another -o"
         )
         found = [entry for entry in found if entry.path not in results]
-    if as_file:
-        targets = {entry.path: output for entry in found}
-    else:
+    targets = {entry.path: output for entry in found}
+    if not as_file:
         targets, notes = output_paths(found, output, ending, suffix)
         result.notes += notes
     own = {_key(entry.path): entry for entry in found}
