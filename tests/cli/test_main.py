@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import torch
 import typer
@@ -213,20 +212,18 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert not end.value.code and capsys.readouterr().out == f"fluxsr {fluxsr.__version__}\n"
 
 
-def test_every_help_text_is_whole_sentences() -> None:
-    """Every command and every option of ours says what it does."""
-    group = typer.main.get_command(app)
-    assert isinstance(group, click.Group)
-    commands = {name: command for name, command in group.commands.items() if not isinstance(command, click.Group)}
-    for sub in ("train", "pairs"):
-        commands |= {f"{sub} {name}": one for name, one in group.commands[sub].commands.items()}  # type: ignore[attr-defined]
-    assert len(commands) > 15
-    for name, command in commands.items():
-        assert command.help and command.help.endswith("."), name
+def test_every_command_and_option_has_a_help_text_of_whole_sentences() -> None:
+    def commands(group: Any) -> list[Any]:
+        found = group.commands.values()
+        return [one for command in found for one in (commands(command) if hasattr(command, "commands") else [command])]
+
+    assert len(commands(typer.main.get_command(app))) > 15
+    for command in commands(typer.main.get_command(app)):
+        assert command.help.endswith("."), command.name
         for option in command.params:
-            text = getattr(option, "help", "") or ""
-            if not getattr(option, "hidden", False) and option.name != "help":
-                assert text.endswith(".") and text[0].upper() == text[0], (name, option.name, text)
+            text = getattr(option, "help", None) or ""
+            if option.name != "help" and not getattr(option, "hidden", False):
+                assert text.endswith(".") and text[0] == text[0].upper(), (command.name, option.name, text)
 
 
 def test_ctrl_c_is_no_traceback(tmp_path: Path, loads: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:

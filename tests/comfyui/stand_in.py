@@ -37,7 +37,7 @@ class Flux:
 
     transformer: Any
     model_sampling: Any = field(default_factory=CONST)
-    latent_format: Any = SimpleNamespace(latent_channels=16)
+    latent_format: Any = field(default_factory=lambda: SimpleNamespace(latent_channels=16))
 
     def process_latent_in(self, latent: Tensor) -> Tensor:
         return (latent - SHIFT) * SCALE
