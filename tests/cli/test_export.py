@@ -87,7 +87,10 @@ def test_a_quantized_export_is_smaller_and_near(
     assert (picture(tmp_path / "apart") - expected).norm() / expected.norm() < near
     # a model that was quantized unfolded is folded when it is loaded
     command(model_folder, tmp_path / "unfolded", "--quantize", kind, "--no-fold")
-    assert load(tmp_path / "unfolded", device="cpu", dtype="fp32").transformer.config.folded_t == 0.25
+    pipe = load(tmp_path / "unfolded", device="cpu", dtype="fp32")
+    assert is_quantized(pipe.transformer) and pipe.transformer.config.folded_t == 0.25
+    pipe.save_pretrained(tmp_path / "again")
+    assert torch.equal(picture(tmp_path / "again"), picture(tmp_path / "unfolded"))
 
 
 def test_an_adapter_of_the_modulation_must_be_fused_before_folding(
@@ -113,6 +116,8 @@ def test_terms_travel(model_folder: Path, lora: Path, tmp_path: Path) -> None:
     assert f"\n{base.name}, under: apache-2.0" in notice and "made by somebody" in notice
     assert (tmp_path / "out" / "LICENSE").read_text() == "terms of the base"
     assert (tmp_path / "out" / "LICENSE.md").read_text() == "the terms\n"
+    command(Path("bundled"), tmp_path / "bundled")
+    assert "bundled, under: apache-2.0" in (tmp_path / "bundled" / "NOTICE").read_text()
 
 
 def test_only_an_export_is_replaced_and_only_if_asked(model_folder: Path, lora: Path, tmp_path: Path) -> None:
