@@ -135,14 +135,17 @@ def loop(pipeline: Any, items: list[Item], out: Path) -> float:
 def archive(cluster: Cluster, workers: int, items: list[Item], out: Path, **how: Any) -> tuple[float, float]:
     """Return the seconds of a batch, and of starting its workers."""
     begun = time.perf_counter()
-    crew = [cluster.hire(Loaded, ModelOptions(), UpscaleOptions(), str(out), threads=1, **how) for _ in range(workers)]
-    cluster.ray.get([worker.load.remote() for worker in crew])
+    actors = [
+        cluster.start_worker(Loaded, ModelOptions(), UpscaleOptions(), str(out), threads=1, **how)
+        for _ in range(workers)
+    ]
+    cluster.ray.get([actor.load.remote() for actor in actors])
     load, begun = time.perf_counter() - begun, time.perf_counter()
     cluster.workers = workers
     report = Report(Storage(str(out)), {})
-    dispatch = Dispatch(cluster, crew.pop, report.fingerprint, tell=lambda line: None)
+    dispatch = Dispatch(cluster, actors.pop, report.fingerprint, tell=lambda line: None)
     for row in dispatch.results(items, threading.Event()):
-        if not isinstance(row, dict) or row["status"] != "done":
+        if row["status"] != "done":
             raise SystemExit(f"not done: {row}")
         report.add(row)
     report.publish()

@@ -22,11 +22,8 @@ def test_counts_what_is_done_and_names_what_is_at_work() -> None:
     assert shown(1.9).lstrip().startswith("1/3 ")  # the second file has not been finished
 
 
-def test_is_silent_on_demand() -> None:
+def test_is_silent_on_demand_and_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(1, disable=True) == "" and shown(1, transient=True).strip() == ""
-
-
-def test_is_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     with progress() as bar:
         bar.add_task("work", total=1)
     captured = capsys.readouterr()

@@ -13,7 +13,7 @@ import pytest
 import fluxsr
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "numpy", "diffusers", "transformers", "peft", "PIL")
+HEAVY = ("torch", "numpy", "diffusers", "transformers", "peft", "PIL", "ray", "pyarrow", "fsspec", "fastapi", "gradio")
 
 
 def heavy_after(code: str) -> set[str]:

@@ -35,23 +35,22 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_defaults_hold_without_a_file() -> None:
-    assert recipe.load(Schema) == Schema()
-
-
 def test_file_then_overrides(tmp_path: Path) -> None:
     path = write(tmp_path, "stage: any\nsteps: 3\noptim: {lr: 1e-4}\n")
     loaded = recipe.load(Schema, path, ["optim.kind=muon", "steps=5", "widths=[1, 2]", "name=a=b"])
     assert loaded == Schema(steps=5, name="a=b", widths=[1, 2], optim=Optim(1e-4, "muon"))
     assert recipe.read(path)["stage"] == "any"
+    assert recipe.load(Schema, write(tmp_path, "optim:\n"), ["optim.lr=2"]).optim.lr == 2, "an empty group"
+    with pytest.raises(InputError, match="optim is 3, which has no keys below it"):
+        recipe.load(Schema, write(tmp_path, "optim: 3\n"), ["optim.lr=2"])
 
 
-def test_numbers_that_yaml_reads_as_text_become_floats() -> None:
+def test_defaults_and_values_of_each_type(tmp_path: Path) -> None:
+    assert recipe.load(Schema) == recipe.load(Schema, write(tmp_path, "# nothing\n")) == Schema()
+    recipe.load(Schema).widths.append(1)
+    assert recipe.load(Schema).widths == [8], "not shared"
     loaded = recipe.load(Schema, None, ["optim.lr=1e-4", "guidance=2"])
     assert loaded.optim.lr == 1e-4 and type(loaded.guidance) is float
-
-
-def test_none_and_empty() -> None:
     loaded = recipe.load(Schema, None, ["guidance=null", "name=", "shards=[]"])
     assert loaded.guidance is None and loaded.name == "" and loaded.shards == []
 
@@ -91,15 +90,6 @@ def test_wrong_value_is_named(override: str, message: str) -> None:
         recipe.load(Schema, None, [override])
 
 
-def test_override_below_a_key_that_the_file_leaves_empty(tmp_path: Path) -> None:
-    assert recipe.load(Schema, write(tmp_path, "optim:\n"), ["optim.lr=2"]).optim.lr == 2
-
-
-def test_override_below_a_value_of_the_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="optim"):
-        recipe.load(Schema, write(tmp_path, "optim: 3\n"), ["optim.lr=2"])
-
-
 def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read recipe"):
         recipe.load(Schema, tmp_path / "absent.yaml")
@@ -111,15 +101,6 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     latin.write_bytes("name: caf\xe9".encode("latin-1"))
     with pytest.raises(InputError, match="cannot read recipe"):
         recipe.load(Schema, latin)
-
-
-def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
-    assert recipe.load(Schema, write(tmp_path, "# nothing\n")) == Schema()
-
-
-def test_defaults_of_two_loads_are_not_shared() -> None:
-    recipe.load(Schema).widths.append(1)
-    assert recipe.load(Schema).widths == [8]
 
 
 def test_base_holds_where_the_file_is_silent_at_any_depth(tmp_path: Path) -> None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from functools import cache
 from numbers import Integral, Real
 from pathlib import PurePath
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
@@ -27,35 +26,38 @@ Memory = Literal["auto", "8gb", "12gb", "16gb", "24gb", "max"]
 Profile = Literal["keep", "srgb"]
 Strip = Literal["none", "gps", "all"]
 
-MAX_STRENGTH = 2.0  # more than twice the step leaves photographs far behind; model folders are held to it too
+MAX_STRENGTH = 2.0  # results of larger values no longer look like photographs; also the limit for model folders
 MAX_PIXELS = 100_000_000
 
 Kind = TypeVar("Kind", bound="_Options")
 
 
-class Mark(Enum):
-    """What is special about a field."""
-
-    CHANGES_RESULT = "An output that was made with another value is made again."
-    LOCAL = "Offered only where users read and write files of their own; a server decides these itself."
-
-
-_CHANGES = Mark.CHANGES_RESULT
+_UNCHANGED = {"format", "suffix", "max_pixels"}  # every other option of UpscaleOptions changes the result
+_LOCAL = {"suffix", "max_pixels"}  # only for users who read and write their own files; a server decides these itself
 _STRENGTH = "Strength of the model's step: 0 skips it, 1 is the full step. Defaults to the model's own."
 _TILE_SIZE = "Largest tile side in output pixels. Smaller tiles need less memory. Defaults to the model's own."
-_TILE_OVERLAP = "Smallest overlap of neighbouring tiles in output pixels, at most half a tile."
+_OVERLAP = "Minimum overlap of neighbouring tiles in output pixels, at most half a tile."
+_COLORS = "Method that matches the colours of the output to the input."
+_LOSSLESS = "Lossless WebP. Defaults to lossless if the input is lossless WebP."
+_PROFILE = "Colour profile of the output: the input's ('keep') or sRGB ('srgb')."
+_STRIP = "Write no metadata: no EXIF, XMP, IPTC, texts, comments or resolution."
+_MODEL = "Model: 'bundled', a folder in diffusers layout, a Hub id, or a .gguf or .safetensors file."
+_CONFIG = (
+    "For a model in one file: folder with transformer/config.json and vae/. Defaults to FLUX.1-dev's configuration, "
+    "with ae.safetensors beside the file."
+)
+_ADAPTER = "Adapter folder or Hub id. Defaults to the adapter in the model folder."
+_DTYPE = "Number format of the model. 'auto' chooses the fastest one for the device."
+_MEMORY = "GPU memory budget: 'auto' (free memory), a card size such as '12gb', or 'max'."
+_COMPILE = "Compile FLUX for a CUDA GPU. Images are faster, but the first one takes a minute more."
 
 
 class _Options(BaseModel):
-    """Options that are checked when they are made.
-
-    Raises:
-        InputError: one line that names the first option that cannot be used, its value, and what is expected.
-    """
+    """Options that are checked on construction, with an InputError for the first one that cannot be used."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    if not TYPE_CHECKING:  # or the constructor would lose its keywords
+    if not TYPE_CHECKING:  # otherwise type checkers would not know the keywords
 
         def __init__(self, /, **values: Any) -> None:
             try:
@@ -65,7 +67,7 @@ class _Options(BaseModel):
 
     @classmethod
     def from_text(cls: type[Kind], values: Mapping[str, str]) -> Kind:
-        """Return the options of a form, whose values are all text."""
+        """Return the options of a form, in which all values are text."""
         options = declared(cls)
         return cls(**{name: _typed(options[name], text) if name in options else text for name, text in values.items()})
 
@@ -84,31 +86,21 @@ class _Options(BaseModel):
 class UpscaleOptions(_Options):
     """How one image is upscaled and written."""
 
-    scale: Annotated[
-        float, _CHANGES, Field(ge=1, le=8, description="Enlargement factor. The model was trained at 4.")
-    ] = 4.0
-    strength: Annotated[float | None, _CHANGES, Field(ge=0, le=MAX_STRENGTH, description=_STRENGTH)] = None
-    tile_size: Annotated[int | None, _CHANGES, Field(ge=64, le=4096, description=_TILE_SIZE)] = None
-    tile_overlap: Annotated[int, _CHANGES, Field(ge=0, le=2048, description=_TILE_OVERLAP)] = 32
-    color_fix: Annotated[
-        ColorFix, _CHANGES, Field(description="Method that gives the output the colours of the input.")
-    ] = "wavelet"
-    format: Annotated[Format | None, Field(description="Output format. Defaults to the input's format.")] = None
-    suffix: Annotated[str, Mark.LOCAL, Field(description="Text added to the names of the outputs, such as _x4.")] = ""
-    quality: Annotated[
-        int | None, _CHANGES, Field(ge=1, le=100, description="Quality of JPEG, WebP and AVIF. Defaults to 95.")
-    ] = None
-    lossless: Annotated[
-        bool | None, _CHANGES, Field(description="Lossless WebP. Defaults to lossless only for a lossless WebP input.")
-    ] = None
-    profile: Annotated[
-        Profile, _CHANGES, Field(description="Colour profile of the output: the input's ('keep') or sRGB ('srgb').")
-    ] = "keep"
-    strip_metadata: Annotated[
-        bool, _CHANGES, Field(description="Write no metadata: no EXIF, XMP, IPTC, texts, comments or resolution.")
-    ] = False
-    strip_gps: Annotated[bool, _CHANGES, Field(description="Leave out the GPS position.")] = False
-    max_pixels: Annotated[int, Mark.LOCAL, Field(ge=1, description="Refuse inputs of more pixels.")] = MAX_PIXELS
+    scale: float = Field(default=4.0, ge=1, le=8, description="Upscaling factor. The bundled model was trained at 4.")
+    strength: float | None = Field(default=None, ge=0, le=MAX_STRENGTH, description=_STRENGTH)
+    tile_size: int | None = Field(default=None, ge=64, le=4096, description=_TILE_SIZE)
+    tile_overlap: int = Field(default=32, ge=0, le=2048, description=_OVERLAP)
+    color_fix: ColorFix = Field(default="wavelet", description=_COLORS)
+    format: Format | None = Field(default=None, description="Output format. Defaults to the input's format.")
+    suffix: str = Field(default="", description="Text appended to output names, such as _x4.")
+    quality: int | None = Field(
+        default=None, ge=1, le=100, description="Quality of JPEG, WebP and AVIF. Defaults to 95."
+    )
+    lossless: bool | None = Field(default=None, description=_LOSSLESS)
+    profile: Profile = Field(default="keep", description=_PROFILE)
+    strip_metadata: bool = Field(default=False, description=_STRIP)
+    strip_gps: bool = Field(default=False, description="Remove the GPS position.")
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1, description="Refuse inputs with more pixels.")
 
     @field_validator("suffix")
     @classmethod
@@ -137,58 +129,29 @@ class UpscaleOptions(_Options):
 class ModelOptions(_Options):
     """Which model is loaded, and how."""
 
-    model: Annotated[
-        str,
-        Field(description="Model: 'bundled', a folder in diffusers layout, a Hub id, or a .gguf or .safetensors file."),
-    ] = "bundled"
-    config: Annotated[
-        str | None,
-        Field(
-            description="For a model in one file: folder with transformer/config.json and vae/. Defaults to "
-            "FLUX.1-dev's configuration, with ae.safetensors beside the file."
-        ),
-    ] = None
-    adapter: Annotated[
-        str | None, Field(description="Adapter folder or Hub id. Defaults to the adapter that the model comes with.")
-    ] = None
-    dtype: Annotated[
-        Dtype, Field(description="Number format of the model. 'auto' chooses the fastest one of the device.")
-    ] = "auto"
-    device: Annotated[str, Field(description="Device: auto, cpu, cuda, mps or xpu.")] = "auto"
-    memory: Annotated[
-        Memory, Field(description="GPU memory budget: 'auto' (free memory), a card size such as '12gb', or 'max'.")
-    ] = "auto"
-    compile: Annotated[
-        bool,
-        Field(description="Compile FLUX for a CUDA GPU. Images are faster; the first one takes about a minute more."),
-    ] = False
+    model: str = Field(default="bundled", description=_MODEL)
+    config: str | None = Field(default=None, description=_CONFIG)
+    adapter: str | None = Field(default=None, description=_ADAPTER)
+    dtype: Dtype = Field(default="auto", description=_DTYPE)
+    device: str = Field(default="auto", description="Device: auto, cpu, cuda, mps or xpu.")
+    memory: Memory = Field(default="auto", description=_MEMORY)
+    compile: bool = Field(default=False, description=_COMPILE)
 
 
 @dataclass(frozen=True)
 class Option:
-    """One declared option, as front ends need it.
-
-    Attributes:
-        name: name of the field.
-        type: float, int, bool or str.
-        optional: whether None is allowed.
-        default: value if none is given.
-        help: one or two sentences for users.
-        minimum, maximum: bounds of a number; None where there is none.
-        choices: values of a choice; empty for other types.
-        changes_result, local: see ``Mark``.
-    """
+    """One declared option, as front ends need it."""
 
     name: str
-    type: type
-    optional: bool
+    type: type  # float, int, bool or str
+    optional: bool  # whether None is allowed
     default: Any
     help: str
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-    changes_result: bool = False
-    local: bool = False
+    minimum: float | None
+    maximum: float | None
+    choices: tuple[str, ...]  # empty for other types
+    changes_result: bool  # whether an output that was made with another value is made again
+    local: bool  # whether only users who read and write their own files may set it
 
 
 @cache
@@ -208,17 +171,17 @@ def declared(kind: type[_Options]) -> dict[str, Option]:
             bounds.get("ge"),
             bounds.get("le"),
             choices,
-            Mark.CHANGES_RESULT in field.metadata,
-            Mark.LOCAL in field.metadata,
+            name not in _UNCHANGED,
+            name in _LOCAL,
         )
     return found
 
 
 def checked_suffix(suffix: str) -> str:
-    """Return a suffix that adds to a file's name and does not lead into another folder.
+    """Return a suffix for file names.
 
     Raises:
-        InputError: another one.
+        InputError: it leads into another folder.
     """
     if PurePath(suffix).name != suffix:
         raise InputError(f"suffix is '{suffix}'; it must not contain a folder")
@@ -226,12 +189,12 @@ def checked_suffix(suffix: str) -> str:
 
 
 def unknown_option(name: str, offered: Iterable[str]) -> InputError:
-    """Return the error for a name that is not among the options that are offered; a long name is shortened."""
+    """Return the error for an unknown name, which is shortened if it is long."""
     return InputError(f"{reprlib.repr(name)[1:-1]} is not an option; the options are {', '.join(offered)}")
 
 
 def _typed(option: Option, text: str) -> Any:
-    """Return a text as the option's type, or the text itself if it does not stand for one."""
+    """Return a text as the option's type, or the text itself if it cannot be converted."""
     try:
         return TypeAdapter(option.type).validate_python(text)
     except ValidationError:

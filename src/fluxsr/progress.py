@@ -9,10 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 def progress(console: Console | None = None, disable: bool = False, transient: bool = False) -> Progress:
     """Return a progress bar with counts, elapsed time, remaining time and a description of the current item.
 
-    Args:
-        console: console for the bar and for lines printed above it; stderr by default.
-        disable: show nothing.
-        transient: remove the bar when it is finished.
+    Lines that are printed on ``console`` appear above the bar. ``transient`` removes it when it is finished.
     """
     return Progress(
         MofNCompleteColumn(),

@@ -27,10 +27,10 @@ def load(
     overrides: Iterable[str] = (),
     base: Mapping[str, Any] | None = None,
 ) -> T:
-    """Read a recipe.
+    """Read a recipe into a dataclass, whose defaults apply to every key that the recipe omits.
 
     Args:
-        schema: the dataclass to fill. Its defaults apply to every key that the file omits.
+        schema: the dataclass.
         path: YAML file, or None for the defaults only.
         overrides: ``key=value`` strings. Dots separate nested keys (``optim.lr=1e-4``); values are YAML.
         base: values that replace the schema's defaults at any depth (a preset).
@@ -73,10 +73,7 @@ def flatten(config: Any, where: str = "") -> dict[str, Any]:
 def build(schema: type[T], values: Mapping[str, Any], where: str = "") -> T:
     """Build a dataclass from a mapping and check every key; nested mappings become nested dataclasses.
 
-    Args:
-        schema: the dataclass.
-        values: the keys and values.
-        where: dotted prefix of the keys in error messages.
+    ``where`` is the dotted prefix of the keys in error messages.
 
     Raises:
         InputError: a key is unknown, or a value has the wrong type.

@@ -77,22 +77,20 @@ def test_a_quantized_export_is_smaller_and_near(
     done = command(model_folder, tmp_path / "out", "--quantize", kind, "--adapter", lora)
     assert done.exit_code == 0, done.output
     pipe = load(tmp_path / "out", device="cpu", dtype="fp32")
-    assert is_quantized(pipe.transformer)
+    assert is_quantized(pipe.transformer) and pipe.transformer.config.folded_t == 0.25
     expected = picture(model_folder, adapter=lora)
     assert 0 < (pipe(IMAGE, 2, output_type="pt").images - expected).norm() / expected.norm() < near
     again = command(tmp_path / "out", tmp_path / "again")
-    assert "is quantized already; export what it was made from" in error_lines(again)[0]
+    assert "is already quantized; export the model it was made from" in error_lines(again)[0]
     # an adapter stays beside weights that nothing can be merged into, as in a model that was exported with --no-fuse
     command(model_folder, tmp_path / "apart", "--quantize", kind, "--adapter", lora, "--no-fuse")
     assert (picture(tmp_path / "apart") - expected).norm() / expected.norm() < near
-
-
-def test_a_model_that_was_quantized_unfolded_is_folded_when_it_loads(model_folder: Path, tmp_path: Path) -> None:
-    command(model_folder, tmp_path / "out", "--quantize", "int8", "--no-fold")
-    pipe = load(tmp_path / "out", device="cpu", dtype="fp32")
+    # a model that was quantized unfolded is folded when it is loaded
+    command(model_folder, tmp_path / "unfolded", "--quantize", kind, "--no-fold")
+    pipe = load(tmp_path / "unfolded", device="cpu", dtype="fp32")
     assert is_quantized(pipe.transformer) and pipe.transformer.config.folded_t == 0.25
     pipe.save_pretrained(tmp_path / "again")
-    assert torch.equal(picture(tmp_path / "again"), picture(tmp_path / "out"))
+    assert torch.equal(picture(tmp_path / "again"), picture(tmp_path / "unfolded"))
 
 
 def test_an_adapter_of_the_modulation_must_be_fused_before_folding(
@@ -118,39 +116,27 @@ def test_terms_travel(model_folder: Path, lora: Path, tmp_path: Path) -> None:
     assert f"\n{base.name}, under: apache-2.0" in notice and "made by somebody" in notice
     assert (tmp_path / "out" / "LICENSE").read_text() == "terms of the base"
     assert (tmp_path / "out" / "LICENSE.md").read_text() == "the terms\n"
+    command(Path("bundled"), tmp_path / "bundled")
+    assert "bundled, under: apache-2.0" in (tmp_path / "bundled" / "NOTICE").read_text()
 
 
-def test_what_is_there_is_not_replaced_unasked(model_folder: Path, tmp_path: Path) -> None:
+def test_only_an_export_is_replaced_and_only_if_asked(model_folder: Path, lora: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert command(model_folder, out).exit_code == 0
-    (out / "mine").touch()
     refused = command(model_folder, out)
-    assert refused.exit_code == 1 and "is there already; choose another -o, or --overwrite" in error_lines(refused)[0]
-    refused = command(model_folder, out, "--overwrite")
-    assert f"{out} holds mine, which is of no export; move it away" in error_lines(refused)[0]
-    assert (out / "mine").exists()
-    (out / "mine").unlink()
-    assert command(model_folder, out, "--overwrite").exit_code == 0
+    assert refused.exit_code == 1 and "exists already; choose another -o, or --overwrite" in error_lines(refused)[0]
+    for name in (WEIGHTS_FILE, "transformer/letter.txt", "README.md"):
+        (out / name).write_text("trained for days")
+        refused = command(model_folder, out, "--overwrite")
+        assert f"{out} holds {name}, which no export wrote; move it away" in error_lines(refused)[0]
+        assert (out / name).read_text() == "trained for days"
+        (out / name).unlink()
+    for _ in range(2):
+        assert command(model_folder, out, "--overwrite", "--adapter", lora, "--no-fuse").exit_code == 0
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter").touch()
     refused = command(model_folder, tmp_path / "other", "--overwrite")
-    assert "is no exported model" in error_lines(refused)[0] and (tmp_path / "other" / "letter").exists()
-
-
-@pytest.mark.parametrize("name", [WEIGHTS_FILE, "transformer/letter.txt", "README.md"])
-def test_overwriting_deletes_no_adapter_and_nothing_else_that_was_put_there(
-    model_folder: Path, tmp_path: Path, name: str
-) -> None:
-    command(model_folder, tmp_path / "out")
-    (tmp_path / "out" / name).write_text("trained for days")
-    refused = command(model_folder, tmp_path / "out", "--overwrite")
-    assert f"holds {name}" in error_lines(refused)[0] and refused.exit_code == 1
-    assert (tmp_path / "out" / name).read_text() == "trained for days"
-
-
-def test_an_unfused_export_replaces_an_unfused_export(model_folder: Path, lora: Path, tmp_path: Path) -> None:
-    for more in ((), ("--overwrite",)):
-        assert command(model_folder, tmp_path / "out", "--adapter", lora, "--no-fuse", *more).exit_code == 0
+    assert "is not an exported model" in error_lines(refused)[0] and (tmp_path / "other" / "letter").exists()
 
 
 def test_an_export_that_fails_leaves_what_was_there(
@@ -181,14 +167,9 @@ def test_a_rename_that_fails_puts_the_old_export_back(
             raise OSError("Device or resource busy")
         rename(source, target)
 
-    monkeypatch.setattr("fluxsr.cli.export.os.replace", fails)
+    monkeypatch.setattr("fluxsr.cli.replaced_folder.os.replace", fails)
     assert "busy" in error_lines(command(model_folder, tmp_path / "out", "--overwrite"))[0]
     assert (tmp_path / "out" / "model_index.json").exists() and [p.name for p in tmp_path.iterdir()] == ["out"]
-
-
-def test_the_bundled_model_is_called_by_its_name(tmp_path: Path) -> None:
-    command(Path("bundled"), tmp_path / "out")
-    assert "bundled, under: apache-2.0" in (tmp_path / "out" / "NOTICE").read_text()
 
 
 def test_a_package_that_is_missing_is_named(model_folder: Path, tmp_path: Path, uninstall: Callable[..., None]) -> None:

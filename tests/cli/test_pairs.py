@@ -60,7 +60,7 @@ def test_a_recipe_of_the_other_mode_is_refused(recipe: Path, tmp_path: Path) -> 
         assert isinstance(result.exception, InputError) and not (tmp_path / "out").exists()
         return str(result.exception)
 
-    line = "mode is sample in the recipe, but this is `fluxsr pairs invert`; take `fluxsr pairs generate`"
+    line = "mode is sample in the recipe, but this is `fluxsr pairs invert`; run `fluxsr pairs generate`"
     assert line in refused("invert", "mode=sample")
     recipe.write_text(recipe.read_text(encoding="utf-8") + "mode: invert\n", encoding="utf-8")
     assert "mode is invert in the recipe, but this is `fluxsr pairs generate`" in refused("generate")

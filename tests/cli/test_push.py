@@ -43,7 +43,7 @@ def test_a_dry_run_is_the_card_and_nothing_else(folder: Path, fake_hub: Any) -> 
 
 def test_no_known_licence_is_a_warning(make_adapter: Callable[..., Path], fake_hub: Any) -> None:
     unknown = make_adapter("unknown", base="owner/nowhere")
-    assert "warning: no licence is known for it" in push(unknown, "--dry-run").stderr
+    assert "warning: no licence is known, so" in push(unknown, "--dry-run").stderr
     assert "no licence is known" not in push(unknown, "--dry-run", "--license", "mit").stderr
 
 

@@ -17,14 +17,14 @@ from fluxsr.cluster.worker import Worker
 
 
 class Stub:
-    """What batch.py asks of a pipeline."""
+    """Stand-in for the pipeline that repeats pixels."""
 
     name, device = "stub", "cpu"
     transformer = vae = SimpleNamespace(parameters=list, dtype=torch.float32)
     plan = SimpleNamespace(line=lambda: "stub")
 
-    def whole(self, lr: torch.Tensor, settings: Any) -> torch.Tensor:
-        return interpolate(lr, scale_factor=settings.scale, mode="nearest")
+    def upscale_tensor(self, lr: torch.Tensor, settings: Any) -> torch.Tensor:
+        return interpolate(lr, scale_factor=settings.options.scale, mode="nearest")
 
 
 class Fragile(Worker):

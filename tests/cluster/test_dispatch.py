@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 from ray import cloudpickle
 
 from fluxsr.cluster.cluster import Cluster, Size, connected
-from fluxsr.cluster.dispatch import Dispatch, Lost
+from fluxsr.cluster.dispatch import Dispatch
 from fluxsr.cluster.items import Item
 from fluxsr.cluster.storage import Full
 from fluxsr.errors import InputError, ModelError, OutputError
@@ -64,32 +63,35 @@ def run(
     cluster: Cluster, names: list[str], kind: type = Fake, stop: threading.Event | None = None, **options: Any
 ) -> tuple[list[Any], list[str]]:
     said: list[str] = []
-    crew = Dispatch(cluster, lambda: cluster.hire(kind), lambda item: f"m{item.name}", tell=said.append, **options)
-    return list(crew.results([Item(name, name) for name in names], stop or threading.Event())), said
+    dispatcher = Dispatch(
+        cluster, lambda: cluster.start_worker(kind), lambda item: f"m{item.name}", tell=said.append, **options
+    )
+    return list(dispatcher.results([Item(name, name) for name in names], stop or threading.Event())), said
 
 
 def test_all_is_done_once_and_what_kills_is_given_up(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "ahead", 2)  # as with a GPU: another image is in the same hands
     names = ["a", "b", "kills", "c", "once", "refused", *"defgh"]
     results, said = run(cluster, names)
-    lost = [result for result in results if isinstance(result, Lost)]
-    rows = {row["output"]: row for row in results if not isinstance(row, Lost)}
-    assert [(one.item.name, one.attempts) for one in lost] == [("kills", 3)]
-    assert "killed" in lost[0].reason
-    assert Counter(row["output"] for row in results if not isinstance(row, Lost)) == Counter(set(names) - {"kills"})
+    rows = {row["output"]: row for row in results}
+    assert len(results) == len(rows) == len(names)
+    lost = rows.pop("kills")
+    assert (lost["status"], lost["attempts"]) == ("failed", 3)
+    assert "kills: given up after 3 attempts; its worker was lost: " in lost["error"] and "killed" in lost["error"]
     assert all(row["made"] == f"m{name}" for name, row in rows.items())
     assert rows["once"]["attempts"] >= 2 and rows["refused"]["attempts"] == 3
     assert said[:2] == ["model: fake", "plan: none"]
     assert "refused is retried: the store is away" in said
 
 
+@pytest.mark.slow
 def test_what_hangs_is_given_up_after_its_time(cluster: Cluster) -> None:
     results, _ = run(cluster, ["hangs", "a"], timeout=1, attempts=1)
-    lost = [result for result in results if isinstance(result, Lost)]
-    assert [one.item.name for one in lost] == ["hangs"] and len(results) == 2
-    assert "no result after 1 seconds" in lost[0].reason
+    rows = {row["output"]: row for row in results}
+    assert set(rows) == {"hangs", "a"} and "no result after 1 seconds" in rows["hangs"]["error"]
 
 
+@pytest.mark.slow
 def test_what_no_image_is_to_blame_for_ends_the_run(cluster: Cluster) -> None:
     with pytest.raises(Full, match="the disk is full"):
         run(cluster, ["full", "a"])
@@ -99,6 +101,7 @@ def test_what_no_image_is_to_blame_for_ends_the_run(cluster: Cluster) -> None:
         run(cluster, ["a"], Stillborn, attempts=2)
 
 
+@pytest.mark.slow
 def test_a_worker_for_whom_there_is_no_room_holds_nobody_up(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "workers", 3)  # of the size of 2
     results, _ = run(cluster, [*"abcdef"])
@@ -107,13 +110,13 @@ def test_a_worker_for_whom_there_is_no_room_holds_nobody_up(cluster: Cluster, mo
 
 def test_more_gpus_than_there_are(cluster: Cluster) -> None:
     with pytest.raises(InputError, match="1 workers with 99 GPUs each were requested, but this machine has"):
-        Cluster(Size(gpus=99))
+        Cluster(Size(gpus_per_worker=99))
 
 
 def test_a_stop_finishes_what_is_begun(cluster: Cluster) -> None:
     stop, done = threading.Event(), []
-    crew = Dispatch(cluster, lambda: cluster.hire(Fake), lambda item: "", tell=lambda line: None)
-    for row in crew.results([Item(str(number), "") for number in range(50)], stop):
+    dispatcher = Dispatch(cluster, lambda: cluster.start_worker(Fake), lambda item: "", tell=lambda line: None)
+    for row in dispatcher.results([Item(str(number), "") for number in range(50)], stop):
         done.append(row)
         stop.set()
-    assert len(done) in (1, 2) and crew.left == 50 - len(done), "one in the hands of each of two workers"
+    assert len(done) in (1, 2) and dispatcher.left == 50 - len(done), "one in the hands of each of two workers"

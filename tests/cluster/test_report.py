@@ -16,7 +16,6 @@ from fluxsr.cluster.report import (
     JOURNAL,
     KEPT,
     OUTDATED,
-    PARTS,
     REPORT,
     TODO,
     Report,
@@ -45,13 +44,13 @@ def test_what_is_published_is_known_to_the_next(store: Storage) -> None:
     store.write("a.png", b"one")
     first.add(row(first))
     first.add(row(first, Item("b.png", "in/b.png"), FAILED, error="why"))
-    assert first.publish() == 2 and not store.find(PARTS)
+    assert first.publish() == 2 and not store.find(JOURNAL)
     second = Report(store, {"scale": 4})
     assert second.status(ITEM) == DONE and second.status(Item("b.png", "in/b.png")) == FAILED
     assert [entry["output"] for entry in rows(store)] == ["a.png", "b.png"] and rows(store)[1]["error"] == "why"
 
 
-def test_settings_inputs_and_lost_outputs_make_it_anew(store: Storage) -> None:
+def test_settings_inputs_version_and_lost_outputs_make_it_anew(store: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     report = Report(store, {"scale": 4})
     store.write("a.png", b"one")
     report.add(row(report))
@@ -61,15 +60,18 @@ def test_settings_inputs_and_lost_outputs_make_it_anew(store: Storage) -> None:
     assert Report(store, {"scale": 4}).status(Item("a.png", "in/a.png")) == DONE, "a state that is not known"
     store.remove(["a.png"])
     assert Report(store, {"scale": 4}).status(ITEM) == TODO
+    store.write("b.png", b"theirs")
+    theirs, report = Item("b.png", "in/b.png"), Report(store, {"scale": 4})
+    assert report.status(theirs) == KEPT and not report.knows(theirs)
+    monkeypatch.setattr("fluxsr.processing.resume.__version__", "0.0.1")
+    assert Report(store, {"scale": 4}).status(ITEM) == OUTDATED
 
 
 def test_the_last_row_of_an_image_stands(store: Storage) -> None:
     report = Report(store, {})
     for status in (FAILED, DONE):
         report.add(row(report, status=status))
-        report.flush()
-    assert len(store.find(PARTS)) == 2
-    assert report.publish() == 1
+        assert report.publish() == 1
     report.add(row(report, status=FAILED))
     report.publish()
     assert [entry["status"] for entry in rows(store)] == [FAILED]
@@ -111,21 +113,6 @@ def test_a_name_that_is_not_utf_8_is_known_again(store: Storage) -> None:
     assert again.status(item) == DONE and again.status(failed) == FAILED and again.publish() == 2
     assert [entry["output"] for entry in rows(store)] == ["b\\udcff.png", "caf\\udce9.png"]
     assert again.made_here(item.name) and not again.made_here(failed.name)
-
-
-def test_another_version_of_fluxsr_makes_it_anew(store: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    report = Report(store, {})
-    store.write("a.png", b"one")
-    report.add(row(report))
-    report.publish()
-    monkeypatch.setattr("fluxsr.processing.resume.__version__", "0.0.1")
-    assert Report(store, {}).status(ITEM) == OUTDATED
-
-
-def test_an_output_of_others_is_kept(store: Storage) -> None:
-    store.write("a.png", b"theirs")
-    report = Report(store, {})
-    assert report.status(ITEM) == KEPT and not report.knows(ITEM)
 
 
 def test_a_file_that_is_no_report(store: Storage) -> None:

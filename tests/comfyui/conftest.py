@@ -61,7 +61,7 @@ class StandIn:
         return self.model(transformer)
 
     def loras(self, root: Path) -> None:
-        self.stand_in.FolderPaths.roots = [str(root)]
+        self.stand_in.roots[:] = [str(root)]
 
 
 class ComfyUI:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -32,17 +32,12 @@ class Sampler:
 
 
 @dataclass
-class LatentFormat:
-    latent_channels: int = 16
-
-
-@dataclass
 class Flux:
-    """comfy.model_base.Flux: latents are shifted and scaled by it, x - sigma v is its answer."""
+    """comfy.model_base.Flux: it shifts and scales latents, and returns x - sigma v."""
 
     transformer: Any
     model_sampling: Any = field(default_factory=CONST)
-    latent_format: LatentFormat = field(default_factory=LatentFormat)
+    latent_format: Any = field(default_factory=lambda: SimpleNamespace(latent_channels=16))
 
     def process_latent_in(self, latent: Tensor) -> Tensor:
         return (latent - SHIFT) * SCALE
@@ -137,18 +132,18 @@ def set_progress_bar_global_hook(function: Any) -> None:
     ProgressBar.hook = function
 
 
-class Interruption:
-    wanted = False
+interrupted = False
 
-    @classmethod
-    def interrupt_current_processing(cls, value: bool = True) -> None:
-        cls.wanted = value
 
-    @classmethod
-    def throw_exception_if_processing_interrupted(cls) -> None:
-        if cls.wanted:
-            cls.wanted = False
-            raise InterruptProcessingException
+def interrupt_current_processing(value: bool = True) -> None:
+    global interrupted
+    interrupted = value
+
+
+def throw_exception_if_processing_interrupted() -> None:
+    if interrupted:
+        interrupt_current_processing(False)
+        raise InterruptProcessingException
 
 
 class Put:
@@ -158,23 +153,12 @@ class Put:
         self.id, self.options = id, options
         self.default, self.tooltip = options.get("default"), options.get("tooltip")
         self.min, self.max = options.get("min"), options.get("max")
-        self.display_name = options.get("display_name", id)
 
 
-class Kind:
-    def __init__(self, io_type: str) -> None:
-        self.Input = type(f"{io_type}_Input", (Put,), {"io_type": io_type})
-        self.Output = type(f"{io_type}_Output", (Put,), {"io_type": io_type})
-
-
-@dataclass
-class Schema:
-    node_id: str
-    display_name: str | None = None
-    category: str = "sd"
-    inputs: list[Any] | None = None
-    outputs: list[Any] | None = None
-    description: str = ""
+def kind(io_type: str) -> SimpleNamespace:
+    return SimpleNamespace(
+        **{way: type(f"{io_type}_{way}", (Put,), {"io_type": io_type}) for way in ("Input", "Output")}
+    )
 
 
 class NodeOutput:
@@ -186,57 +170,44 @@ class ComfyExtension:
     pass
 
 
-class FolderPaths:
-    roots: list[str] = []
-
-    @classmethod
-    def get_folder_paths(cls, folder_name: str) -> list[str]:
-        return list(cls.roots)
-
-    @classmethod
-    def get_filename_list(cls, folder_name: str) -> list[str]:
-        files = (
-            (root, file)
-            for root in cls.roots
-            for file in Path(root).rglob("*")
-            if file.suffix in (".safetensors", ".pth")
-        )
-        return sorted(str(file.relative_to(root)) for root, file in files)
+roots: list[str] = []
 
 
-KINDS = ("Model", "Vae", "Conditioning", "Image", "Float", "Int", "Combo")
+def get_folder_paths(folder_name: str) -> list[str]:
+    return list(roots)
 
 
-def modules() -> dict[str, ModuleType]:
-    """Modules by the names under which ComfyUI has them."""
-    io = {kind: Kind(kind.upper()) for kind in KINDS}
+def get_filename_list(folder_name: str) -> list[str]:
+    files = [
+        (root, file) for root in roots for file in Path(root).rglob("*") if file.suffix in (".safetensors", ".pth")
+    ]
+    return sorted(str(file.relative_to(root)) for root, file in files)
+
+
+def install() -> None:
+    """Put the stand-in's modules where ComfyUI has its own."""
+    kinds = ("Model", "Vae", "Conditioning", "Image", "Float", "Int", "Combo")
+    io = {name: kind(name.upper()) for name in kinds}
+    io |= {"Schema": SimpleNamespace, "NodeOutput": NodeOutput, "ComfyNode": object}
     contents: dict[str, dict[str, Any]] = {
+        "comfy": {},
         "comfy.model_sampling": {"CONST": CONST},
         "comfy.samplers": {"CFGGuider": CFGGuider, "Sampler": Sampler},
         "comfy.sd": {"VAE": VAE},
         "comfy.utils": {"ProgressBar": ProgressBar, "set_progress_bar_global_hook": set_progress_bar_global_hook},
         "comfy.model_management": {
             "InterruptProcessingException": InterruptProcessingException,
-            "interrupt_current_processing": Interruption.interrupt_current_processing,
-            "throw_exception_if_processing_interrupted": Interruption.throw_exception_if_processing_interrupted,
+            "interrupt_current_processing": interrupt_current_processing,
+            "throw_exception_if_processing_interrupted": throw_exception_if_processing_interrupted,
             "get_torch_device": lambda: torch.device("cpu"),
         },
-        "folder_paths": {
-            "get_folder_paths": FolderPaths.get_folder_paths,
-            "get_filename_list": FolderPaths.get_filename_list,
-        },
-        "comfy_api.latest._io": io | {"Schema": Schema, "NodeOutput": NodeOutput, "ComfyNode": object},
+        "folder_paths": {"get_folder_paths": get_folder_paths, "get_filename_list": get_filename_list},
+        "comfy_api": {},
+        "comfy_api.latest": {"io": SimpleNamespace(**io), "ComfyExtension": ComfyExtension},
     }
-    made = {name: ModuleType(name) for name in ("comfy", "comfy_api", "comfy_api.latest", *contents)}
     for name, content in contents.items():
-        vars(made[name]).update(content)
-    for name, module in made.items():
-        if "." in name:
-            parent, _, child = name.rpartition(".")
-            setattr(made[parent], child, module)
-    vars(made["comfy_api.latest"]).update(io=made["comfy_api.latest._io"], ComfyExtension=ComfyExtension)
-    return made
-
-
-def install() -> None:
-    sys.modules.update(modules())
+        sys.modules[name] = module = ModuleType(name)
+        vars(module).update(content)
+        parent, _, child = name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], child, module)

@@ -35,19 +35,12 @@ def test_conditioning_is_comfyuis_and_carries_the_config(adapter: Path, tiny: An
     assert torch.equal(extras["pooled_output"], tiny.prompt.pooled_prompt_embeds)
     assert extras["guidance"] == 3.504  # 3.5 as the training in bfloat16 saw it
     assert adapters.config_in(condition) == load_config(adapter)
-
-
-def test_no_guidance_is_left_to_comfyui(adapter: Path) -> None:
-    replace(load_config(adapter), guidance=None).save(adapter)
-    assert "guidance" not in adapters.conditioning(adapter)[0][1]
-
-
-def test_a_foreign_or_combined_conditioning_is_refused(adapter: Path) -> None:
-    ours, foreign = adapters.conditioning(adapter), [[torch.zeros(1), {}]]
     with pytest.raises(InputError, match="has 2 entries, 1 of a FluxSR adapter"):
-        adapters.config_in(ours + foreign)
+        adapters.config_in(condition + [[torch.zeros(1), {}]])
     with pytest.raises(InputError, match="has 0 entries"):
         adapters.config_in([])
+    replace(load_config(adapter), guidance=None).save(adapter)
+    assert "guidance" not in adapters.conditioning(adapter)[0][1]
 
 
 def test_lora_strength_is_what_comfyui_cannot_know(adapter: Path) -> None:
@@ -63,19 +56,16 @@ def test_lora_strength_is_what_comfyui_cannot_know(adapter: Path) -> None:
     assert adapters.lora_strength(adapter) == 1.0
 
 
-def test_a_scale_of_each_layer_is_refused(adapter: Path) -> None:
+def test_a_lora_that_comfyui_would_read_wrongly_is_refused(adapter: Path) -> None:
     from diffusers import FluxPipeline
 
-    layers = {key.removeprefix("transformer."): value for key, value in load_file(adapter / WEIGHTS_FILE).items()}
-    header = {"r": 2, "lora_alpha": 2, "alpha_pattern": {"x_embedder": 4}, "target_modules": ["x_embedder"]}
-    FluxPipeline.save_lora_weights(adapter, transformer_lora_layers=layers, transformer_lora_adapter_metadata=header)
-    with pytest.raises(ModelError, match="layer by layer"):
-        adapters.lora_strength(adapter)
-
-
-def test_what_comfyui_would_drop_is_refused(adapter: Path) -> None:
     state = load_file(adapter / WEIGHTS_FILE)
+    layers = {key.removeprefix("transformer."): value for key, value in state.items()}
     name = next(iter(state)).rsplit(".lora_", 1)[0]
     save_file(state | {f"{name}.lora_magnitude_vector": torch.ones(1)}, adapter / WEIGHTS_FILE)
     with pytest.raises(ModelError, match="lora_magnitude_vector', which is no LoRA weight"):
+        adapters.lora_strength(adapter)
+    header = {"r": 2, "lora_alpha": 2, "alpha_pattern": {"x_embedder": 4}, "target_modules": ["x_embedder"]}
+    FluxPipeline.save_lora_weights(adapter, transformer_lora_layers=layers, transformer_lora_adapter_metadata=header)
+    with pytest.raises(ModelError, match="layer by layer"):
         adapters.lora_strength(adapter)

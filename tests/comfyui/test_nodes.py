@@ -25,28 +25,14 @@ def nodes(comfyui: Any) -> Any:
 def test_comfyui_is_given_three_nodes(nodes: Any) -> None:
     import comfy_api.latest
 
+    from fluxsr.comfyui import custom_node
+
+    assert custom_node.comfy_entrypoint is nodes.comfy_entrypoint
     extension = asyncio.run(nodes.comfy_entrypoint())
     assert isinstance(extension, comfy_api.latest.ComfyExtension)
     schemas = [node.define_schema() for node in asyncio.run(extension.get_node_list())]
     assert [schema.node_id for schema in schemas] == ["FluxSRConditioning", "FluxSRUpscale", "FluxSRBundled"]
     assert all(schema.display_name.startswith("FluxSR ") and schema.description for schema in schemas)
-
-
-def test_the_custom_node_folder_leads_to_them(nodes: Any) -> None:
-    from fluxsr.comfyui import custom_node
-
-    assert custom_node.comfy_entrypoint is nodes.comfy_entrypoint
-
-
-def test_settings_left_alone_are_the_models_own(nodes: Any) -> None:
-    widgets = {put.id: put.default for put in nodes.settings() if put.default is not None}
-    assert widgets.pop("scale") == 4
-    assert nodes.chosen(**widgets) == {"strength": None, "tile_size": None, "tile_overlap": 32, "batch_size": 1}
-    assert nodes.chosen(strength=0.0, tile_size=256) == {"strength": 0.0, "tile_size": 256}
-    with pytest.raises(
-        InputError, match="tile_size is 32; choose a whole number from 64"
-    ):  # between unset and the range
-        nodes.FluxSRBundled.execute(torch.rand(1, 16, 24, 3), **SETTINGS | {"tile_size": 32})
 
 
 def test_ranges_and_help_are_the_declared_ones(nodes: Any) -> None:
@@ -56,6 +42,12 @@ def test_ranges_and_help_are_the_declared_ones(nodes: Any) -> None:
         option, unset = declared(UpscaleOptions)[name], {"strength": -1, "tile_size": 0}.get(name)
         assert (widgets[name].min, widgets[name].max) == (option.minimum if unset is None else unset, option.maximum)
         assert widgets[name].tooltip.startswith(option.help)
+    defaults = {put.id: put.default for put in nodes.settings() if put.default is not None}
+    assert defaults.pop("scale") == 4
+    assert nodes.chosen(**defaults) == {"strength": None, "tile_size": None, "tile_overlap": 32, "batch_size": 1}
+    assert nodes.chosen(strength=0.0, tile_size=256) == {"strength": 0.0, "tile_size": 256}
+    with pytest.raises(InputError, match="tile_size is 32; choose a whole number from 64"):  # between unset and range
+        nodes.FluxSRBundled.execute(torch.rand(1, 16, 24, 3), **SETTINGS | {"tile_size": 32})
 
 
 def test_conditioning_offers_adapters_and_reads_the_chosen(nodes: Any, adapter: Path) -> None:
@@ -66,14 +58,10 @@ def test_conditioning_offers_adapters_and_reads_the_chosen(nodes: Any, adapter: 
     assert extras["fluxsr"].t_l == 0.3 and strength == 3.0
     with pytest.raises(InputError, match="no adapter folder"):
         nodes.FluxSRConditioning.execute("gone")
-
-
-def test_a_replaced_adapter_is_read_again(nodes: Any, adapter: Path) -> None:
-    name = str(Path("fluxsr/tiny"))
     before = nodes.FluxSRConditioning.fingerprint_inputs(name)
     assert nodes.FluxSRConditioning.fingerprint_inputs(name) == before
     os.utime(adapter / "fluxsr_config.json", ns=(1, 1))
-    assert nodes.FluxSRConditioning.fingerprint_inputs(name) != before
+    assert nodes.FluxSRConditioning.fingerprint_inputs(name) != before, "a replaced adapter is read again"
 
 
 def test_upscale_takes_what_conditioning_gives(nodes: Any, tiny: Any, adapter: Path) -> None:
@@ -92,9 +80,6 @@ def test_the_bundled_model_is_the_pipelines(nodes: Any) -> None:
     pipe = load("bundled", device="cpu")
     wanted = pipe(images[..., :3].movedim(-1, 1), 2, output_type="pt").images.movedim(1, -1)
     torch.testing.assert_close(out, wanted)
-
-
-def test_the_bundled_model_can_be_interrupted(nodes: Any) -> None:
     from comfy import model_management
 
     model_management.interrupt_current_processing(True)

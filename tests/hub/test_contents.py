@@ -92,7 +92,7 @@ def test_the_card_of_a_flux_adapter_is_complete(flux: Path, tmp_path: Path) -> N
     assert set(files) == {"README.md", "LICENSE.md", "NOTICE", CONFIG_FILE, FILE, WEIGHTS_FILE}
 
 
-def test_flux_dev_s_licence_must_come_with_it(flux: Path, tmp_path: Path) -> None:
+def test_flux_dev_s_licence_must_come_with_it(flux: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "give LICENSE.md of https://huggingface.co/" in refusal(ModelError, flux, REPO)
     (flux / "LICENSE").write_text("Apache License, Version 2.0")
     assert "no text of it was found" in refusal(ModelError, flux, REPO), "another licence is none of it"
@@ -104,12 +104,8 @@ def test_flux_dev_s_licence_must_come_with_it(flux: Path, tmp_path: Path) -> Non
     files = contents(flux, REPO, CardOverrides(license_file=tmp_path / "text.md"))
     assert text_of(files, "LICENSE.md") == TEXT and head_of(files)["license_link"] == "LICENSE.md"
     assert "LICENSE" in files, "of other parts"
-
-
-def test_the_text_is_fetched_from_the_base(flux: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    (tmp_path / "cached.md").write_text(TEXT)
-    fetch = lambda *request, **_: asked.append(request) or str(tmp_path / "cached.md")  # noqa: E731
+    fetch = lambda *request, **_: asked.append(request) or str(tmp_path / "text.md")  # noqa: E731
     monkeypatch.setattr("fluxsr.hub.contents.hf_hub_download", fetch)
     assert text_of(contents(flux, REPO), "LICENSE.md") == TEXT and asked == [(FLUX, "LICENSE.md")]
 
@@ -172,12 +168,6 @@ def test_a_card_of_the_author_s_is_kept(flux: Path) -> None:
     assert "# my-adapter" in text_of(contents(flux, REPO), "README.md")
 
 
-def test_the_base_s_card_is_asked_where_nothing_is_recorded(make_adapter: Callable[..., Path], fake_hub: Any) -> None:
-    fake_hub.repositories["owner/base"] = {"README.md": b"---\nlicense: cc-by-4.0\n---\n"}
-    files = contents(make_adapter(base="owner/base"), REPO)
-    assert head_of(files)["license"] == "cc-by-4.0" and "owner/base, under: cc-by-4.0" in text_of(files, "NOTICE")
-
-
 def test_no_pickle_is_passed_on(make_adapter: Callable[..., Path], prompt: Any, offline: None) -> None:
     folder = make_adapter(base="owner/base", licences=MIT)
     (folder / FILE).unlink()
@@ -187,19 +177,21 @@ def test_no_pickle_is_passed_on(make_adapter: Callable[..., Path], prompt: Any, 
     assert isinstance(content, bytes) and torch.equal(load(content)["prompt_embeds"], prompt.prompt_embeds)
 
 
-def test_a_folder_that_peft_saved(make_adapter: Callable[..., Path], offline: None) -> None:
-    folder = make_adapter(base="owner/base", licences=MIT)
+def test_a_folder_that_peft_saved_and_one_without_weights(
+    make_adapter: Callable[..., Path], tmp_path: Path, fake_hub: Any
+) -> None:
+    fake_hub.repositories["owner/base"] = {"README.md": b"---\nlicense: cc-by-4.0\n---\n"}
+    folder = make_adapter(base="owner/base")
     (folder / WEIGHTS_FILE).rename(folder / PEFT_FILES[0])
     (folder / PEFT_FILES[1]).write_text(json.dumps({"r": 2, "lora_alpha": 4}))
     (folder / "optimizer.pt").touch()
-    assert set(contents(folder, REPO)) == {"README.md", "NOTICE", CONFIG_FILE, FILE, *PEFT_FILES}
-
-
-def test_neither_adapter_nor_model(make_adapter: Callable[..., Path], tmp_path: Path, offline: None) -> None:
-    assert f"no {CONFIG_FILE} in" in refusal(ModelError, tmp_path / "none", REPO)
-    folder = make_adapter(base="owner/base", licences=MIT)
-    (folder / WEIGHTS_FILE).unlink()
+    files = contents(folder, REPO)
+    assert set(files) == {"README.md", "NOTICE", CONFIG_FILE, FILE, *PEFT_FILES}
+    assert head_of(files)["license"] == "cc-by-4.0", "the base's card is read if nothing is recorded"
+    assert "owner/base, under: cc-by-4.0" in text_of(files, "NOTICE")
+    (folder / PEFT_FILES[0]).unlink()
     assert "neither transformer/config.json nor a LoRA" in refusal(ModelError, folder, REPO)
+    assert f"no {CONFIG_FILE} in" in refusal(ModelError, tmp_path / "none", REPO)
 
 
 def test_a_whole_model_of_flux_dev_s_sizes(model_folder: Path, tmp_path: Path, offline: None) -> None:

@@ -86,6 +86,10 @@ def test_a_second_push_leaves_nothing_of_the_first_that_would_be_loaded(adapter:
     fake_hub.repositories[REPO] = {**stale, CONFIG_FILE: b"{}"}
     adapter.push_to_hub(REPO)
     assert {name for name in stale if name in fake_hub.repositories[REPO]} == {"samples/church.jpg"}, "not ours"
+    assert adapter.push_to_hub(REPO, create_pr=True).endswith("/discussions/1")
+    before = dict(fake_hub.repositories[REPO])
+    assert "already exists and is public" in error_of(OutputError, adapter.push_to_hub, REPO, private=True)
+    assert fake_hub.repositories[REPO] == before
 
 
 def test_a_push_deletes_nothing_that_another_program_put_there(adapter: Adapter, fake_hub: Any) -> None:
@@ -97,18 +101,7 @@ def test_a_push_deletes_nothing_that_another_program_put_there(adapter: Adapter,
     assert fake_hub.repositories[REPO] == stale and not fake_hub.commits
 
 
-def test_a_pull_request_instead_of_a_commit(adapter: Adapter, fake_hub: Any) -> None:
-    fake_hub.repositories[REPO] = {}
-    assert adapter.push_to_hub(REPO, create_pr=True).endswith("/discussions/1")
-
-
 # What is refused, each in one line
-
-
-def test_nothing_public_where_private_was_asked_for(adapter: Adapter, fake_hub: Any) -> None:
-    fake_hub.repositories[REPO] = {}
-    assert "already exists and is public" in error_of(OutputError, adapter.push_to_hub, REPO, private=True)
-    assert fake_hub.repositories[REPO] == {}
 
 
 def test_without_a_login_and_without_the_right(

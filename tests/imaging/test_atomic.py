@@ -17,7 +17,7 @@ from torch import Tensor
 from fluxsr.errors import OutputError
 from fluxsr.imaging import io
 from fluxsr.imaging.atomic import replaced, write_text
-from fluxsr.imaging.picture import OutputOptions
+from fluxsr.options import UpscaleOptions
 from fluxsr.processing.runner import no_room
 
 ENDINGS = (".png", ".tif", ".jpg", ".webp", ".avif", ".bmp")
@@ -46,7 +46,7 @@ def test_a_model_that_fails_while_rows_are_written_is_no_output_error(
         raise mistake
 
     with pytest.raises(type(mistake)) as found:
-        io.write_enlarged(io.read(tmp_path / "in.png"), bands(), (32, 32), tmp_path / f"out{ending}", OutputOptions())
+        io.write_enlarged(io.read(tmp_path / "in.png"), bands(), (32, 32), tmp_path / f"out{ending}", UpscaleOptions())
     assert found.value is mistake
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
 

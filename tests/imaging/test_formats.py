@@ -18,8 +18,8 @@ from PIL import Image
 
 from fluxsr.errors import InputError, OutputError
 from fluxsr.imaging import formats, io
-from fluxsr.imaging.picture import OutputOptions
 from fluxsr.imaging.resize import bicubic
+from fluxsr.options import UpscaleOptions
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
 KINDS = {
@@ -68,7 +68,7 @@ def outcome(folder: Path, ending: str, item: str, target_ending: str | None = No
         return "refused"
     target = folder / f"b{target_ending or formats.following(source)}"
     size = (2 * picture.lr.shape[-2], 2 * picture.lr.shape[-1])
-    notes = [*picture.notes, *io.write_enlarged(picture, [bicubic(picture.lr, size)], size, target, OutputOptions())]
+    notes = [*picture.notes, *io.write_enlarged(picture, [bicubic(picture.lr, size)], size, target, UpscaleOptions())]
     with Image.open(target) as found:
         found.load()
         words = judge(Result(target, found, notes))

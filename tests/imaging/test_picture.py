@@ -17,16 +17,17 @@ from fluxsr.imaging import io
 from fluxsr.imaging.color import colorimetry
 from fluxsr.imaging.color.fix import fix_colors_
 from fluxsr.imaging.decode import decode
-from fluxsr.imaging.picture import OutputOptions, Picture
+from fluxsr.imaging.picture import Picture
+from fluxsr.options import UpscaleOptions
 
 ADOBE = bytes(imagecodecs.cms_profile("adobergb"))
 
 
-def doubled(picture: Picture, target: Path, **delivery: object) -> list[str]:
+def doubled(picture: Picture, target: Path, **options: object) -> list[str]:
     """Written at twice the size by repeating pixels: what the model would do to colours is none of these tests'."""
     hr = interpolate(picture.lr, scale_factor=2, mode="nearest")
     size = (hr.shape[-2], hr.shape[-1])
-    return io.write_enlarged(picture, hr.split(7, dim=-2), size, target, OutputOptions(**delivery))  # type: ignore[arg-type]
+    return io.write_enlarged(picture, hr.split(7, dim=-2), size, target, UpscaleOptions(**options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif"])
@@ -101,10 +102,10 @@ def test_opaque_alpha_stays_opaque(tmp_path: Path) -> None:
 
 def test_webp_is_lossless_where_its_input_was(tmp_path: Path) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
-    for lossless, delivery, expected in [(True, None, True), (False, None, False), (False, True, True)]:
+    for lossless, options, expected in [(True, None, True), (False, None, False), (False, True, True)]:
         noise.save(tmp_path / "a.webp", lossless=lossless)
         picture = io.read(tmp_path / "a.webp")
-        doubled(picture, tmp_path / "b.webp", lossless=delivery)
+        doubled(picture, tmp_path / "b.webp", lossless=options)
         assert decode(tmp_path / "b.webp").lossless is expected
 
 
@@ -125,7 +126,7 @@ def test_file_times_are_kept_unless_metadata_is_stripped(tmp_path: Path) -> None
     picture = io.read(tmp_path / "a.png")
     doubled(picture, tmp_path / "b.png")
     assert (tmp_path / "b.png").stat().st_mtime == 1_000_000_000
-    doubled(picture, tmp_path / "b.png", strip="all")
+    doubled(picture, tmp_path / "b.png", strip_metadata=True)
     assert (tmp_path / "b.png").stat().st_mtime > 1_000_000_000
 
 
@@ -141,6 +142,6 @@ def test_neutral_pixels_are_neutral_in_the_file(tmp_path: Path, sixteen: bool, p
     picture = io.read(tmp_path / "a.tif")
     noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     hr = fix_colors_(picture.lr + 0.1 * noise, picture.lr)
-    io.write_enlarged(picture, [hr], (64, 64), tmp_path / "b.tif", OutputOptions())
+    io.write_enlarged(picture, [hr], (64, 64), tmp_path / "b.tif", UpscaleOptions())
     found = decode(tmp_path / "b.tif").pixels
     assert found.dtype == pixels.dtype and (found == found[..., :1]).all()

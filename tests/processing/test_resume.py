@@ -27,7 +27,7 @@ def test_what_is_noted_is_up_to_date_until_something_changes(tmp_path: Path, job
     assert Ledger(tmp_path / "out", {"scale": 4}).outdated(job)
 
 
-@pytest.mark.parametrize("cut", range(1, 60, 9))
+@pytest.mark.parametrize("cut", (1, 20, 45))
 def test_a_line_cut_off_by_a_kill_costs_that_line_alone(tmp_path: Path, job: Job, cut: int) -> None:
     ledger, other = Ledger(tmp_path / "out", {}), Job(job.source, job.target.with_name("b.png"))
     ledger.note(job, "first")

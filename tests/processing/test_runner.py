@@ -1,4 +1,4 @@
-"""A plan is worked off job by job; each failure is one line."""
+"""A plan is processed job by job; each failure is one line."""
 
 from __future__ import annotations
 
@@ -15,63 +15,71 @@ from rich.console import Console
 
 from fluxsr.errors import OutputError
 from fluxsr.processing.inputs import Job, Plan
-from fluxsr.processing.reporting import CommandLabels
+from fluxsr.processing.reporting import CommandLabels, Report
 from fluxsr.processing.runner import AHEAD, ProgressCallback, Stages, Write, run_jobs
 
-WORDS = CommandLabels("copy", "copied")
-
-
-def plan_of(folder: Path, *names: str) -> Plan:
-    return Plan([Job(folder / name, folder / "out" / name) for name in names])
+LABELS = CommandLabels("copy", "copied")
 
 
 def read(job: Job) -> bytes:
     return job.source.read_bytes()
 
 
-def work(job: Job, data: bytes, share: ProgressCallback) -> Write:
-    share(0.5)
+def copy(job: Job, data: bytes, progress: ProgressCallback) -> Write:
+    progress(0.5)
 
-    def write() -> list[str]:
+    def write() -> None:
         job.target.parent.mkdir(exist_ok=True)
         job.target.write_bytes(data)
-        return []
 
     return write
 
 
-def copying(_console: Console) -> Stages[bytes]:
-    return Stages(read, work)
+@pytest.fixture
+def plan(tmp_path: Path) -> Callable[..., Plan]:
+    """plan("a", "b"): copies of these files, which are written with their name as contents."""
+
+    def plan(*names: str) -> Plan:
+        for name in names:
+            (tmp_path / name).write_text("x" + name.encode("utf-8", "ignore").decode())
+        return Plan([Job(tmp_path / name, tmp_path / "out" / name) for name in names])
+
+    return plan
 
 
-def test_nothing_is_started_where_nothing_is_to_do(tmp_path: Path) -> None:
+def run(plan: Plan, work: Any = copy, reader: Any = read, **options: Any) -> Report:
+    return run_jobs(plan, lambda _console: Stages(reader, work), LABELS, **options)
+
+
+def test_finished_outputs_are_skipped_and_load_nothing(plan: Any, tmp_path: Path) -> None:
     def start(_console: Console) -> Stages[bytes]:
         raise AssertionError("started")
 
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a").touch()
-    report = run_jobs(plan_of(tmp_path, "a"), start, WORDS)
+    report = run_jobs(plan("a"), start, LABELS)
     assert report.skipped == [tmp_path / "out" / "a"] and not report.done
 
 
-def test_the_rest_is_done_after_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in "ac":
-        (tmp_path / name).write_text(name)
-    report = run_jobs(plan_of(tmp_path, "a", "b", "c"), copying, WORDS)
-    assert [path.name for path in report.done] == ["a", "c"] and report.bad == [str(tmp_path / "b")]
+def test_the_rest_is_done_after_a_failure(plan: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    work = plan(*"abcdefgh")
+
+    def vanishing(job: Job, data: bytes, progress: ProgressCallback) -> Write:
+        (tmp_path / "h").unlink(missing_ok=True)
+        return copy(job, data, progress)
+
+    (tmp_path / "b").unlink()
+    report = run(work, vanishing)
+    assert [path.name for path in report.done] == [*"acdefg"]
+    assert report.bad == [str(tmp_path / "b"), str(tmp_path / "h")]
     told = capsys.readouterr().err
-    assert "2 copied, 1 failed" in told and told.count("error: ") == 1
-
-
-def test_debug_lets_the_error_through(tmp_path: Path) -> None:
+    assert "6 copied, 2 failed" in told and told.count("error: ") == 2
     with pytest.raises(FileNotFoundError):
-        run_jobs(plan_of(tmp_path, "a"), copying, WORDS, debug=True)
+        run(work, debug=True)
 
 
-def test_inputs_are_read_ahead_and_outputs_written_behind_but_not_many(tmp_path: Path) -> None:
-    names = [f"{number:02}" for number in range(30)]
-    for name in names:
-        (tmp_path / name).write_text(name)
+def test_reading_and_writing_overlap_with_the_work_but_only_a_few_files(plan: Any) -> None:
+    names = [f"{number:02}" for number in range(20)]
     lock, alive, most, order = threading.Lock(), 0, 0, []
 
     def counted(change: int) -> None:
@@ -79,124 +87,72 @@ def test_inputs_are_read_ahead_and_outputs_written_behind_but_not_many(tmp_path:
         with lock:
             alive += change
             most = max(most, alive)
+        time.sleep(0.02)
 
     def slow_read(job: Job) -> bytes:
         counted(1)
         return read(job)
 
-    def ordered(job: Job, data: bytes, share: ProgressCallback) -> Write:
+    def ordered(job: Job, data: bytes, progress: ProgressCallback) -> Write:
         order.append(job.source.name)
-        time.sleep(0.002)
+        time.sleep(0.025)
 
-        def write() -> list[str]:
-            time.sleep(0.004)
+        def write() -> None:
             counted(-1)
-            return work(job, data, share)()  # type: ignore[return-value]
+            copy(job, data, progress)()
 
         return write
 
-    report = run_jobs(plan_of(tmp_path, *names), lambda _: Stages(slow_read, ordered), WORDS)
+    start = time.perf_counter()
+    report = run(plan(*names), ordered, slow_read)
+    assert time.perf_counter() - start < 0.065 * 20 * 0.85, "one after the other would take 0.065 s per file"
     assert order == names and [path.name for path in report.done] == names
     assert 2 < most <= 2 * AHEAD + 3, "read ahead, at work, being written"
 
 
-def test_the_work_waits_for_no_disk(tmp_path: Path) -> None:
-    names = [f"{number:02}" for number in range(10)]
-    for name in names:
-        (tmp_path / name).write_text(name)
-
-    def slowly(action: Callable[..., Any]) -> Callable[..., Any]:
-        def slow(*arguments: Any) -> Any:
-            time.sleep(0.04)
-            return action(*arguments)
-
-        return slow
-
-    def slow_work(job: Job, data: bytes, share: ProgressCallback) -> Write:
-        time.sleep(0.05)
-        return slowly(work(job, data, share))
-
-    start = time.perf_counter()
-    run_jobs(plan_of(tmp_path, *names), lambda _: Stages(slowly(read), slow_work), WORDS)
-    assert time.perf_counter() - start < 0.13 * 10 * 0.8, "one after the other it would be 0.13 s a file"
-
-
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize(
+    ("number", "times"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1)], ids=["once", "twice", "term"]
+)
 def test_a_signal_once_finishes_the_file_and_twice_stops_now(
-    tmp_path: Path, times: int, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+    plan: Any, tmp_path: Path, number: int, times: int, capsys: pytest.CaptureFixture[str], request: Any
 ) -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
-    for name in "abc":
-        (tmp_path / name).write_text(name)
 
-    def interrupted(job: Job, data: bytes, share: ProgressCallback) -> Write:
+    def interrupted(job: Job, data: bytes, progress: ProgressCallback) -> Write:
         for _ in range(times):
-            signal.raise_signal(signal.SIGINT)
-        return work(job, data, share)
+            signal.raise_signal(number)
+        return copy(job, data, progress)
 
     with pytest.raises(KeyboardInterrupt):
-        run_jobs(plan_of(tmp_path, "a", "b", "c"), lambda _: Stages(read, interrupted), WORDS)
-    made = [path.name for path in (tmp_path / "out").iterdir()] if (tmp_path / "out").exists() else []
-    assert made == (["a"] if times == 1 else [])
+        run(plan(*"abc"), interrupted)
+    assert [path.name for path in tmp_path.glob("out/*")] == (["a"] if times == 1 else [])
     if times == 1:
         told = capsys.readouterr().err
         assert "stopping after this image" in told and "1 copied, 2 left" in told
 
 
-def test_sigterm_is_a_wish_to_stop_too(tmp_path: Path) -> None:
-    for name in "ab":
-        (tmp_path / name).write_text(name)
-
-    def ended(job: Job, data: bytes, share: ProgressCallback) -> Write:
-        signal.raise_signal(signal.SIGTERM)
-        return work(job, data, share)
-
-    with pytest.raises(KeyboardInterrupt):
-        run_jobs(plan_of(tmp_path, "a", "b"), lambda _: Stages(read, ended), WORDS)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
-
-
-def test_a_full_disk_ends_the_run_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = [f"{number:02}" for number in range(20)]
-    for name in names:
-        (tmp_path / name).write_text(name)
-
-    def full(job: Job, data: bytes, share: ProgressCallback) -> Write:
-        def write() -> list[str]:
+def test_a_full_disk_ends_the_run(plan: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(job: Job, data: bytes, progress: ProgressCallback) -> Write:
+        def write() -> None:
             raise OutputError(f"{job.target} cannot be written: full") from OSError(errno.ENOSPC, "full")
 
         return write
 
-    report = run_jobs(plan_of(tmp_path, *names), lambda _: Stages(read, full), WORDS)
-    assert report.full and report.left + len(report.bad) == len(names)
+    report = run(plan(*(f"{number:02}" for number in range(20))), full)
+    assert report.full and report.left + len(report.bad) == 20
     told = capsys.readouterr().err
-    assert "make room, and the same command goes on" in told and "left" in told
+    assert "make room and run the same command again" in told and "left" in told
     assert told.count("cannot be written") <= 2 * AHEAD + 1
 
 
-def test_an_input_that_vanishes_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in "abcdefgh":
-        (tmp_path / name).write_text(name)
-
-    def vanishing(job: Job, data: bytes, share: ProgressCallback) -> Write:
-        (tmp_path / "h").unlink(missing_ok=True)
-        return work(job, data, share)
-
-    report = run_jobs(plan_of(tmp_path, *"abcdefgh"), lambda _: Stages(read, vanishing), WORDS)
-    assert len(report.done) == 7 and report.bad == [str(tmp_path / "h")]
-    assert capsys.readouterr().err.count("error: ") == 1
-
-
-def test_outputs_of_other_settings_or_inputs_are_done_again(tmp_path: Path) -> None:
-    for name in "ab":
-        (tmp_path / name).write_text(name)
+def test_outputs_of_other_settings_or_inputs_are_made_again(plan: Any, tmp_path: Path) -> None:
+    work = plan("a", "b")
     (tmp_path / "out").mkdir()
-    plan = plan_of(tmp_path, "a", "b")
-    plan.record = tmp_path / "out"
+    work.record = tmp_path / "out"
 
     def done(settings: dict[str, int]) -> list[str]:
-        return [path.name for path in run_jobs(plan, copying, WORDS, settings=settings).done]
+        return [path.name for path in run(work, settings=settings).done]
 
     assert done({"scale": 4}) == ["a", "b"]
     assert done({"scale": 4}) == []
@@ -207,30 +163,22 @@ def test_outputs_of_other_settings_or_inputs_are_done_again(tmp_path: Path) -> N
     assert done({"scale": 2}) == ["a"]
 
 
-def test_whatever_a_name_holds_a_line_stays_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = ["two\nlines", "\x1b[31mred", "caf\udce9", "[b]bold[red"]
-    for name in names:
-        (tmp_path / name).write_bytes(b"x")
-    plan = plan_of(tmp_path, *names, "lost\nfile")
-    plan.bad.append(("a\nb", "the output c\nd would replace an input"))
-    plan.record = tmp_path / "out"
+def test_names_of_any_characters_are_one_line(plan: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    work = plan("two\nlines", "\x1b[31mred", "caf\udce9", "[b]bold[red")
+    work.jobs.append(Job(tmp_path / "lost\nfile", tmp_path / "out" / "lost"))
+    work.bad.append(("a\nb", "the output c\nd would replace an input"))
+    work.record = tmp_path / "out"
+    work.passed.endings[".dng"] = 3
+    work.passed.linked.append("in/li\nnk")
 
-    def noted(job: Job, data: bytes, share: ProgressCallback) -> Write:
-        write = work(job, data, share)
-        return lambda: [*write(), "has a title: 'x\ny\udcff'"]
+    def noted(job: Job, data: bytes, progress: ProgressCallback) -> Write:
+        copy(job, data, progress)()
+        return lambda: ["has a title: 'x\ny\udcff'"]
 
-    report = run_jobs(plan, lambda _: Stages(read, noted), WORDS, settings={})
+    report = run(work, noted, settings={})
     assert len(report.done) == 4 and len(report.bad) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 4 + 2 + 1 + 2, "a note each, two errors, the summary, what failed"
+    assert len(lines) == 4 + 2 + 2 + 2, "a note each, two errors, the summary, what failed"
     assert all(line.isprintable() for line in lines)
-    assert len(run_jobs(plan, copying, WORDS, settings={}).skipped) == 4
-
-
-def test_the_summary_tells_what_was_not_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan = plan_of(tmp_path)
-    plan.passed.endings[".dng"] = 3
-    plan.passed.linked.append("in/li\nnk")
-    run_jobs(plan, copying, WORDS)
-    said = capsys.readouterr().err.splitlines()
-    assert said == ["0 copied", "not looked at: 3 .dng, 1 linked folders (in/li\\nnk)"]
+    assert "not looked at: 3 .dng, 1 linked folders (in/li\\nnk)" in lines
+    assert len(run(work, settings={}).skipped) == 4

@@ -1,4 +1,4 @@
-"""Arguments that commands share. Light to import."""
+"""Arguments that several commands share. Light to import."""
 
 from __future__ import annotations
 
@@ -18,38 +18,28 @@ from fluxsr.imaging.formats import ENDINGS
 from fluxsr.options import Format, ModelOptions, UpscaleOptions, checked_suffix, declared
 from fluxsr.processing.inputs import Plan, plan
 
-_FLAGS = {"lossless": "--lossless/--lossy"}  # other switches can only be set, because they are off by default
+_FLAGS = {"lossless": "--lossless/--lossy"}  # every other flag is off by default and needs no opposite
 
 
 def expand_dataclass_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command for typer that has one option per field of each dataclass or pydantic model it takes.
+    """Return a command for typer with one option per field of each dataclass or pydantic model that it takes.
 
-    A parameter of the command's own replaces the field of the same name.
-
-    Args:
-        command: its parameters, and the fields of dataclasses, are annotated for typer. Fields of ``fluxsr.options``
-            need no annotation for typer.
+    A parameter of the command itself replaces the field of the same name. Parameters and fields of dataclasses are
+    annotated for typer; fields of ``fluxsr.options`` need no annotation.
     """
     parameters = inspect.signature(command, eval_str=True).parameters
     groups = {name: one.annotation for name, one in parameters.items() if _is_group(one.annotation)}
     own = parameters.keys() - groups.keys()
-    members: dict[str, list[str]] = {}
-    options: list[inspect.Parameter] = []
-    for name, one in parameters.items():
-        if name in own:
-            options.append(one)
-            continue
-        found = [field for field in _parameters(groups[name]) if field.name not in own]
-        members[name] = [field.name for field in found]
-        options += found
+    fields = {name: [field for field in _parameters(group) if field.name not in own] for name, group in groups.items()}
+    options = [option for name, one in parameters.items() for option in fields.get(name, [one])]
 
     @wraps(command)
     def typed(**values: Any) -> None:
         try:
             for name, group in groups.items():
-                values[name] = group(**{field: values.pop(field) for field in members[name]})
+                values[name] = group(**{field.name: values.pop(field.name) for field in fields[name]})
         except InputError as error:
-            name = str(error).split(" ")[0]  # the message begins with it
+            name = str(error).split(" ")[0]  # the message begins with the name of the option
             raise typer.BadParameter(str(error), param_hint=f"--{name.replace('_', '-')}") from error
         command(**values)
 
@@ -88,41 +78,35 @@ def _parameters(group: Any) -> list[inspect.Parameter]:
 
 
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders or glob patterns.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Output folder, or for one input the output file.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Output folder, or a file name for a single input.")]
 Suffix = Annotated[str, typer_option(UpscaleOptions, "suffix")]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite/--skip-existing", help="Make outputs again that exist, or skip them.")
-]
+Overwrite = Annotated[bool, typer.Option("--overwrite/--skip-existing", help="Replace existing outputs, or skip them.")]
 Model = Annotated[str, typer_option(ModelOptions, "model")]
 Config = Annotated[str | None, typer_option(ModelOptions, "config")]
 Adapter = Annotated[str | None, typer_option(ModelOptions, "adapter")]
 Device = Annotated[str, typer_option(ModelOptions, "device")]
+Host = Annotated[str, typer.Option(help="Address to listen on. 0.0.0.0 accepts connections from other machines.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 chooses a free one.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Stop at the first error and print its traceback.")]
 
 
 def planned(inputs: list[str], output: Path, format: Format | None, suffix: str, default: Format | None = None) -> Plan:
-    """Return the plan of a command line.
-
-    Args:
-        inputs, output, format, suffix: as typed.
-        default: format if none is given; None follows each input.
+    """Return the plan of a command line. ``default`` is the format if none is given; None follows each input.
 
     Raises:
-        typer.BadParameter: options that contradict each other.
+        typer.BadParameter: options contradict each other.
     """
     try:
         checked_suffix(suffix)
     except InputError as error:
         raise typer.BadParameter(str(error), param_hint="--suffix") from error
-    ending = format or ""
     as_file = output.suffix.lower() in ENDINGS and not output.is_dir()
-    if as_file and ending and ENDINGS[f".{ending}"] != ENDINGS[output.suffix.lower()]:
-        raise typer.BadParameter(f"'{ending}', but -o is {output.name}; leave one of them out", param_hint="--format")
+    if as_file and format and ENDINGS[f".{format}"] != ENDINGS[output.suffix.lower()]:
+        raise typer.BadParameter(f"'{format}', but -o is {output.name}; leave one of them out", param_hint="--format")
     wanted = format or default
     work = plan(inputs, output, as_file=as_file, ending=f".{wanted}" if wanted else None, suffix=suffix)
-    if as_file and len(work.jobs) + len(work.bad) > 1:
-        raise typer.BadParameter(
-            f"{output} is a file name, but there are {len(work.jobs) + len(work.bad)} inputs; name a folder",
-            param_hint="-o",
-        )
+    count = len(work.jobs) + len(work.bad)
+    if as_file and count > 1:
+        message = f"{output} is a file name, but there are {count} inputs; give a folder"
+        raise typer.BadParameter(message, param_hint="-o")
     return work

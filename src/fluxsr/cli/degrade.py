@@ -1,4 +1,4 @@
-"""``fluxsr degrade``: low-resolution partners of photographs, by the degradation that training uses."""
+"""``fluxsr degrade``: make low-resolution images from photographs, with the degradation used in training."""
 
 from __future__ import annotations
 
@@ -15,17 +15,22 @@ def degrade(
     inputs: Inputs,
     output: Output,
     preset: Annotated[
-        str, typer.Option(help="realesrgan, stablesr, mild, bicubic, or a YAML file (docs/degradation.md).")
+        str, typer.Option(help="Degradation: realesrgan, stablesr, mild, bicubic, or a YAML file.")
     ] = "realesrgan",
-    seed: Annotated[int, typer.Option(help="With the name of a file, all its randomness.")] = 0,
-    scale: Annotated[int | None, typer.Option(min=1, max=16, help="HR side over LR side; else the preset's.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    scale: Annotated[
+        int | None, typer.Option(min=1, max=16, help="Reduction factor. Defaults to the preset's.")
+    ] = None,
     format: Annotated[Format | None, typer.Option(help="Output format. Defaults to png.")] = None,
     suffix: Suffix = "",
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
-    """Degrade images. An image's result depends on the seed and its file name, not on the files beside it."""
-    work = planned(inputs, output, format, suffix, default="png")  # a second loss would not be of the preset's
+    """Degrade images.
+
+    A result depends on the image, its file name and the seed, but not on other files.
+    """
+    work = planned(inputs, output, format, suffix, default="png")  # lossless: the preset decides on all losses
     with report_errors(debug):
         from dataclasses import replace
 

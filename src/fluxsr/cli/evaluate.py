@@ -1,66 +1,73 @@
-"""``fluxsr evaluate``: scores of folders, or of a model on a benchmark, as tables."""
+"""``fluxsr evaluate``: tables of scores for folders, or for a model on a benchmark."""
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
-from collections.abc import Iterator
-from enum import Enum
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from fluxsr.cli.arguments import Adapter, Config, Debug, Device
 from fluxsr.cli.cli_errors import report_errors
+from fluxsr.options import ModelOptions
 
-
-class Kind(str, Enum):
-    terminal = "terminal"
-    markdown = "markdown"
-    latex = "latex"
-    csv = "csv"
-    json = "json"
-
-
-KINDS = {".md": Kind.markdown, ".tex": Kind.latex, ".csv": Kind.csv, ".json": Kind.json}
-Folders = Annotated[
-    list[Path] | None, typer.Argument(metavar="SR HR | METHOD...", help="Folders; files are matched by stem.")
-]
+Kind = Literal["terminal", "markdown", "latex", "csv", "json"]
+KINDS: dict[str, Kind] = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
 
 
 def evaluate(
-    folders: Folders = None,
-    hr: Annotated[Path | None, typer.Option(help="Ground truth of all the folders, each of which is a method.")] = None,
-    no_hr: Annotated[bool, typer.Option("--no-hr", help="All folders are methods; there is no ground truth.")] = False,
-    model: Annotated[str | None, typer.Option(help="With --benchmark: as of fluxsr upscale.")] = None,
-    benchmark: Annotated[Path | None, typer.Option(help="Folder of low-resolution images, or of LR and HR.")] = None,
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="SR HR | METHOD...", help="Image folders. Files are matched by stem.")
+    ] = None,
+    hr: Annotated[Path | None, typer.Option(help="Ground-truth folder. Every other folder is a method.")] = None,
+    no_hr: Annotated[bool, typer.Option("--no-hr", help="There is no ground truth. Every folder is a method.")] = False,
+    model: Annotated[str | None, typer.Option(help="Model to evaluate on --benchmark, as for fluxsr upscale.")] = None,
+    benchmark: Annotated[
+        Path | None, typer.Option(help="Folder of low-resolution images, or with subfolders LR and HR.")
+    ] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="What --benchmark must be, such as drealsr-crops; else found out.")
+        str | None, typer.Option(help="Protocol of --benchmark, such as drealsr-crops. Defaults to the one recognised.")
     ] = None,
-    degrade: Annotated[str, typer.Option(help="Preset that makes the LR images of div2k-val.")] = "realesrgan",
+    degrade: Annotated[
+        str, typer.Option(help="Degradation preset for benchmarks without low-resolution images (div2k-val).")
+    ] = "realesrgan",
     metrics: Annotated[
-        str | None, typer.Option(help="Names with commas, see --list; else all that download nothing.")
+        str | None, typer.Option(help="Comma-separated metrics, see --list. Defaults to all that need no download.")
     ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="List metrics and protocols.")] = False,
-    crop: Annotated[int, typer.Option(min=0, help="Border left out against HR, pixels; papers take 0.")] = 4,
-    niqe_params: Annotated[Path | None, typer.Option(help="NIQE's pristine model, .npz or .mat.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List metrics and protocols, then exit.")] = False,
+    crop: Annotated[
+        int, typer.Option(min=0, help="Border in pixels that metrics against ground truth ignore. Papers use 0.")
+    ] = 4,
+    niqe_params: Annotated[Path | None, typer.Option(help="NIQE model of pristine photographs, .npz or .mat.")] = None,
     lpips_weights: Annotated[
-        Path | None, typer.Option(help="LPIPS's weights: SqueezeNet 1.1 and the linear heads, .safetensors.")
+        Path | None, typer.Option(help="LPIPS weights, .safetensors: SqueezeNet 1.1 and the linear layers.")
     ] = None,
-    ci: Annotated[bool, typer.Option("--ci", help="95 % intervals of the means.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap, and of --degrade.")] = 0,
-    format: Annotated[Kind | None, typer.Option(help="Else by the ending of -o, or for the terminal.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File for the tables; else printed.")] = None,
-    keep: Annotated[Path | None, typer.Option(help="Keep the model's images here; finished ones are taken.")] = None,
-    report: Annotated[Path | None, typer.Option(help="HTML page of tables, spectra, crops and a slider.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; else as cores and memory allow.")] = None,
+    ci: Annotated[bool, typer.Option("--ci", help="Show 95 % confidence intervals of the means.")] = False,
+    seed: Annotated[int, typer.Option(help="Random seed of the bootstrap and of --degrade.")] = 0,
+    format: Annotated[
+        Kind | None, typer.Option(help="Format of the tables. Defaults to that of the -o file, or to terminal.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the tables to this file instead of printing them.")
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep the model's images in this folder. Images from earlier runs are reused.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write an HTML page with tables, spectra, crops and a comparison slider.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Number of processes. Defaults to what cores and memory allow.")
+    ] = None,
     config: Config = None,
     adapter: Adapter = None,
     device: Device = "auto",
     debug: Debug = False,
 ) -> None:
-    """Score folders against ground truth, or a model on a benchmark; two methods are compared image by image."""
+    """Score image folders, or a model on a benchmark. Two methods are also compared image by image."""
     if list_:
         _list()
         return
@@ -71,38 +78,43 @@ def evaluate(
         raise typer.BadParameter("it goes with --benchmark", param_hint="--protocol")
     if hr and no_hr:
         raise typer.BadParameter("--hr and --no-hr contradict each other", param_hint="--no-hr")
-    kind = format or (KINDS.get(output.suffix.lower()) if output else Kind.terminal)
-    if kind is None or (output and kind is Kind.terminal):
+    kind = format or (KINDS.get(output.suffix.lower()) if output else "terminal")
+    if kind is None or (output and kind == "terminal"):
+        endings = ", ".join(KINDS)
         raise typer.BadParameter(
-            f"'{output}' does not tell; end it in {', '.join(KINDS)} or give --format", param_hint="-o"
+            f"'{output}' does not tell the format; end it in {endings} or give --format", param_hint="-o"
         )
-    with report_errors(debug), _folder(keep) as scratch:
+    with report_errors(debug), nullcontext(keep) if keep else tempfile.TemporaryDirectory(prefix="fluxsr-") as scratch:
+        from fluxsr.backbones.device import best_device
         from fluxsr.cli import report_format
+        from fluxsr.evaluation import score_folders
         from fluxsr.imaging.atomic import check_writable, write_text
         from fluxsr.processing import scoring
 
         for path in (output, report):
             if path:
                 check_writable(path)
-        setup = scoring.Setup(
-            metrics=metrics.split(",") if metrics is not None else None,
+        if benchmark and model:
+            from fluxsr.evaluation.protocols import open_benchmark
+            from fluxsr.processing import benchmarking
+
+            found = open_benchmark(benchmark, protocol)
+            typer.echo(found.line(), err=True)
+            options = ModelOptions(model=model, config=config, adapter=adapter, device=device)
+            methods, lr = benchmarking.make_images(found, options, Path(scratch), degrade, seed)
+            truth = found.protocol
+        else:
+            methods, lr, truth = scoring.methods_of(folders, hr, no_hr), {}, None
+        score = partial(
+            score_folders,
             crop=crop,
             niqe_params=niqe_params,
             lpips_weights=lpips_weights,
             workers=workers,
-            device=device,
+            device=str(best_device(device)),
         )
-        if benchmark and model:
-            from fluxsr.processing import benchmarking
-
-            options = benchmarking.model_options(model, config, adapter, device)
-            found = benchmarking.opened(benchmark, protocol)
-            methods, lr = benchmarking.made(found, options, scratch, degrade, seed)
-            truth = found.protocol
-        else:
-            methods, lr, truth = scoring.given(folders, hr, no_hr), {}, None
-        reports = scoring.scored(methods, setup)
-        text = report_format.shown(reports, kind.value, truth, ci=ci, seed=seed)
+        reports = scoring.scores(methods, metrics.split(",") if metrics is not None else None, score)
+        text = report_format.text_of(reports, kind, truth, ci=ci, seed=seed)
         if output:
             write_text(text, output)
         else:
@@ -116,20 +128,11 @@ def evaluate(
             write_text(report_page.html(methods, stems, tables, lr, similarity, where), report)
 
 
-@contextlib.contextmanager
-def _folder(keep: Path | None) -> Iterator[Path]:
-    if keep is not None:
-        yield keep
-        return
-    with tempfile.TemporaryDirectory(prefix="fluxsr-") as scratch:
-        yield Path(scratch)
-
-
 def _list() -> None:
     from fluxsr.evaluation.catalogue import DEFAULT, LICENCES, METRICS
     from fluxsr.evaluation.protocols import PROTOCOLS
 
-    typer.echo("metrics (* downloads nothing, and is taken without --metrics):")
+    typer.echo("metrics (* needs no download and is computed by default):")
     for name, metric in METRICS.items():
         sign = "*" if name in DEFAULT else " "
         licence = f" ({LICENCES[metric.source]})" if metric.source in LICENCES else ""

@@ -1,4 +1,4 @@
-"""``fluxsr fit-niqe``: NIQE's pristine model from photographs of your own."""
+"""``fluxsr fit-niqe``: fit NIQE's model of pristine photographs to your own."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from fluxsr.cli.cli_errors import report_errors
 
 def fit_niqe(
     photographs: Annotated[
-        list[str], typer.Argument(metavar="PHOTOGRAPHS...", help="Folders, files or tar shards of good photographs.")
+        list[str],
+        typer.Argument(metavar="PHOTOGRAPHS...", help="Good photographs: folders, files or tar shards."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File, .npz, for --niqe-params.")],
-    limit: Annotated[int, typer.Option(min=0, help="Take the first so many; 0 takes all.")] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.npz), for --niqe-params.")],
+    limit: Annotated[int, typer.Option(min=0, help="Use only the first N photographs; 0 means all.")] = 0,
     debug: Debug = False,
 ) -> None:
-    """Fit NIQE's model of good photographs. Its scores compare among themselves, not with those of another model."""
+    """Fit NIQE's model of high-quality photographs.
+
+    Scores with one model are not comparable with scores with another.
+    """
     if output.suffix.lower() != ".npz":
         raise typer.BadParameter(f"'{output}' must end in .npz", param_hint="-o")
     with report_errors(debug):

@@ -1,30 +1,35 @@
-"""``fluxsr pairs``: make teacher pairs, check them, look at them."""
+"""``fluxsr pairs``: make, check and show teacher pairs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from fluxsr.cli.arguments import Device
 from fluxsr.cli.train import OutOption, Overrides, RecipeOption
 
-pairs = typer.Typer(help="Make, check and show teacher pairs; run again to resume.", no_args_is_help=True)
+pairs = typer.Typer(
+    help="Make, check and show teacher pairs. Run the same command again to resume.", no_args_is_help=True
+)
 
 StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of pairs.")]
-BaseOption = Annotated[str, typer.Option("--base", help="The teacher, if it lies elsewhere than the manifest says.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps or xpu.")]
+BaseOption = Annotated[
+    str, typer.Option("--base", help="Teacher model. Defaults to the one in the manifest of the pairs.")
+]
 
 
 @pairs.command()
 def generate(recipe: RecipeOption, out: OutOption, overrides: Overrides = None) -> None:
-    """Pairs as the paper makes them: prompts and noise in, what the teacher paints out."""
+    """Make pairs as in the paper: the teacher turns prompts and noise into images."""
     _make("sample", recipe, out, overrides)
 
 
 @pairs.command()
 def invert(recipe: RecipeOption, out: OutOption, overrides: Overrides = None) -> None:
-    """Pairs of photographs: the noise from which the teacher would paint each of them."""
+    """Make pairs from photographs: find the noise that the teacher would turn into each of them."""
     _make("invert", recipe, out, overrides)
 
 
@@ -39,7 +44,7 @@ def _make(mode: Literal["sample", "invert"], recipe: Path, out: Path, overrides:
         commands = {"sample": "generate", "invert": "invert"}
         raise InputError(
             f"mode is {config.mode} in the recipe, but this is `fluxsr pairs {commands[mode]}`; "
-            f"take `fluxsr pairs {commands[config.mode]}`, or leave mode out"
+            f"run `fluxsr pairs {commands[config.mode]}`, or leave mode out"
         )
     make_pairs(config, out)
 
@@ -47,26 +52,34 @@ def _make(mode: Literal["sample", "invert"], recipe: Path, out: Path, overrides:
 @pairs.command()
 def verify(
     store: StoreArgument,
-    sample: Annotated[int, typer.Option(min=0, help="Pairs to sample again from their noise; 0 loads no teacher.")] = 4,
+    sample: Annotated[
+        int, typer.Option(min=0, help="Number of pairs to sample again from their noise; 0 loads no teacher.")
+    ] = 4,
     base: BaseOption = "",
-    device: DeviceOption = "auto",
+    device: Device = "auto",
 ) -> None:
-    """Check files, hashes, shapes and values, and that eps still leads to z_0. Exit code 1 for any fault."""
+    """Check files, hashes, shapes and values, and that the noise still leads to the image.
+
+    The exit code is 1 if there is a fault.
+    """
     from fluxsr.pairs import verify as verification
     from fluxsr.pairs.store import PairStore
 
     there, count = PairStore(store), 0
-    for fault in verification.faults(there):
-        typer.echo(f"error: {fault}", err=True)
-        count += 1
-    manifest = there.manifest()
+
+    def show_faults(faults: Iterable[str]) -> None:
+        nonlocal count
+        for fault in faults:
+            typer.echo(f"error: {fault}", err=True)
+            count += 1
+
+    show_faults(verification.faults(there))
     if not count and sample:
-        found, results = verification.reintegrate(there, sample, base, device)
+        faults, results = verification.reintegrate(there, sample, base, device)
         for pair, error in results:
             typer.echo(f"{pair.name}: eps leads to z_0 within {error:.2%} of its size")
-        for fault in found:
-            typer.echo(f"error: {fault}", err=True)
-        count += len(found)
+        show_faults(faults)
+    manifest = there.manifest()
     licence = (manifest.get("licence") or {}).get("name") or "not stated"
     typer.echo(f"{manifest['count']} pairs, mode {manifest['mode']}, teacher's licence: {licence}; {count} faults")
     raise typer.Exit(1 if count else 0)
@@ -75,12 +88,12 @@ def verify(
 @pairs.command()
 def show(
     store: StoreArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write.")] = Path("contact_sheet.png"),
-    count: Annotated[int, typer.Option(min=1, help="Pairs to show, spread over the store.")] = 8,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Image file to write.")] = Path("contact_sheet.png"),
+    count: Annotated[int, typer.Option(min=1, help="Number of pairs, sampled evenly from the store.")] = 8,
     base: BaseOption = "",
-    device: DeviceOption = "auto",
+    device: Device = "auto",
 ) -> None:
-    """Save a contact sheet: clean latents decoded, each over its noise."""
+    """Save a contact sheet that shows each decoded image above its noise."""
     from fluxsr.backbones.device import best_device
     from fluxsr.backbones.loading import load_autoencoder
     from fluxsr.pairs.show import contact_sheet

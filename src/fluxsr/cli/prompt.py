@@ -1,4 +1,4 @@
-"""``fluxsr prompt``: the embeddings of the one text that every image is restored with."""
+"""``fluxsr prompt``: encode the fixed prompt that is used for every image."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from typing import Annotated
 
 import typer
 
+from fluxsr.cli.arguments import Device
 from fluxsr.errors import OutputError
 
 
 def prompt(
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="The prompt; an empty one is a prompt too.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Prompt text. It may be empty.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for prompt_embeds.safetensors.")],
-    model: Annotated[str, typer.Option(help="Folder in diffusers layout, or a Hub id, with its text encoders.")],
-    tokens: Annotated[int, typer.Option(min=1, max=512, help="Length of T5's states; the padding counts too.")] = 512,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps or xpu.")] = "auto",
+    model: Annotated[str, typer.Option(help="Model with text encoders: a folder in diffusers layout, or a Hub id.")],
+    tokens: Annotated[int, typer.Option(min=1, max=512, help="Number of T5 tokens, including padding.")] = 512,
+    device: Device = "auto",
 ) -> None:
-    """Encode a fixed prompt, which training and adapters need; the text encoders are needed here only."""
+    """Encode a fixed prompt for training and adapters.
+
+    Text encoders are needed only for this command.
+    """
     import torch
     from safetensors import SafetensorError
 

@@ -1,10 +1,9 @@
-"""Reports as the text that ``fluxsr evaluate`` prints or writes."""
+"""Text that ``fluxsr evaluate`` prints or writes."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
-import os
+import shutil
 from collections.abc import Sequence
 
 from rich import box
@@ -18,7 +17,7 @@ from fluxsr.evaluation.tables import TEXTS, Table, turned
 
 
 def tables(reports: Sequence[Report], protocol: Protocol | None, *, ci: bool, seed: int) -> list[Table]:
-    """The scores, with the published rows of the protocol; and of two methods on the same images, their comparison."""
+    """Return the table of scores with the protocol's published rows, and a comparison if there are two methods."""
     scores = table_of(reports)
     if ci:
         scores = with_intervals(scores, reports, seed=seed)
@@ -29,7 +28,7 @@ def tables(reports: Sequence[Report], protocol: Protocol | None, *, ci: bool, se
 
 
 def two_methods(reports: Sequence[Report]) -> tuple[Report, Report] | None:
-    """Two methods to compare, the later against the earlier in a benchmark's table; None if there are not two."""
+    """Return the two methods to compare, with bicubic last; None if there are not two."""
     methods = [report for report in reports if report.name != "HR"]
     if len(methods) != 2:
         return None
@@ -37,8 +36,8 @@ def two_methods(reports: Sequence[Report]) -> tuple[Report, Report] | None:
     return (second, first) if first.name == "bicubic" else (first, second)
 
 
-def shown(reports: Sequence[Report], kind: str, protocol: Protocol | None, *, ci: bool = False, seed: int = 0) -> str:
-    """The text of a command line: kind is terminal, markdown, latex, csv or json."""
+def text_of(reports: Sequence[Report], kind: str, protocol: Protocol | None, *, ci: bool = False, seed: int = 0) -> str:
+    """Return the reports as text. ``kind`` is terminal, markdown, latex, csv or json."""
     if kind == "json":
         pair = two_methods(reports)
         return to_json(
@@ -49,10 +48,10 @@ def shown(reports: Sequence[Report], kind: str, protocol: Protocol | None, *, ci
             pair=[report.name for report in pair] if pair else [],
             published=published(protocol) if protocol else {},
         )
-    made = tables(reports, protocol, ci=ci, seed=seed)
+    scores, *others = tables(reports, protocol, ci=ci, seed=seed)
     if kind == "terminal":
-        return "\n".join(_rich(table) for table in (turned(made[0]), *made[1:]))
-    return "\n".join(TEXTS[kind](table) for table in made)
+        return "\n".join(_rich(table) for table in (turned(scores), *others))
+    return "\n".join(TEXTS[kind](table) for table in (scores, *others))
 
 
 def _rich(table: Table) -> str:
@@ -61,16 +60,9 @@ def _rich(table: Table) -> str:
         drawn.add_column(text, justify="left" if number == 0 else "right", overflow="fold")
     for row in table.rows:
         drawn.add_row(*(text.replace("[", "\\[") for text in row))
-    console = Console(file=io.StringIO(), width=_width(), highlight=False)
-    console.print(drawn)
-    for note in table.notes:
-        console.print(f"  {note}", markup=False)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-def _width() -> int:
-    try:
-        return os.get_terminal_size().columns
-    except OSError:  # a pipe, or a file
-        return 120
+    console = Console(width=shutil.get_terminal_size((120, 24)).columns, color_system=None, highlight=False)
+    with console.capture() as captured:
+        console.print(drawn)
+        for note in table.notes:
+            console.print(f"  {note}", markup=False)
+    return captured.get()

@@ -1,4 +1,4 @@
-"""The page of ``fluxsr evaluate --report``, and what of it needs a model."""
+"""HTML page of ``fluxsr evaluate --report``, and the part of it that needs a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fluxsr.processing.scoring import Method
 from fluxsr.progress import progress
 
 SIMILARITY_IMAGES = 4
-_SIMILARITY_SIDE = 64  # of the low-resolution image, pixels
+_SIMILARITY_SIDE = 64  # pixels of the low-resolution crop
 
 
 def html(
@@ -24,16 +24,12 @@ def html(
     similarity: Mapping[str, Sequence[float]],
     where: str = "",
 ) -> str:
-    """The page of these methods; ground truth is the last, or what the others were scored against.
+    """Return the page. Its ground truth is the last method, or the folder that the methods were scored against.
 
-    Args:
-        methods: rows of the table.
-        stems: of the images.
-        tables, lr, similarity: as ``page`` takes them.
-        where: name of the benchmark, for the title; else the number of images.
+    ``tables``, ``lr`` and ``similarity`` are those of ``page``. ``where`` names the benchmark in the title.
 
     Raises:
-        InputError: images that cannot be read or are not of one size.
+        InputError: images cannot be read, or differ in size.
     """
     folders = {method.name: method.folder for method in methods}
     truth = next((method.name for method in methods if method.truth), None)
@@ -51,11 +47,11 @@ def html(
 def similarity_of(
     model: str, config: str | None, adapter: str | None, device: str, images: Sequence[Path]
 ) -> dict[str, list[float]]:
-    """Similarity of tokens in each block of a model, mean over the middles of the first few images.
+    """Measure the similarity of tokens in each block of a model, on central crops of the first images.
 
     Returns:
-        "double" and "single" stream, where there are such blocks -> mean cosine between a token and the mean token
-        of its image, -1..1, in the order of the blocks.
+        For double-stream and single-stream blocks, if there are any: the mean cosine, -1 to 1, between a token and the
+        mean token of its image, in the order of the blocks.
 
     Raises:
         ModelError: the model cannot be loaded.

@@ -1,4 +1,4 @@
-"""``fluxsr serve``. Light: fastapi and torch are imported once it runs."""
+"""``fluxsr serve``. Light to import: fastapi and torch are imported when the command runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fluxsr.cli.arguments import Debug, expand_dataclass_options
+from fluxsr.cli.arguments import Debug, Port, expand_dataclass_options
 from fluxsr.cli.cli_errors import report_errors
 from fluxsr.errors import InputError, needed
 from fluxsr.options import ModelOptions
@@ -17,17 +17,23 @@ from fluxsr.serving.api.limits import Limits
 @expand_dataclass_options
 def serve(
     *,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. 0.0.0.0 accepts connections from other machines.")
+    ] = "127.0.0.1",
+    port: Port = 8000,
     model: ModelOptions,
     api_key_file: Annotated[
-        Path | None, typer.Option(help="A key a line, any of which opens; else the variable FLUXSR_API_KEY; else none.")
+        Path | None,
+        typer.Option(help="File with one API key per line. Defaults to the variable FLUXSR_API_KEY."),
     ] = None,
     api_key: Annotated[str, typer.Option(envvar="FLUXSR_API_KEY", hidden=True)] = "",
     limits: Limits,
     debug: Debug = False,
 ) -> None:
-    """Upscale over HTTP; docs/api.md has the routes, /openapi.json describes them."""
+    """Start an HTTP server that upscales images.
+
+    The routes are described in docs/api.md and at /openapi.json.
+    """
     with report_errors(debug):
         needed("fluxsr serve", "serve", "fastapi", "uvicorn", "python_multipart", "prometheus_client")
         keys = keys_of(api_key_file, api_key)
@@ -37,10 +43,10 @@ def serve(
 
 
 def keys_of(file: Path | None, key: str) -> list[str]:
-    """The API keys: those of the file, else the one of the environment.
+    """Return the API keys of the file, or else the key from the environment.
 
     Raises:
-        InputError: a file that cannot be read or holds none: it would open the server to all.
+        InputError: the file cannot be read, or holds no key, which would open the server to everybody.
     """
     if file is None:
         return [key] if key else []
@@ -49,5 +55,5 @@ def keys_of(file: Path | None, key: str) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--api-key-file {file} cannot be read: {error}") from error
     if not keys:
-        raise InputError(f"--api-key-file {file} holds no key; write one a line")
+        raise InputError(f"--api-key-file {file} holds no key; write one key per line")
     return keys

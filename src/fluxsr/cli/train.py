@@ -1,4 +1,4 @@
-"""``fluxsr train STAGE``: every trained stage of the recipe is a command."""
+"""``fluxsr train STAGE``: one command per stage that is trained from a recipe."""
 
 from __future__ import annotations
 
@@ -9,53 +9,38 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-RecipeOption = Annotated[Path, typer.Option("--recipe", help="YAML file, see recipes/.")]
-OutOption = Annotated[Path, typer.Option("--out", help="Folder of checkpoints, logs and results.")]
-Overrides = Annotated[Optional[list[str]], typer.Argument(help="key=value, e.g. run.steps=100")]  # noqa: UP045
-
+RecipeOption = Annotated[Path, typer.Option("--recipe", help="Recipe, a YAML file such as those in recipes/.")]
+OutOption = Annotated[Path, typer.Option("--out", help="Folder for checkpoints, logs and results.")]
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Argument(metavar="[KEY=VALUE]...", help="Options that replace those of the recipe, such as run.steps=100."),
+]
 ResumeOption = Annotated[
     str,
-    typer.Option("--resume-from-checkpoint", help="latest, none or a file; stands before run.resume of the recipe."),
+    typer.Option("--resume-from-checkpoint", help="'latest', 'none' or a file. Replaces run.resume of the recipe."),
 ]
 
-train = typer.Typer(help="Train a stage from its recipe; run again to resume.", no_args_is_help=True)
+train = typer.Typer(help="Train a stage from its recipe. Run the same command again to resume.", no_args_is_help=True)
+_STAGES = {
+    "autoencoder": "Stage 1: train the autoencoder on clean photographs.",
+    "perceptual": "Stage 2: train the feature network of the perceptual distance.",
+    "teacher": "Stage 3: train the flow-matching teacher.",
+    "distill": "Stage 5: train the one-step student by Flow Trajectory Distillation.",
+}
 
 
-def _run(stage: str, recipe: Path, out: Path, overrides: list[str] | None, resume: str = "") -> None:
-    from fluxsr import recipe as recipes
-    from fluxsr.training import distillation, stages
-    from fluxsr.training.config import STAGES
+def _command(stage: str) -> Callable[..., None]:
+    def command(recipe: RecipeOption, out: OutOption, overrides: Overrides = None, resume: ResumeOption = "") -> None:
+        from fluxsr import recipe as recipes
+        from fluxsr.training import distillation, stages
+        from fluxsr.training.config import STAGES
 
-    wanted = [f"run.resume={json.dumps(resume)}"] if resume else []
-    config: Any = recipes.load(STAGES[stage], recipe, [*(overrides or []), *wanted])
-    runs: dict[str, Callable[[Any, Path], None]] = {
-        "autoencoder": stages.train_autoencoder,
-        "perceptual": stages.train_perceptual,
-        "teacher": stages.train_teacher,
-        "distill": distillation.train_distill,
-    }
-    runs[stage](config, out)
+        given = [f"run.resume={json.dumps(resume)}"] if resume else []
+        config: Any = recipes.load(STAGES[stage], recipe, [*(overrides or []), *given])
+        getattr(distillation if stage == "distill" else stages, f"train_{stage}")(config, out)
+
+    return command
 
 
-@train.command()
-def autoencoder(recipe: RecipeOption, out: OutOption, overrides: Overrides = None, resume: ResumeOption = "") -> None:
-    """Stage 1: the autoencoder, on clean photographs."""
-    _run("autoencoder", recipe, out, overrides, resume)
-
-
-@train.command()
-def perceptual(recipe: RecipeOption, out: OutOption, overrides: Overrides = None, resume: ResumeOption = "") -> None:
-    """Stage 2: the feature network of the perceptual distance."""
-    _run("perceptual", recipe, out, overrides, resume)
-
-
-@train.command()
-def teacher(recipe: RecipeOption, out: OutOption, overrides: Overrides = None, resume: ResumeOption = "") -> None:
-    """Stage 3: the flow-matching teacher."""
-    _run("teacher", recipe, out, overrides, resume)
-
-
-@train.command()
-def distill(recipe: RecipeOption, out: OutOption, overrides: Overrides = None, resume: ResumeOption = "") -> None:
-    """Stage 5: Flow Trajectory Distillation of the one-step student."""
-    _run("distill", recipe, out, overrides, resume)
+for _stage, _help in _STAGES.items():
+    train.command(_stage, help=_help)(_command(_stage))

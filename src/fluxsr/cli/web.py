@@ -1,4 +1,4 @@
-"""``fluxsr web``: what can be said on its command line."""
+"""``fluxsr web``. Light to import."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from fluxsr.cli.arguments import Debug, expand_dataclass_options
+from fluxsr.cli.arguments import Debug, Port, expand_dataclass_options
 from fluxsr.cli.cli_errors import report_errors
 from fluxsr.errors import InputError, needed
 from fluxsr.options import ModelOptions
@@ -27,12 +27,14 @@ def web(
     *,
     model: Models = None,
     loading: ModelOptions,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 7860,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. 0.0.0.0 accepts connections from other machines.")
+    ] = "127.0.0.1",
+    port: Port = 7860,
     limits: Limits,
     debug: Debug = False,
 ) -> None:
-    """A page in the browser: upscale pictures and compare. Ends with Ctrl-C."""
+    """Start a web page that upscales images and compares results. Ctrl-C stops it."""
     with report_errors(debug):
         needed("fluxsr web", "web", "gradio")
         models = checked(model or ["bundled"], loading)
@@ -42,10 +44,10 @@ def web(
 
 
 def checked(models: list[str], loading: ModelOptions) -> dict[str, str]:
-    """Models by the names that visitors see: no folders of this machine.
+    """Return the models by the names that visitors see, which contain no folders of this machine.
 
     Raises:
-        InputError: names that are alike, or options that fit one model with several.
+        InputError: two names are equal, or --adapter or --config is given with several models.
     """
     if len(models) > 1 and (loading.adapter or loading.config):
         raise InputError("--adapter and --config fit one --model; write each of several with fluxsr export first")

@@ -9,63 +9,35 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
+from fluxsr.cluster.settings import Size
 from fluxsr.errors import FluxSRError, InputError, is_untranslatable
 
 _STORE = 80_000_000  # bytes of Ray's shared memory, which transfers paths and rows but no pixels
 READ_AHEAD = 3  # images per worker with a GPU: one is read, one is upscaled, one is written
 
 
-@dataclass(frozen=True)
-class Size:
-    """Size of a cluster.
-
-    Attributes:
-        address: address of a running cluster, or "auto" for this machine's; None starts one that ends with the run.
-        workers: number of workers; None uses as many as GPUs or CPUs allow.
-        gpus: GPUs per worker, may be fractional; None uses 1 if the cluster has GPUs.
-        cpus: CPUs per worker, and threads of its model.
-    """
-
-    address: str | None = None
-    workers: int | None = None
-    gpus: float | None = None
-    cpus: int = 1
-
-
 class Cluster:
-    """A connected Ray cluster that starts workers.
-
-    Args:
-        size: the requested size.
-
-    Attributes:
-        workers: number of workers to start.
-        ahead: number of images that a worker processes at once.
-
-    Raises:
-        InputError: this machine is too small.
-    """
+    """A connected Ray cluster that starts workers, or an InputError if this machine is too small."""
 
     def __init__(self, size: Size) -> None:
         import ray
 
         self.ray = ray
         have = ray.cluster_resources()
-        self.gpus = float(have.get("GPU", 0) > 0) if size.gpus is None else size.gpus
-        self.cpus = size.cpus
-        fit = have.get("GPU", 0) / self.gpus if self.gpus else have.get("CPU", 0) / size.cpus
+        self.gpus = float(have.get("GPU", 0) > 0) if size.gpus_per_worker is None else size.gpus_per_worker
+        self.cpus = size.cpus_per_worker
+        fit = have.get("GPU", 0) / self.gpus if self.gpus else have.get("CPU", 0) / size.cpus_per_worker
         if not size.address and (fit < 1 or (size.workers or 1) > fit):
             raise InputError(
                 f"{size.workers or 1} workers with {self.gpus:g} GPUs each were requested, but this machine has "
                 f"{have.get('GPU', 0):g} GPUs; lower --workers or --gpus-per-worker"
             )
-        self.workers = size.workers or max(1, int(fit))
-        self.ahead = READ_AHEAD if self.gpus else 1
+        self.workers = size.workers or max(1, int(fit))  # to start
+        self.ahead = READ_AHEAD if self.gpus else 1  # images that a worker processes at once
 
-    def hire(self, kind: type, *arguments: Any, **options: Any) -> Any:
+    def start_worker(self, kind: type, *arguments: Any, **options: Any) -> Any:
         """Start a process with an object of a class; it ends with the driver."""
         actor: Any = self.ray.remote(kind)
         placed = actor.options(num_cpus=self.cpus, num_gpus=self.gpus, max_concurrency=self.ahead, max_restarts=0)
@@ -86,7 +58,7 @@ def connected(size: Size) -> Iterator[Cluster]:
     ray = importlib.import_module("ray")
     options: dict[str, Any] = {"address": size.address}
     if not size.address:
-        cpus = size.cpus * (size.workers or max(1, (os.cpu_count() or 1) // size.cpus))
+        cpus = size.cpus_per_worker * (size.workers or max(1, (os.cpu_count() or 1) // size.cpus_per_worker))
         options = {"address": "local", "num_cpus": cpus, "object_store_memory": _STORE, "include_dashboard": False}
     # Ray's long messages about lost workers are discarded, because the dispatcher reports each in one line.
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -105,11 +77,7 @@ def connected(size: Size) -> Iterator[Cluster]:
 
 
 def _check(address: str | None) -> None:
-    """Check that an address answers, because Ray would retry without end.
-
-    Raises:
-        InputError: nothing answers.
-    """
+    """Raise an InputError if an address does not answer, because Ray would retry without end."""
     host, _, port = (address or "").partition(":")
     if port.isdecimal():
         try:

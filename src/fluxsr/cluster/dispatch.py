@@ -16,19 +16,11 @@ from typing import Any
 
 from fluxsr.cluster.cluster import Cluster
 from fluxsr.cluster.items import Item
+from fluxsr.cluster.report import FAILED, Row, blank
 from fluxsr.cluster.storage import Full
 from fluxsr.errors import FluxSRError, ModelError
 
-_LOOK = 0.5  # seconds between looks at the stop flag and the clock
-
-
-@dataclass(frozen=True)
-class Lost:
-    """An image without a result, because every attempt lost its worker or could not write."""
-
-    item: Item
-    reason: str
-    attempts: int
+_POLL = 0.5  # seconds between checks of the stop flag and the timeouts
 
 
 @dataclass
@@ -49,24 +41,23 @@ class Dispatch:
 
     Args:
         cluster: cluster of the workers.
-        hire: starts a worker with the methods ``load()`` and ``upscale(item, fingerprint, attempt)`` of ``Worker``.
+        start_worker: starts an actor of ``Worker`` and returns its handle.
         fingerprint: ``Report.fingerprint``.
-        attempts: maximum number of attempts per image.
-        timeout: seconds per image after which its worker counts as lost; 0 for no limit.
+        attempts, timeout: see ``BatchOptions``.
         tell: called with messages for the user.
     """
 
     def __init__(
         self,
         cluster: Cluster,
-        hire: Callable[[], Any],
+        start_worker: Callable[[], Any],
         fingerprint: Callable[[Item], str],
         *,
         attempts: int = 3,
         timeout: float = 0,
         tell: Callable[[str], None],
     ) -> None:
-        self.cluster, self.ray, self.hire, self.fingerprint = cluster, cluster.ray, hire, fingerprint
+        self.cluster, self.ray, self.start_worker, self.fingerprint = cluster, cluster.ray, start_worker, fingerprint
         self.attempts, self.timeout, self.tell = attempts, timeout, tell
         self._waiting: deque[Item] = deque()
         self._suspects: deque[Item] = deque()
@@ -75,8 +66,8 @@ class Dispatch:
         self._failed_loads = 0  # consecutive workers that were lost while they loaded the model
         self._model_shown = False
 
-    def results(self, items: Sequence[Item], stop: threading.Event) -> Iterator[dict[str, Any] | Lost]:
-        """Yield one result for every image as it completes. After a stop, only images in progress are completed.
+    def results(self, items: Sequence[Item], stop: threading.Event) -> Iterator[Row]:
+        """Yield the row of every image as it completes. After a stop, only images in progress are completed.
 
         Raises:
             FluxSRError: the model cannot be loaded, or nothing can be written.
@@ -85,16 +76,16 @@ class Dispatch:
         try:
             while True:
                 if not stop.is_set():
-                    self._staff()
-                    self._hand_out()
+                    self._start_workers()
+                    self._assign_images()
                 at_work = any(worker.items for worker in self._active)
                 if not at_work and (stop.is_set() or not self.left):
                     return  # even if a worker is still loading or waiting for resources
                 references = [r for w in self._active for r in (w.items if w.ready else [w.loading])]
-                for reference in self.ray.wait(references, num_returns=1, timeout=_LOOK)[0]:
+                for reference in self.ray.wait(references, num_returns=1, timeout=_POLL)[0]:
                     worker = next(w for w in self._active if reference in w.items or reference is w.loading)
-                    yield from self._came(worker, reference)
-                self._look_at_clock()
+                    yield from self._receive(worker, reference)
+                self._check_timeouts()
         finally:
             for worker in self._active:
                 self._dismiss(worker)
@@ -104,33 +95,33 @@ class Dispatch:
         """Number of images that have not been started."""
         return len(self._waiting) + len(self._suspects)
 
-    def _staff(self) -> None:
+    def _start_workers(self) -> None:
         busy = sum(len(worker.items) for worker in self._active)
         while len(self._active) < min(self.cluster.workers, self.left + busy):
-            actor = self.hire()
+            actor = self.start_worker()
             self._active.append(_ActiveWorker(actor, actor.load.remote()))
 
-    def _hand_out(self) -> None:
+    def _assign_images(self) -> None:
         for worker in self._active:
             while worker.ready and not worker.alone and (self._waiting or self._suspects):
                 if self._suspects and not worker.items:
                     worker.alone = True
-                    self._give(worker, self._suspects.popleft())
+                    self._assign(worker, self._suspects.popleft())
                 elif self._waiting and len(worker.items) < self.cluster.ahead:
-                    self._give(worker, self._waiting.popleft())
+                    self._assign(worker, self._waiting.popleft())
                 else:
                     break
 
-    def _give(self, worker: _ActiveWorker, item: Item) -> None:
+    def _assign(self, worker: _ActiveWorker, item: Item) -> None:
         attempt = self._tried.get(item.name, 0) + 1
         worker.items[worker.actor.upscale.remote(item, self.fingerprint(item), attempt)] = item
         worker.since = time.monotonic()
 
-    def _came(self, worker: _ActiveWorker, reference: Any) -> Iterator[dict[str, Any] | Lost]:
+    def _receive(self, worker: _ActiveWorker, reference: Any) -> Iterator[Row]:
         try:
             result = self.ray.get(reference)
         except self.ray.exceptions.RayActorError as error:
-            yield from self._lost(worker, worker.killed or _line(error))
+            yield from self._lost(worker, worker.killed or _reason(error))
             return
         except self.ray.exceptions.RayTaskError as error:
             cause = error.cause
@@ -139,7 +130,7 @@ class Dispatch:
             item = worker.items.pop(reference)
             text = (str(cause) or "no reason given").splitlines()[0]
             known = isinstance(cause, FluxSRError)
-            yield from self._again(item, text if known else f"unexpected {type(cause).__name__}: {text}")
+            yield from self._retry(item, text if known else f"unexpected {type(cause).__name__}: {text}")
             worker.alone = False
             return
         worker.since = time.monotonic()
@@ -154,7 +145,7 @@ class Dispatch:
         worker.alone = False
         yield result
 
-    def _lost(self, worker: _ActiveWorker, reason: str) -> Iterator[Lost]:
+    def _lost(self, worker: _ActiveWorker, reason: str) -> Iterator[Row]:
         self._active.remove(worker)
         self._dismiss(worker)
         if not worker.ready:
@@ -162,28 +153,29 @@ class Dispatch:
             if self._failed_loads >= self.attempts:
                 raise ModelError(f"{self._failed_loads} workers in a row were lost while loading the model: {reason}")
         for item in worker.items.values():
-            yield from self._again(item, f"its worker was lost: {reason}")
+            yield from self._retry(item, f"its worker was lost: {reason}")
 
     def _dismiss(self, worker: _ActiveWorker) -> None:
         with contextlib.suppress(Exception):  # usually it is already gone; one that is only unreachable must stop too
             self.ray.kill(worker.actor)
 
-    def _again(self, item: Item, reason: str) -> Iterator[Lost]:
+    def _retry(self, item: Item, reason: str) -> Iterator[Row]:
         tried = self._tried[item.name] = self._tried.get(item.name, 0) + 1
         if tried >= self.attempts:
-            yield Lost(item, reason, tried)
+            error = f"{item.label}: given up after {tried} attempts; {reason}"
+            yield {**blank(item, self.fingerprint(item)), "status": FAILED, "error": error, "attempts": tried}
             return
         self.tell(f"{item.label} is retried: {reason}")
         self._suspects.append(item)
 
-    def _look_at_clock(self) -> None:
+    def _check_timeouts(self) -> None:
         for worker in self._active:
             if self.timeout and worker.items and not worker.killed and time.monotonic() - worker.since > self.timeout:
                 worker.killed = f"no result after {self.timeout:g} seconds (--timeout)"
                 self.ray.kill(worker.actor)
 
 
-def _line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Return the reason for a worker's end from Ray's long message."""
     text = str(error)
     for known, said in (("OUT_OF_MEMORY", "out of memory"), ("NODE", "its machine is gone")):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fluxsr.cluster.items import Item, Listing
-from fluxsr.cluster.naming import checked, named
+from fluxsr.cluster.items import Item, Listing, output_names
 from fluxsr.cluster.report import read_parquet
 from fluxsr.cluster.storage import Storage, opened, safe, stamp_of, url_of
 from fluxsr.errors import InputError
@@ -34,7 +34,6 @@ def listing(source: str, out: Storage, ending: str | None, suffix: str, columns:
     fs, root = opened(source)
     folder = url_of(fs, posixpath.dirname(root))
     sources: dict[str, str] = {}  # source -> name of its output; may be empty
-    repeated = 0
     for number, (path, output) in enumerate(zip(paths, outputs, strict=True), 1):
         if not path:
             raise InputError(f"{source}: row {number} has no path")
@@ -44,35 +43,23 @@ def listing(source: str, out: Storage, ending: str | None, suffix: str, columns:
                 f"{source}: row {number}: '{output}' cannot be an output; give a name below the output folder that "
                 f"ends with one of {', '.join(WRITTEN)}"
             )
-        repeated += full in sources
         if sources.setdefault(full, output) != output:
             raise InputError(f"{source}: row {number}: {path} occurs earlier with another output; remove one row")
     if not sources:
         raise InputError(f"{source} has no rows")
-    names, notes = _named(sources, ending, suffix)
-    _all_different(names, source)
-    if repeated:
-        notes.append(f"{source} names {repeated} images more than once; each is upscaled once")
-    return checked(Listing([_item(*pair) for pair in zip(names, sources, strict=True)], notes=notes), out)
-
-
-def _named(sources: dict[str, str], ending: str | None, suffix: str) -> tuple[list[str], list[str]]:
-    """Return the names of outputs: those in the manifest, otherwise those of ``fluxsr upscale``."""
     free = [path for path, output in sources.items() if not output]
-    chosen, notes = named([(path, posixpath.basename(path)) for path in free], ending, suffix, listed=True)
-    found = dict(zip(free, chosen, strict=True))
+    names, notes = output_names([(path, posixpath.basename(path)) for path in free], ending, suffix)
+    chosen = dict(zip(free, names, strict=True))
     for path, output in sources.items():
         if output:
-            found[path] = output if posixpath.splitext(output)[1] else output + (ending or following(Path(path)))
-    return [found[path] for path in sources], notes
-
-
-def _all_different(names: list[str], source: str) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name.casefold() in seen:  # A.png and a.png are the same file on Windows and macOS
-            raise InputError(f"{source}: two images have the output {name}")
-        seen.add(name.casefold())
+            chosen[path] = output if posixpath.splitext(output)[1] else output + (ending or following(Path(path)))
+    twice = [name for name, count in Counter(name.casefold() for name in chosen.values()).items() if count > 1]
+    if twice:  # A.png and a.png are the same file on Windows and macOS
+        name = [name for name in chosen.values() if name.casefold() == twice[0]][-1]
+        raise InputError(f"{source}: two images have the output {name}")
+    if len(paths) > len(sources):
+        notes.append(f"{source} names {len(paths) - len(sources)} images more than once; each is upscaled once")
+    return Listing([_item(chosen[path], path) for path in sources], notes=notes).checked(out)
 
 
 def _item(name: str, path: str) -> Item:
@@ -82,7 +69,7 @@ def _item(name: str, path: str) -> Item:
     return Item(name, local, stamp_of(fs.info(local)) if fs.exists(local) else "")
 
 
-def _columns(source: str, columns: tuple[str, str]) -> tuple[list[str], Iterable[str]]:
+def _columns(source: str, columns: tuple[str, str]) -> tuple[list[str], list[str]]:
     wanted, outputs = columns[0] or _PATHS, columns[1] or _NAMES
     table = _table(source, (wanted, outputs))
     for name in (wanted, columns[1]):
@@ -93,11 +80,8 @@ def _columns(source: str, columns: tuple[str, str]) -> tuple[list[str], Iterable
 
 
 def _texts(table: Any, column: str) -> list[str]:
-    return ["" if value is None else _text(value).strip() for value in table.column(column).to_pylist()]
-
-
-def _text(value: Any) -> str:
-    return os.fsdecode(value) if isinstance(value, bytes) else str(value)  # a name may not be UTF-8
+    values = ("" if value is None else value for value in table.column(column).to_pylist())
+    return [(os.fsdecode(value) if isinstance(value, bytes) else str(value)).strip() for value in values]
 
 
 def _table(source: str, texts: Sequence[str]) -> Any:

@@ -6,7 +6,7 @@ import io
 import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from typing import Any
 
 from fluxsr.cluster.cluster import Cluster
@@ -18,13 +18,7 @@ from fluxsr.errors import OutputError
 
 
 class Packing:
-    """Packing of all shards of a run.
-
-    Args:
-        found: all images.
-        report: report of the run, which knows the results.
-        todo: images that have no result yet.
-    """
+    """Packing of all shards of a run. ``todo`` are the images that have no result yet."""
 
     def __init__(self, found: Listing, report: Report, todo: Sequence[Item]) -> None:
         self.found, self.report = found, report
@@ -53,11 +47,7 @@ class Packing:
         self._tasks.append(task.remote(self.found.shards[shard], self.report.out.url(), shard, done))
 
     def end(self, cluster: Cluster) -> None:
-        """Wait until all started shards are packed.
-
-        Raises:
-            OutputError: a shard cannot be written.
-        """
+        """Wait until all started shards are packed, or raise an OutputError."""
         try:
             cluster.ray.get(self._tasks)
         except cluster.ray.exceptions.RayTaskError as error:
@@ -71,29 +61,28 @@ def pack(url: str, output: str, shard: str, results: dict[str, str]) -> None:
 
     Args:
         url: URL of the input shard.
-        output: URL of the output folder. It holds the results, staged or in a shard that was packed earlier.
+        output: URL of the output folder, which holds the results, staged or in a shard that was packed earlier.
         shard: name of the shard.
-        results: for each member that has a result, the name of that result below the output folder.
+        results: name of the result below the output folder, for each member that has one.
 
     Raises:
         OutputError: a result is missing, or the shard cannot be written.
     """
     out = Storage(output)
     fs, path = opened(url)
-    with ExitStack() as held:
-        source = held.enter_context(tar_of(fs, path))
-        before = (
-            held.enter_context(tar_of(out.fs, out.at(f"{shard}.tar"))) if out.size(f"{shard}.tar") is not None else None
-        )
-        target = held.enter_context(out.scratch()) / "packed.tar"
-        with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
+    earlier = tar_of(out.fs, out.at(f"{shard}.tar")) if out.size(f"{shard}.tar") is not None else nullcontext()
+    with tar_of(fs, path) as source, earlier as before, out.scratch() as folder:
+        with tarfile.open(folder / "packed.tar", "w", format=tarfile.PAX_FORMAT) as tar:
             for entry in source:
                 name = results.get(entry.name)
                 if not entry.isreg() or (name is None and is_image(entry.name)):
                     continue
                 key = (name or f"{shard}/{entry.name}").removeprefix(f"{shard}/")
-                _add(tar, key, _bytes(source, entry.name) if name is None else _result(out, before, name, key), entry)
-        out.put(target, f"{shard}.tar")
+                data = _bytes(source, entry.name) if name is None else _result(out, before, name, key)
+                packed = tarfile.TarInfo(key)
+                packed.size, packed.mtime = len(data), int(entry.mtime)
+                tar.addfile(packed, io.BytesIO(data))
+        out.put(folder / "packed.tar", f"{shard}.tar")
     out.remove(out.find(f"{STAGED}{shard}"))
 
 
@@ -109,9 +98,3 @@ def _result(out: Storage, before: tarfile.TarFile | None, name: str, key: str) -
 def _bytes(tar: tarfile.TarFile, name: str) -> bytes:
     file = tar.extractfile(name)
     return file.read() if file else b""
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes, like: tarfile.TarInfo) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size, entry.mtime = len(data), int(like.mtime)
-    tar.addfile(entry, io.BytesIO(data))

@@ -2,17 +2,15 @@
 
 A worker first writes an image's row into the journal and then moves the output into the output folder. Every output
 therefore has a row, even after a kill. A row whose output is missing or has another size does not count. The driver
-collects rows into parts, and at the end into one file, which keeps the last row of each image. Bytes of a name that are
-not UTF-8 become escapes, because Parquet cannot hold them.
+moves rows from the journal into the report, which keeps the last row of each image. Bytes of a name that are not UTF-8
+become escapes, because Parquet cannot hold them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import time
-import uuid
 from typing import Any
 
 from fluxsr.cluster.items import Item
@@ -23,45 +21,24 @@ from fluxsr.names import storable
 from fluxsr.processing.resume import fingerprint as fingerprint_of
 
 REPORT = "report.parquet"
-JOURNAL, PARTS = f"{STATE}/journal/", f"{STATE}/parts/"
+JOURNAL = f"{STATE}/journal/"
 DONE, FAILED, KEPT = "done", "failed", "kept"
 TODO, OUTDATED = "", "outdated"  # states of images, never of rows
-COLUMNS = {
-    "input": "string",
-    "output": "string",
-    "status": "string",  # done, failed, or kept (an existing output that no run of fluxsr made)
-    "error": "string",
-    "notes": "string",
-    "width_in": "int32",
-    "height_in": "int32",
-    "width_out": "int32",
-    "height_out": "int32",
-    "bytes_in": "int64",
-    "bytes_out": "int64",
-    "read_seconds": "float32",  # reading and decoding the input
-    "model_seconds": "float32",
-    "write_seconds": "float32",  # writing to the worker's scratch folder; large results are written in model_seconds
-    "measure_seconds": "float32",
-    "fidelity_db": "float32",  # this and the next four are from quality.py
-    "fine_db": "float32",
-    "grid8_db": "float32",
-    "grid16_db": "float32",
-    "piqe": "float32",
-    "attempts": "int32",  # 1, plus one for each worker that was lost with this image
-    "worker": "string",  # host and process
-    "finished": "string",  # UTC
-    "made": "string",  # fingerprint of settings and input, which a later run compares
+COLUMNS = {  # docs/archives.md explains them
+    **dict.fromkeys(("input", "output", "status", "error", "notes"), "string"),
+    **dict.fromkeys(("width_in", "height_in", "width_out", "height_out"), "int32"),
+    **dict.fromkeys(("bytes_in", "bytes_out"), "int64"),
+    **dict.fromkeys(("read_seconds", "model_seconds", "write_seconds", "measure_seconds"), "float32"),
+    **dict.fromkeys(("fidelity_db", "fine_db", "grid8_db", "grid16_db", "piqe"), "float32"),
+    "attempts": "int32",
+    **dict.fromkeys(("worker", "finished", "made"), "string"),
 }
-_ROWS, _SECONDS = 500, 60.0  # a part is written after so many rows or seconds; the journal holds the others
+_ROWS, _SECONDS = 20_000, 300.0  # the report is written after so many rows or seconds; the journal holds the others
 Row = dict[str, Any]
 
 
 class Report:
-    """Rows of one output folder.
-
-    Args:
-        out: the output folder.
-        settings: settings for ``processing.resume.fingerprint``.
+    """Rows of one output folder. ``settings`` are those of ``processing.resume.fingerprint``.
 
     Raises:
         OutputError: the existing report cannot be read or written.
@@ -71,12 +48,11 @@ class Report:
         self.out = out
         self.settings = fingerprint_of(settings)
         self._there = {storable(name.removeprefix(STAGED)): info.get("size") for name, info in out.find().items()}
-        self._known: dict[str, tuple[str, str]] = {}  # output -> status, fingerprint
-        self._rows: list[Row] = []
-        self._begun = time.monotonic()
-        for table in self._tables():
-            columns = (table.column(name).to_pylist() for name in ("output", "status", "made"))
-            self._known |= {output: (status, known) for output, status, known in zip(*columns, strict=True)}
+        self._pending: list[Row] = []
+        self._written = time.monotonic()
+        self._table = self._read()
+        columns = (self._table.column(name).to_pylist() for name in ("output", "status", "made"))
+        self._known = {output: (status, made) for output, status, made in zip(*columns, strict=True)}
         self._recover()
 
     def fingerprint(self, item: Item) -> str:
@@ -109,66 +85,42 @@ class Report:
         return storable(f"{shard}.tar") in self._there
 
     def add(self, row: Row) -> None:
-        """Add a row. Rows are written from time to time.
-
-        Raises:
-            OutputError: they cannot be written.
-        """
+        """Add a row. The report is written from time to time."""
         row = {name: storable(value) if isinstance(value, str) else value for name, value in row.items()}
         self._known[row["output"]] = (row["status"], row["made"])
         if row["status"] == DONE:
             self._there[row["output"]] = row["bytes_out"]
-        self._rows.append(row)
-        if len(self._rows) >= _ROWS or time.monotonic() - self._begun > _SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write all pending rows as a part.
-
-        Raises:
-            OutputError: they cannot be written.
-        """
-        import pyarrow as pa
-
-        if self._rows:
-            table = pa.Table.from_pylist(self._rows, _schema())
-            self.out.write(f"{PARTS}{time.time_ns():020}-{uuid.uuid4().hex[:8]}.parquet", _bytes(table))
-            self.out.remove([journal_name(row["output"]) for row in self._rows])
-        self._rows, self._begun = [], time.monotonic()
+        self._pending.append(row)
+        if len(self._pending) >= _ROWS or time.monotonic() - self._written > _SECONDS:
+            self.publish()
 
     def publish(self) -> int:
-        """Merge the report and its parts into one file, and return its number of rows.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
+        """Write the report with all pending rows, and return its number of rows."""
         import pyarrow as pa
+        from pyarrow import parquet
 
-        self.flush()
-        parts = sorted(self.out.find(PARTS))
-        if not parts:
-            return len(self._known)
-        table = pa.concat_tables(self._tables())
-        last = {output: number for number, output in enumerate(table.column("output").to_pylist())}
-        table = table.take([last[output] for output in sorted(last)])
-        self.out.write(REPORT, _bytes(table))
-        self.out.remove(parts)
-        return len(table)
+        if self._pending:
+            table = pa.concat_tables([self._table, pa.Table.from_pylist(self._pending, _schema())])
+            last = {output: number for number, output in enumerate(table.column("output").to_pylist())}
+            self._table = table.take([last[output] for output in sorted(last)])
+            file = pa.BufferOutputStream()
+            parquet.write_table(self._table, file, compression="zstd")
+            self.out.write(REPORT, file.getvalue().to_pybytes())
+            self.out.remove([journal_name(row["output"]) for row in self._pending])
+        self._pending, self._written = [], time.monotonic()
+        return len(self._table)
 
-    def _tables(self) -> list[Any]:
-        """Read the report and its parts, oldest first."""
+    def _read(self) -> Any:
         from pyarrow import ArrowInvalid
 
-        tables = []
-        for name, data in sorted(self.out.read([REPORT, *self.out.find(PARTS)]).items(), key=lambda one: _age(one[0])):
-            try:
-                tables.append(read_parquet(data).cast(_schema()))
-            except (ArrowInvalid, ValueError, OSError) as error:
-                raise OutputError(
-                    f"{self.out.url(name)} is not a report of fluxsr batch ({str(error).splitlines()[0]}); "
-                    "move it away, or choose another -o"
-                ) from error
-        return tables
+        try:
+            data = self.out.read([REPORT])
+            return read_parquet(data[REPORT]).cast(_schema()) if data else _schema().empty_table()
+        except (ArrowInvalid, ValueError, OSError) as error:
+            raise OutputError(
+                f"{self.out.url(REPORT)} is not a report of fluxsr batch ({str(error).splitlines()[0]}); "
+                "move it away, or choose another -o"
+            ) from error
 
     def _recover(self) -> None:
         """Add the rows that a killed run left in the journal."""
@@ -177,7 +129,7 @@ class Report:
             row = _row(data)
             if row and (row["status"] == FAILED or self._there.get(storable(row["output"])) == row["bytes_out"]):
                 self.add(row)
-        self.flush()
+        self.publish()
         self.out.remove(found)
 
 
@@ -220,19 +172,7 @@ def read_parquet(data: bytes) -> Any:
     return parquet.read_table(BufferReader(data), use_threads=False, pre_buffer=False)
 
 
-def _age(name: str) -> tuple[bool, str]:
-    return name != REPORT, name
-
-
 def _schema() -> Any:
     import pyarrow as pa
 
     return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
-
-
-def _bytes(table: Any) -> bytes:
-    from pyarrow import parquet
-
-    file = io.BytesIO()
-    parquet.write_table(table, file, compression="zstd")
-    return file.getvalue()

@@ -10,8 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from fluxsr.cluster.items import Item, Listing
-from fluxsr.cluster.naming import named
+from fluxsr.cluster.items import Item, Listing, output_names
 from fluxsr.cluster.storage import STATE, Storage, opened, safe, stamp_of, url_of
 from fluxsr.errors import InputError
 from fluxsr.imaging.formats import READABLE
@@ -65,7 +64,7 @@ def _items(shard: str, url: str, ending: str | None) -> tuple[list[Item], list[s
     for name in images:
         if not safe(name):
             raise InputError(f"{url}: the member '{name}' would be written outside the output folder; rename it")
-    names, notes = named([(f"{shard}/{name}", name) for name in images], ending)
+    names, notes = output_names([(f"{shard}/{name}", name) for name in images], ending)
     return [
         Item(f"{shard}/{output}", url, state, name, members[name].offset_data, members[name].size)
         for name, output in zip(images, names, strict=True)

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fluxsr.cluster import manifest, shards
-from fluxsr.cluster.items import Item, Listing
-from fluxsr.cluster.naming import checked, named
+from fluxsr.cluster.items import Item, Listing, output_names
 from fluxsr.cluster.storage import Storage, stamp_of
 from fluxsr.errors import InputError
 from fluxsr.imaging.formats import READABLE
@@ -66,10 +65,8 @@ def _folder(source: str, out: Storage, ending: str | None, suffix: str, own: Cal
         raise InputError(f"{source} is a file; name a folder, a manifest (.csv, .parquet) or shards (.tar)")
     passed = PassedOver()
     found = _local(folder, out, passed) if folder.local else _stored(folder, out, passed)
-    results = [name for name in found if own(folder.url(name).removeprefix(out.url() + "/"))]
-    images = dict(found)
-    for name in results:
-        del images[name]
+    results = dict.fromkeys(name for name in found if own(folder.url(name).removeprefix(out.url() + "/")))
+    images = {name: info for name, info in found.items() if name not in results}
     if not images:
         if not folder.fs.exists(folder.root):
             raise InputError(f"{source} does not exist")
@@ -77,13 +74,13 @@ def _folder(source: str, out: Storage, ending: str | None, suffix: str, own: Cal
         there = f"; it holds {tars} shards, which '{source.rstrip('/')}/*.tar' names" if tars else ""
         there += f"; {len(results)} results of earlier runs are no inputs" if results else ""
         raise InputError(f"{source}: no image in this folder (endings looked for: {' '.join(READABLE)}){there}")
-    names, notes = named([(image, image) for image in images], ending, suffix)
+    names, notes = output_names([(image, image) for image in images], ending, suffix)
     items = [
         Item(name, folder.url(image), stamp_of(info)) for name, (image, info) in zip(names, images.items(), strict=True)
     ]
     if results:
-        notes.append(f"{len(results)} results of earlier runs are left out, such as {folder.url(results[0])}")
-    return checked(Listing(items, notes=notes, passed=passed), out)
+        notes.append(f"{len(results)} results of earlier runs are left out, such as {folder.url(next(iter(results)))}")
+    return Listing(items, notes=notes, passed=passed).checked(out)
 
 
 def _local(folder: Storage, out: Storage, passed: PassedOver) -> dict[str, dict[str, Any]]:

@@ -8,12 +8,11 @@ import shutil
 import socket
 import tempfile
 import time
-import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -24,6 +23,7 @@ STATE = ".fluxsr-batch"
 """Folder below the output folder for the state that a run keeps for the next one."""
 
 _WORK = f"{STATE}/work"
+T = TypeVar("T")
 
 
 class Full(OutputError):
@@ -76,15 +76,7 @@ def safe(name: str) -> bool:
 
 
 class Storage:
-    """A local folder or a prefix in an object store.
-
-    Args:
-        url: a path, or a URL such as s3://bucket/prefix.
-
-    Attributes:
-        fs, root: file system of fsspec, and path in it.
-        local: whether it is a local or mounted folder.
-    """
+    """A local folder or a prefix in an object store: the path ``root`` in the fsspec file system ``fs``."""
 
     def __init__(self, url: str) -> None:
         self.fs, root = opened(url)
@@ -108,7 +100,7 @@ class Storage:
             return None
 
     def find(self, below: str = "") -> dict[str, dict[str, Any]]:
-        """Return all files below a folder by their names below the root; an empty dict if it does not exist."""
+        """Return information about all files below a folder by their names; an empty dict if it does not exist."""
         self.fs.invalidate_cache()
         top = self.root.rstrip("/") + "/"
         try:
@@ -119,23 +111,22 @@ class Storage:
 
     def read(self, names: Iterable[str]) -> dict[str, bytes]:
         """Return the bytes of several files by name, without files that do not exist."""
+        return self._for_each(lambda path: bytes(self.fs.cat_file(path)), names)
 
-        def data(name: str) -> bytes | None:
-            try:
-                return bytes(self.fs.cat_file(self.at(name)))
-            except FileNotFoundError:
-                return None
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove files and ignore those that do not exist."""
+        self._for_each(self.fs.rm_file, names)
 
-        with ThreadPoolExecutor(8, "read") as threads:  # hides the latency of object stores
-            found = {name: threads.submit(data, name) for name in names}
-            return {name: one for name, task in found.items() if (one := task.result()) is not None}
+    def _for_each(self, work: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
+        """Call a function for the path of each file, in threads to hide the latency of object stores."""
+        with ThreadPoolExecutor(8, "storage") as threads:
+            tasks = {name: threads.submit(work, self.at(name)) for name in names}
+        return {
+            name: task.result() for name, task in tasks.items() if not isinstance(task.exception(), FileNotFoundError)
+        }
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file atomically.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
+        """Write a file atomically, or raise an OutputError."""
         if self.local:
             with replaced(Path(self.at(name))) as file:
                 file.write(data)
@@ -144,21 +135,13 @@ class Storage:
             self.fs.pipe_file(self.at(name), data)
 
     def check_writable(self) -> None:
-        """Check before the work starts that files can be written.
-
-        Raises:
-            OutputError: writing fails.
-        """
-        probe = f"{STATE}/probe-{uuid.uuid4().hex[:8]}"
+        """Check before the work starts that files can be written, or raise an OutputError."""
+        probe = f"{STATE}/probe-{socket.gethostname()}.{os.getpid()}"
         self.write(probe, b"")
         self.remove([probe])
 
     def put(self, source: Path, name: str) -> None:
-        """Move a local file into the storage atomically.
-
-        Raises:
-            OutputError: the file cannot be written, or a link leads out of the root folder.
-        """
+        """Move a local file into the storage atomically, or raise an OutputError. Links out of the root are refused."""
         with self._write_errors(name):
             if not self.local:
                 self.fs.put_file(str(source), self.at(name))
@@ -169,32 +152,17 @@ class Storage:
                 raise OutputError(f"{target}: its output folder is a link out of {self.root}; remove it")
             os.replace(source, target)
 
-    def remove(self, names: Iterable[str]) -> None:
-        """Remove files and ignore those that do not exist."""
-
-        def gone(name: str) -> None:
-            with contextlib.suppress(FileNotFoundError):
-                self.fs.rm_file(self.at(name))
-
-        with ThreadPoolExecutor(8, "remove") as threads:
-            list(threads.map(gone, names))
-
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """Context manager for a local folder for unfinished files. In a local storage, ``put`` from it is a rename."""
-        if not self.local:
-            with tempfile.TemporaryDirectory(prefix="fluxsr-") as name:
-                yield Path(name)
-            return
-        folder = Path(self.at(f"{_WORK}/{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"))
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise OutputError(f"{self.root} cannot be written: {error.strerror}") from error
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        """Yield a local folder for unfinished files. In a local storage, ``put`` from it is a rename."""
+        below = self.at(_WORK) if self.local else None
+        with self._write_errors(_WORK):
+            if below:
+                os.makedirs(below, exist_ok=True)
+            prefix = f"{socket.gethostname()}.{os.getpid()}."
+            folder = tempfile.TemporaryDirectory(prefix=prefix, dir=below, ignore_cleanup_errors=True)
+        with folder as name:
+            yield Path(name)
 
     def clear_scratch(self) -> None:
         """Remove scratch folders of dead processes of this machine, and those of other machines after a day."""

@@ -19,7 +19,6 @@ from fluxsr.cluster.quality import measured
 from fluxsr.cluster.report import DONE, FAILED, Row, blank, journal_name, journalled, output_name
 from fluxsr.cluster.storage import Full, Storage, is_local, opened
 from fluxsr.errors import AcceleratorLost, InputError, OutputError, lost_accelerator
-from fluxsr.imaging.picture import Picture
 from fluxsr.names import printable
 from fluxsr.options import ModelOptions, UpscaleOptions
 from fluxsr.processing import upscale_file
@@ -32,8 +31,7 @@ class Worker:
     """Worker that upscales one image at a time. Concurrent calls overlap reading and writing with the model's work.
 
     Args:
-        model: which model is loaded, and how.
-        options: how each image is upscaled and written.
+        model, options: which model is loaded, and how images are upscaled.
         out: path or URL of the output folder.
         threads: number of CPU threads.
         measure: whether to estimate each result's quality.
@@ -60,17 +58,9 @@ class Worker:
         return upscale_file.describe(self._pipeline), self._pipeline.plan.line()
 
     def upscale(self, item: Item, fingerprint: str, attempt: int = 1) -> Row:
-        """Upscale one image, write its row into the journal and its output into the output folder.
+        """Upscale one image, write its row into the journal and its output into the output folder; return the row.
 
-        Errors of the image itself are recorded in the row.
-
-        Args:
-            item: the image.
-            fingerprint: ``Report.fingerprint`` of the image.
-            attempt: number of the attempt, from 1.
-
-        Returns:
-            The row.
+        Errors of the image itself are recorded in the row. ``attempt`` counts from 1.
 
         Raises:
             Full: the output storage is full.
@@ -89,7 +79,7 @@ class Worker:
         return row
 
     def _upscale(self, item: Item, row: Row, folder: Path) -> None:
-        job = Job(_fetched_to(item, folder), folder / f"out{Path(item.name).suffix}")
+        job = Job(_local_path(item, folder), folder / f"out{Path(item.name).suffix}")
         name = output_name(item)
         try:
             row |= self._result(item, job)
@@ -123,24 +113,28 @@ class Worker:
             done = time.perf_counter()
         notes = write()
         written = time.perf_counter()
-        height, width = picture.lr.shape[-2:]
-        row: Row = {"width_in": width, "height_in": height, "notes": "; ".join(notes) or None}
-        row |= {"bytes_in": job.source.stat().st_size, "bytes_out": job.target.stat().st_size}
-        row |= {"width_out": round(width * self.options.scale), "height_out": round(height * self.options.scale)}
-        row |= {"read_seconds": read - start, "model_seconds": done - begun, "write_seconds": written - done}
+        (height, width), scale = picture.lr.shape[-2:], self.options.scale
+        row: Row = {
+            "notes": "; ".join(notes) or None,
+            "width_in": width,
+            "height_in": height,
+            "width_out": round(width * scale),
+            "height_out": round(height * scale),
+            "bytes_in": job.source.stat().st_size,
+            "bytes_out": job.target.stat().st_size,
+            "read_seconds": read - start,
+            "model_seconds": done - begun,
+            "write_seconds": written - done,
+        }
         if self.measure:
-            row |= self._measured(picture, job.target)
+            pixels = round(width * height * scale**2) + 1_000_000
+            if pixels <= upscale_file.WHOLE:  # larger results are never held in memory as a whole
+                row |= measured(picture.lr, job.target, pixels)
             row["measure_seconds"] = time.perf_counter() - written
         return row
 
-    def _measured(self, picture: Picture, output: Path) -> Row:
-        pixels = round(picture.lr[0, 0].numel() * self.options.scale**2) + 1_000_000
-        if pixels > upscale_file.WHOLE:  # too large to hold in memory as a whole
-            return {}
-        return dict(measured(picture.lr, output, pixels))
 
-
-def _fetched_to(item: Item, folder: Path) -> Path:
+def _local_path(item: Item, folder: Path) -> Path:
     """Return the local path of an image: a local file itself, or a file in the scratch folder to be fetched."""
     fs, path = opened(item.source)
     return Path(path) if is_local(fs) and not item.member else folder / f"in{Path(item.member or path).suffix}"

@@ -1,4 +1,1 @@
-"""FluxSR in ComfyUI. Only ``install`` can be imported without ComfyUI; the rest runs inside it.
-
-Images come as ComfyUI has them, (B,H,W,C), and leave so; everything of ours below sees (B,3,H,W).
-"""
+"""Nodes for ComfyUI, which run inside it. Images are (B,H,W,C) for ComfyUI and (B,3,H,W) for the rest of fluxsr."""

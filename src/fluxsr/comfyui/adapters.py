@@ -1,7 +1,6 @@
-"""Adapter folders among ComfyUI's LoRAs: which there are, and what they become in ComfyUI.
+"""Adapter folders in ComfyUI's ``models/loras``.
 
-An adapter folder is put into ``models/loras`` as it is. ComfyUI's own loader reads its LoRA; what that does not know,
-the fixed prompt and ``fluxsr_config.json``, is read here.
+ComfyUI's own loader reads the LoRA. This module reads the rest: the fixed prompt and ``fluxsr_config.json``.
 """
 
 from __future__ import annotations
@@ -15,21 +14,21 @@ from fluxsr.backbones.adapter import AdapterConfig, load_config
 from fluxsr.backbones.lora_files import check_lora_alone, lora_file, read_lora
 from fluxsr.errors import InputError, ModelError
 
-KEY = "fluxsr"  # under which the adapter's config travels in a conditioning
+KEY = "fluxsr"  # entry of a conditioning that holds the adapter's config
 PROMPT_FILES = (prompts.FILE, "t5_embedding.pth")
 
 
 def adapter_names(files: Iterable[str]) -> list[str]:
-    """The folders among the files of ``models/loras`` that hold a fixed prompt, by their names there."""
+    """Return the folders that hold a fixed prompt, from the names of the files in ``models/loras``."""
     paths = (PurePath(file) for file in files)
     return sorted({str(path.parent) for path in paths if path.name in PROMPT_FILES and path.parent.name})
 
 
 def folder_of(name: str, roots: Iterable[str]) -> Path:
-    """The adapter folder of this name under ComfyUI's LoRA folders.
+    """Return the adapter folder of this name in one of ComfyUI's LoRA folders.
 
     Raises:
-        InputError: none of them has it.
+        InputError: no folder has it.
     """
     folders = [Path(root, name) for root in roots]
     for folder in folders:
@@ -39,12 +38,12 @@ def folder_of(name: str, roots: Iterable[str]) -> Path:
 
 
 def conditioning(folder: Path) -> list[list[Any]]:
-    """The adapter's fixed prompt as ComfyUI's conditioning: [[states (1,L,D), {"pooled_output": (1,P), ...}]].
+    """Return the fixed prompt as ComfyUI's conditioning: [[states (1,L,D), {"pooled_output": (1,P), ...}]].
 
-    Guidance is in it, as training saw it, where the adapter names one; its config is under "fluxsr".
+    It also holds the adapter's config, and its guidance as training saw it, if any.
 
     Raises:
-        ModelError: a prompt or config that is missing or cannot be used.
+        ModelError: the prompt or the config is missing or cannot be used.
     """
     config, prompt = load_config(folder), prompts.load_prompt(folder)
     extras: dict[str, Any] = {"pooled_output": prompt.pooled_prompt_embeds.float(), KEY: config}
@@ -55,10 +54,10 @@ def conditioning(folder: Path) -> list[list[Any]]:
 
 
 def config_in(conditions: Any) -> AdapterConfig:
-    """The adapter's config that ``conditioning`` put into a conditioning.
+    """Return the adapter's config from a conditioning.
 
     Raises:
-        InputError: a conditioning from elsewhere, or a combination of several.
+        InputError: the conditioning is from another node, or combines several.
     """
     configs = [extras.get(KEY) for _, extras in conditions]
     if len(configs) != 1 or not isinstance(configs[0], AdapterConfig):
@@ -70,22 +69,22 @@ def config_in(conditions: Any) -> AdapterConfig:
 
 
 def lora_strength(folder: Path) -> float:
-    """What ComfyUI's LoRA loader must be told for the scale alpha / rank that the adapter was trained with.
+    """Return the strength with which ComfyUI's LoRA loader gives the scale alpha / rank of the training.
 
-    ComfyUI knows alpha as a tensor beside the matrices; diffusers and PEFT write it into a header, which ComfyUI
-    does not read, so that any other scale than 1 has to come as the loader's strength. 1 where there is no LoRA.
+    ComfyUI reads alpha from a tensor beside the matrices. diffusers and PEFT write it into a header, which ComfyUI
+    ignores. The strength is 1 if there is no LoRA.
 
     Raises:
-        ModelError: a LoRA that cannot be read, that is more than its matrices, or whose layers scale differently.
+        ModelError: the LoRA cannot be read, holds more than its matrices, or scales its layers differently.
     """
     path = lora_file(folder)
     if path is None:
         return 1.0
     state, alphas, header = read_lora(path)
     check_lora_alone(state, path)
-    told = {key.removeprefix("transformer."): value for key, value in header.items()}
-    if alphas or not told.get("r") or told.get("lora_alpha") is None:
+    options = {key.removeprefix("transformer."): value for key, value in header.items()}
+    if alphas or not options.get("r") or options.get("lora_alpha") is None:
         return 1.0
-    if told.get("rank_pattern") or told.get("alpha_pattern"):
+    if options.get("rank_pattern") or options.get("alpha_pattern"):
         raise ModelError(f"{path} scales layer by layer in its header, which ComfyUI ignores; use fluxsr upscale")
-    return float(told["lora_alpha"]) / float(told["r"]) ** (0.5 if told.get("use_rslora") else 1.0)
+    return float(options["lora_alpha"]) / float(options["r"]) ** (0.5 if options.get("use_rslora") else 1.0)

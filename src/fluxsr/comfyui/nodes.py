@@ -1,4 +1,4 @@
-"""The nodes, in ComfyUI's V3 schema. Loaders for model, LoRA and autoencoder are ComfyUI's own."""
+"""The nodes, in ComfyUI's V3 schema. ComfyUI's own nodes load model, LoRA and autoencoder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def settings() -> list[Any]:
         number(options["strength"], 0.05, unset=_UNSET["strength"]),
         number(options["tile_size"], 16, unset=_UNSET["tile_size"]),
         number(options["tile_overlap"], 16),
-        io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Tiles at a time; more is faster on a large GPU."),
+        io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Tiles per batch. More is faster on a large GPU."),
         io.Combo.Input("color_fix", options=list(fix.choices), tooltip=fix.help),
     ]
 
@@ -37,10 +37,7 @@ def settings() -> list[Any]:
 def number(option: Option, step: float, unset: float | None = None) -> Any:
     """Return the input of a numeric option.
 
-    Args:
-        option: the declared option.
-        step: step of the widget.
-        unset: value below the option's range that stands for None, because a widget always holds a number.
+    ``unset`` is a value below the option's range that stands for None, because a widget always holds a number.
     """
     kind = io.Int if option.type is int else io.Float
     return kind.Input(
@@ -49,12 +46,12 @@ def number(option: Option, step: float, unset: float | None = None) -> Any:
         min=option.minimum if unset is None else unset,
         max=option.maximum,
         step=step,
-        tooltip=option.help if unset is None else f"{option.help} {unset:g} leaves it to the model.",
+        tooltip=option.help if unset is None else f"{option.help} {unset:g} uses the model's own value.",
     )
 
 
 def upscaler(node_id: str, name: str, description: str, *inputs: Any) -> io.Schema:
-    """The schema of a node from image to image, after whose own inputs come those that both have."""
+    """Return the schema of an upscaler, with its own inputs before the common ones."""
     return io.Schema(
         node_id=node_id,
         display_name=name,
@@ -66,12 +63,12 @@ def upscaler(node_id: str, name: str, description: str, *inputs: Any) -> io.Sche
 
 
 def chosen(**widgets: Any) -> dict[str, Any]:
-    """Return the values of widgets as arguments; None stands for what is left to the model."""
+    """Return the values of widgets as arguments, with None for unset ones."""
     return {name: None if name in _UNSET and value == _UNSET[name] else value for name, value in widgets.items()}
 
 
 class FluxSRConditioning(io.ComfyNode):
-    """An adapter folder's fixed prompt, and the strength at which its LoRA is to be loaded."""
+    """Node that returns an adapter's fixed prompt and the strength for its LoRA."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -79,17 +76,17 @@ class FluxSRConditioning(io.ComfyNode):
             node_id="FluxSRConditioning",
             display_name="FluxSR Conditioning",
             category=CATEGORY,
-            description="The fixed prompt and settings of a FluxSR adapter. Put its folder into models/loras, press R.",
+            description="Fixed prompt and settings of a FluxSR adapter. Put its folder into models/loras and press R.",
             inputs=[io.Combo.Input("adapter", options=adapters.adapter_names(folder_paths.get_filename_list("loras")))],
             outputs=[
                 io.Conditioning.Output(display_name="conditioning"),
-                io.Float.Output(display_name="lora_strength", tooltip="alpha / rank: for LoraLoaderModelOnly."),
+                io.Float.Output(display_name="lora_strength", tooltip="alpha / rank, for LoraLoaderModelOnly."),
             ],
         )
 
     @classmethod
     def fingerprint_inputs(cls, adapter: str) -> list[tuple[str, int]]:
-        """What makes ComfyUI run the node again: a file of the adapter was replaced."""
+        """Return a value that changes when a file of the adapter is replaced, so that the node runs again."""
         folder = adapters.folder_of(adapter, folder_paths.get_folder_paths("loras"))
         return sorted((file.name, file.stat().st_mtime_ns) for file in folder.iterdir())
 
@@ -100,17 +97,17 @@ class FluxSRConditioning(io.ComfyNode):
 
 
 class FluxSRUpscale(io.ComfyNode):
-    """Enlarge by ComfyUI's FLUX and a FluxSR adapter."""
+    """Node that upscales with ComfyUI's FLUX and a FluxSR adapter."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return upscaler(
             "FluxSRUpscale",
             "FluxSR Upscale",
-            "One-step super-resolution by FLUX.1-dev and a FluxSR adapter, tile by tile.",
+            "One-step super-resolution with FLUX.1-dev and a FluxSR adapter.",
             io.Model.Input("model", tooltip="FLUX.1-dev with the adapter's LoRA."),
-            io.Vae.Input("vae", tooltip="FLUX's, ae.safetensors."),
-            io.Conditioning.Input("conditioning", tooltip="Of FluxSR Conditioning, with the adapter's settings."),
+            io.Vae.Input("vae", tooltip="FLUX's autoencoder, ae.safetensors."),
+            io.Conditioning.Input("conditioning", tooltip="Output of FluxSR Conditioning."),
         )
 
     @classmethod
@@ -121,14 +118,14 @@ class FluxSRUpscale(io.ComfyNode):
 
 
 class FluxSRBundled(io.ComfyNode):
-    """Enlarge by the small model that comes with fluxsr."""
+    """Node that upscales with the bundled model."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return upscaler(
             "FluxSRBundled",
             "FluxSR Upscale (bundled model)",
-            "One-step super-resolution by the small model that comes with fluxsr: nothing to download.",
+            "One-step super-resolution with the small model that comes with fluxsr. Nothing is downloaded.",
         )
 
     @classmethod
@@ -148,17 +145,17 @@ class FluxSRBundled(io.ComfyNode):
 
 @lru_cache(maxsize=1)
 def bundled(device: torch.device) -> FluxSRPipeline:
-    """The bundled model, which stays where ComfyUI computes: at 35 MB not worth being moved in and out."""
+    """Return the bundled model. It stays on the device, because 35 MB are not worth moving."""
     return load("bundled", device=device)
 
 
 class FluxSRExtension(ComfyExtension):
-    """What ComfyUI asks for nodes."""
+    """ComfyUI's list of our nodes."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [FluxSRConditioning, FluxSRUpscale, FluxSRBundled]
 
 
 async def comfy_entrypoint() -> FluxSRExtension:
-    """Called by ComfyUI when it loads the custom node."""
+    """Return the extension; called by ComfyUI."""
     return FluxSRExtension()

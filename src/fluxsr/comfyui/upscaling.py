@@ -1,7 +1,7 @@
-"""One step by ComfyUI's own model and autoencoder, so that whatever its loaders and patches made of them is used.
+"""Upscale with ComfyUI's own model and autoencoder, including all patches that its loaders applied.
 
-All tiles are encoded, then all take the step, then all are decoded: where memory is short ComfyUI moves model and
-autoencoder in and out once, not once a tile. Latents in between are a twelfth of the pixels.
+All tiles are encoded, then stepped, then decoded. If memory is short, ComfyUI therefore swaps model and autoencoder
+once, not once per tile. The latents in between have a twelfth of the size of the pixels.
 """
 
 from __future__ import annotations
@@ -32,12 +32,9 @@ _DEFAULT = UpscaleOptions()
 
 
 class OneStep(Sampler):
-    """FluxSR's step as a sampler of ComfyUI's. It starts at the latent itself: no noise is added.
+    """FluxSR's step as a ComfyUI sampler. It starts at the latent itself: no noise is added.
 
-    Args:
-        t_l: time at which the latent enters. The sigma that the model is asked at is t_l as training saw it.
-        strength: share of the step.
-        token_cuts: see backbones/cuts.py.
+    ``t_l`` is the exact time of the LR latent, and ``sigmas[0]`` the rounded one that training saw.
     """
 
     def __init__(self, t_l: float, strength: float, token_cuts: int = 1) -> None:
@@ -54,7 +51,7 @@ class OneStep(Sampler):
         denoise_mask: Tensor | None = None,
         disable_pbar: bool = False,
     ) -> Tensor:
-        """From latents (B,C,h,w), shifted and scaled, at sigmas[0] to clean ones; the signature is ComfyUI's."""
+        """Return clean latents for latents (B,C,h,w), shifted and scaled, at sigmas[0]; the signature is ComfyUI's."""
         times = sigmas[:1].expand(len(latent_image))
         denoised = over_cuts(lambda z: model_wrap(z, times, **extra_args), latent_image, self.token_cuts)
         velocity = (latent_image - denoised) / float(sigmas[0])  # ComfyUI's flow models give x - sigma v
@@ -72,22 +69,19 @@ def upscale(
     batch_size: int = 1,
     **chosen: Any,
 ) -> Tensor:
-    """Enlarge images.
+    """Upscale images (B,h,w,3), RGB in [0,1], to (B,H,W,3), float32 in [0,1]; other channels are ignored.
 
     Args:
         model: ComfyUI's MODEL, a FLUX with the adapter's LoRA.
-        vae: ComfyUI's VAE, FLUX's.
-        conditioning: of ``adapters.conditioning``; T_L, strength, tile size and lattice are the adapter's.
-        images: (B,h,w,3), RGB in [0,1]; further channels are left out.
+        vae: ComfyUI's VAE of FLUX.
+        conditioning: result of ``adapters.conditioning``, with the adapter's settings.
+        images: the images.
         batch_size: tiles per call of model and autoencoder.
         scale, chosen: options of ``fluxsr.options.UpscaleOptions``.
 
-    Returns:
-        (B,H,W,3), float32 in [0,1].
-
     Raises:
-        InputError: inputs that do not go together, or an argument that cannot be used.
-        ModelError: the model gives values that are not finite.
+        InputError: the inputs do not fit each other, or an argument cannot be used.
+        ModelError: the model returns values that are not finite.
     """
     check(model, vae)
     options, config = UpscaleOptions(scale=scale, **chosen), config_in(conditioning)
@@ -118,7 +112,7 @@ def upscale(
 
 
 def check(model: Any, vae: Any) -> None:
-    """Raise an InputError where model and autoencoder are not FLUX's, which would fail later, or not fail."""
+    """Raise an InputError if model or autoencoder is not FLUX's. Others would fail later, or not fail."""
     name = type(model.model).__name__
     if not isinstance(model.model.model_sampling, CONST):
         raise InputError(f"model is {name}, which is no flow model; FluxSR adapters are for FLUX.1-dev")
@@ -130,33 +124,33 @@ def check(model: Any, vae: Any) -> None:
 
 
 def stepper(model: Any, conditioning: Any, t: float, sampler: OneStep) -> Callable[[Tensor], Tensor]:
-    """The step as a function of latents (B,C,h,w), before and after as the autoencoder has them.
+    """Return the step as a function from and to latents (B,C,h,w) of the autoencoder.
 
-    ComfyUI's guider loads the model as far as it fits, applies LoRA, hooks and other patches, and shifts and scales.
+    ComfyUI's guider loads the model as far as it fits, applies patches, and shifts and scales latents.
     """
     guider = CFGGuider(model)
-    guider.inner_set_conds({"positive": conditioning})  # no negative: cfg 1 would not look at it
+    guider.inner_set_conds({"positive": conditioning})  # no negative, because cfg 1 ignores it
     sigmas = torch.tensor([t, 0.0])
 
     def step(z: Tensor) -> Tensor:
-        z = z.float()  # newer versions keep what is in between in half precision where they were told to
+        z = z.float()  # newer versions of ComfyUI may keep latents in half precision
         clean = guider.sample(torch.zeros_like(z), z, sampler, sigmas, disable_pbar=True, seed=0)
         if not clean.isfinite().all():
-            raise ModelError("the model gave values that are not finite; load it with another weight_dtype")
+            raise ModelError("the model returned values that are not finite; load it with another weight_dtype")
         return clean
 
     return step
 
 
 def batches(up: Tensor, grid: tiles.Grid, batch_size: int) -> Iterator[Tensor]:
-    """The tiles of an image (1,3,H,W), so many at a time, in the order of ``tiles.stream``."""
+    """Yield batches of tiles of an image (1,3,H,W), in the order of ``tiles.stream``."""
     places = grid.places()
     for first in range(0, len(places), batch_size):
         yield torch.cat([grid.cut(up, *place) for place in places[first : first + batch_size]])
 
 
 def progress(total: int) -> Callable[[Tensor], Tensor]:
-    """A function that lets tiles through, moves ComfyUI's progress bar by as many, and stops where it was told to."""
+    """Return a function that advances ComfyUI's progress bar by a batch, and raises if the user interrupted."""
     bar = ProgressBar(total)
 
     def advance(batch: Tensor) -> Tensor:

@@ -20,40 +20,24 @@ TEMPLATE = Path(__file__).with_name("card.md")
 
 @dataclass(frozen=True)
 class Subject:
-    """The adapter or model that a card describes.
-
-    Attributes:
-        repo_id: id of its repository.
-        base: Hub id of the base, or "bundled"; empty for a model without a base.
-        relation: relation to the base: "adapter", "finetune" or "quantized".
-        config: its fluxsr_config.json.
-        facts: rows of the table, in addition to those from the config.
-        licences: licences of everything it was made from.
-        own: the Hub's identifier of its own licence, if no other licence binds it.
-        texts: names of the licence files in the repository.
-        recipe: YAML of the training recipe; may be empty.
-        results: Markdown of measured results; may be empty.
-    """
+    """The adapter or model that a card describes."""
 
     repo_id: str
-    base: str
-    relation: str
+    base: str  # Hub id, or "bundled"; empty for a model without a base
+    relation: str  # to the base: "adapter", "finetune" or "quantized"
     config: AdapterConfig
-    facts: dict[str, Any]
-    licences: Sequence[Licence]
-    own: str = ""
-    texts: Sequence[str] = ()
-    recipe: str = ""
-    results: str = ""
+    facts: dict[str, Any]  # rows of the table, in addition to those from the config
+    licences: Sequence[Licence]  # of everything it was made from
+    own: str = ""  # the Hub's identifier of its own licence, if no other licence binds it
+    texts: Sequence[str] = ()  # names of the licence files
+    recipe: str = ""  # YAML of the training recipe
+    results: str = ""  # Markdown of measured results
 
 
 def licence_fields(licences: Collection[Licence], own: str, texts: Sequence[str]) -> dict[str, str]:
-    """Return ``license``, ``license_name`` and ``license_link`` of a card; an empty dict if no licence is known.
-
-    FLUX.1-dev's licence binds everything made from it. Several other licences are listed in NOTICE.
-    """
+    """Return ``license``, ``license_name`` and ``license_link`` of a card; an empty dict if no licence is known."""
     names = {entry.name: entry for entry in licences}
-    if any(entry.is_flux_dev for entry in licences):
+    if any(entry.is_flux_dev for entry in licences):  # it binds everything made from FLUX.1-dev
         return {"license": "other", "license_name": FLUX_DEV_SLUG, "license_link": texts[0]}
     if len(names) > 1:
         return {"license": "other", "license_name": "see-notice", "license_link": "NOTICE"}
@@ -80,11 +64,7 @@ def metadata(subject: Subject) -> dict[str, Any]:
 
 
 def card(subject: Subject, theirs: Path | None = None) -> str:
-    """Return the complete card.
-
-    Args:
-        subject: the adapter or model.
-        theirs: the author's README.md. Its text is kept and its missing metadata is added.
+    """Return the complete card. The text of ``theirs``, the author's README.md, is kept and its metadata completed.
 
     Raises:
         ModelError: the README.md cannot be read, or states another licence for something made from FLUX.1-dev.
@@ -93,28 +73,23 @@ def card(subject: Subject, theirs: Path | None = None) -> str:
     if theirs is not None and theirs.is_file() and theirs.stat().st_size:
         written = _read(theirs)
         found = written.data.to_dict()
-        bound = {key: head[key] for key in ("license", "license_name")} if _is_flux(subject) else {}
+        is_flux = any(entry.is_flux_dev for entry in subject.licences)
+        bound = {key: head[key] for key in ("license", "license_name")} if is_flux else {}
         if other := [f"{key}: {found[key]}" for key in bound if found.get(key, bound[key]) != bound[key]]:
             wanted = ", ".join(f"{key}: {value}" for key, value in bound.items())
             raise ModelError(f"{theirs} says {', '.join(other)}, but a model made from FLUX.1-dev needs {wanted}")
         return f"---\n{ModelCardData(**(head | found)).to_yaml()}\n---\n{written.text}"
-    output = ModelCard.from_template(
-        ModelCardData(**head),
-        template_path=str(TEMPLATE),
-        title=subject.repo_id.rsplit("/", 1)[-1],
-        summary=_summary(subject),
-        version=__version__,
-        model=subject.base if subject.relation == "adapter" else subject.repo_id,
-        adapter=subject.repo_id if subject.relation == "adapter" else "",
-        config=subject.config,
-        facts=_facts(subject),
-        recipe=subject.recipe.strip(),
-        results=subject.results.strip(),
-        licences=subject.licences,
-        own=subject.own,
-        texts=", ".join(f"[{name}]({name})" for name in subject.texts),
-    )
-    return str(output)
+    adapter = subject.relation == "adapter"
+    values = {
+        **vars(subject),
+        "title": subject.repo_id.rsplit("/", 1)[-1],
+        "version": __version__,
+        "model": subject.base if adapter else subject.repo_id,
+        "adapter": subject.repo_id if adapter else "",
+        "facts": _facts(subject),
+        "texts": ", ".join(f"[{name}]({name})" for name in subject.texts),
+    }
+    return str(ModelCard.from_template(ModelCardData(**head), template_path=str(TEMPLATE), **values))
 
 
 def _read(path: Path) -> ModelCard:
@@ -125,18 +100,6 @@ def _read(path: Path) -> ModelCard:
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{path} cannot be read as a model card: {reason}") from error
-
-
-def _is_flux(subject: Subject) -> bool:
-    return any(entry.is_flux_dev for entry in subject.licences)
-
-
-def _summary(subject: Subject) -> str:
-    if subject.relation == "adapter":
-        base = "fluxsr's bundled model" if subject.base == "bundled" else subject.base
-        return f"A FluxSR adapter for {base}. It upscales photographs x{subject.config.scale} in one step."
-    origin = f", made from {subject.base}" if subject.base else ""
-    return f"A FluxSR model{origin}. It upscales photographs x{subject.config.scale} in one step."
 
 
 def _facts(subject: Subject) -> dict[str, Any]:

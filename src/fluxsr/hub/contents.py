@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,33 +26,21 @@ FLUX_DEV_PROMPT = (4096, 768)  # widths of T5's states and CLIP's pooled state
 
 @dataclass(frozen=True)
 class CardOverrides:
-    """Information from the author that the folder does not contain.
+    """Information from the author that the folder does not contain."""
 
-    Attributes:
-        base_model: Hub id of the base, or "bundled"; replaces the config's.
-        license: the Hub's identifier of the licence, such as apache-2.0, if no other licence binds the model.
-        license_file: text of the licence. FLUX.1-dev's is read from the folder or from the base's repository.
-        recipe: YAML of the training recipe, printed in the card.
-        results: Markdown of measured results, printed in the card.
-    """
-
-    base_model: str = ""
-    license: str = ""
-    license_file: str | Path | None = None
-    recipe: str | Path | None = None
-    results: str | Path | None = None
+    base_model: str = ""  # Hub id of the base, or "bundled"; replaces the config's
+    license: str = ""  # the Hub's identifier, such as apache-2.0, if no other licence binds the model
+    license_file: str | Path | None = None  # FLUX.1-dev's text is read from the folder or from the base's repository
+    recipe: str | Path | None = None  # YAML of the training recipe, printed in the card
+    results: str | Path | None = None  # Markdown of measured results, printed in the card
 
 
 def contents(
     folder: str | Path, repo_id: str, overrides: CardOverrides | None = None, token: str | bool | None = None
 ) -> dict[str, Path | bytes]:
-    """Return all files of a repository by their paths in it. Nothing is written or uploaded.
+    """Return all files of a repository by their paths in it, for an adapter or a model in diffusers layout.
 
-    Args:
-        folder: folder of an adapter, or of a model in diffusers layout with its fluxsr_config.json.
-        repo_id: id of the repository.
-        overrides: information that the folder does not contain.
-        token: Hub token, used to download the base's licence.
+    Nothing is written or uploaded. The token is used to download the base's licence.
 
     Raises:
         InputError: a file of ``overrides`` cannot be read, or its licence contradicts the base's.
@@ -76,7 +63,7 @@ def contents(
     subject = Subject(
         repo_id,
         base,
-        _relation(folder) if whole else "adapter",
+        ("quantized" if facts["quantized by"] else "finetune") if whole else "adapter",
         config,
         facts,
         terms,
@@ -108,10 +95,7 @@ def _base(folder: Path, config: AdapterConfig, base_model: str, whole: bool) -> 
 
 
 def _terms(folder: Path, config: AdapterConfig, prompt: FixedPrompt, base: str, whole: bool) -> list[Licence]:
-    """Return the licences of everything it was made from.
-
-    These are the recorded ones, and FLUX.1-dev's if sizes or names reveal it. Without any, the base's card is used.
-    """
+    """Return the recorded licences, and FLUX.1-dev's if sizes or names reveal it; without any, the base's."""
     terms = stated(*config.licences)
     if any(entry.is_flux_dev for entry in terms):
         return terms
@@ -203,11 +187,6 @@ def _model(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, Any]]:
         "quantized by": (source.get("quantization_config") or {}).get("quant_method"),
     }
     return {path.relative_to(folder).as_posix(): path for path in paths}, facts
-
-
-def _relation(folder: Path) -> str:
-    config = json.loads((folder / "transformer" / "config.json").read_text(encoding="utf-8"))
-    return "quantized" if config.get("quantization_config") else "finetune"
 
 
 def _read(path: str | Path | None) -> str:

@@ -30,28 +30,17 @@ OURS += [f"{part}/*" for part in ("transformer", "vae", COMPONENT_FOLDER)]
 
 @dataclass(frozen=True)
 class Adapter(os.PathLike[str]):
-    """A FluxSR adapter: a folder with LoRA, fixed prompt and config. It can be passed wherever an adapter is expected.
-
-    Attributes:
-        folder: folder of its files.
-        config: its settings: t_l, guidance, rank, base and others.
-        name: its name in messages, the folder or Hub id that was requested.
-    """
+    """A folder with LoRA, fixed prompt and config, which can be passed wherever an adapter is expected."""
 
     folder: Path
     config: AdapterConfig
-    name: str
+    name: str  # the folder or Hub id that was requested
 
     @classmethod
     def from_pretrained(
         cls, source: str | Path, *, revision: str | None = None, token: str | bool | None = None
     ) -> Adapter:
         """Find an adapter in a folder or on the Hub, and read its config.
-
-        Args:
-            source: folder or Hub id.
-            revision: branch, tag or commit on the Hub.
-            token: Hub token; None uses that of ``hf auth login``.
 
         Raises:
             ModelError: the adapter is missing or incomplete.
@@ -140,13 +129,7 @@ def push(
     Files of an older push that would be loaded with the model are deleted. This happens only if the repository has a
     ``fluxsr_config.json``, which shows that fluxsr pushed them; otherwise the push is refused.
 
-    Args:
-        files: paths in the repository with local files or content, as ``contents`` returns them.
-        repo_id, private, token, create_pr: as for ``push_folder``.
-        message: message of the commit.
-
-    Returns:
-        URL of the repository or of the pull request.
+    Arguments and result are those of ``push_folder``; ``files`` are those of ``contents``.
 
     Raises:
         OutputError: the Hub cannot be reached or refuses the push, the repository is public although ``private`` is

@@ -17,8 +17,9 @@ from fluxsr.imaging.atomic import replaced
 from fluxsr.imaging.decode import MAX_PIXELS, decode
 from fluxsr.imaging.encode import FormatLimitError, ImageSpec, encode
 from fluxsr.imaging.formats import format_of
-from fluxsr.imaging.picture import OutputOptions, Picture, picture_of, rows_of, spec_of
+from fluxsr.imaging.picture import Picture, picture_of, rows_of, spec_of
 from fluxsr.imaging.raster import checked_float
+from fluxsr.options import UpscaleOptions
 
 
 def read(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -50,7 +51,7 @@ def write(image: Image.Image, path: str | Path, quality: int | None = None) -> N
 
 
 def write_enlarged(
-    picture: Picture, bands: Iterable[Tensor], size: tuple[int, int], path: str | Path, delivery: OutputOptions
+    picture: Picture, bands: Iterable[Tensor], size: tuple[int, int], path: str | Path, options: UpscaleOptions
 ) -> list[str]:
     """Write an upscaled image with the colours and metadata of its input, atomically.
 
@@ -59,7 +60,7 @@ def write_enlarged(
         bands: the result from top to bottom, each (1,3,rows,W), float32, about [0,1]; overwritten.
         size: (height, width) of the result.
         path: its ending decides on the format.
-        delivery: what was asked for.
+        options: how the image is written.
 
     Returns:
         Notes on what the format cannot store.
@@ -68,9 +69,9 @@ def write_enlarged(
         OutputError: the ending is unknown, the folder cannot be written, or the format has too narrow limits.
     """
     path, form = Path(path), format_of(path)
-    spec, notes = spec_of(picture, form, size, delivery)
+    spec, notes = spec_of(picture, form, size, options)
     same = picture.format == form.name
-    lossless = same and picture.lossless if delivery.lossless is None else delivery.lossless
+    lossless = same and picture.lossless if options.lossless is None else options.lossless
 
     def rows() -> Iterable[np.ndarray]:
         first = 0
@@ -78,8 +79,8 @@ def write_enlarged(
             yield rows_of(picture, spec, band, first)
             first += band.shape[-2]
 
-    with _output(path, None if delivery.strip == "all" else picture.times) as file:
-        encode(file, form, spec, rows(), delivery.quality, lossless)
+    with _output(path, None if options.strip == "all" else picture.times) as file:
+        encode(file, form, spec, rows(), options.quality, lossless)
     return notes
 
 

@@ -18,17 +18,7 @@ from fluxsr.imaging.metadata.change import Change
 from fluxsr.imaging.metadata.transfer import carry_over
 from fluxsr.imaging.raster import Metadata, Raster
 from fluxsr.imaging.resize import bicubic_rows
-from fluxsr.options import Profile, Strip
-
-
-@dataclass(frozen=True)
-class OutputOptions:
-    """How a picture is written; the meanings are those of ``fluxsr.options.UpscaleOptions``."""
-
-    quality: int | None = None
-    lossless: bool | None = None
-    profile: Profile = "keep"
-    strip: Strip = "none"
+from fluxsr.options import UpscaleOptions
 
 
 @dataclass(frozen=True)
@@ -113,7 +103,7 @@ def _to_srgb(colours: np.ndarray, profile: bytes) -> tuple[np.ndarray, bytes, li
 
 
 def spec_of(
-    picture: Picture, form: Format, size: tuple[int, int], delivery: OutputOptions
+    picture: Picture, form: Format, size: tuple[int, int], options: UpscaleOptions
 ) -> tuple[ImageSpec, list[str]]:
     """Return the specification of the output file, and notes on what it cannot store.
 
@@ -121,13 +111,13 @@ def spec_of(
         picture: the input.
         form: format of the output.
         size: (height, width) of the output.
-        delivery: what was asked for.
+        options: how the image is written.
     """
     height, width = size
     old = picture.lr.shape[-1], picture.lr.shape[-2]
-    to_srgb = delivery.profile == "srgb" and bool(picture.profile)
-    kept, notes = carry_over(picture.metadata, form, Change(old, (width, height), to_srgb=to_srgb), delivery.strip)
-    keep = delivery.profile == "keep" and form.icc
+    to_srgb = options.profile == "srgb" and bool(picture.profile)
+    kept, notes = carry_over(picture.metadata, form, Change(old, (width, height), to_srgb=to_srgb), options.strip)
+    keep = options.profile == "keep" and form.icc
     if picture.alpha is not None and not form.alpha:
         notes.append(f"its transparency is laid over white: {form.name} cannot store it")
     if picture.sixteen and not form.sixteen:

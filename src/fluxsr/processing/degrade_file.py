@@ -1,8 +1,9 @@
-"""Degrade one file: the work of ``fluxsr degrade``, also used where a benchmark has no LR images."""
+"""Degrade one file, for ``fluxsr degrade`` and for benchmarks without LR images."""
 
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 
 import torch
 from PIL import Image
@@ -24,7 +25,7 @@ def read_hr(job: Job) -> Image.Image:
 
 
 def degraded(job: Job, photograph: Image.Image, settings: DegradationSettings, seed: int) -> Write:
-    """Degrade one file, cropped to a multiple of the scale at its top left; return the function that writes the result.
+    """Crop a photograph to a multiple of the scale and degrade it; return the function that writes the result.
 
     Raises:
         InputError: the image is smaller than the scale.
@@ -35,12 +36,7 @@ def degraded(job: Job, photograph: Image.Image, settings: DegradationSettings, s
         raise InputError(f"{hr.shape[-1]}x{hr.shape[-2]} pixels are too few to be reduced by {settings.scale}")
     generator = torch.Generator().manual_seed(keyed_seed(seed, job.source.name))
     lr = io.to_pil(degradation.degrade(hr[..., :height, :width], settings, generator))
-
-    def write() -> tuple[()]:
-        io.write(lr, job.target)
-        return ()
-
-    return write
+    return partial(io.write, lr, job.target)
 
 
 def keyed_seed(seed: int, name: str) -> int:

@@ -1,7 +1,4 @@
-"""Which files a command reads and where each result goes; no pixel is touched here.
-
-Nothing heavy is imported: ``fluxsr upscale`` plans before torch is loaded.
-"""
+"""Find input files and name their outputs. Light to import, so that ``fluxsr upscale`` plans before it loads torch."""
 
 from __future__ import annotations
 
@@ -21,17 +18,11 @@ from fluxsr.processing.resume import NAME, record_folder, recorded
 
 @dataclass(frozen=True)
 class Found:
-    """An input file.
-
-    Attributes:
-        path: the file.
-        inside: its path below the folder that was named, which the output keeps.
-        named: whether the user named this very file.
-    """
+    """An input file."""
 
     path: Path
-    inside: Path
-    named: bool
+    inside: Path  # its path below the input folder, which the output keeps
+    named: bool  # whether the user named this very file
 
 
 @dataclass(frozen=True)
@@ -42,38 +33,28 @@ class Job:
 
 @dataclass
 class Plan:
-    """What to do, and what cannot be done.
+    """Jobs of a run."""
 
-    Attributes:
-        jobs: in the order of the inputs, no target twice.
-        bad: (input, reason) of inputs that give no job.
-        notes: lines that tell of renamed outputs and of inputs that are left out.
-        root: the folder that outputs go into or below; None for one output with a name of its own.
-        record: the folder whose record lists the outputs; None keeps none.
-        passed: what the search for inputs did not look at.
-    """
-
-    jobs: list[Job] = field(default_factory=list)
-    bad: list[tuple[str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    root: Path | None = None
-    record: Path | None = None
-    passed: PassedOver = field(default_factory=PassedOver)
+    jobs: list[Job] = field(default_factory=list)  # in the order of the inputs, with unique targets
+    bad: list[tuple[str, str]] = field(default_factory=list)  # (input, reason) of inputs without a job
+    notes: list[str] = field(default_factory=list)  # about renamed outputs and skipped inputs
+    root: Path | None = None  # the output folder; None for a single output with its own name
+    record: Path | None = None  # the folder whose ledger lists the outputs; None for no ledger
+    passed: PassedOver = field(default_factory=PassedOver)  # files that the search for inputs skipped
 
 
 def find(
     inputs: Iterable[str], leave_out: Path | None = None, passed: PassedOver | None = None
 ) -> tuple[list[Found], list[tuple[str, str]]]:
-    """Expand files, folders (with all below them, but nothing hidden) and globs.
+    """Expand files, folders (recursively, without hidden files) and glob patterns.
 
     Args:
-        inputs: as typed; a path that exists is taken literally, even with a ``*`` in its name.
-        leave_out: the output folder: files below it are not inputs, unless it holds the inputs
-            themselves (it is the folder or the beginning of the pattern that was named, or above it).
-        passed: counts what is not looked at.
+        inputs: the arguments; an existing path is taken literally, even with a ``*`` in its name.
+        leave_out: the output folder, which is not searched unless it contains the input folder or pattern.
+        passed: counts skipped files.
 
     Returns:
-        Files, each once, and (input, reason) of inputs that lead to none.
+        Files, each once, and (input, reason) of inputs without a file.
     """
     found: dict[str, Found] = {}
     bad: list[tuple[str, str]] = []
@@ -97,7 +78,7 @@ def find(
 
 
 def _apart(leave_out: Path | None, inputs: Path) -> Path | None:
-    """The folder to leave out, resolved; None where it holds the inputs, for then it is meant."""
+    """Return the resolved folder to leave out; None if it contains the inputs."""
     root = None if leave_out is None else leave_out.resolve()
     return None if root in (inputs.resolve(), *inputs.resolve().parents) else root
 
@@ -116,7 +97,7 @@ def _matches(pattern: str, leave_out: Path | None, passed: PassedOver) -> list[F
     fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
     base = Path(*parts[:fixed])
     root = _apart(leave_out, base)
-    asked = any(hidden_part(part) for part in parts[fixed:])  # a pattern that names a hidden folder means it
+    asked = any(hidden_part(part) for part in parts[fixed:])  # the pattern names a hidden folder
     for path in map(Path, sorted(glob.glob(pattern, recursive=True))):
         if root is not None and root in (path.resolve(), *path.resolve().parents):
             continue
@@ -125,7 +106,7 @@ def _matches(pattern: str, leave_out: Path | None, passed: PassedOver) -> list[F
             if str(base / hidden) not in passed.hidden:
                 passed.hide(str(base / hidden))
         elif path.is_dir():
-            if "**" not in pattern:  # ** lists the files below by itself
+            if "**" not in pattern:  # ** already lists the files below
                 entries += _below(path, root, passed)
         elif is_image_file(path, READABLE, passed):
             entries.append(Found(path, Path(path.name), False))
@@ -135,17 +116,16 @@ def _matches(pattern: str, leave_out: Path | None, passed: PassedOver) -> list[F
 def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str | None = None, suffix: str = "") -> Plan:
     """Pair every input with its output.
 
-    Where several inputs would share an output, each gets its own ending, then its folder, and in
-    the end a mark of its path into the name: a.gif and a.png become a.gif.png and a.png.png. A file
-    that was not named but found is left out where the record of the output folder lists it as a result, and where
-    it has the name of another input's output, so that a second run plans what the first one did.
+    If several inputs would share an output, their names get their extension, then their folder, and finally a hash of
+    their path: a.gif and a.png become a.gif.png and a.png.png. A file in a folder is skipped if the ledger of the
+    output folder lists it, or if it has the name of another input's output, so that a second run makes the same plan.
 
     Args:
-        inputs: files, folders, globs.
+        inputs: files, folders, glob patterns.
         output: a folder, or a file with ``as_file``.
-        as_file: whether output is the name of the one result.
-        ending: of the outputs, with its dot; None follows each input.
-        suffix: put between name and ending.
+        as_file: whether ``output`` is the name of a single result.
+        ending: file name extension of the outputs, with its dot; None keeps each input's.
+        suffix: text between name and extension.
     """
     passed = PassedOver()
     found, bad = find(inputs, None if as_file else output, passed)
@@ -165,9 +145,8 @@ def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str | No
             + "; if it is a picture of its own, choose another -o"
         )
         found = [entry for entry in found if entry.path not in results]
-    if as_file:
-        targets = {entry.path: output for entry in found}
-    else:
+    targets = {entry.path: output for entry in found}
+    if not as_file:
         targets, notes = output_paths(found, output, ending, suffix)
         result.notes += notes
     own = {_key(entry.path): entry for entry in found}
@@ -183,7 +162,7 @@ def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str | No
 
 
 def _without_own(found: list[Found], folder: Path, notes: list[str]) -> list[Found]:
-    """Leave out what a record lists as a result, unless the user named the very file."""
+    """Skip files that the ledger lists as results, unless the user named the very file."""
     if all(entry.named for entry in found):
         return found
     results = {_key(folder / name) for name in recorded(folder)}
@@ -197,12 +176,12 @@ def _without_own(found: list[Found], folder: Path, notes: list[str]) -> list[Fou
 
 
 def _earlier_results(found: Sequence[Found], output: Path, names: Callable[[Found], list[Path]]) -> dict[Path, Path]:
-    """Files that were found, not named, where another input's output may stand, and that input."""
+    """Return found files that may be the output of another input, with that input."""
     place = Path(_key(output))
     keys = {_key(entry.path): entry.path for entry in found if not entry.named}
     within = {key: path for key, path in keys.items() if place in (Path(key), *Path(key).parents)}
     if not within:
-        return {}  # and no name is worked out: the usual case, thousands of files
+        return {}  # the usual case: no need to compute names for thousands of files
     makers = {
         within[key]: entry.path
         for entry in found
@@ -215,7 +194,7 @@ def _earlier_results(found: Sequence[Found], output: Path, names: Callable[[Foun
 def output_paths(
     found: Sequence[Found], output: Path, ending: str | None, suffix: str
 ) -> tuple[dict[Path, Path], list[str]]:
-    """Where each result goes, by the path of its input, and notes on those that are renamed; see ``plan``."""
+    """Return the output of each input, and notes on renamed outputs; see ``plan``."""
     levels = {entry.path: 0 for entry in found}
     first: dict[str, list[Found]] = {}
     for _ in range(4):
@@ -247,5 +226,5 @@ def _name(entry: Found, output: Path, ending: str | None, suffix: str, level: in
 
 
 def _key(path: Path) -> str:
-    # Windows and macOS take A.png and a.png for one file
+    # A.png and a.png are the same file on Windows and macOS
     return os.path.realpath(path).casefold()

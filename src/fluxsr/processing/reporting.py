@@ -1,4 +1,4 @@
-"""What a run tells of its files: one line for each failure, and a summary."""
+"""Messages about the files of a run: one line per failure, and a summary."""
 
 from __future__ import annotations
 
@@ -14,44 +14,33 @@ from fluxsr.names import printable
 
 @dataclass
 class Report:
-    """What became of a plan.
+    """Result of a run."""
 
-    Attributes:
-        done: outputs written.
-        skipped: outputs that were there.
-        bad: inputs that failed.
-        left: how many jobs were not begun.
-        full: whether that is because the disk is full, or cannot be written.
-        passed: what the search for inputs did not look at.
-        lost: what the accelerator said when it failed for good; empty otherwise.
-    """
-
-    done: list[Path] = field(default_factory=list)
-    skipped: list[Path] = field(default_factory=list)
-    bad: list[str] = field(default_factory=list)
-    left: int = 0
-    full: bool = False
-    passed: PassedOver = field(default_factory=PassedOver)
-    lost: str = ""
+    done: list[Path] = field(default_factory=list)  # outputs written
+    skipped: list[Path] = field(default_factory=list)  # outputs that existed
+    bad: list[str] = field(default_factory=list)  # inputs that failed
+    left: int = 0  # jobs that were not started
+    full: bool = False  # whether they were not started because the disk is full or read-only
+    passed: PassedOver = field(default_factory=PassedOver)  # files that the search for inputs skipped
+    lost: str = ""  # message of the accelerator, if it failed
 
 
 @dataclass(frozen=True)
 class CommandLabels:
-    """How a command calls its work.
+    """Words for a command's work."""
 
-    Attributes:
-        task: verb in the progress bar, such as "upscale".
-        past: its past form in the summary, such as "upscaled".
-        memory: advice to a user whose memory ran out.
-    """
+    task: str  # verb in the progress bar, such as "upscale"
+    past: str  # its past form in the summary, such as "upscaled"
+    memory: str = "try a smaller image"  # advice to a user whose memory ran out
 
-    task: str
-    past: str
-    memory: str = "try a smaller image"
+
+def terminal() -> Console:
+    """Return the console for messages: standard error, without colours or line breaks of its own."""
+    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 def reason_of(error: Exception, source: Path, memory: str) -> str:
-    """An error in one line that names the file."""
+    """Return an error as one line that names the file."""
     name = printable(str(source))
     text = str(error).replace(str(source), name)
     text = printable((text or type(error).__name__).splitlines()[0])
@@ -65,16 +54,21 @@ def reason_of(error: Exception, source: Path, memory: str) -> str:
     return text if text.startswith(name) else f"{name}: {text}"
 
 
+def summary(done: str, *, skipped: int = 0, failed: int = 0, failed_before: int = 0, left: int = 0) -> str:
+    """Return the line that counts the images of a run; ``done`` is its first part, such as "3 upscaled"."""
+    parts = {
+        "finished before (--overwrite redoes them)": skipped,
+        "failed": failed,
+        "failed before (--retry-failed tries them again)": failed_before,
+        "left": left,
+    }
+    return ", ".join([done, *(f"{count} {what}" for what, count in parts.items() if count)])
+
+
 def print_summary(console: Console, report: Report, labels: CommandLabels) -> None:
-    """Print how many files were done, skipped, left or not looked at, and which failed."""
-    parts = [f"{len(report.done)} {labels.past}"]
-    if report.skipped:
-        parts.append(f"{len(report.skipped)} finished before (--overwrite redoes them)")
-    if report.bad:
-        parts.append(f"{len(report.bad)} failed")
-    if report.left:
-        parts.append(f"{report.left} left")
-    console.print(", ".join(parts))
+    """Print the summary, what the search for inputs skipped, and which inputs failed."""
+    done = f"{len(report.done)} {labels.past}"
+    console.print(summary(done, skipped=len(report.skipped), failed=len(report.bad), left=report.left))
     if report.passed.line():
         console.print(printable(report.passed.line()))
     for name in report.bad:

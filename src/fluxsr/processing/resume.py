@@ -1,12 +1,12 @@
-"""The record of an output folder: which input and which settings each output was made from.
+"""Ledger of an output folder: the input and the settings from which each output was made.
 
-An output is written whole or not at all, so one that is there is finished. The record tells a later run whether it is
-still what that run would make. An output that is not in the record is left alone: it is not ours, or a run was killed
-between the two.
+Outputs are written atomically, so an output that exists is complete. The ledger tells a later run whether it is still
+up to date. An output that is not in the ledger is left alone, because another program may have made it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -23,29 +23,24 @@ NAME = ".fluxsr-runs.jsonl"
 
 
 def fingerprint(settings: dict[str, Any]) -> str:
-    """Return a mark of the settings that decide on the pixels, as JSON can hold them, and of this version of fluxsr."""
+    """Return a hash of the settings that change pixels (JSON values), and of this version of fluxsr."""
     text = json.dumps({"fluxsr": __version__, **settings}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def recorded(folder: Path) -> dict[str, str]:
-    """Return what the record of a folder lists: output, relative to the folder -> what it was made from."""
+    """Return the fingerprints in a folder's ledger by the path of the output relative to the folder."""
     made: dict[str, str] = {}
-    try:
-        lines = (folder / NAME).read_bytes().splitlines()
-    except OSError:
-        return made
-    for line in lines:
-        try:
-            entry = json.loads(line)
-            made[str(entry["output"])] = str(entry["made"])
-        except (ValueError, TypeError, KeyError):
-            continue  # the line that a killed run was writing
+    with contextlib.suppress(OSError):
+        for line in (folder / NAME).read_bytes().splitlines():
+            with contextlib.suppress(ValueError, TypeError, KeyError):  # a line that a killed run has cut off
+                entry = json.loads(line)
+                made[str(entry["output"])] = str(entry["made"])
     return made
 
 
 def record_folder(output: Path) -> Path:
-    """Return the folder whose record lists a single output: its own, unless a folder above it has it already."""
+    """Return the folder whose ledger lists a single output: its own, unless a folder above it lists it already."""
     for folder in output.absolute().parents:
         if (folder / NAME).exists() and _key(output, folder) in recorded(folder):
             return folder
@@ -53,11 +48,11 @@ def record_folder(output: Path) -> Path:
 
 
 class Ledger:
-    """The record of one output folder.
+    """Ledger of one output folder.
 
     Args:
-        folder: where outputs go; the record lies in it.
-        settings: of ``fingerprint``.
+        folder: the output folder, in which the ledger lies.
+        settings: settings for ``fingerprint``.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
@@ -67,12 +62,12 @@ class Ledger:
         self._made = recorded(folder)
 
     def outdated(self, job: Job) -> bool:
-        """Return whether the output was made with other settings or of another input, as far as is known."""
+        """Return whether the output is known to be made with other settings or from another input."""
         made = self._made.get(_key(job.target, self.path.parent))
         return made is not None and made != self.stamp(job)
 
     def stamp(self, job: Job) -> str:
-        """Return what the job's result depends on; empty where the input is gone."""
+        """Return everything that the job's result depends on; empty if the input is gone."""
         try:
             state = job.source.stat()
         except OSError:
@@ -80,26 +75,19 @@ class Ledger:
         return f"{self._settings} {state.st_size} {state.st_mtime_ns} {job.source.name}"
 
     def note(self, job: Job, stamp: str) -> None:
-        """Note that the output is there.
+        """Record that the output is written.
 
         Args:
-            job: whose output is written.
-            stamp: taken before the input was read; it may have changed since.
+            job: the job.
+            stamp: ``stamp`` from before the input was read, because the input may have changed since.
 
         Raises:
-            OSError: the record cannot be written.
+            OSError: the ledger cannot be written.
         """
-        line = json.dumps({"output": _key(job.target, self.path.parent), "made": stamp}) + "\n"
-        with self._lock, self.path.open("a+b") as file:
-            if file.tell() and not _ends_a_line(file):
-                line = "\n" + line  # a killed run's last line is cut off
-            file.write(line.encode())
+        line = json.dumps({"output": _key(job.target, self.path.parent), "made": stamp})
+        with self._lock, self.path.open("ab") as file:
+            file.write(f"\n{line}".encode())  # break first: a killed run may have cut off the last line
 
 
 def _key(output: Path, folder: Path) -> str:
     return os.path.relpath(output, folder).replace(os.sep, "/")
-
-
-def _ends_a_line(file: Any) -> bool:
-    file.seek(-1, os.SEEK_END)
-    return bool(file.read(1) == b"\n")

@@ -1,6 +1,6 @@
-"""Work a plan off: finished outputs are skipped, no bad file stops the others, and the model waits for no disk.
+"""Process jobs with read-ahead and background writes, so the model never waits for the disk.
 
-Inputs are read ahead and outputs written behind in threads; the work itself is done one after the other.
+Finished outputs are skipped, and a bad file does not stop the others.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from fluxsr.errors import AcceleratorLost, OutputError, lost_accelerator
 from fluxsr.imaging.atomic import remove_orphans
 from fluxsr.names import printable
 from fluxsr.processing.inputs import Job, Plan
-from fluxsr.processing.reporting import CommandLabels, Report, print_summary, reason_of
+from fluxsr.processing.reporting import CommandLabels, Report, print_summary, reason_of, terminal
 from fluxsr.processing.resume import Ledger
 from fluxsr.progress import progress
 from fluxsr.training.stopping import stop_flag
 
-AHEAD = 2  # inputs read while another is worked on, and outputs being written: more would only fill the memory
+AHEAD = 2  # inputs read ahead, and outputs being written; more would only fill the memory
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""After these no other output could be written either."""
+"""Errors after which no other output could be written either."""
 
 Read = TypeVar("Read")
 ProgressCallback = Callable[[float], None]
-"""Called with the part of a file that is done, 0 to 1."""
+"""Called with the finished fraction of a file, 0 to 1."""
 
-Write = Callable[[], Sequence[str]]
-"""Writes a result; gives notes on it."""
+Write = Callable[[], Sequence[str] | None]
+"""Writes a result and may return notes on it."""
 
 
 @dataclass(frozen=True)
 class Stages(Generic[Read]):
-    """What is done with one file.
+    """The two stages of a job.
 
     Attributes:
-        read: makes sure that the output can be written, and reads the input; in a thread.
-        work: does the work, and gives what writes the result; what that does is done in a thread.
+        read: checks that the output can be written, and reads the input; called in a thread.
+        work: processes the input, and returns the function that writes the result, which is called in a thread.
     """
 
     read: Callable[[Job], Read]
@@ -59,24 +59,22 @@ def run_jobs(
     overwrite: bool = False,
     debug: bool = False,
 ) -> Report:
-    """Do all of a plan; every failure is one line on stderr.
+    """Run all jobs of a plan. Every failure is one line on stderr.
 
-    SIGINT or SIGTERM once: the file at work is finished and the rest left. Twice: now.
+    The first SIGINT or SIGTERM finishes the current file and then stops. The second one stops at once.
 
     Args:
-        work: of ``processing.inputs.plan``.
-        start: loads what the work needs, and gives the stages; not called where nothing is to do.
-        labels: how the command calls its work in messages.
-        settings: what decides on the results; outputs made with others are done again. A mark of them is kept in the
-            record of the plan; None keeps none.
-        overwrite: redo outputs that exist.
-        debug: raise the first error instead of reporting it.
+        work: the plan.
+        start: loads what the work needs and returns its stages; not called if nothing is to do.
+        labels: words for messages.
+        settings: settings that change the results, for the ledger; outputs made with others are made again.
+        overwrite, debug: as on the command line.
 
     Raises:
-        KeyboardInterrupt: after the file at work, where a signal asked to stop.
-        AcceleratorLost: the device failed; what is left was not begun.
+        KeyboardInterrupt: a signal stopped the run.
+        AcceleratorLost: the device failed; the remaining jobs were not started.
     """
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    console = terminal()
     report = Report(passed=work.passed)
     for note in work.notes:
         console.print(f"note: {printable(note)}")
@@ -88,7 +86,7 @@ def run_jobs(
     with stop_flag() as stop:
         if todo:
             remove_orphans({job.target.parent for job in todo})
-            _Run(start(console), ledger, labels, console, report, debug, stop).all(todo)
+            _Run(start(console), ledger, labels, console, report, debug, stop).run(todo)
         print_summary(console, report, labels)
         if report.lost:
             raise AcceleratorLost(report.lost)
@@ -100,25 +98,23 @@ def run_jobs(
 def _todo(work: Plan, ledger: Ledger | None, overwrite: bool, report: Report, console: Console) -> list[Job]:
     todo: list[Job] = []
     outdated = 0
-    within: dict[Path, bool] = {}
+    inside: dict[Path, bool] = {}  # output folder -> whether it lies in -o, links resolved
     for job in work.jobs:
         folder = job.target.parent
-        if work.root is not None and folder not in within:
-            within[folder] = folder.resolve().is_relative_to(work.root.resolve())
-        if not within.get(folder, True):
-            line = f"error: {job.source}: its output folder {folder} is a link out of -o; remove it"
-            console.print(printable(line))
-            report.bad.append(str(job.source))
-            continue
+        if folder not in inside:
+            inside[folder] = work.root is None or folder.resolve().is_relative_to(work.root.resolve())
         old = job.target.exists() and not overwrite
         again = old and ledger is not None and ledger.outdated(job)
-        outdated += again
-        if old and not again:
+        if not inside[folder]:
+            console.print(printable(f"error: {job.source}: its output folder {folder} is a link out of -o; remove it"))
+            report.bad.append(str(job.source))
+        elif old and not again:
             report.skipped.append(job.target)
         else:
             todo.append(job)
+            outdated += again
     if outdated:
-        console.print(f"note: made with other settings or of other inputs, and done again: {outdated}")
+        console.print(f"note: {outdated} outputs have changed settings or inputs and are made again")
     return todo
 
 
@@ -131,24 +127,23 @@ class _Run:
     report: Report
     debug: bool
     stop: threading.Event
-    told: bool = False
+    stop_shown: bool = False
 
-    def all(self, todo: list[Job]) -> None:
+    def run(self, todo: list[Job]) -> None:
         writing: deque[tuple[Job, Future[Sequence[str]]]] = deque()
-        console = self.console
         with (
             ThreadPoolExecutor(AHEAD, "read") as readers,
             ThreadPoolExecutor(AHEAD, "write") as writers,
-            progress(console, disable=not console.is_terminal, transient=True) as bar,
+            progress(self.console, disable=not self.console.is_terminal, transient=True) as bar,
         ):
             task = bar.add_task(self.labels.task, total=len(todo))
             try:
-                for number, (job, stamp, reading) in enumerate(self._ahead(todo, readers)):
-                    bar.update(task, description=printable(job.source.name))
+                for number, (job, stamp, reading) in enumerate(self._read_ahead(todo, readers)):
+                    bar.update(task, completed=number, description=printable(job.source.name))
 
                     def advance(part: float, number: int = number) -> None:
                         bar.update(task, completed=number + part)
-                        self._tell_stop()
+                        self._show_stop()
 
                     try:
                         write = self.stages.work(job, reading.result(), advance)
@@ -159,14 +154,13 @@ class _Run:
                         self._failed(job, error)
                     while writing and writing[0][1].done():
                         self._written(*writing.popleft())
-                    bar.update(task, completed=number + 1)
                 while writing:
                     self._written(*writing.popleft())
             finally:
                 readers.shutdown(wait=False, cancel_futures=True)
 
-    def _ahead(self, todo: list[Job], readers: ThreadPoolExecutor) -> Iterator[tuple[Job, str, Future[Any]]]:
-        """Jobs in their order, some of them read ahead; none once a stop is asked for."""
+    def _read_ahead(self, todo: list[Job], readers: ThreadPoolExecutor) -> Iterator[tuple[Job, str, Future[Any]]]:
+        """Yield the jobs in order, with some inputs read ahead; end once a stop is requested."""
         waiting, reading = deque(todo), deque[tuple[Job, str, Future[Any]]]()
         while (waiting or reading) and not self.stop.is_set():
             while waiting and len(reading) <= AHEAD:
@@ -176,13 +170,13 @@ class _Run:
             yield reading.popleft()
         self.report.left += len(waiting) + len(reading)
 
-    def _tell_stop(self) -> None:
-        if self.stop.is_set() and not self.told:
+    def _show_stop(self) -> None:
+        if self.stop.is_set() and not self.stop_shown:
             self.console.print("stopping after this image; once more stops now")
-            self.told = True
+            self.stop_shown = True
 
     def _write(self, job: Job, stamp: str, write: Write) -> Sequence[str]:
-        notes = write()
+        notes = write() or ()
         if self.ledger is not None:
             try:
                 self.ledger.note(job, stamp)
@@ -206,14 +200,14 @@ class _Run:
         self.console.print(f"error: {reason_of(error, job.source, self.labels.memory)}")
         self.report.bad.append(str(job.source))
         if no_room(error) and not self.stop.is_set():
-            self.console.print("error: nothing more can be written there; make room, and the same command goes on")
+            self.console.print("error: nothing more can be written there; make room and run the same command again")
             self.report.full = True
             self.stop.set()
-        if lost := lost_accelerator(error):  # whatever else is tried fails too
+        if lost := lost_accelerator(error):  # every other job would fail too
             self.report.lost = lost
             self.stop.set()
 
 
 def no_room(error: Exception) -> bool:
-    """Whether an output failed because its disk is full or cannot be written."""
+    """Return whether an output failed because its disk is full or read-only."""
     return isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_ROOM

@@ -1,10 +1,10 @@
-"""Upscale a plan: the pipeline is loaded once, then ``runner`` takes file after file."""
+"""Upscale files: load the pipeline once, then run all jobs of a plan."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -15,41 +15,32 @@ from fluxsr.backbones.device import DTYPES, best_device, best_dtype, free_bytes
 from fluxsr.backbones.identity import contents_of
 from fluxsr.imaging import io
 from fluxsr.imaging.atomic import check_writable
-from fluxsr.imaging.picture import OutputOptions, Picture
+from fluxsr.imaging.picture import Picture
 from fluxsr.imaging.settings import Settings, Step
 from fluxsr.imaging.tiling.bands import STREAMABLE
 from fluxsr.names import printable
 from fluxsr.options import ModelOptions, UpscaleOptions
 from fluxsr.processing.inputs import Job, Plan
 from fluxsr.processing.reporting import CommandLabels, Report
-from fluxsr.processing.runner import ProgressCallback, Stages, Write, run_jobs
+from fluxsr.processing.runner import ProgressCallback, Stages, run_jobs
 
 if TYPE_CHECKING:
     from fluxsr.pipeline import FluxSRPipeline
 
-WHOLE = 32_000_000  # pixels of a result above which it is not held in one piece
-ROWS = 512  # of a result, converted at once for its file
+WHOLE = 32_000_000  # pixels of the largest result that is held in memory as a whole
+ROWS = 512  # rows of a result that are converted at once
 LABELS = CommandLabels("upscale", "upscaled", memory="free some, or try --memory 8gb")
 
 
 def run(
     work: Plan, model: ModelOptions, options: UpscaleOptions, *, overwrite: bool = False, debug: bool = False
 ) -> Report:
-    """Upscale all of a plan; every failure is one line on stderr.
-
-    Args:
-        work: of ``processing.inputs.plan``.
-        model: which model is loaded, and how.
-        options: how each image is upscaled and written.
-        overwrite: redo outputs that exist.
-        debug: raise the first error instead of reporting it.
+    """Upscale all images of a plan; see ``run_jobs``.
 
     Raises:
         ModelError: the model cannot be loaded.
     """
     quieten(options.max_pixels, debug)
-
-    settings = settings_of(model, options)
 
     def start(console: Console) -> Stages[Picture]:
         pipeline = load(model)
@@ -57,26 +48,22 @@ def run(
         console.print(f"plan: {pipeline.plan.line()}")
         return Stages(lambda job: read(job, options), lambda *what: upscale(pipeline, options, *what))
 
-    return run_jobs(work, start, LABELS, settings=settings, overwrite=overwrite, debug=debug)
+    return run_jobs(work, start, LABELS, settings=settings_of(model, options), overwrite=overwrite, debug=debug)
 
 
 def quieten(max_pixels: int, debug: bool = False) -> None:
-    """Libraries keep their advice, which is for programmers, to themselves, and Pillow its own limit of pixels."""
+    """Silence the advice of libraries, which is for programmers, and raise Pillow's limit of pixels to ours."""
     if not debug:  # loading.py and decode.py check what they load
         for library in ("diffusers", "tifffile"):
             logging.getLogger(library).setLevel(logging.CRITICAL)
-        warnings.filterwarnings("ignore", module="PIL")  # of what is odd in a file, which reads all the same
-        warnings.filterwarnings("ignore", "The `local_dir_use_symlinks`")  # diffusers asks the Hub so
-    Image.MAX_IMAGE_PIXELS = max(max_pixels, Image.MAX_IMAGE_PIXELS or 0)  # or Pillow refuses before us
+        warnings.filterwarnings("ignore", module="PIL")  # about oddities in a file that it reads nevertheless
+        warnings.filterwarnings("ignore", "The `local_dir_use_symlinks`")  # diffusers passes this argument
+    Image.MAX_IMAGE_PIXELS = max(max_pixels, Image.MAX_IMAGE_PIXELS or 0)  # otherwise Pillow refuses first
 
 
 def load(model: ModelOptions) -> FluxSRPipeline:
-    """Load the pipeline that the options name.
-
-    Raises:
-        InputError, ModelError: as ``fluxsr.load``.
-    """
-    from fluxsr import single  # takes seconds, in vain where all is finished
+    """Load the pipeline that the options name; errors are those of ``fluxsr.load``."""
+    from fluxsr import single  # imported here because it takes seconds, even if nothing is to do
 
     return single.load(
         model.model,
@@ -90,12 +77,12 @@ def load(model: ModelOptions) -> FluxSRPipeline:
 
 
 def settings_of(model: ModelOptions, options: UpscaleOptions, *, here: bool = True) -> dict[str, Any]:
-    """Return everything but the input that decides on an output; where it has changed, an output is made again.
+    """Return everything besides the input that changes an output. If it changes, the output is made again.
 
     Args:
-        model: options of the model. They count by what they lead to: its files and its number format.
-        options: options of the images. Those that are marked in ``fluxsr.options`` count.
-        here: whether the model runs on this machine, whose number format and quantization are known then.
+        model: options of the model; they count by their effect, the model's files and its number format.
+        options: options of the images; those marked in ``fluxsr.options`` count.
+        here: whether the model runs on this machine, so that its number format and quantization are known.
 
     Raises:
         InputError, ModelError: the model, the device or the number format cannot be used.
@@ -114,16 +101,11 @@ def with_dtype(model: ModelOptions) -> ModelOptions:
 
 
 def numbers_of(model: ModelOptions, tile_size: int | None = None) -> list[str]:
-    """Return what this machine makes of the options: number format, quantization, compilation and the plan's tiles.
-
-    Args:
-        model: options of the model.
-        tile_size: tile size that was asked for; None takes the plan's, which is then part of the result.
-    """
+    """Return number format, quantization and compilation on this machine, and the plan's tiles without a tile size."""
     device = best_device(model.device)
     dtype, quantize, tiles = best_dtype(device, model.dtype), "none", list[str]()
-    if free_bytes(device) is not None:  # else memory changes nothing
-        from fluxsr.backbones.loading import plan_for  # seconds
+    if free_bytes(device) is not None:  # otherwise memory has no effect
+        from fluxsr.backbones.loading import plan_for  # takes seconds
 
         plan = plan_for(model.model, model.adapter, device, dtype, model.memory, model.config, model.compile)
         dtype, quantize = plan.dtype, plan.quantize
@@ -146,23 +128,19 @@ def upscale(
     *,
     step: Step | None = None,
     whole: int = WHOLE,
-) -> Write:
-    """Upscale one picture and return the function that writes it. A large result is written here, as it comes.
+) -> Callable[[], list[str]]:
+    """Upscale one picture and return the function that writes it. A large result is written at once, in bands.
 
     Args:
-        pipeline: model to upscale with.
-        options: how the picture is upscaled and written.
-        job: where the result goes.
-        picture: the input.
-        progress: called as the work goes on; an error that it raises ends the work.
+        pipeline, options, job, picture: the model, how the picture is upscaled and written, the output, the input.
+        progress: progress callback; an error that it raises ends the work.
         step: see ``Settings``.
-        whole: largest result in pixels that is held in memory in one piece.
+        whole: largest result in pixels that is held in memory as a whole.
     """
     how = Settings(options, progress=lambda done, total: progress(done / total), step=step)
-    output = OutputOptions(options.quality, options.lossless, options.profile, options.strip)
 
     def written(bands: Iterable[Tensor], size: tuple[int, int]) -> list[str]:
-        return [*picture.notes, *io.write_enlarged(picture, bands, size, job.target, output)]
+        return [*picture.notes, *io.write_enlarged(picture, bands, size, job.target, options)]
 
     if picture.lr[0, 0].numel() * options.scale**2 > whole and options.color_fix in STREAMABLE:
         size, bands = pipeline.upscale_streaming(picture.lr, how)
@@ -173,7 +151,7 @@ def upscale(
 
 
 def describe(pipeline: FluxSRPipeline) -> str:
-    """The model in one line: name, size, device, number format."""
+    """Return name, size, device and number format of the model in one line."""
     parameters = sum(p.numel() for p in pipeline.transformer.parameters())
     parameters += sum(p.numel() for p in pipeline.vae.parameters())
     dtype = str(pipeline.transformer.dtype).removeprefix("torch.")

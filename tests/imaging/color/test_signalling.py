@@ -18,7 +18,8 @@ from fluxsr.imaging import io
 from fluxsr.imaging.color import colorimetry
 from fluxsr.imaging.decode import decode
 from fluxsr.imaging.formats import boxes, png
-from fluxsr.imaging.picture import OutputOptions, Picture
+from fluxsr.imaging.picture import Picture
+from fluxsr.options import UpscaleOptions
 
 COLOURS = np.repeat(np.repeat(np.array([[(40, 200, 60), (200, 30, 40), (120, 120, 120)]], np.uint8), 16, 0), 16, 1)
 PLACES = (4, 20, 40)  # columns inside each of the three
@@ -47,7 +48,7 @@ def avif(path: Path, primaries: int, transfer: int) -> Path:
 def doubled(source: Path, target: Path) -> Picture:
     picture = io.read(source)
     hr = interpolate(picture.lr, scale_factor=2, mode="nearest")
-    io.write_enlarged(picture, [hr], (hr.shape[-2], hr.shape[-1]), target, OutputOptions())
+    io.write_enlarged(picture, [hr], (hr.shape[-2], hr.shape[-1]), target, UpscaleOptions())
     return picture
 
 
@@ -172,7 +173,7 @@ def test_gamma_of_a_grey_png_and_in_another_format(tmp_path: Path) -> None:
 def test_srgb_asked_for_leaves_no_word_of_other_colours(tmp_path: Path) -> None:
     picture = io.read(with_chunks(tmp_path / "a.png", COLOURS, GAMMA, ADOBE))
     io.write_enlarged(
-        picture, [picture.lr.clone()], COLOURS.shape[:2], tmp_path / "b.png", OutputOptions(profile="srgb")
+        picture, [picture.lr.clone()], COLOURS.shape[:2], tmp_path / "b.png", UpscaleOptions(profile="srgb")
     )
     found = decode(tmp_path / "b.png")
     assert not found.profile and not found.colors

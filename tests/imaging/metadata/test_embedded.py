@@ -39,7 +39,7 @@ def test_comments_of_a_jpeg_stay(files: Any, jpeg: Any) -> None:
     png = files.enlarged(source, ".png")[0].read_bytes()
     assert b"Comment\0" + COMMENT in png and b"Comment\0second" in png
     assert "comment" in files.enlarged(source, ".tif")[1]
-    assert b"second" not in files.enlarged(source, strip="all")[0].read_bytes()
+    assert b"second" not in files.enlarged(source, strip_metadata=True)[0].read_bytes()
 
 
 def test_the_comment_of_a_gif_becomes_text(files: Any, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class TestExif:
         assert len(changed) < 100 and len(after) <= len(before), "sizes, the thumbnail and the chain to it"
 
     def test_the_place_alone_can_be_left_out(self, files: Any, jpeg: Any) -> None:
-        found = files.block(files.enlarged(jpeg(), strip="gps")[0])
+        found = files.block(files.enlarged(jpeg(), strip_gps=True)[0])
         assert GPS not in found.main and PLACE not in found.data
         assert found.main[0x013B] == files.JOSE and found.name_in_note() == files.NAME
 

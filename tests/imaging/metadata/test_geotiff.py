@@ -65,5 +65,5 @@ def test_what_cannot_be_scaled_goes_as_a_whole_and_that_is_told(files: Any, geot
 
 
 def test_it_is_a_place(files: Any, geotiff: Any) -> None:
-    target, notes = files.enlarged(geotiff(KEYS, SCALE, TIE), strip="gps")
+    target, notes = files.enlarged(geotiff(KEYS, SCALE, TIE), strip_gps=True)
     assert not TAGS & set(tags_of(target)) and not notes

@@ -44,7 +44,7 @@ def test_png_keeps_them(files: Any, png: Any, zipped: bool) -> None:
 
 
 def test_they_go_on_demand(files: Any, png: Any) -> None:
-    target, notes = files.enlarged(png(*TEXTS), strip="all")
+    target, notes = files.enlarged(png(*TEXTS), strip_metadata=True)
     assert texts_of(target) == {} and not notes
 
 
@@ -86,4 +86,4 @@ def test_a_text_that_cannot_be_unpacked_harms_nothing(files: Any, tmp_path: Path
 def test_texts_that_hold_a_gps_position_go_with_it(files: Any, png: Any) -> None:
     texts = (("exif:GPSLatitude", "48/1, 8/1, 0/1"), ("GPSLongitude", "11/1"), ("Title", "GPS receivers"))
     assert texts_of(files.enlarged(png(*texts))[0]) == dict(texts)
-    assert texts_of(files.enlarged(png(*texts), strip="gps")[0]) == {"Title": "GPS receivers"}
+    assert texts_of(files.enlarged(png(*texts), strip_gps=True)[0]) == {"Title": "GPS receivers"}

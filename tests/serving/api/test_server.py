@@ -154,7 +154,9 @@ def test_keys_come_from_a_file_or_the_environment(tmp_path: Path) -> None:
     assert command.keys_of(tmp_path / "keys", "other") == ["one", "two"]
 
 
-@pytest.mark.parametrize(("text", "words"), [(None, "cannot be read"), ("\n \n", "holds no key; write one a line")])
+@pytest.mark.parametrize(
+    ("text", "words"), [(None, "cannot be read"), ("\n \n", "holds no key; write one key per line")]
+)
 def test_a_file_without_keys_does_not_open_the_server(tmp_path: Path, text: str | None, words: str) -> None:
     if text is not None:
         (tmp_path / "keys").write_text(text)
