@@ -28,10 +28,10 @@ from fluxsr.backbones.places import BUNDLED, PROMPT_FILE
 from fluxsr.backbones.prompts import FixedPrompt, PromptEmbeddings
 from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import InputError, ModelError
+from fluxsr.extensions.postprocess import postprocess
 from fluxsr.hub import publish
 from fluxsr.imaging import inputs, outputs, resize
 from fluxsr.imaging.color.fix import fix_colors_
-from fluxsr.imaging.postprocess import postprocess
 from fluxsr.imaging.settings import Settings, checked_count
 from fluxsr.imaging.tiling import bands
 from fluxsr.imaging.tiling.plan import TilingPlan, rows_with_fallback, stream_with_fallback
