@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from fluxsr.imaging.contact_sheet import contact_sheet
+from fluxsr.imaging.io import contact_sheet
 
 
 def test_sheet_shows_central_squares_of_any_size(tmp_path: Path) -> None:

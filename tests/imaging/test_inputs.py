@@ -9,7 +9,7 @@ from PIL import Image
 
 from fluxsr.errors import InputError
 from fluxsr.imaging import io
-from fluxsr.imaging.inputs import tensors
+from fluxsr.imaging.io import as_tensors
 
 PIXELS = np.arange(16 * 20 * 3, dtype=np.uint8).reshape(16, 20, 3)
 
@@ -18,30 +18,30 @@ def test_all_kinds_agree() -> None:
     picture = Image.fromarray(PIXELS)
     tensor = torch.from_numpy(PIXELS / np.float32(255)).permute(2, 0, 1)
     kinds = [picture, PIXELS, PIXELS[None], PIXELS / 255, tensor, tensor[None], tensor.double()]
-    for image in tensors(kinds):
+    for image in as_tensors(kinds):
         assert image.shape == (1, 3, 16, 20) and image.dtype == torch.float32
         torch.testing.assert_close(image, tensor[None], rtol=0, atol=1e-7)
 
 
 def test_batches_are_split_and_lists_flattened() -> None:
-    assert len(tensors([PIXELS, np.stack([PIXELS, PIXELS])])) == 3
-    assert tensors([]) == []
+    assert len(as_tensors([PIXELS, np.stack([PIXELS, PIXELS])])) == 3
+    assert as_tensors([]) == []
 
 
 def test_grey_and_rgba_arrays_are_taken_as_files_are() -> None:
     grey, alpha = PIXELS[..., 0], PIXELS[..., 1]
     for image in (grey, grey[..., None], grey[None, ..., None], grey / 255):
-        (found,) = tensors(image)
+        (found,) = as_tensors(image)
         torch.testing.assert_close(found, io.to_tensor(Image.fromarray(grey)), rtol=0, atol=1e-6)
     rgba = np.concatenate([PIXELS, alpha[..., None]], axis=-1)
     for image in (rgba, rgba[None], rgba / 255):
-        (found,) = tensors(image)
+        (found,) = as_tensors(image)
         torch.testing.assert_close(found, io.to_tensor(Image.fromarray(rgba)), rtol=0, atol=1.01 / 255)
 
 
 def test_an_array_turned_from_bgr_is_taken() -> None:
-    (found,) = tensors((PIXELS / np.float32(255))[..., ::-1])
-    torch.testing.assert_close(found, tensors(PIXELS)[0].flip(1))
+    (found,) = as_tensors((PIXELS / np.float32(255))[..., ::-1])
+    torch.testing.assert_close(found, as_tensors(PIXELS)[0].flip(1))
 
 
 @pytest.mark.parametrize(
@@ -63,4 +63,4 @@ def test_an_array_turned_from_bgr_is_taken() -> None:
 )
 def test_others_are_refused(image: object, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        tensors(image)
+        as_tensors(image)

@@ -17,7 +17,7 @@ import psutil
 from fluxsr.errors import OutputError
 from fluxsr.names import storable
 
-_END = ".part"
+PART = ".part"  # ending of incomplete files
 
 
 @contextmanager
@@ -78,10 +78,15 @@ def _writing(path: Path) -> Iterator[None]:
         raise OutputError(f"{path} cannot be written: {first_line(error)}") from error
 
 
+def write_bytes(data: bytes, path: Path) -> None:
+    """Write a file atomically (see ``replaced``)."""
+    with replaced(path) as file:
+        file.write(data)
+
+
 def write_text(text: str, path: Path) -> None:
     """Write a text atomically (see ``replaced``), with the same bytes on every system."""
-    with replaced(path) as file:
-        file.write(storable(text).encode())
+    write_bytes(storable(text).encode(), path)
 
 
 def check_writable(path: str | Path) -> None:
@@ -102,14 +107,14 @@ def check_writable(path: str | Path) -> None:
 
 def part_of(path: Path) -> Path:
     """Return a name beside the path for its incomplete file. It names the process, for ``remove_orphans``."""
-    return path.with_name(f".{path.stem[:40]}.{_host()}.{os.getpid()}.{uuid.uuid4().hex[:8]}{_END}")
+    return path.with_name(f".{path.stem[:40]}.{_host()}.{os.getpid()}.{uuid.uuid4().hex[:8]}{PART}")
 
 
 def remove_orphans(folders: Iterable[Path]) -> int:
     """Delete incomplete files left by dead processes of this machine; return how many there were."""
     removed = 0
     for folder in folders:
-        for part in folder.glob(f".*.{_host()}.*{_END}"):
+        for part in folder.glob(f".*.{_host()}.*{PART}"):
             process = part.name.split(".")[-3]
             if process.isdecimal() and not psutil.pid_exists(int(process)):
                 with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 from fluxsr.errors import InputError, TooLargeError, is_untranslatable
 from fluxsr.imaging.atomic import first_line
-from fluxsr.imaging.color import colorimetry, profiles, signalling
+from fluxsr.imaging.color import colorimetry, profiles
 from fluxsr.imaging.formats import bmp, jxl, png, raw, tiff
 from fluxsr.imaging.metadata.transfer import read_metadata
 from fluxsr.imaging.raster import Raster, checked_float, upright
@@ -159,7 +159,7 @@ def _opened(file: IO[bytes]) -> Any:
         yield image
 
 
-def _pixels(file: IO[bytes], image: Image.Image) -> tuple[np.ndarray, bytes, signalling.Chunks, list[str]]:
+def _pixels(file: IO[bytes], image: Image.Image) -> tuple[np.ndarray, bytes, tuple[png.Chunk, ...], list[str]]:
     """Return pixels as in Raster, not yet upright; their profile, colour chunks, and notes."""
     profile, notes = image.info.get("icc_profile") or b"", list[str]()
     if image.format == "PNG" and png.read_depth(file) == 16:
@@ -173,9 +173,9 @@ def _pixels(file: IO[bytes], image: Image.Image) -> tuple[np.ndarray, bytes, sig
             return np.asarray(converted), b"", (), [*notes, "has CMYK colours, which become sRGB"]
         pixels = _array(image)
         pixels = pixels.reshape(*pixels.shape[:2], -1)
-    if pixels.dtype == np.uint8 and (depth := signalling.depth_of(file, str(image.format))) > 8:
+    if pixels.dtype == np.uint8 and (depth := profiles.depth_of(file, str(image.format))) > 8:
         notes = [*notes, f"has {depth} bits per channel, of which 8 are read"]
-    profile, colors = signalling.colors_of(file, image, profile, pixels.shape[-1] <= 2)
+    profile, colors = profiles.colors_of(file, image, profile, pixels.shape[-1] <= 2)
     return pixels, profile, colors, notes
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from fluxsr.imaging.formats import Format, png, tiff
-from fluxsr.imaging.metadata import photoshop
+from fluxsr.imaging.metadata import embedded
 from fluxsr.imaging.raster import Metadata
 
 QUALITY = 95
@@ -65,7 +65,7 @@ def encode(
         OutputError: the disk refuses the data, if the file comes from ``atomic.replaced``.
     """
     if form.name == "PNG":
-        png.write(file, spec.width, spec.height, bands, spec.profile, spec.metadata, spec.colors)
+        png.write(file, (spec.width, spec.height), bands, spec.profile, spec.metadata, spec.colors)
     elif form.name == "TIFF":
         shape = (spec.height, spec.width, spec.channels)
         tiff.write(file, shape, spec.sixteen, bands, spec.profile, spec.metadata)
@@ -95,7 +95,8 @@ def _by_pillow(
     if form.name in ("JPEG", "AVIF"):
         options |= {"quality": quality}
     if form.name == "JPEG":
-        extra = b"".join(_segment(0xED, block) for block in photoshop.blocks(metadata.iptc, metadata.photoshop))
+        resources = embedded.photoshop_segments(metadata.iptc, metadata.photoshop)
+        extra = b"".join(_segment(0xED, segment) for segment in resources)
         extra += b"".join(_segment(0xFE, comment) for comment in metadata.comments)
         options |= {"subsampling": 0 if quality >= 90 else 2, "extra": extra}
     if form.name == "AVIF":

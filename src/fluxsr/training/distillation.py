@@ -33,7 +33,7 @@ from fluxsr.backbones.velocity import velocity
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError
 from fluxsr.extensions.postprocess import postprocess
-from fluxsr.imaging.contact_sheet import contact_sheet
+from fluxsr.imaging.io import contact_sheet
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.tiling import tiles
 from fluxsr.keyed import keyed_generator

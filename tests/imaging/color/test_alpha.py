@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fluxsr.imaging.color.alpha import bleed_alpha, over_white
+from fluxsr.imaging.picture import bleed_alpha, over_white
 from fluxsr.imaging.resize import bicubic
 
 

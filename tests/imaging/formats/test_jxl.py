@@ -15,7 +15,7 @@ from PIL import Image
 from fluxsr.errors import InputError, TooLargeError
 from fluxsr.imaging.color import colorimetry, profiles
 from fluxsr.imaging.decode import decode, size_of
-from fluxsr.imaging.formats import jxl_header
+from fluxsr.imaging.formats import jxl
 
 
 def bomb(side: int) -> bytes:
@@ -117,9 +117,9 @@ def test_more_than_8_bit_is_kept(tmp_path: Path, bits: int, channels: int) -> No
 def test_floats_are_asked_for_in_every_form_of_header(size: tuple[int, int]) -> None:
     """The patched header is a header: the decoder reads the same size, and the same light."""
     data = imagecodecs.jpegxl_encode(np.full((size[1], size[0], 4), 130, np.uint8), distance=1.0, bitspersample=8)
-    header = jxl_header.header_of(data)
+    header = jxl.header_of(data)
     assert header.lossy and header.bits == 8
-    patched = jxl_header.as_float(data, header)
-    assert jxl_header.size_in(patched) == size
+    patched = jxl.as_float(data, header)
+    assert jxl.size_in(patched) == size
     if patched != data:  # else the header is of the short form, which is sRGB
         assert imagecodecs.jpegxl_decode(patched).dtype == np.float32

@@ -18,7 +18,7 @@ from fluxsr.imaging.raster import Metadata
 def written(pixels: np.ndarray, rows: int, profile: bytes = b"", metadata: Metadata | None = None) -> bytes:
     stream = BytesIO()
     bands = [pixels[y : y + rows] for y in range(0, len(pixels), rows)]
-    png.write(stream, pixels.shape[1], pixels.shape[0], bands, profile, metadata or Metadata())
+    png.write(stream, (pixels.shape[1], pixels.shape[0]), bands, profile, metadata or Metadata())
     return stream.getvalue()
 
 

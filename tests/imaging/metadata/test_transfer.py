@@ -10,9 +10,8 @@ from PIL import Image
 
 from fluxsr.imaging.decode import decode
 from fluxsr.imaging.formats import ENDINGS
-from fluxsr.imaging.metadata.change import Change
 from fluxsr.imaging.metadata.transfer import carry_over
-from fluxsr.imaging.raster import Metadata
+from fluxsr.imaging.raster import Change, Metadata
 
 EXIF, GPS = 0x8769, 0x8825
 XMP = (

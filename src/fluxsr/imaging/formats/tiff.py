@@ -5,7 +5,6 @@ A written file begins with the EXIF structure, which is also its header, and end
 
 from __future__ import annotations
 
-import contextlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO
@@ -13,7 +12,8 @@ from typing import IO
 import numpy as np
 
 from fluxsr.errors import InputError
-from fluxsr.imaging.metadata import exif, ifd, photoshop
+from fluxsr.imaging.formats import raw
+from fluxsr.imaging.metadata import embedded, exif, ifd
 from fluxsr.imaging.metadata.ifd import Structure, Value
 from fluxsr.imaging.metadata.ifd_pack import Packer
 from fluxsr.imaging.metadata.transfer import read_tiff_metadata
@@ -33,7 +33,7 @@ def read(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, in
         check: called with width and height before pixels are decoded; raises if they are too large.
 
     Raises:
-        InputError: floats lie outside [0,1], or the number format is not supported.
+        InputError: it is a raw file, floats lie outside [0,1], or the number format is not supported.
     """
     from tifffile import PHOTOMETRIC, TiffFile
 
@@ -42,23 +42,17 @@ def read(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, in
         return None
     file.seek(0)
     with TiffFile(file) as tiff:
+        raw.refuse_raw_tiff(tiff)
         page = tiff.pages.first
-        shades = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB)
-        if (
-            np.max(page.bitspersample) < 8
-            or page.photometric not in shades
-            or page.dtype is None
-            or page.imagedepth > 1
-        ):
+        read_here = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB)
+        if not read_here or np.max(page.bitspersample) < 8 or page.dtype is None or page.imagedepth > 1:
             return None
         check(page.imagewidth, page.imagelength * max(page.samplesperpixel // 4, 1))
         pixels = page.asarray(maxworkers=1)
         separate, extra = page.planarconfig == 2 and page.samplesperpixel > 1, tuple(page.extrasamples)
         inverted = page.photometric == PHOTOMETRIC.MINISWHITE
-        orientation, found, lost = read_tiff_metadata(file)
-        notes: tuple[str, ...] = ()
-        with contextlib.suppress(Exception):  # a missing or damaged second page does no harm
-            notes = (SEVERAL,) if tiff.pages[1] else ()
+        orientation, found, notes = read_tiff_metadata(file)
+        notes = [*([SEVERAL] if raw.page_of(tiff.pages, 1) else []), *notes]
         profile = bytes(page.iccprofile or b"")
     pixels = np.moveaxis(pixels, 0, -1) if separate else pixels
     pixels = _ranged(pixels[..., None] if pixels.ndim == 2 else pixels)
@@ -68,7 +62,7 @@ def read(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, in
     if inverted:
         pixels = (np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else np.float32(1)) - pixels
     pixels = _straight(pixels) if alpha and extra[0] == 1 else pixels
-    return Raster(pixels, "TIFF", profile, found, notes=(*notes, *lost)), orientation
+    return Raster(pixels, "TIFF", profile, found, notes=tuple(notes)), orientation
 
 
 def write(
@@ -90,7 +84,7 @@ def write(
         metadata: EXIF, XMP, IPTC, Photoshop resources and dpi are written.
     """
     big = shape[0] * shape[1] * shape[2] * (1 + sixteen) > _LARGE
-    structure = exif.structure(metadata.exif) or Structure()
+    structure = exif.structure(metadata.exif)
     values = structure.main.values
     for tag in exif.LAYOUT & set(values):
         del values[tag]
@@ -101,7 +95,8 @@ def write(
         offsets.append(file.tell())
         lengths.append(file.write(strip))
     file.write(b"\0" * (file.tell() % 2))
-    values |= _pixels(structure, shape, sixteen) | _belongings(structure, profile, metadata)
+    _describe(structure, shape, sixteen)
+    _attach(structure, profile, metadata)
     wide = 16 if big else 4
     values |= {0x0111: structure.integers(wide, *offsets), 0x0117: structure.integers(wide, *lengths)}
     first = file.tell()
@@ -109,38 +104,41 @@ def write(
     file.write(table + tail)
     packer.head(first)
     file.seek(0)
-    file.write(packer.out[:16] if big else packer.out[:8])
+    file.write(packer.out[: packer.start])
 
 
-def _pixels(structure: Structure, shape: tuple[int, int, int], sixteen: bool) -> dict[int, Value]:
+def _describe(structure: Structure, shape: tuple[int, int, int], sixteen: bool) -> None:
+    """Set the tags that say how the pixels are stored."""
     height, width, channels = shape
     short, long = 3, 4
-    found = {
-        0x0100: structure.integers(long, width),
-        0x0101: structure.integers(long, height),
-        0x0102: structure.integers(short, *[16 if sixteen else 8] * channels),
-        0x0103: structure.integers(short, 8),  # zlib
-        0x0106: structure.integers(short, 1 if channels < 3 else 2),  # grey with black as 0, or RGB
-        0x0115: structure.integers(short, channels),
-        0x0116: structure.integers(long, _ROWS),
-        0x011C: structure.integers(short, 1),
-        0x013D: structure.integers(short, 2),  # horizontal differencing
-        0x0153: structure.integers(short, *[1] * channels),
+    tags = {
+        0x0100: (long, width),
+        0x0101: (long, height),
+        0x0102: (short, *[16 if sixteen else 8] * channels),
+        0x0103: (short, 8),  # zlib
+        0x0106: (short, 1 if channels < 3 else 2),  # grey with black as 0, or RGB
+        0x0115: (short, channels),
+        0x0116: (long, _ROWS),
+        0x011C: (short, 1),
+        0x013D: (short, 2),  # horizontal differencing
+        0x0153: (short, *[1] * channels),
+        **({0x0152: (short, 2)} if channels in (2, 4) else {}),  # alpha, not premultiplied
     }
-    return found | ({0x0152: structure.integers(short, 2)} if channels in (2, 4) else {})  # alpha, not premultiplied
+    structure.main.values |= {tag: structure.integers(*numbers) for tag, numbers in tags.items()}
 
 
-def _belongings(structure: Structure, profile: bytes, metadata: Metadata) -> dict[int, Value]:
-    blocks = photoshop.joined(metadata.iptc if metadata.photoshop else b"", metadata.photoshop)
-    tags = {700: (1, metadata.xmp), 33723: (7, metadata.iptc), 34377: (1, blocks), 34675: (7, profile)}
-    found = {tag: Value(kind, data) for tag, (kind, data) in tags.items() if data}
+def _attach(structure: Structure, profile: bytes, metadata: Metadata) -> None:
+    """Set the tags of profile and metadata."""
+    blocks = embedded.join_photoshop(metadata.iptc if metadata.photoshop else b"", metadata.photoshop)
+    tags = {
+        exif.XMP: (1, metadata.xmp),
+        exif.IPTC: (7, metadata.iptc),
+        exif.PHOTOSHOP: (1, blocks),
+        34675: (7, profile),
+    }
+    structure.main.values |= {tag: Value(kind, data) for tag, (kind, data) in tags.items() if data}
     if metadata.dpi:
-        found |= {
-            exif.X_RESOLUTION: structure.rational(metadata.dpi[0]),
-            exif.Y_RESOLUTION: structure.rational(metadata.dpi[1]),
-        }
-        found[exif.UNIT] = structure.integers(3, 2)
-    return found
+        exif.set_resolution(structure, metadata.dpi)
 
 
 def _strips(bands: Iterable[np.ndarray], order: str) -> Iterator[bytes]:

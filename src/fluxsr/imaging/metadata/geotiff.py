@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import struct
 
-from fluxsr.imaging.metadata.change import Change
 from fluxsr.imaging.metadata.ifd import Structure, Value
+from fluxsr.imaging.raster import Change
 
 _SCALE, _TIEPOINTS, _MATRIX, _KEYS = 33550, 33922, 34264, 34735
 _TAGS = {_SCALE, _TIEPOINTS, _MATRIX, _KEYS, 34736, 34737}

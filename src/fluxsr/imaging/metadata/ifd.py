@@ -34,7 +34,7 @@ class Value:
     Attributes:
         kind: the TIFF type, a key of SIZES.
         data: the raw value, in the byte order of the structure.
-        place: offset of a value stored outside its directory; None for one stored inside, or without an offset yet.
+        place: offset of a value stored outside its directory; None for one stored inside, or a new one.
         inner: the directory that a pointer refers to; ``data`` is then unused.
     """
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from fluxsr.imaging.metadata.change import Change
 from fluxsr.imaging.metadata.xml_text import Item, parsed, replaced
+from fluxsr.imaging.raster import Change
 
 _NAMESPACES = {
     "http://ns.adobe.com/tiff/1.0/": "tiff",
