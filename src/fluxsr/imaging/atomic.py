@@ -25,15 +25,8 @@ def replaced(path: Path, times: tuple[int, int] | None = None) -> Iterator[IO[by
     """Open a file for writing that replaces ``path`` once it is complete; missing folders are created.
 
     The data goes to a hidden file beside the path, which is renamed once it is on the disk. A link at the path is
-    replaced, not followed. Only errors of writing become an OutputError. All other errors of the caller's block pass
-    unchanged, including its own OSError.
-
-    Args:
-        path: the output.
-        times: (last access, last change) of the file in ns; None means now.
-
-    Raises:
-        OutputError: the disk refuses the file.
+    replaced, not followed. ``times`` are those of the last access and the last change in ns; None means now.
+    An error of writing becomes an OutputError; other errors of the caller's block pass unchanged, also its OSError.
     """
     part = part_of(path)
     try:
@@ -90,11 +83,7 @@ def write_text(text: str, path: Path) -> None:
 
 
 def check_writable(path: str | Path) -> None:
-    """Check before a long computation whether ``replaced`` can write here.
-
-    Raises:
-        OutputError: the path is a folder, or cannot be written.
-    """
+    """Check before a long computation whether ``replaced`` can write here; raise an OutputError if not."""
     path = Path(path)
     part = part_of(path)
     with _writing(path):

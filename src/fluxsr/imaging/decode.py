@@ -37,7 +37,7 @@ _LOST_SHARE = 0.05  # largest fraction of rows that a truncated JPEG may lack
 
 
 def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
-    """Read an image file. If it has several pages or frames, read the first.
+    """Read the first page or frame of an image file.
 
     Args:
         path: the file. Its content decides on the format, not its name.
@@ -84,9 +84,6 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
 
 def size_of(file: IO[bytes]) -> tuple[int, int] | None:
     """Return (width, height) from the first bytes of a file; None if they are too few, or no decoder knows them.
-
-    Args:
-        file: an image or its beginning.
 
     Raises:
         TooLargeError: the image exceeds the limit of Pillow.

@@ -24,14 +24,7 @@ class FormatLimitError(Exception):
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """Everything about an output image except its pixels.
-
-    Attributes:
-        width, height: in pixels.
-        channels: 1 to 4.
-        sixteen: whether channels have 16 bits instead of 8.
-        profile, metadata, colors: see Raster.
-    """
+    """An output image except for its pixels: its size, channels and depth, and fields of Raster."""
 
     width: int
     height: int
@@ -55,14 +48,12 @@ def encode(
     Args:
         file: empty, open for writing and reading.
         form: format of the output; stores everything that ``spec`` names.
-        spec: the image without its pixels.
         bands: pixel rows from top to bottom, each (rows,W,channels), uint8 or uint16.
         quality: 1 to 100 for JPEG, WebP and AVIF; None means 95.
         lossless: for WebP.
 
     Raises:
         FormatLimitError: the format cannot store this image.
-        OutputError: the disk refuses the data, if the file comes from ``atomic.replaced``.
     """
     if form.name == "PNG":
         png.write(file, (spec.width, spec.height), bands, spec.profile, spec.metadata, spec.colors)

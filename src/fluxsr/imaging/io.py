@@ -27,11 +27,7 @@ OUTPUT_TYPES = ("pil", "pt", "np")
 
 
 def read(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Read an image file. If it has several pages or frames, read the first.
-
-    Raises:
-        InputError: the file is missing, empty, damaged, too large, not an image, or has no pixels.
-    """
+    """Read the first page or frame of an image file; raise an InputError if that is impossible (see ``decode``)."""
     path = Path(path)
     raster = decode(path, max_pixels)
     try:
@@ -64,13 +60,9 @@ def write_enlarged(
         bands: the result from top to bottom, each (1,3,rows,W), float32, about [0,1]; overwritten.
         size: (height, width) of the result.
         path: its ending decides on the format.
-        options: how the image is written.
 
     Returns:
         Notes on what the format cannot store.
-
-    Raises:
-        OutputError: as ``write``.
     """
     path, form = Path(path), format_of(path)
     spec, notes = spec_of(picture, form, size, options)
@@ -99,15 +91,11 @@ def _output(path: Path, times: tuple[int, int] | None = None) -> Iterator[IO[byt
 
 
 def contact_sheet(path: Path, rows: Sequence[Sequence[Tensor]], side: int = 256) -> None:
-    """Write a grid of images, to compare results by eye.
+    """Write a grid of images, to compare results by eye. The ending of ``path`` decides on the format.
 
     Args:
-        path: output file; its ending decides on the format.
         rows: images (3,H,W) in 0..255. Each is cropped to its central square; smaller ones are padded with black.
         side: side of a square, in pixels.
-
-    Raises:
-        OutputError: Pillow does not know the ending, or the file cannot be written.
     """
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind is None:
@@ -126,11 +114,7 @@ def contact_sheet(path: Path, rows: Sequence[Sequence[Tensor]], side: int = 256)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any Pillow image to 8-bit RGB; transparency is composited over white.
-
-    Raises:
-        InputError: floating-point pixels lie outside [0,1], so that the value of white is unknown.
-    """
+    """Convert any Pillow image to 8-bit RGB; transparency is composited over white."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):  # Pillow's own conversion would clip 16 bit at 255
@@ -166,15 +150,12 @@ def to_pil(image: Tensor) -> Image.Image:
 
 
 def as_tensors(image: Any) -> list[Tensor]:
-    """Return a list of images (1,3,H,W), float32 in [0,1], on the CPU.
+    """Return a list of images (1,3,H,W), float32 in [0,1], on the CPU; raise an InputError for other types.
 
     Args:
         image: PIL image; array (H,W), (H,W,C) or (B,H,W,C) of grey (C = 1), RGB or RGBA, uint8 or float
             in [0,1]; tensor (3,H,W) or (B,3,H,W), float in [0,1]; or a list of these. Grey becomes RGB,
             and transparency is composited over white.
-
-    Raises:
-        InputError: the type, shape or range is not one of these.
     """
     if isinstance(image, Sequence) and not isinstance(image, str):
         return [lr for entry in image for lr in as_tensors(entry)]
@@ -194,11 +175,7 @@ def as_tensors(image: Any) -> list[Tensor]:
 
 
 def checked_size(lr: Tensor) -> tuple[int, int]:
-    """Return (height, width) of an image (1,3,h,w).
-
-    Raises:
-        InputError: the shape is another one, or a side is too short.
-    """
+    """Return (height, width) of an image (1,3,h,w); raise an InputError for other shapes and short sides."""
     if lr.ndim != 4 or lr.shape[:2] != (1, 3):
         raise InputError(f"image has shape {tuple(lr.shape)}; expected one image, (1,3,height,width)")
     height, width = lr.shape[-2:]

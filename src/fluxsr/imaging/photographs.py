@@ -52,11 +52,7 @@ class Photograph:
             return image.height, image.width
 
     def read(self) -> Tensor:
-        """Decode the photograph, (3,H,W) uint8.
-
-        Raises:
-            InputError: it cannot be decoded.
-        """
+        """Decode the photograph, (3,H,W) uint8."""
         with self._open() as image:
             try:
                 picture = np.asarray(image.convert("RGB"))
@@ -81,8 +77,7 @@ class Photograph:
 def list_photographs(sources: Sequence[str], limit: int = 0) -> list[Photograph]:
     """Return all photographs in tar shards, folders and files, in order; none is decoded, and hidden ones are left out.
 
-    Raises:
-        InputError: a source does not exist or holds no image.
+    A source that does not exist or holds no image raises an InputError.
     """
     found: list[Photograph] = []
     seen: Counter[str] = Counter()
@@ -107,11 +102,7 @@ def list_photographs(sources: Sequence[str], limit: int = 0) -> list[Photograph]
 
 
 def read_photographs(sources: Sequence[str], limit: int = 0) -> tuple[list[str], list[Tensor]]:
-    """Return unique names and images (3,H,W) uint8 of all photographs in tar shards, folders and files.
-
-    Raises:
-        InputError: a source does not exist or holds no image, or a file cannot be decoded.
-    """
+    """Return unique names and images (3,H,W) uint8 of all photographs in tar shards, folders and files."""
     photographs = list_photographs(sources, limit)
     return [photo.name for photo in photographs], [photo.read() for photo in photographs]
 

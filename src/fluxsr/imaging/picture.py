@@ -32,7 +32,7 @@ class OutputOptions:
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded input image, ready for the pipeline.
+    """A decoded input image, ready for the pipeline. Attributes that are not listed are those of Raster.
 
     Attributes:
         lr: sRGB, upright, (1,3,h,w), float32 in [0,1]; transparent pixels have the colours of their neighbours.
@@ -40,9 +40,7 @@ class Picture:
         alpha: (1,1,h,w) in [0,1], or None.
         grey: whether there is a single colour channel.
         sixteen: whether the file has more than 8 bits per channel.
-        format, profile, metadata, lossless, notes, colors: see Raster. The profile is invertible, or empty. If it is
-            empty, colors is empty too, unless it states sRGB.
-        path: the file.
+        profile, colors: as in Raster, but the profile is invertible or empty; then colors states at most sRGB.
         times: (last access, last change) of the file, in ns.
     """
 
@@ -114,14 +112,7 @@ def _to_srgb(colours: np.ndarray, profile: bytes) -> tuple[np.ndarray, bytes, li
 def spec_of(
     picture: Picture, form: Format, size: tuple[int, int], delivery: OutputOptions
 ) -> tuple[ImageSpec, list[str]]:
-    """Return the specification of the output file, and notes on what it cannot store.
-
-    Args:
-        picture: the input.
-        form: format of the output.
-        size: (height, width) of the output.
-        delivery: what was asked for.
-    """
+    """Return the specification of an output file of this size (height, width), and notes on what it cannot store."""
     height, width = size
     old = picture.lr.shape[-1], picture.lr.shape[-2]
     to_srgb = delivery.profile == "srgb" and bool(picture.profile)
@@ -148,16 +139,13 @@ def spec_of(
 
 
 def rows_of(picture: Picture, spec: ImageSpec, hr: Tensor, first: int) -> np.ndarray:
-    """Convert upscaled rows to the pixels of the output file.
+    """Convert upscaled rows to the pixels of the output file, (rows,W,C), uint8 or uint16.
 
     Args:
         picture: the input. Its alpha and out-of-gamut colours bypass the model and are added here.
         spec: see ``spec_of``.
         hr: upscaled rows, (1,3,rows,W), float32, about [0,1]. Overwritten.
         first: number of the topmost row.
-
-    Returns:
-        (rows,W,C), uint8 or uint16.
     """
     part = (spec.height, spec.width), first, first + hr.shape[-2]
     colours = hr.clamp_(0, 1)
@@ -180,18 +168,11 @@ def rows_of(picture: Picture, spec: ImageSpec, hr: Tensor, first: int) -> np.nda
 
 
 def bleed_alpha(colours: Tensor, alpha: Tensor) -> Tensor:
-    """Return colours whose fully transparent pixels have the colour of the nearest visible ones.
+    """Return colours (1,C,H,W) whose fully transparent pixels have the colour of the nearest visible ones.
 
     The colours that a file stores under transparent pixels are arbitrary, mostly black. A model or a filter that sees
     both sides of an edge would turn them into a dark fringe. Premultiplied colours are averaged over growing squares
-    until every square holds a visible pixel.
-
-    Args:
-        colours: (1,C,H,W), float32, not premultiplied by alpha.
-        alpha: (1,1,H,W), float32 in [0,1].
-
-    Returns:
-        (1,C,H,W); unchanged wherever alpha > 0.
+    until every square holds a visible pixel. ``alpha`` is (1,1,H,W) in [0,1].
     """
     if (alpha > 0).all() or not (alpha > 0).any():
         return colours

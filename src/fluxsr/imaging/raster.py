@@ -59,7 +59,7 @@ class Raster:
 
 @dataclass(frozen=True)
 class Change:
-    """Change from the input to the output.
+    """The geometric and colour change from an input to its output, which metadata must follow.
 
     Attributes:
         old, new: (width, height) in pixels, upright.
@@ -89,12 +89,7 @@ class Change:
         return self.new[0] / max(self.old[0], 1), self.new[1] / max(self.old[1], 1)
 
     def point(self, x: float, y: float, width: float, height: float) -> tuple[float, float]:
-        """Map a point of the stored image into the upright one, without scaling.
-
-        Args:
-            x, y: the point.
-            width, height: size of the upright image, in the unit of x and y.
-        """
+        """Map a point of the stored image into the upright one of this size, without scaling."""
         if self.sideways:
             x, y = y, x
         if self.orientation in (2, 3, 6, 7):
@@ -116,11 +111,7 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def checked_float(values: np.ndarray) -> np.ndarray:
-    """Return floating-point pixels as float32.
-
-    Raises:
-        InputError: values lie outside [0,1], so that the value of white is unknown.
-    """
+    """Return floating-point pixels as float32; raise an InputError outside [0,1], where white is unknown."""
     if not (values.min() >= 0 and values.max() <= 1):
         raise InputError(
             f"floating-point pixels from {values.min():g} to {values.max():g}; "

@@ -85,10 +85,8 @@ def profile_from_primaries(
 def profile_from_png(chunks: tuple[tuple[bytes, bytes], ...], grey: bool) -> bytes | None:
     """Return the ICC profile that PNG chunks describe; empty for sRGB, None where they say nothing.
 
-    cICP comes before sRGB, and sRGB before gAMA and cHRM, as the PNG specification asks.
-
-    Raises:
-        InputError: as ``profile_from_cicp``, and for colours of narrow range.
+    cICP comes before sRGB, and sRGB before gAMA and cHRM, as the PNG specification asks. Colours of narrow range
+    raise an InputError.
     """
     found = dict(chunks)
     if len(cicp := found.get(b"cICP", b"")) == 4:
@@ -138,11 +136,7 @@ def encode_linear(linear: np.ndarray) -> tuple[np.ndarray, bytes, str]:
 
 
 def refuse_hdr(profile: bytes) -> None:
-    """Raise an error for an HDR profile, which is recognised by its cicp tag or its name.
-
-    Raises:
-        InputError: the curve is PQ or HLG.
-    """
+    """Raise an InputError for an HDR profile (PQ or HLG), which is recognised by its cicp tag or its name."""
     tags = profile[132 : 132 + 12 * int.from_bytes(profile[128:132], "big")]
     for place in range(0, min(len(tags), 1200), 12):
         if tags[place : place + 4] == b"cicp":

@@ -24,16 +24,12 @@ _ADOBE = 2  # not in the standard, but written by cameras
 
 
 def colors_of(file: IO[bytes], image: Any, profile: bytes, grey: bool) -> tuple[bytes, tuple[png.Chunk, ...]]:
-    """Return the ICC profile of an image's colours, and what the file says of them besides (see Raster.colors).
+    """Return the ICC profile of an image's colours, and what else the file says of them (see Raster.colors).
 
     Args:
-        file: open for reading.
-        image: the same as Pillow opens it.
+        file, image: the file, and what Pillow makes of it.
         profile: the ICC profile that Pillow finds.
-        grey: whether its pixels have one channel of colour.
-
-    Raises:
-        InputError: HDR, or colours that are not supported.
+        grey: whether the image has one channel of colour.
     """
     kind, chunks = image.format, tuple[png.Chunk, ...]()
     if kind == "PNG":
@@ -53,12 +49,7 @@ def colors_of(file: IO[bytes], image: Any, profile: bytes, grey: bool) -> tuple[
 
 
 def depth_of(file: IO[bytes], kind: str) -> int:
-    """Return the bits per channel of a file whose format Pillow reads as 8 bit; 8 where it has no more.
-
-    Args:
-        file: open for reading.
-        kind: Pillow's name of its format.
-    """
+    """Return the bits per channel of a file whose format, by Pillow's name, is read as 8 bit; 8 if it has no more."""
     if kind == "PPM":
         file.seek(0)
         head = re.match(rb"P[2356]((\s|#[^\n]*\n)+(\d+)){3}", file.read(1000))
@@ -83,22 +74,16 @@ def _names_adobe(image: Any) -> bool:
 
 
 def to_srgb(colours: np.ndarray, profile: bytes) -> np.ndarray | None:
-    """Convert colours of a profile to sRGB.
+    """Convert colours (H,W,C) of a profile, float32 in [0,1], C = 1 or 3, to sRGB.
 
-    Args:
-        colours: (H,W,C) float32 in [0,1], C = 1 or 3.
-        profile: ICC profile of the colours.
-
-    Returns:
-        (H,W,C) float32, below 0 or above 1 for colours outside sRGB; None if the profile is damaged or does not match
-        the channels.
+    Colours outside sRGB become values below 0 or above 1. Return None if the profile is damaged or does not match.
     """
-    return _transformed(colours, profile, _srgb(), inward=True)
+    return _transformed(colours, profile, inward=True)
 
 
 def from_srgb(colours: np.ndarray, profile: bytes) -> np.ndarray | None:
     """Convert sRGB (H,W,C), also outside [0,1], to colours of the profile, clipped to [0,1]; None if impossible."""
-    back = _transformed(colours, profile, _srgb(), inward=False)
+    back = _transformed(colours, profile, inward=False)
     return None if back is None else back.clip(0, 1)
 
 
@@ -121,7 +106,7 @@ def is_srgb(profile: bytes) -> bool:
     return there is not None and bool(np.abs(there - probe).max() < 0.5 / 255)
 
 
-def _transformed(colours: np.ndarray, profile: bytes, srgb: bytes, inward: bool) -> np.ndarray | None:
+def _transformed(colours: np.ndarray, profile: bytes, inward: bool) -> np.ndarray | None:
     import imagecodecs
 
     space, channels = _SPACES.get(profile[16:20], ("", 0))
@@ -129,7 +114,7 @@ def _transformed(colours: np.ndarray, profile: bytes, srgb: bytes, inward: bool)
     if channels == 0 or (given, channels) == (3, 1):
         return None
     wide = np.repeat(colours, 3, axis=-1) if given == 1 and (channels == 3 or not inward) else colours
-    one, two = (profile, srgb) if inward else (srgb, profile)
+    one, two = (profile, _srgb()) if inward else (_srgb(), profile)
     try:
         result = imagecodecs.cms_transform(
             np.ascontiguousarray(wide, dtype=np.float32),

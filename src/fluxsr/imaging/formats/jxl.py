@@ -54,11 +54,7 @@ def looks_like(file: IO[bytes]) -> bool:
 
 
 def size_of(file: IO[bytes]) -> tuple[int, int] | None:
-    """Return (width, height) from the header; None if it is missing or incomplete. Rewinds the file.
-
-    Args:
-        file: a file that looks like JPEG XL, or its beginning.
-    """
+    """Return (width, height) of a file that looks like JPEG XL; None if its header is incomplete. Rewinds the file."""
     file.seek(0)
     head = file.read(_LEAST)
     if head[:2] != SIGNATURE:
@@ -78,9 +74,6 @@ def pixels(file: IO[bytes], profile: bytes) -> tuple[np.ndarray, bytes, list[str
 
     Returns:
         (H,W,C) as in Raster, their profile, and notes; None where the plugin's pixels are as good.
-
-    Raises:
-        InputError: floating-point pixels outside [0,1].
     """
     import imagecodecs
 
@@ -139,11 +132,7 @@ def _codestream(file: IO[bytes], length: int | None = None) -> bytes:
 
 
 def size_in(codestream: bytes) -> tuple[int, int]:
-    """Return (width, height) of a codestream or its beginning.
-
-    Raises:
-        IndexError: it is not whole.
-    """
+    """Return (width, height) of a codestream; raise an IndexError if its header is incomplete."""
     return _size(_Bits(codestream[2:]))
 
 
@@ -191,11 +180,7 @@ def _depth(bits: _Bits) -> tuple[bool, int]:
 
 
 def header_of(codestream: bytes) -> Header:
-    """Read SizeHeader and the beginning of ImageMetadata.
-
-    Raises:
-        IndexError: it is not whole, or of a kind that is not read here.
-    """
+    """Read SizeHeader and the beginning of ImageMetadata; raise an IndexError for kinds that are not read here."""
     bits = _Bits(codestream[2:_DETAILS])
     width, height = _size(bits)
     size_end = bits.place

@@ -142,7 +142,6 @@ def write(
         file: output; need not be seekable.
         size: (width, height) in pixels.
         bands: rows from top to bottom, each (rows,W,C), all uint8 or all uint16, C as in Raster.
-        profile: ICC profile; empty means sRGB.
         metadata: EXIF, XMP, texts, comments and dpi are written. PNG stores no IPTC and no Photoshop resources.
         colors: chunks that describe the same colours as the profile; see ``color_chunks``.
     """

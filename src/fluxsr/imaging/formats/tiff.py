@@ -28,12 +28,7 @@ _LARGE = 3_900_000_000  # bytes of pixels above which offsets need 64 bits
 def read(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, int] | None:
     """Return the first page of a TIFF and its orientation; None for other files, and for kinds that Pillow reads.
 
-    Args:
-        file: open for reading.
-        check: called with width and height before pixels are decoded; raises if they are too large.
-
-    Raises:
-        InputError: it is a raw file, floats lie outside [0,1], or the number format is not supported.
+    ``check`` is called with width and height before pixels are decoded; it raises if they are too large.
     """
     from tifffile import PHOTOMETRIC, TiffFile
 
@@ -80,7 +75,6 @@ def write(
         shape: (height, width, channels), channels as in Raster.
         sixteen: whether channels have 16 bits instead of 8.
         bands: rows from top to bottom, each (rows,W,C), uint8 or uint16.
-        profile: ICC profile; empty for none.
         metadata: EXIF, XMP, IPTC, Photoshop resources and dpi are written.
     """
     big = shape[0] * shape[1] * shape[2] * (1 + sixteen) > _LARGE

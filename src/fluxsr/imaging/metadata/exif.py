@@ -32,8 +32,7 @@ LAYOUT = frozenset({
 def from_tiff(file: IO[bytes]) -> tuple[bytes, dict[int, bytes], list[str]]:
     """Return the EXIF of a TIFF file as a separate structure, its XMP, IPTC and PHOTOSHOP, and notes on what is lost.
 
-    Raises:
-        ValueError: the file is not a TIFF.
+    A file that is no TIFF raises a ValueError.
     """
     found, notes = ifd.read_file(file, (LAYOUT | {_LAYERS}) - {XMP, IPTC, PHOTOSHOP}), list[str]()
     values = found.main.values
@@ -88,8 +87,6 @@ def adapted(
     """Return the EXIF of the output, and notes on what is lost.
 
     Args:
-        data: EXIF of the input.
-        change: from the input to the output.
         tiff: whether the output is a TIFF, the only format that stores a map position.
         keep_orientation: whether an orientation tag becomes 1, or is removed.
         dpi: resolution to write here, because the format stores it nowhere else.

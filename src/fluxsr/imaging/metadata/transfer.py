@@ -21,11 +21,7 @@ _PARAMETERS = "parameters"  # where image generators store their settings
 def read_metadata(image: Any, file: IO[bytes]) -> tuple[int, Metadata, list[str]]:
     """Return an image's orientation (1 if its pixels are upright), its metadata, and notes on what is lost.
 
-    Damaged metadata is dropped.
-
-    Args:
-        image: opened with Pillow, and loaded.
-        file: the file it was opened from.
+    Damaged metadata is dropped. ``image`` was opened from the file with Pillow, and loaded.
     """
     if image.format == "TIFF":
         return read_tiff_metadata(file)
@@ -66,11 +62,7 @@ _GPS_TEXT = re.compile(r"(^|:)gps", re.IGNORECASE)  # keywords such as exif:GPSL
 def carry_over(found: Metadata, form: Format, change: Change, strip: str = "none") -> tuple[Metadata, list[str]]:
     """Return the metadata of the upscaled, upright output, and notes on what is lost.
 
-    Args:
-        found: metadata of the input.
-        form: format of the output. What it cannot store is dropped.
-        change: from the input to the output.
-        strip: metadata to remove: "none", "gps" (locations only) or "all".
+    What the format cannot store is dropped. ``strip`` is "none", "gps" (remove locations) or "all".
     """
     if strip == "all":
         return Metadata(), []

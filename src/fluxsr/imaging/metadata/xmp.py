@@ -55,10 +55,7 @@ _DOWN = re.compile(r"(tiff:ImageLength|exif:PixelYDimension)|GPano:(Cropped|Full
 def adapted(data: bytes, change: Change, mime: str) -> tuple[bytes, list[str]]:
     """Return the XMP of the output, and the names of what is lost. A packet that cannot be parsed is dropped.
 
-    Args:
-        data: XMP packet of the input.
-        change: from the input to the output.
-        mime: media type of the output, such as "image/png".
+    ``mime`` is the media type of the output, such as "image/png".
     """
     data = _utf8(data)
     try:

@@ -29,18 +29,12 @@ def enlarged(
 
     Args:
         image: (1,3,h,w), RGB in [0,1].
-        size: (height, width) of the result, at least those of the image.
-        function: maps tiles (B,3,y,x) to tiles of the same size, on any device.
-        tiling: the tile grid for that size.
-        batch_size: tiles per call.
-        color_fix: "wavelet" or "none".
-        progress: called with (tiles done, total tiles) after every batch.
+        size: (height, width) of the result, at least those of the image. ``tiling`` is its grid.
+        function, batch_size, progress: see ``tiles.stream``.
+        color_fix: one of ``STREAMABLE``; others raise an InputError.
 
     Yields:
         (1,3,rows,W), float32, about [0,1], from top to bottom.
-
-    Raises:
-        InputError: the colour fix needs the whole image.
     """
     if color_fix not in STREAMABLE:
         raise InputError(f"color_fix is '{color_fix}', which needs the whole image; choose one of {STREAMABLE}")
