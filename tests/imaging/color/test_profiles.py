@@ -89,19 +89,6 @@ def test_cmyk_with_a_profile(tmp_path: Path) -> None:
     assert np.abs(found - 119.0).max() <= 2, "L* = 50 is 119 in sRGB; without the profile it would be cyan"
 
 
-def test_sixteen_bit_grey_with_a_profile(tmp_path: Path) -> None:
-    grey = Image.fromarray(np.full((16, 16), 80 * 257, dtype=np.uint16))
-    grey.save(tmp_path / "a.png", icc_profile=profile(colours=b"GRAY"))
-    assert np.abs(np.asarray(io.read(tmp_path / "a.png").image) - srgb_of(80)).max() <= 1
-
-
-def test_an_srgb_profile_changes_next_to_nothing(tmp_path: Path) -> None:
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    photograph().save(tmp_path / "a.png", icc_profile=srgb)
-    difference = np.asarray(io.read(tmp_path / "a.png").image).astype(int) - np.asarray(photograph())
-    assert np.abs(difference).max() <= 1
-
-
 @pytest.mark.parametrize(
     ("mode", "data"),
     [("RGB", b"no profile"), ("RGB", profile()[:150]), ("RGB", profile(colours=b"GRAY")), ("CMYK", profile())],

@@ -23,7 +23,6 @@ from fluxsr.imaging.picture import OutputOptions, Picture
 COLOURS = np.repeat(np.repeat(np.array([[(40, 200, 60), (200, 30, 40), (120, 120, 120)]], np.uint8), 16, 0), 16, 1)
 PLACES = (4, 20, 40)  # columns inside each of the three
 P3_AS_SRGB = [(-0.24, 0.798, 0.029), (0.861, -0.05, 0.111), (0.471, 0.471, 0.471)]  # computed from SMPTE EG 432-1
-HDR = {16: "PQ", 18: "HLG"}
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -93,20 +92,9 @@ def test_an_avif_in_srgb_stays_as_it_is(tmp_path: Path) -> None:
     assert doubled(avif(tmp_path / "a.avif", 2, 2), tmp_path / "b.png").colors == (), "unspecified"
 
 
-@pytest.mark.parametrize("transfer", HDR)
-def test_hdr_is_refused_in_one_line(tmp_path: Path, transfer: int) -> None:
-    for path in (
-        avif(tmp_path / "a.avif", 9, transfer),
-        with_chunks(tmp_path / "a.png", COLOURS, (b"cICP", bytes((9, transfer, 0, 1)))),
-    ):
-        with pytest.raises(InputError, match=rf"a\.\w+ is an HDR image \({HDR[transfer]}\).*convert it to SDR first"):
-            decode(path)
-
-
 def test_a_profile_of_hdr_is_refused_in_every_format(tmp_path: Path) -> None:
-    linear = colorimetry._CURVES[
-        8
-    ]  # any curve: that of PQ is no formula of ICC, so such profiles have tables and a name
+    # Any curve will do: that of PQ is no formula of ICC, so such profiles have tables and a name.
+    linear = colorimetry._CURVES[8]
     profile = colorimetry.profile_from_primaries(colorimetry._PRIMARIES[9], linear, name="ITU-R BT.2100 PQ")
     for ending in (".tif", ".png", ".jpg", ".webp", ".avif"):
         Image.fromarray(COLOURS).save(tmp_path / f"a{ending}", icc_profile=profile)
@@ -118,19 +106,14 @@ def test_code_points_of_a_heic(tmp_path: Path) -> None:
     import pillow_heif
 
     made = pillow_heif.from_pillow(Image.fromarray(COLOURS))
-    for transfer in (13, 16):
-        made.save(
-            tmp_path / "a.heic", quality=100, chroma=444, save_nclx_profile=True,
-            color_primaries=12, transfer_characteristics=transfer, matrix_coefficients=6, full_range_flag=1,
-        )  # fmt: skip
-        if transfer == 16:
-            with pytest.raises(InputError, match=r"is an HDR image \(PQ\)"):
-                decode(tmp_path / "a.heic")
-        else:
-            picture = doubled(tmp_path / "a.heic", tmp_path / "b.jpg")
-            assert abs(seen(picture)[0, 1] - P3_AS_SRGB[0][1]) < 0.02
-            assert np.abs(written(tmp_path / "b.jpg") - COLOURS[8, list(PLACES)]).max() <= 4
-            assert decode(tmp_path / "b.jpg").profile == colorimetry.profile_from_cicp(12, 13)
+    made.save(
+        tmp_path / "a.heic", quality=100, chroma=444, save_nclx_profile=True,
+        color_primaries=12, transfer_characteristics=13, matrix_coefficients=6, full_range_flag=1,
+    )  # fmt: skip
+    picture = doubled(tmp_path / "a.heic", tmp_path / "b.jpg")
+    assert abs(seen(picture)[0, 1] - P3_AS_SRGB[0][1]) < 0.02
+    assert np.abs(written(tmp_path / "b.jpg") - COLOURS[8, list(PLACES)]).max() <= 4
+    assert decode(tmp_path / "b.jpg").profile == colorimetry.profile_from_cicp(12, 13)
 
 
 GAMMA = (b"gAMA", struct.pack(">I", 55556))  # 1.8
