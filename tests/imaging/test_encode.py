@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fluxsr.imaging.encode import FormatLimitError, ImageSpec, encode
+from fluxsr.imaging.encode import FormatLimitError, encode
 from fluxsr.imaging.formats import ENDINGS, WRITTEN, Format
+from fluxsr.imaging.raster import ImageSpec
 
 
 def encoded(form: Format, pixels: np.ndarray, rows: int = 1000) -> bytes:

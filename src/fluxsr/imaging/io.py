@@ -17,10 +17,10 @@ from torch.nn import functional as F
 from fluxsr.errors import InputError, OutputError
 from fluxsr.imaging.atomic import replaced, write_bytes
 from fluxsr.imaging.decode import MAX_PIXELS, decode
-from fluxsr.imaging.encode import FormatLimitError, ImageSpec, encode
+from fluxsr.imaging.encode import FormatLimitError, encode
 from fluxsr.imaging.formats import format_of
 from fluxsr.imaging.picture import OutputOptions, Picture, over_white, picture_of, rows_of, spec_of
-from fluxsr.imaging.raster import checked_float
+from fluxsr.imaging.raster import ImageSpec, checked_float
 
 LEAST_SIDE = 16  # pixels of one token
 OUTPUT_TYPES = ("pil", "pt", "np")

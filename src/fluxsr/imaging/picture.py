@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fluxsr.imaging.color import profiles
-from fluxsr.imaging.encode import ImageSpec
 from fluxsr.imaging.formats import Format
 from fluxsr.imaging.metadata.transfer import carry_over
-from fluxsr.imaging.raster import Change, Metadata, Raster
+from fluxsr.imaging.raster import Change, ImageSpec, Metadata, Raster
 from fluxsr.imaging.resize import bicubic_rows
 from fluxsr.options import Profile, Strip
 

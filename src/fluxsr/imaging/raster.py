@@ -58,6 +58,19 @@ class Raster:
 
 
 @dataclass(frozen=True)
+class ImageSpec:
+    """An output image except for its pixels: its size, channels and depth, and fields of Raster."""
+
+    width: int
+    height: int
+    channels: int
+    sixteen: bool = False
+    profile: bytes = b""
+    metadata: Metadata = field(default_factory=Metadata)
+    colors: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True)
 class Change:
     """The geometric and colour change from an input to its output, which metadata must follow.
 

@@ -13,13 +13,14 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from fluxsr.imaging.formats import png
-from fluxsr.imaging.raster import Metadata
+from fluxsr.imaging.raster import ImageSpec, Metadata
 
 
 def written(pixels: np.ndarray, rows: int, profile: bytes = b"", metadata: Metadata | None = None) -> bytes:
     stream = BytesIO()
     bands = [pixels[y : y + rows] for y in range(0, len(pixels), rows)]
-    png.write(stream, (pixels.shape[1], pixels.shape[0]), bands, profile, metadata or Metadata())
+    spec = ImageSpec(*pixels.shape[1::-1], pixels.shape[2], pixels.dtype == np.uint16, profile, metadata or Metadata())
+    png.write(stream, spec, bands)
     return stream.getvalue()
 
 

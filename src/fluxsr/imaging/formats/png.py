@@ -13,7 +13,7 @@ from typing import IO
 
 import numpy as np
 
-from fluxsr.imaging.raster import Metadata
+from fluxsr.imaging.raster import ImageSpec
 
 Chunk = tuple[bytes, bytes]
 """(kind, data) of a chunk."""
@@ -128,41 +128,30 @@ def read_sixteen(file: IO[bytes]) -> np.ndarray:
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def write(
-    file: IO[bytes],
-    size: tuple[int, int],
-    bands: Iterable[np.ndarray],
-    profile: bytes,
-    metadata: Metadata,
-    colors: tuple[Chunk, ...] = (),
-) -> None:
-    """Write a PNG.
+def write(file: IO[bytes], spec: ImageSpec, bands: Iterable[np.ndarray]) -> None:
+    """Write a PNG. The file need not be seekable.
 
-    Args:
-        file: output; need not be seekable.
-        size: (width, height) in pixels.
-        bands: rows from top to bottom, each (rows,W,C), all uint8 or all uint16, C as in Raster.
-        metadata: EXIF, XMP, texts, comments and dpi are written. PNG stores no IPTC and no Photoshop resources.
-        colors: chunks that describe the same colours as the profile; see ``color_chunks``.
+    PNG stores no IPTC and no Photoshop resources. ``bands`` are rows from top to bottom, each (rows,W,C).
     """
     file.write(b"\x89PNG\r\n\x1a\n")
+    depth = 16 if spec.sixteen else 8
+    header = struct.pack(">IIBBBBB", spec.width, spec.height, depth, _COLOURS[spec.channels], 0, 0, 0)
+    for kind, data in [(b"IHDR", header), *_ancillary(spec)]:
+        _write_chunk(file, kind, data)
     packer, above = zlib.compressobj(LEVEL, zlib.DEFLATED, 15, 9), None
     for band in bands:
         for first in range(0, len(band), _ROWS):
             rows = _bytes(band[first : first + _ROWS])  # (R, bytes of a row)
-            if above is None:
-                header = struct.pack(">IIBBBBB", *size, 8 * band.itemsize, _COLOURS[band.shape[-1]], 0, 0, 0)
-                for kind, data in [(b"IHDR", header), *_ancillary(profile, metadata, colors)]:
-                    _write_chunk(file, kind, data)
-                above = np.zeros_like(rows[:1])
-            _write_chunk(file, b"IDAT", packer.compress(_filtered(rows, above, band.shape[-1] * band.itemsize)))
+            above = np.zeros_like(rows[:1]) if above is None else above
+            _write_chunk(file, b"IDAT", packer.compress(_filtered(rows, above, spec.channels * depth // 8)))
             above = rows[-1:]
     _write_chunk(file, b"IDAT", packer.flush())
     file.write(b"\0\0\0\0IEND\xaeB`\x82")
 
 
-def _ancillary(profile: bytes, metadata: Metadata, colors: tuple[Chunk, ...]) -> Iterator[Chunk]:
-    yield from (chunk for chunk in colors if chunk[0] != b"sRGB" or not profile)  # PNG allows only one of the two
+def _ancillary(spec: ImageSpec) -> Iterator[Chunk]:
+    profile, metadata = spec.profile, spec.metadata
+    yield from (chunk for chunk in spec.colors if chunk[0] != b"sRGB" or not profile)  # PNG allows only one of the two
     if profile:
         yield b"iCCP", b"ICC profile\0\0" + zlib.compress(profile)
     if metadata.dpi:

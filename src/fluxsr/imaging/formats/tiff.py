@@ -17,7 +17,7 @@ from fluxsr.imaging.metadata import embedded, exif, ifd
 from fluxsr.imaging.metadata.ifd import Structure, Value
 from fluxsr.imaging.metadata.ifd_pack import Packer
 from fluxsr.imaging.metadata.transfer import read_tiff_metadata
-from fluxsr.imaging.raster import Metadata, Raster, checked_float
+from fluxsr.imaging.raster import ImageSpec, Raster, checked_float
 
 LEVEL = 4  # as in png.py
 SEVERAL = "has several pages or frames; the first was taken"
@@ -60,25 +60,13 @@ def read(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, in
     return Raster(pixels, "TIFF", profile, found, notes=tuple(notes)), orientation
 
 
-def write(
-    file: IO[bytes],
-    shape: tuple[int, int, int],
-    sixteen: bool,
-    bands: Iterable[np.ndarray],
-    profile: bytes,
-    metadata: Metadata,
-) -> None:
-    """Write a TIFF, or a BigTIFF if a TIFF would be too large.
+def write(file: IO[bytes], spec: ImageSpec, bands: Iterable[np.ndarray]) -> None:
+    """Write a TIFF, or a BigTIFF if a TIFF would be too large. The file must be empty and seekable.
 
-    Args:
-        file: empty output; must be seekable.
-        shape: (height, width, channels), channels as in Raster.
-        sixteen: whether channels have 16 bits instead of 8.
-        bands: rows from top to bottom, each (rows,W,C), uint8 or uint16.
-        metadata: EXIF, XMP, IPTC, Photoshop resources and dpi are written.
+    ``bands`` are rows from top to bottom, each (rows,W,C).
     """
-    big = shape[0] * shape[1] * shape[2] * (1 + sixteen) > _LARGE
-    structure = exif.structure(metadata.exif)
+    big = spec.height * spec.width * spec.channels * (1 + spec.sixteen) > _LARGE
+    structure = exif.structure(spec.metadata.exif)
     values = structure.main.values
     for tag in exif.LAYOUT & set(values):
         del values[tag]
@@ -89,8 +77,8 @@ def write(
         offsets.append(file.tell())
         lengths.append(file.write(strip))
     file.write(b"\0" * (file.tell() % 2))
-    _describe(structure, shape, sixteen)
-    _attach(structure, profile, metadata)
+    _describe(structure, spec)
+    _attach(structure, spec)
     wide = 16 if big else 4
     values |= {0x0111: structure.integers(wide, *offsets), 0x0117: structure.integers(wide, *lengths)}
     first = file.tell()
@@ -101,14 +89,13 @@ def write(
     file.write(packer.out[: packer.start])
 
 
-def _describe(structure: Structure, shape: tuple[int, int, int], sixteen: bool) -> None:
+def _describe(structure: Structure, spec: ImageSpec) -> None:
     """Set the tags that say how the pixels are stored."""
-    height, width, channels = shape
-    short, long = 3, 4
+    short, long, channels = 3, 4, spec.channels
     tags = {
-        0x0100: (long, width),
-        0x0101: (long, height),
-        0x0102: (short, *[16 if sixteen else 8] * channels),
+        0x0100: (long, spec.width),
+        0x0101: (long, spec.height),
+        0x0102: (short, *[16 if spec.sixteen else 8] * channels),
         0x0103: (short, 8),  # zlib
         0x0106: (short, 1 if channels < 3 else 2),  # grey with black as 0, or RGB
         0x0115: (short, channels),
@@ -121,14 +108,15 @@ def _describe(structure: Structure, shape: tuple[int, int, int], sixteen: bool) 
     structure.main.values |= {tag: structure.integers(*numbers) for tag, numbers in tags.items()}
 
 
-def _attach(structure: Structure, profile: bytes, metadata: Metadata) -> None:
+def _attach(structure: Structure, spec: ImageSpec) -> None:
     """Set the tags of profile and metadata."""
+    metadata = spec.metadata
     blocks = embedded.join_photoshop(metadata.iptc if metadata.photoshop else b"", metadata.photoshop)
     tags = {
         exif.XMP: (1, metadata.xmp),
         exif.IPTC: (7, metadata.iptc),
         exif.PHOTOSHOP: (1, blocks),
-        34675: (7, profile),
+        34675: (7, spec.profile),
     }
     structure.main.values |= {tag: Value(kind, data) for tag, (kind, data) in tags.items() if data}
     if metadata.dpi:

@@ -122,15 +122,12 @@ def with_orientation(data: bytes, number: int) -> bytes:
     return pack(found)
 
 
-def has_comment(data: bytes) -> bool:
-    """Return whether there is a user comment."""
-    value = structure(data).inner(EXIF).values.get(_COMMENT)
-    return value is not None and bool(value.data[8:].strip(b"\0 "))
-
-
-def with_comment(data: bytes, text: str) -> bytes:
-    """Return EXIF with a user comment."""
+def with_comment(data: bytes, text: str) -> bytes | None:
+    """Return EXIF with a user comment; None if it has one already."""
     found = structure(data)
+    old = found.inner(EXIF).values.get(_COMMENT)
+    if old and old.data[8:].strip(b"\0 "):
+        return None
     details = found.main.values.setdefault(EXIF, Value(4, b"", None, Directory())).inner
     if details is not None:
         code = "utf-16-le" if found.order == "<" else "utf-16-be"

@@ -115,8 +115,8 @@ def _converted(found: Metadata, form: Format) -> Metadata:
         name, text = png.keyword(chunk), png.text(chunk)
         if name == "Comment" and form.comments and text:
             comments.append(text.encode())
-        elif name == _PARAMETERS and form.exif and text and not exif.has_comment(data):
-            data = exif.with_comment(data, text)
+        elif name == _PARAMETERS and form.exif and text and (more := exif.with_comment(data, text)):
+            data = more
         else:
             texts.append(chunk)
     return replace(found, exif=data, comments=tuple(comments), texts=tuple(texts))
