@@ -185,11 +185,11 @@ def _loaded(file: IO[bytes], image: Image.Image) -> tuple[Image.Image, list[str]
         if image.format not in ("JPEG", "MPO"):
             raise
         file.seek(0)
-        with Image.open(BytesIO(file.read() + b"\xff\xd9"), formats=("JPEG",)) as whole:
-            whole.load()
-        if _even_rows(np.asarray(whole)) > max(16, _LOST_SHARE * whole.height):
+        with Image.open(BytesIO(file.read() + b"\xff\xd9"), formats=("JPEG",)) as completed:
+            completed.load()
+        if _even_rows(np.asarray(completed)) > max(16, _LOST_SHARE * completed.height):
             raise
-        return whole, ["is cut off at its end; its last rows may be missing"]
+        return completed, ["is cut off at its end; its last rows may be missing"]
 
 
 def _even_rows(pixels: np.ndarray) -> int:
@@ -209,10 +209,10 @@ def _array(image: Image.Image) -> np.ndarray:
         return checked_float(np.asarray(image))
     grey = image.mode in ("1", "L", "LA", "La") or (image.mode == "P" and not transparent and _grey_palette(image))
     alpha = transparent or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
-    wanted = ("LA" if alpha else "L") if grey else ("RGBA" if alpha else "RGB")
+    mode = ("LA" if alpha else "L") if grey else ("RGBA" if alpha else "RGB")
     if image.mode in ("La", "1"):
         image = image.convert("LA" if image.mode == "La" else "L")
-    return np.asarray(image if image.mode == wanted else image.convert(wanted))
+    return np.asarray(image if image.mode == mode else image.convert(mode))
 
 
 def _grey_palette(image: Image.Image) -> bool:

@@ -67,14 +67,14 @@ class Picture:
 def picture_of(raster: Raster, path: Path, times: tuple[int, int] | None = None) -> Picture:
     """Convert a raster to sRGB, with transparency and out-of-gamut colours kept apart."""
     pixels, notes = raster.pixels, list(raster.notes)
-    whole = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
-    values = pixels.astype(np.float32) / np.float32(whole)
+    maximum = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
+    values = pixels.astype(np.float32) / np.float32(maximum)
     transparent = values.shape[-1] in (2, 4)
     colours, alpha = (values[..., :-1], _planes(values[..., -1:])) if transparent else (values, None)
     profile = raster.profile
     if profile:
-        colours, profile, told = _to_srgb(colours, profile)
-        notes += told
+        colours, profile, more = _to_srgb(colours, profile)
+        notes += more
     lr = _planes(colours).expand(-1, 3, -1, -1)
     lr = lr if alpha is None else bleed_alpha(lr, alpha)
     reach = max(-float(lr.min()), float(lr.max()) - 1)  # distance outside sRGB; 0 without a profile
@@ -109,14 +109,14 @@ def _to_srgb(colours: np.ndarray, profile: bytes) -> tuple[np.ndarray, bytes, li
 
 
 def spec_of(
-    picture: Picture, form: Format, size: tuple[int, int], delivery: OutputOptions
+    picture: Picture, form: Format, size: tuple[int, int], options: OutputOptions
 ) -> tuple[ImageSpec, list[str]]:
     """Return the specification of an output file of this size (height, width), and notes on what it cannot store."""
     height, width = size
     old = picture.lr.shape[-1], picture.lr.shape[-2]
-    to_srgb = delivery.profile == "srgb" and bool(picture.profile)
-    kept, notes = carry_over(picture.metadata, form, Change(old, (width, height), to_srgb=to_srgb), delivery.strip)
-    keep = delivery.profile == "keep" and form.icc
+    to_srgb = options.profile == "srgb" and bool(picture.profile)
+    kept, notes = carry_over(picture.metadata, form, Change(old, (width, height), to_srgb=to_srgb), options.strip)
+    keep = options.profile == "keep" and form.icc
     if picture.alpha is not None and not form.alpha:
         notes.append(f"its transparency is laid over white: {form.name} cannot store it")
     if picture.sixteen and not form.sixteen:
@@ -213,5 +213,5 @@ def _rows(planes: Tensor) -> np.ndarray:
 
 
 def _quantized(values: np.ndarray, sixteen: bool) -> np.ndarray:
-    whole, dtype = (65535, np.uint16) if sixteen else (255, np.uint8)
-    return (values * np.float32(whole)).round().clip(0, whole).astype(dtype)
+    maximum, dtype = (65535, np.uint16) if sixteen else (255, np.uint8)
+    return (values * np.float32(maximum)).round().clip(0, maximum).astype(dtype)

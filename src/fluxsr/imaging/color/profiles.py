@@ -60,8 +60,8 @@ def depth_of(file: IO[bytes], kind: str) -> int:
 def _of_cicp(cicp: bytes, grey: bool) -> tuple[bytes, tuple[png.Chunk, ...]]:
     if not cicp:
         return b"", ()
-    told = not {0, 2, 3} & set(cicp[:2])  # the others are reserved or "unspecified"
-    return colorimetry.profile_from_cicp(cicp[0], cicp[1], grey), ((b"cICP", cicp),) if told else ()
+    specified = not {0, 2, 3} & set(cicp[:2])  # the others are reserved or "unspecified"
+    return colorimetry.profile_from_cicp(cicp[0], cicp[1], grey), ((b"cICP", cicp),) if specified else ()
 
 
 def _names_adobe(image: Any) -> bool:
@@ -110,10 +110,10 @@ def _transformed(colours: np.ndarray, profile: bytes, inward: bool) -> np.ndarra
     import imagecodecs
 
     space, channels = _SPACES.get(profile[16:20], ("", 0))
-    given = colours.shape[-1]
-    if channels == 0 or (given, channels) == (3, 1):
+    count = colours.shape[-1]
+    if channels == 0 or (count, channels) == (3, 1):
         return None
-    wide = np.repeat(colours, 3, axis=-1) if given == 1 and (channels == 3 or not inward) else colours
+    wide = np.repeat(colours, 3, axis=-1) if count == 1 and (channels == 3 or not inward) else colours
     one, two = (profile, _srgb()) if inward else (_srgb(), profile)
     try:
         result = imagecodecs.cms_transform(
@@ -129,7 +129,7 @@ def _transformed(colours: np.ndarray, profile: bytes, inward: bool) -> np.ndarra
     result = result.reshape(*colours.shape[:2], -1)
     if not np.isfinite(result).all():
         return None
-    return result[..., :1] if given == 1 else result
+    return result[..., :1] if count == 1 else result
 
 
 @lru_cache(maxsize=1)

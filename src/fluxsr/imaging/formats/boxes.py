@@ -69,7 +69,7 @@ def _properties(file: IO[bytes]) -> list[tuple[bytes, bytes]]:
     return []
 
 
-def _associated(ipma: bytes, wanted: int) -> Iterator[int]:
+def _associated(ipma: bytes, primary: int) -> Iterator[int]:
     """Yield the numbers, from 1 on, of the properties of an item."""
     wide_item, wide_property = ipma[0] > 0, ipma[3] & 1
     place = 8
@@ -81,14 +81,14 @@ def _associated(ipma: bytes, wanted: int) -> Iterator[int]:
             size = 2 if wide_property else 1
             number = int.from_bytes(ipma[place : place + size], "big") & (0x7FFF if wide_property else 0x7F)
             place += size
-            if item == wanted and number:
+            if item == primary and number:
                 yield number
 
 
-def _top(file: IO[bytes], wanted: bytes) -> bytes:
+def _top(file: IO[bytes], name: bytes) -> bytes:
     """Return the contents of the first box of that kind in a file; empty without one."""
     for kind, start, stop in outer_boxes(file):
-        if kind == wanted:
+        if kind == name:
             file.seek(start)
             return file.read(min(stop - start, _MOST))
     return b""

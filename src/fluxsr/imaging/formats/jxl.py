@@ -90,8 +90,8 @@ def pixels(file: IO[bytes], profile: bytes) -> tuple[np.ndarray, bytes, list[str
     found = _planes(imagecodecs.jpegxl_decode(data))
     if found.dtype.kind == "f":
         return checked_float(found), profile, []
-    whole = np.float32(65535 / (2 ** min(header.bits, 16) - 1))
-    return (found.astype(np.float32) * whole).round().astype(np.uint16), profile, []
+    maximum = np.float32(65535 / (2 ** min(header.bits, 16) - 1))
+    return (found.astype(np.float32) * maximum).round().astype(np.uint16), profile, []
 
 
 def _lossy(found: np.ndarray, header: Header, profile: bytes | None) -> tuple[np.ndarray, bytes, list[str]]:
@@ -104,8 +104,8 @@ def _lossy(found: np.ndarray, header: Header, profile: bytes | None) -> tuple[np
         values, profile, name = colorimetry.encode_linear(found[..., :colours])
         found = np.concatenate([values, found[..., colours:]], -1)
         notes.append(f"its colours are converted to {name}: lossy JPEG XL decodes to linear light")
-    whole, dtype = (255, np.uint8) if header.bits == 8 else (65535, np.uint16)
-    return (found.clip(0, 1) * np.float32(whole)).round().astype(dtype), profile, notes
+    maximum, dtype = (255, np.uint8) if header.bits == 8 else (65535, np.uint16)
+    return (found.clip(0, 1) * np.float32(maximum)).round().astype(dtype), profile, notes
 
 
 def _planes(found: np.ndarray) -> np.ndarray:
@@ -144,7 +144,7 @@ class _Bits:
 
     def take(self, count: int) -> int:
         if self.place + count > self.length:
-            raise IndexError("the header is not whole")
+            raise IndexError("the header is incomplete")
         found = self.value >> self.place & ((1 << count) - 1)
         self.place += count
         return found

@@ -154,8 +154,8 @@ def _ranged(pixels: np.ndarray) -> np.ndarray:
 
 def _straight(pixels: np.ndarray) -> np.ndarray:
     """Return premultiplied colours divided by alpha."""
-    whole = float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind == "u" else 1.0
-    alpha = pixels[..., -1:] / np.float32(whole)
+    maximum = float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind == "u" else 1.0
+    alpha = pixels[..., -1:] / np.float32(maximum)
     colours = np.divide(pixels[..., :-1], alpha, where=alpha > 0, out=np.zeros(pixels[..., :-1].shape, np.float32))
-    colours = colours.clip(0, whole)
-    return np.concatenate([colours.round().astype(pixels.dtype) if whole > 1 else colours, pixels[..., -1:]], axis=-1)
+    colours = colours.clip(0, maximum)
+    return np.concatenate([colours.round().astype(pixels.dtype) if maximum > 1 else colours, pixels[..., -1:]], axis=-1)

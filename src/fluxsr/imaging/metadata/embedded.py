@@ -66,17 +66,17 @@ def photoshop(image: Any) -> bytes:
 def split_photoshop(data: bytes) -> tuple[bytes, bytes]:
     """Return the IPTC records among Photoshop resources, and the others that still hold for the upscaled image."""
     iptc, others = b"", b""
-    for number, content, whole in _resources(data):
+    for number, content, resource in _resources(data):
         if number == _IPTC:
             iptc = iptc or content
         elif number not in _OLD:
-            others += whole
+            others += resource
     return iptc, others
 
 
 def without_paths(data: bytes) -> bytes:
     """Return Photoshop resources without paths, whose coordinates are wrong once an image is turned."""
-    return b"".join(whole for number, _, whole in _resources(data) if number not in _PATHS)
+    return b"".join(resource for number, _, resource in _resources(data) if number not in _PATHS)
 
 
 def join_photoshop(iptc: bytes, others: bytes) -> bytes:
@@ -88,20 +88,20 @@ def join_photoshop(iptc: bytes, others: bytes) -> bytes:
 def photoshop_segments(iptc: bytes, others: bytes) -> list[bytes]:
     """Return the contents of the JPEG segments that hold IPTC records and other Photoshop resources."""
     found, current = list[bytes](), b""
-    for _, _, whole in _resources(join_photoshop(iptc, others)):
-        if current and len(_PHOTOSHOP + current + whole) > _SEGMENT:
+    for _, _, resource in _resources(join_photoshop(iptc, others)):
+        if current and len(_PHOTOSHOP + current + resource) > _SEGMENT:
             found, current = [*found, _PHOTOSHOP + current], b""
-        current += whole
+        current += resource
     return [*found, _PHOTOSHOP + current] if current else found
 
 
 def short_enough(others: bytes) -> bytes:
     """Return the Photoshop resources that are short enough for a JPEG segment."""
-    return b"".join(whole for _, _, whole in _resources(others) if len(_PHOTOSHOP + whole) <= _SEGMENT)
+    return b"".join(resource for _, _, resource in _resources(others) if len(_PHOTOSHOP + resource) <= _SEGMENT)
 
 
 def _resources(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """Yield (number, content, whole resource) up to the end or the first damaged resource."""
+    """Yield (number, content, complete resource) up to the end or the first damaged resource."""
     place = 0
     while data[place : place + 4] in _SIGNATURES and place + 12 <= len(data):
         number = int.from_bytes(data[place + 4 : place + 6], "big")

@@ -87,14 +87,14 @@ def carry_over(found: Metadata, form: Format, change: Change, strip: str = "none
         comments=found.comments if form.comments else (),
     )
     if form.exif:
-        data, told = exif.adapted(
+        data, dropped = exif.adapted(
             found.exif,
             change,
             tiff=form.name == "TIFF",
             keep_orientation=form.name != "AVIF",  # Pillow would rewrite the whole block
             dpi=None if form.dpi else found.dpi,
         )
-        result, notes = replace(result, exif=data), notes + told
+        result, notes = replace(result, exif=data), notes + dropped
     if form.xmp:
         packet, lost = xmp.adapted(found.xmp, change, f"image/{form.name.lower()}")
         result, notes = replace(result, xmp=packet), notes + [_dropped(what) for what in lost]

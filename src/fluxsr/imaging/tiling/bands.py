@@ -73,10 +73,10 @@ def _blended(
         yield hr[..., :end, :], lr_up[..., :end, :]
 
 
-def _rows(image: Tensor, size: tuple[int, int], wanted: Tensor) -> Tensor:
+def _rows(image: Tensor, size: tuple[int, int], rows: Tensor) -> Tensor:
     """Return rows of the bicubic enlargement, in [0,1]."""
-    low, high = int(wanted.min()), int(wanted.max()) + 1
-    return bicubic_rows(image, size, low, high).clamp_(0, 1).index_select(-2, wanted - low)
+    low, high = int(rows.min()), int(rows.max()) + 1
+    return bicubic_rows(image, size, low, high).clamp_(0, 1).index_select(-2, rows - low)
 
 
 def _fixed(pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
