@@ -2,7 +2,7 @@
 
 Each function below makes a file of the format that the path's ending names and returns a judge, or None where the
 format (or the library that makes our files) has no such thing. The judge looks at the result with another reader and
-says what became of it, in the words of docs/formats.md; "" means that it is gone, which must have been told in a note.
+says what became of it, in the words of docs/formats.md; "" means that it is gone, which a note must say.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def icc(path: Path) -> Judge | None:
     if path.suffix == ".tif":
         tifffile.imwrite(path, pixels(), photometric="rgb", iccprofile=ADOBE)
     elif path.suffix == ".jp2":
-        _jp2(path, b"\2\0\0" + ADOBE)
+        jp2(path, b"\2\0\0" + ADOBE)
     elif path.suffix == ".bmp":
         _bmp(path)
     elif path.suffix in (".gif", ".jxl", ".ppm", ".tga") or not save(path, icc_profile=ADOBE):
@@ -277,15 +277,15 @@ def _cicp(path: Path, primaries: int, transfer: int) -> bool:
     elif path.suffix == ".heic":
         return save(path, save_nclx_profile=True, color_primaries=primaries, transfer_characteristics=transfer)
     elif path.suffix == ".jp2":
-        _jp2(path, b"\5\0\0" + struct.pack(">HHHB", primaries, transfer, 0, 0x80))
+        jp2(path, b"\5\0\0" + struct.pack(">HHHB", primaries, transfer, 0, 0x80))
     else:
         return False
     return True
 
 
-def _jp2(path: Path, colours: bytes) -> None:
+def jp2(path: Path, colours: bytes, image: np.ndarray | None = None) -> None:
     """A JPEG 2000 file with those contents of its colour box."""
-    made = bytes(imagecodecs.jpeg2k_encode(pixels(), codecformat="JP2", level=0))
+    made = bytes(imagecodecs.jpeg2k_encode(pixels() if image is None else image, codecformat="JP2", level=0))
     place, head = made.index(b"colr") - 4, made.index(b"jp2h") - 4
     size, whole = (int.from_bytes(made[k : k + 4], "big") for k in (place, head))
     box = struct.pack(">I4s", 8 + len(colours), b"colr") + colours

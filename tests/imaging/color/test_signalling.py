@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
 import struct
-import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -20,13 +20,11 @@ from fluxsr.imaging.decode import decode
 from fluxsr.imaging.formats import boxes, png
 from fluxsr.imaging.picture import OutputOptions, Picture
 
+_items = runpy.run_path(str(Path(__file__).parents[1] / "items.py"))
+chunk, jp2 = _items["chunk"], _items["jp2"]
 COLOURS = np.repeat(np.repeat(np.array([[(40, 200, 60), (200, 30, 40), (120, 120, 120)]], np.uint8), 16, 0), 16, 1)
 PLACES = (4, 20, 40)  # columns inside each of the three
 P3_AS_SRGB = [(-0.24, 0.798, 0.029), (0.861, -0.05, 0.111), (0.471, 0.471, 0.471)]  # computed from SMPTE EG 432-1
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def with_chunks(path: Path, pixels: np.ndarray, *chunks: tuple[bytes, bytes]) -> Path:
@@ -180,26 +178,14 @@ def test_adobe_rgb_by_exif_alone(tmp_path: Path, mark: str) -> None:
     assert decode(tmp_path / "a.jpg").profile == b""
 
 
-def jp2(path: Path, method: int, data: bytes) -> Path:
-    """A JPEG 2000 file whose colour box is replaced."""
-    made = bytes(imagecodecs.jpeg2k_encode(COLOURS, codecformat="JP2", level=0))
-    place = made.index(b"colr") - 4
-    size = int.from_bytes(made[place : place + 4], "big")
-    box = struct.pack(">I4sBBB", 11 + len(data), b"colr", method, 0, 0) + data
-    head = made.index(b"jp2h") - 4
-    whole = int.from_bytes(made[head : head + 4], "big") + len(box) - size
-    made = made[:head] + struct.pack(">I", whole) + made[head + 4 : place] + box + made[place + size :]
-    path.write_bytes(made)
-    return path
-
-
 def test_the_profile_of_a_jpeg_2000(tmp_path: Path) -> None:
     adobe = colorimetry.adobe_rgb()
-    picture = doubled(jp2(tmp_path / "a.jp2", 2, adobe), tmp_path / "b.png")
+    jp2(tmp_path / "a.jp2", b"\2\0\0" + adobe, COLOURS)
+    picture = doubled(tmp_path / "a.jp2", tmp_path / "b.png")
     assert picture.profile == adobe and decode(tmp_path / "b.png").profile == adobe
     assert np.abs(written(tmp_path / "b.png") - COLOURS[8, list(PLACES)]).max() <= 1
-    points = struct.pack(">HHHB", 12, 13, 0, 0x80)
-    assert decode(jp2(tmp_path / "a.jp2", 5, points)).profile == colorimetry.profile_from_cicp(12, 13)
+    jp2(tmp_path / "a.jp2", b"\5\0\0" + struct.pack(">HHHB", 12, 13, 0, 0x80), COLOURS)
+    assert decode(tmp_path / "a.jp2").profile == colorimetry.profile_from_cicp(12, 13)
 
 
 def test_damaged_boxes_say_nothing(tmp_path: Path) -> None:
