@@ -62,7 +62,7 @@ def test_a_disk_that_takes_no_more_is_an_output_error_with_its_reason(tmp_path: 
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_a_full_disk_is_told_from_other_failures_in_every_format(
+def test_a_full_disk_is_recognised_in_every_format(
     tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:

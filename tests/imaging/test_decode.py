@@ -85,7 +85,7 @@ def test_alpha_that_was_multiplied_in_is_divided_out(tmp_path: Path) -> None:
     assert np.abs(found[..., :3].astype(int) - 32768).max() <= 1 and (found[..., 3] == 32768).all()
 
 
-def test_of_several_pages_or_frames_the_first_and_that_is_told(tmp_path: Path) -> None:
+def test_of_several_pages_or_frames_the_first_with_a_note(tmp_path: Path) -> None:
     first, second = photograph(), Image.new("RGB", (24, 18), "teal")
     for name in ("a.tif", "a.gif", "a.webp", "a.png"):
         options = {"lossless": True} if name == "a.webp" else {}
@@ -170,7 +170,7 @@ def test_all_orientations(tmp_path: Path, orientation: int) -> None:
 
 
 @pytest.mark.parametrize("lost", [1, 2, 1000])
-def test_a_jpeg_without_its_last_bytes_is_read_and_that_is_told(tmp_path: Path, lost: int) -> None:
+def test_a_jpeg_without_its_last_bytes_is_read_with_a_note(tmp_path: Path, lost: int) -> None:
     photograph(400, 400).save(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-lost])
     found = decode(tmp_path / "b.jpg")

@@ -25,11 +25,11 @@ from fluxsr.imaging.resize import bicubic
 ADOBE = bytes(imagecodecs.cms_profile("adobergb"))
 
 
-def doubled(picture: Picture, target: Path, **delivery: object) -> list[str]:
+def doubled(picture: Picture, target: Path, **options: object) -> list[str]:
     """Written at twice the size by repeating pixels: what the model would do to colours is none of these tests'."""
     hr = interpolate(picture.lr, scale_factor=2, mode="nearest")
     size = (hr.shape[-2], hr.shape[-1])
-    return io.write_enlarged(picture, hr.split(7, dim=-2), size, target, OutputOptions(**delivery))  # type: ignore[arg-type]
+    return io.write_enlarged(picture, hr.split(7, dim=-2), size, target, OutputOptions(**options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif"])
@@ -57,7 +57,7 @@ def test_wide_colours_are_not_clipped_and_keep_their_profile(tmp_path: Path, end
     assert np.abs(flat - [0, 65535, 0]).max() < 60, "less than a quarter of a step of 8 bit"
 
 
-def test_clipping_to_srgb_is_told(tmp_path: Path) -> None:
+def test_clipping_to_srgb_is_noted(tmp_path: Path) -> None:
     green = np.zeros((16, 16, 3), np.uint8)
     green[:, :4, 1] = 255
     Image.fromarray(green).save(tmp_path / "a.png", icc_profile=ADOBE)
@@ -90,10 +90,10 @@ def test_opaque_alpha_stays_opaque(tmp_path: Path) -> None:
 
 def test_webp_is_lossless_where_its_input_was(tmp_path: Path) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
-    for lossless, delivery, expected in [(True, None, True), (False, None, False), (False, True, True)]:
+    for lossless, option, expected in [(True, None, True), (False, None, False), (False, True, True)]:
         noise.save(tmp_path / "a.webp", lossless=lossless)
         picture = io.read(tmp_path / "a.webp")
-        doubled(picture, tmp_path / "b.webp", lossless=delivery)
+        doubled(picture, tmp_path / "b.webp", lossless=option)
         assert decode(tmp_path / "b.webp").lossless is expected
 
 

@@ -77,7 +77,7 @@ def test_alpha_by_the_older_name_and_alpha_that_nobody_filled(tmp_path: Path) ->
     assert decode(tmp_path / "a.bmp").pixels.shape == (HEIGHT, WIDTH, 3)
 
 
-def test_a_bitmap_that_is_cut_off_or_too_large_is_told(tmp_path: Path) -> None:
+def test_a_bitmap_that_is_cut_off_or_too_large_is_refused(tmp_path: Path) -> None:
     data, _ = made((0xF00, 0xF0, 0xF), 16)
     assert bmp.profile(BytesIO(data[:100])) == b""
     (tmp_path / "a.bmp").write_bytes(data[:-9])

@@ -87,7 +87,7 @@ def test_they_go_on_demand(files: Any, png_file: Any) -> None:
     assert texts_of(target) == {} and not notes
 
 
-def test_other_formats_get_what_they_have_a_place_for_and_the_rest_is_told(files: Any, png_file: Any) -> None:
+def test_other_formats_get_what_they_have_a_place_for_and_the_rest_is_noted(files: Any, png_file: Any) -> None:
     source = png_file(*TEXTS, ("Comment", "naïve"))
     target, notes = files.enlarged(source, ".jpg")
     assert "workflow" in notes and "Title" in notes and "parameters" not in notes
@@ -106,7 +106,7 @@ def test_exif_as_hexadecimal_text_becomes_exif_with_the_new_size(files: Any, png
     assert texts_of(target) == {}
 
 
-def test_a_chunk_that_is_not_kept_is_told(files: Any, tmp_path: Path) -> None:
+def test_a_chunk_that_is_not_kept_is_noted(files: Any, tmp_path: Path) -> None:
     assert "content credentials (C2PA)" in files.enlarged(with_chunk(files.saved(tmp_path, ".png"), b"caBXsigned"))[1]
 
 

@@ -101,9 +101,7 @@ class TestMakerNote:
         assert found.data[data.index(preview) :].startswith(preview)
 
     @pytest.mark.parametrize(("note", "kept"), [(b"Nikon\0\2\x10\0\0MM\0*", True), (b"Canon's, with offsets", False)])
-    def test_far_inside_a_tiff_it_goes_and_that_is_told(
-        self, files: Any, tmp_path: Path, note: bytes, kept: bool
-    ) -> None:
+    def test_far_inside_a_tiff_it_goes_with_a_note(self, files: Any, tmp_path: Path, note: bytes, kept: bool) -> None:
         source = tmp_path / "in.tif"
         tifffile.imwrite(source, np.asarray(files.picture()), photometric="rgb", extratags=[(34666, 4, 1, 0, True)])
         with tifffile.TiffFile(source) as tiff:

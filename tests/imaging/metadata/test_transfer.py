@@ -72,7 +72,7 @@ def test_hostile_xmp_takes_no_time() -> None:
     assert time.perf_counter() - started < 20, "quadratic it would be hours"
 
 
-def test_what_a_format_cannot_hold_is_told() -> None:
+def test_what_a_format_cannot_hold_is_noted() -> None:
     all_of_it = Metadata(exif().tobytes().removeprefix(b"Exif\0\0"), XMP, b"iptc", (72.0, 72.0))
     kept, notes = carry_over(all_of_it, ENDINGS[".bmp"], Change((20, 30), (1, 1)))
     assert kept == Metadata(dpi=(72.0, 72.0)) and len(notes) == 3

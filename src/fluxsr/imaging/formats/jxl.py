@@ -62,7 +62,7 @@ def size_of(file: IO[bytes]) -> tuple[int, int] | None:
     file.seek(0)
     if len(head) < _LEAST or head[:2] != SIGNATURE:
         return None
-    return size_in(head)
+    return _size(_Bits(head[2:]))
 
 
 def pixels(file: IO[bytes], profile: bytes) -> tuple[np.ndarray, bytes, list[str]] | None:
@@ -129,11 +129,6 @@ def _codestream(file: IO[bytes], length: int | None = None) -> bytes:
         if length is not None and len(found) >= length:
             break
     return found
-
-
-def size_in(codestream: bytes) -> tuple[int, int]:
-    """Return (width, height) of a codestream; raise an IndexError if its header is incomplete."""
-    return _size(_Bits(codestream[2:]))
 
 
 class _Bits:

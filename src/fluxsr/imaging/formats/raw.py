@@ -46,7 +46,8 @@ def refuse_raw_tiff(tiff: Any) -> None:
     with suppress(Exception):  # of a damaged TIFF the decoder says what is wrong with it
         first = tiff.pages.first
         name = "DNG" if first.tags.valueof(_DNG_VERSION) is not None else ""
-        reduced = _is_reduced(first.tags) and (_SUB_IFDS in first.tags or page_of(tiff.pages, 1) is not None)
+        reduced = int(first.tags.valueof(_SUBFILE) or 0) & 1 or first.tags.valueof(_OLD_SUBFILE) == 2
+        reduced = reduced and (_SUB_IFDS in first.tags or page_of(tiff.pages, 1) is not None)
         others = [
             page_of(pages, k) for pages in (tiff.pages, first.pages) if pages is not None for k in range(_LOOKED_AT)
         ]
@@ -65,7 +66,3 @@ def page_of(pages: Any, number: int) -> Any:
     with suppress(Exception):
         return pages[number]
     return None
-
-
-def _is_reduced(tags: Any) -> bool:
-    return bool(int(tags.valueof(_SUBFILE) or 0) & 1) or tags.valueof(_OLD_SUBFILE) == 2

@@ -171,10 +171,7 @@ def _boxes_lost(file: IO[bytes], image: Any) -> Iterator[str]:
         yield VIDEO
     if image.info.get("depth_images"):
         yield DEPTH
-    if b"jumb" in kinds or any(kind == b"uuid" and _read(file, start, 4) == _C2PA for kind, start, _ in boxes):
+    if b"jumb" in kinds or any(
+        kind == b"uuid" and file.seek(start) and file.read(4) == _C2PA for kind, start, _ in boxes
+    ):
         yield _CREDENTIALS
-
-
-def _read(file: IO[bytes], start: int, count: int) -> bytes:
-    file.seek(start)
-    return file.read(count)

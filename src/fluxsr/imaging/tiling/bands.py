@@ -50,7 +50,7 @@ def _blended(
     batch_size: int,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield finished rows of the result, with the same rows of the bicubic enlargement."""
+    """Yield blended rows of the result, with the same rows of the bicubic enlargement."""
     starts = tiling.rows.starts
     row_windows, column_windows = tiling.rows.windows(), tiling.columns.windows()
     columns, total = range(len(tiling.columns.starts)), len(tiling)
