@@ -1,4 +1,4 @@
-"""Files in: every kind is read to the bit, and what cannot be is told in one line."""
+"""Files in: every kind is read to the bit, and what cannot be read gives one line."""
 
 from __future__ import annotations
 

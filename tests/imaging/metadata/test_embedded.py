@@ -1,4 +1,4 @@
-"""Comments, Photoshop's resources, and whatever else stands in a JPEG: kept, or told."""
+"""Comments, Photoshop's resources, and whatever else stands in a JPEG: kept, or named in a note."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_resources_of_photoshop_stay_but_for_the_thumbnail(files: Any, jpeg: Any
     target, notes = files.enlarged(source, ending)
     data = target.read_bytes()
     assert address in data and IPTC in data and b"old thumbnail" not in data and not notes
-    told = files.enlarged(source, ".png")[1]
-    assert "Photoshop" in told and "IPTC" in told
+    notes = files.enlarged(source, ".png")[1]
+    assert "Photoshop" in notes and "IPTC" in notes
     again = target.rename(tmp_path / f"again{ending}")
     assert address in files.enlarged(again, ".jpg")[0].read_bytes(), "read from there as well"
 
