@@ -38,7 +38,7 @@ from fluxsr.backbones.adapter import AdapterConfig
 from fluxsr.backbones.device import best_device
 from fluxsr.backbones.folding import fold
 from fluxsr.backbones.velocity import velocity
-from fluxsr.imaging import inputs, resize
+from fluxsr.imaging import io, resize
 from fluxsr.imaging.tiling import tiles
 from fluxsr.pipeline import FluxSRPipeline
 
@@ -162,7 +162,7 @@ def measure(row: Row, models: Models, pictures: Pictures, ceiling: float) -> dic
     pipe = models.pipeline(row)
     pixels = np.random.default_rng(0).integers(0, 256, (row.side // 4, row.side // 4, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
-    lr_up = resize.bicubic(inputs.tensors(image)[0], (row.side, row.side)).to(device)
+    lr_up = resize.bicubic(io.as_tensors(image)[0], (row.side, row.side)).to(device)
     options: dict[str, Any] = {"tile_size": row.tile or row.side, "tile_overlap": row.overlap, "batch_size": row.batch}
     tiling = tiles.grid(row.side, row.side, options["tile_size"], row.overlap, latents.pixel_multiple(models.vae))
     side = tiling.rows.tile

@@ -28,10 +28,10 @@ from fluxsr.backbones.places import BUNDLED, PROMPT_FILE
 from fluxsr.backbones.prompts import FixedPrompt, PromptEmbeddings
 from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import InputError, ModelError
+from fluxsr.extensions.postprocess import postprocess
 from fluxsr.hub import publish
-from fluxsr.imaging import inputs, outputs, resize
+from fluxsr.imaging import io, resize
 from fluxsr.imaging.color.fix import fix_colors_
-from fluxsr.imaging.postprocess import postprocess
 from fluxsr.imaging.settings import Settings, checked_count
 from fluxsr.imaging.tiling import bands
 from fluxsr.imaging.tiling.plan import TilingPlan, rows_with_fallback, stream_with_fallback
@@ -228,7 +228,7 @@ class FluxSRPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[mi
 
         Args:
             image: PIL image; array (H,W), (H,W,C) or (B,H,W,C); tensor (3,H,W) or (B,3,H,W); or a list
-                of these, see imaging/inputs.py. Sides of 16 pixels or more.
+                of these, see imaging/io.py. Sides of 16 pixels or more.
             scale: 1 to 8; the target's sides are rounded to whole pixels.
             strength: share of the step, 0 to 2 (more than 1 exaggerates); None takes the model's own.
             tile_size: largest tile that autoencoder and transformer see, 64 to 4096 output pixels; None takes the
@@ -251,20 +251,20 @@ class FluxSRPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[mi
         Returns:
             diffusers' ImagePipelineOutput, whose ``images`` has one entry per image.
         """
-        if output_type not in outputs.TYPES:
-            raise InputError(f"output_type is '{output_type}'; choose one of {', '.join(outputs.TYPES)}")
+        if output_type not in io.OUTPUT_TYPES:
+            raise InputError(f"output_type is '{output_type}'; choose one of {', '.join(io.OUTPUT_TYPES)}")
         options = UpscaleOptions(
             scale=scale, strength=strength, tile_size=tile_size, tile_overlap=tile_overlap, color_fix=color_fix
         )
         how = Settings(options, batch_size, self._report(progress, callback_on_step_end))
-        lrs = inputs.tensors(image)
+        lrs = io.as_tensors(image)
         if not lrs:
             raise InputError("image holds no image; pass one or more")
         try:
-            images = [outputs.converted(self.upscale_tensor(lr, how), output_type) for lr in lrs]
+            images = [io.as_output(self.upscale_tensor(lr, how), output_type) for lr in lrs]
         finally:
             self.maybe_free_model_hooks()
-        result = outputs.stacked(images)
+        result = io.stacked(images)
         return ImagePipelineOutput(images=result) if return_dict else (result,)
 
     @torch.no_grad()
@@ -329,7 +329,7 @@ class FluxSRPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[mi
         """
         options = settings.options
         strength = self.adapter_config.strength if options.strength is None else options.strength
-        size = resize.scaled_size(*inputs.checked_size(lr), options.scale)
+        size = resize.scaled_size(*io.checked_size(lr), options.scale)
         step = partial(settings.step or self.one_step, strength=strength)
         tile_size, batch_size = options.tile_size, settings.batch_size
         if tile_size is None:

@@ -13,7 +13,7 @@ from PIL import Image
 from fluxsr.backbones import loading
 from fluxsr.backbones.device import best_device, best_dtype
 from fluxsr.errors import InputError
-from fluxsr.imaging import inputs, io
+from fluxsr.imaging import io
 from fluxsr.options import UpscaleOptions
 from fluxsr.pipeline import FluxSRPipeline
 
@@ -82,7 +82,7 @@ def upscale(image: Any, scale: float = _DEFAULT.scale, **options: Any) -> Image.
             raise InputError(f"upscale gives one PIL image and takes no {name}; use FluxSRPipeline")
     if isinstance(image, (str, Path)):
         image = io.read(image).image
-    images = inputs.tensors(image)
+    images = io.as_tensors(image)
     if isinstance(image, (list, tuple)) or len(images) != 1:
         raise InputError(f"image is a {type(image).__name__} of {len(images)}; upscale takes one, FluxSRPipeline more")
     return _bundled()(images[0], scale, **options).images[0]

@@ -2,7 +2,7 @@
 
 Each function below makes a file of the format that the path's ending names and returns a judge, or None where the
 format (or the library that makes our files) has no such thing. The judge looks at the result with another reader and
-says what became of it, in the words of docs/formats.md; "" means that it is gone, which must have been told in a note.
+says what became of it, in the words of docs/formats.md; "" means that it is gone, which a note must say.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import tifffile
 from PIL import Image, PngImagePlugin
 
 WIDTH, HEIGHT = 32, 24
+WITH_EXIF = (".jpg", ".png", ".tif", ".webp", ".avif", ".heic")
 ADOBE = bytes(imagecodecs.cms_profile("adobergb"))
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
 IPTC = b"\x1c\x02\x50\x00\x05Adams"
@@ -36,6 +37,7 @@ class Result:
 
 
 Judge = Callable[[Result], str]
+Look = Callable[[Image.Image], bool]
 ITEMS: dict[str, Callable[[Path], Judge | None]] = {}
 """Name in the table -> function; in the table's order."""
 
@@ -65,15 +67,40 @@ def save(path: Path, image: Image.Image | None = None, **options: Any) -> bool:
     return True
 
 
-def in_file(path: Path, wanted: Callable[[Image.Image], bool]) -> bool:
-    """Whether the file that was made has it at all: Pillow passes over options that it does not know."""
-    with Image.open(path) as image:
-        image.load()
-        return wanted(image)
-
-
-def kept(wanted: Callable[[Image.Image], bool], word: str = "kept", else_word: str = "") -> Judge:
+def kept(wanted: Look, word: str = "kept", else_word: str = "") -> Judge:
     return lambda result: word if wanted(result.image) else else_word
+
+
+def saved_item(
+    name: str,
+    there: Look,
+    word: str = "kept",
+    else_word: str = "",
+    image: Image.Image | None = None,
+    endings: tuple[str, ...] = (),
+    found: Look | None = None,
+    options: Callable[[Path], dict[str, Any]] = lambda path: {},
+) -> None:
+    """Put something into the table that Pillow writes with options, in every format (of these) that then holds it.
+
+    Args:
+        there: whether an open image has it: the file that was made, else it is passed over, and the result.
+        found: the same of the result alone.
+    """
+
+    @item(name)
+    def made(path: Path) -> Judge | None:
+        if (endings and path.suffix not in endings) or not save(path, image, **options(path)):
+            return None
+        with Image.open(path) as opened:  # Pillow passes over options that it does not know
+            opened.load()
+            if not there(opened):
+                return None
+        return kept(found or there, word, else_word)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 # --- pixels
@@ -133,38 +160,27 @@ def floating(path: Path) -> Judge | None:
     return lambda result: "as 16 bit" if _depth(result) == "kept" else "8 bit"
 
 
-@item("grey")
-def grey(path: Path) -> Judge | None:
-    if not save(path, Image.fromarray(pixels(1))) or not in_file(path, lambda found: found.mode == "L"):
-        return None
-    return kept(lambda found: found.mode == "L", else_word="as RGB")
-
-
-@item("alpha")
-def alpha(path: Path) -> Judge | None:
-    def there(found: Image.Image) -> bool:
-        return found.mode in ("RGBA", "LA") or "transparency" in found.info
-
-    if not save(path, Image.fromarray(pixels(4))) or not in_file(path, there):
-        return None
-    return kept(there, else_word="over white")
-
-
-@item("CMYK")
-def cmyk(path: Path) -> Judge | None:
-    if not save(path, Image.fromarray(pixels()).convert("CMYK")) or not in_file(path, lambda f: f.mode == "CMYK"):
-        return None
-    return kept(lambda found: found.mode == "RGB", "to sRGB")
-
-
-@item("several frames")
-def frames(path: Path) -> Judge | None:
-    other = Image.fromarray(pixels()[::-1])
-    if not save(path, save_all=True, append_images=[other]):
-        return None
-    if not in_file(path, lambda found: getattr(found, "n_frames", 1) == 2 and found.format != "HEIF"):
-        return None
-    return kept(lambda found: getattr(found, "n_frames", 1) == 1, "the first")
+saved_item("grey", lambda image: image.mode == "L", else_word="as RGB", image=Image.fromarray(pixels(1)))
+saved_item(
+    "alpha",
+    lambda image: image.mode in ("RGBA", "LA") or "transparency" in image.info,
+    else_word="over white",
+    image=Image.fromarray(pixels(4)),
+)
+saved_item(
+    "CMYK",
+    lambda image: image.mode == "CMYK",
+    "to sRGB",
+    image=Image.fromarray(pixels()).convert("CMYK"),
+    found=lambda image: image.mode == "RGB",
+)
+saved_item(
+    "several frames",
+    lambda image: getattr(image, "n_frames", 1) == 2 and image.format != "HEIF",
+    "the first",
+    found=lambda image: getattr(image, "n_frames", 1) == 1,
+    options=lambda path: {"save_all": True, "append_images": [Image.fromarray(pixels()[::-1])]},
+)
 
 
 @item("lossless")
@@ -178,18 +194,23 @@ def lossless(path: Path) -> Judge | None:
 # --- colours
 
 
+def profile_holds(name: str) -> Look:
+    """Look for a name in the ICC profile of an image."""
+    return lambda image: name.encode("utf-16-be") in (image.info.get("icc_profile") or b"")
+
+
 @item("ICC profile")
 def icc(path: Path) -> Judge | None:
-    def there(found: Image.Image) -> bool:
-        return found.info.get("icc_profile") == ADOBE
+    def there(image: Image.Image) -> bool:
+        return image.info.get("icc_profile") == ADOBE
 
     if path.suffix == ".tif":
         tifffile.imwrite(path, pixels(), photometric="rgb", iccprofile=ADOBE)
     elif path.suffix == ".jp2":
-        _jp2(path, b"\2\0\0" + ADOBE)
+        jp2(path, b"\2\0\0" + ADOBE)
     elif path.suffix == ".bmp":
         _bmp(path)
-    elif not save(path, icc_profile=ADOBE) or not in_file(path, there):
+    elif path.suffix in (".gif", ".jxl", ".ppm", ".tga") or not save(path, icc_profile=ADOBE):
         return None
     return kept(there, else_word="to sRGB")
 
@@ -200,14 +221,14 @@ def icc_lossy(path: Path) -> Judge | None:
         return None
     made = imagecodecs.jpegxl_encode(pixels(whole=65535), distance=1.0)  # linear light, as with a profile
     path.write_bytes(made)
-    return kept(lambda found: b"B\0T\0.\x002\x000" in (found.info.get("icc_profile") or b""), "to BT.2020")
+    return kept(profile_holds("BT.20"), "to BT.2020")
 
 
 @item("code points (P3)")
 def code_points(path: Path) -> Judge | None:
     if not _cicp(path, 12, 13):
         return None
-    return kept(lambda found: b"D\0i\0s\0p\0l\0a\0y" in (found.info.get("icc_profile") or b""))
+    return kept(profile_holds("Display"))
 
 
 @item("code points of HDR")
@@ -224,19 +245,26 @@ def gamma(path: Path) -> Judge | None:
     return kept(lambda found: found.info.get("gamma") == 0.55556 and bool(found.info.get("icc_profile")))
 
 
-@item("Adobe RGB by EXIF")
-def adobe_by_exif(path: Path) -> Judge | None:
-    exif = Image.Exif()
-    exif.get_ifd(0x8769)[0xA001] = 2
-    if path.suffix not in (".jpg", ".png", ".webp") or not save(path, exif=exif.tobytes()):
-        return None  # in the other formats a profile or code points are there, and count more
-    if not in_file(path, lambda found: found.getexif().get_ifd(0x8769).get(0xA001) == 2):
-        return None
-    return kept(lambda found: b"A\0d\0o\0b\0e" in (found.info.get("icc_profile") or b""))
+def exif_with(tag: int, value: Any, main: bool = False) -> dict[str, bytes]:
+    """Options for Pillow that write EXIF with one more entry, among the details or in the main directory."""
+    made = Image.Exif()
+    made[0x010F] = "Canon"
+    made.get_ifd(0x8769)[0xA002] = WIDTH
+    (made if main else made.get_ifd(0x8769))[tag] = value
+    return {"exif": made.tobytes()}
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def detail(image: Image.Image, tag: int) -> Any:
+    return image.getexif().get_ifd(0x8769).get(tag)
+
+
+saved_item(
+    "Adobe RGB by EXIF",
+    lambda image: detail(image, 0xA001) == 2,
+    endings=(".jpg", ".png", ".webp"),  # in the other formats a profile or code points are there, and count more
+    found=profile_holds("Adobe"),
+    options=lambda path: exif_with(0xA001, 2),
+)
 
 
 def _cicp(path: Path, primaries: int, transfer: int) -> bool:
@@ -249,15 +277,15 @@ def _cicp(path: Path, primaries: int, transfer: int) -> bool:
     elif path.suffix == ".heic":
         return save(path, save_nclx_profile=True, color_primaries=primaries, transfer_characteristics=transfer)
     elif path.suffix == ".jp2":
-        _jp2(path, b"\5\0\0" + struct.pack(">HHHB", primaries, transfer, 0, 0x80))
+        jp2(path, b"\5\0\0" + struct.pack(">HHHB", primaries, transfer, 0, 0x80))
     else:
         return False
     return True
 
 
-def _jp2(path: Path, colours: bytes) -> None:
+def jp2(path: Path, colours: bytes, image: np.ndarray | None = None) -> None:
     """A JPEG 2000 file with those contents of its colour box."""
-    made = bytes(imagecodecs.jpeg2k_encode(pixels(), codecformat="JP2", level=0))
+    made = bytes(imagecodecs.jpeg2k_encode(pixels() if image is None else image, codecformat="JP2", level=0))
     place, head = made.index(b"colr") - 4, made.index(b"jp2h") - 4
     size, whole = (int.from_bytes(made[k : k + 4], "big") for k in (place, head))
     box = struct.pack(">I4s", 8 + len(colours), b"colr") + colours
@@ -276,36 +304,28 @@ def _bmp(path: Path) -> None:
 # --- metadata
 
 
-def _exif() -> Image.Exif:
-    made = Image.Exif()
-    made[0x010F] = "Canon"
-    made.get_ifd(0x8769)[0xA002] = WIDTH
-    return made
-
-
 @item("EXIF")
 def exif(path: Path) -> Judge | None:
-    def there(found: Image.Image) -> bool:
-        return found.getexif().get(0x010F) == "Canon"
-
-    if not save(path, exif=_exif().tobytes()) or not in_file(path, there):
+    if not save(path, **exif_with(0x010F, "Canon", main=True)) or path.suffix in (
+        ".bmp",
+        ".gif",
+        ".jp2",
+        ".ppm",
+        ".tga",
+    ):
         return None
 
     def judge(result: Result) -> str:
-        new = result.image.getexif().get_ifd(0x8769).get(0xA002) == 2 * WIDTH
-        return ("kept, new size" if new else "wrong size") if there(result.image) else ""
+        new = detail(result.image, 0xA002) == 2 * WIDTH
+        return ("kept, new size" if new else "wrong size") if result.image.getexif().get(0x010F) == "Canon" else ""
 
     return judge
 
 
 @item("orientation")
 def orientation(path: Path) -> Judge | None:
-    made = _exif()
-    made[0x0112] = 6
-    if path.suffix == ".jxl" or not save(path, exif=made.tobytes()):
+    if path.suffix not in WITH_EXIF or not save(path, **exif_with(0x0112, 6, main=True)):
         return None  # EXIF's does not count in JPEG XL, and pillow_jxl writes no other
-    if not in_file(path, lambda found: found.getexif().get(0x0112) == 6 or found.size == (HEIGHT, WIDTH)):
-        return None
     return lambda result: (
         "applied"
         if result.image.size == (2 * HEIGHT, 2 * WIDTH) and result.image.getexif().get(0x0112, 1) == 1
@@ -313,17 +333,19 @@ def orientation(path: Path) -> Judge | None:
     )
 
 
-@item("XMP")
-def xmp(path: Path) -> Judge | None:
-    def there(found: Image.Image) -> bool:
-        return (found.info.get("xmp") or b"").startswith(XMP)
-
+def with_xmp(packet: bytes) -> Callable[[Path], dict[str, Any]]:
+    """Options for Pillow that write an XMP packet."""
     text = PngImagePlugin.PngInfo()
-    text.add_itxt("XML:com.adobe.xmp", XMP.decode())
-    special: dict[str, dict[str, Any]] = {".png": {"pnginfo": text}, ".tif": {"tiffinfo": {700: XMP}}}
-    if not save(path, **special.get(path.suffix, {"xmp": XMP})) or not in_file(path, there):
-        return None
-    return kept(there)
+    text.add_itxt("XML:com.adobe.xmp", packet.decode())
+    special: dict[str, dict[str, Any]] = {".png": {"pnginfo": text}, ".tif": {"tiffinfo": {700: packet}}}
+    return lambda path: special.get(path.suffix, {"xmp": packet})
+
+
+def xmp_holds(words: bytes) -> Look:
+    return lambda image: words in (image.info.get("xmp") or b"")
+
+
+saved_item("XMP", xmp_holds(XMP), options=with_xmp(XMP))
 
 
 @item("IPTC")
@@ -344,10 +366,10 @@ def iptc(path: Path) -> Judge | None:
 
 @item("dpi")
 def dpi(path: Path) -> Judge | None:
-    def there(found: Image.Image) -> bool:
-        return tuple(round(float(value)) for value in found.info.get("dpi", ())) == (300, 300)
+    def there(image: Image.Image) -> bool:
+        return tuple(round(float(value)) for value in image.info.get("dpi", ())) == (300, 300)
 
-    if not save(path, dpi=(300, 300)) or not in_file(path, there):
+    if not save(path, dpi=(300, 300)) or path.suffix not in (".jpg", ".png", ".tif", ".bmp"):
         return None
     return lambda result: (
         "kept" if there(result.image) else "in EXIF" if result.image.getexif().get(0x011A) == 300 else ""
@@ -362,51 +384,23 @@ def times(path: Path) -> Judge | None:
     return lambda result: "kept" if result.path.stat().st_mtime == 1_000_000_000 else ""
 
 
-def _saved_exif(path: Path, made: Image.Exif, wanted: Callable[[Image.Image], bool]) -> bool:
-    """Whether a file was made that has this EXIF, as ``wanted`` finds it."""
-    return save(path, exif=made.tobytes()) and in_file(path, wanted)
-
-
 @item("EXIF interoperability")
 def interoperability(path: Path) -> Judge | None:
-    made = _exif()
-    made.get_ifd(0x8769)[0xA005] = {1: "R98"}
-    if not save(path, exif=made.tobytes()) or b"R98\0" not in path.read_bytes():
+    if not save(path, **exif_with(0xA005, {1: "R98"})) or b"R98\0" not in path.read_bytes():
         return None
     return lambda result: "kept" if b"R98\0" in result.path.read_bytes() else ""
 
 
-@item("EXIF maker note")
-def maker_note(path: Path) -> Judge | None:
-    def there(found: Image.Image) -> bool:
-        return b"private" in path_note(found)
-
-    def path_note(found: Image.Image) -> bytes:
-        note = found.getexif().get_ifd(0x8769).get(0x927C, b"")
-        return note if isinstance(note, bytes) else b""
-
-    made = _exif()
-    made.get_ifd(0x8769)[0x927C] = b"private data of the maker"
-    return kept(there) if _saved_exif(path, made, there) else None
-
-
-@item("EXIF dates")
-def dates(path: Path) -> Judge | None:
-    def there(found: Image.Image) -> bool:
-        return found.getexif().get_ifd(0x8769).get(0x9003) == "2001:02:03 04:05:06"
-
-    made = _exif()
-    made.get_ifd(0x8769)[0x9003] = "2001:02:03 04:05:06"
-    return kept(there) if _saved_exif(path, made, there) else None
-
-
-def _with_xmp(path: Path, packet: bytes) -> bool:
-    """Whether a file was made that has this XMP packet."""
-    text = PngImagePlugin.PngInfo()
-    text.add_itxt("XML:com.adobe.xmp", packet.decode())
-    special: dict[str, dict[str, Any]] = {".png": {"pnginfo": text}, ".tif": {"tiffinfo": {700: packet}}}
-    options = special.get(path.suffix, {"xmp": packet})
-    return save(path, **options) and in_file(path, lambda found: bool(found.info.get("xmp")))
+saved_item(
+    "EXIF maker note",
+    lambda image: b"private" in bytes(detail(image, 0x927C) or b""),
+    options=lambda path: exif_with(0x927C, b"private data of the maker"),
+)
+saved_item(
+    "EXIF dates",
+    lambda image: detail(image, 0x9003) == "2001:02:03 04:05:06",
+    options=lambda path: exif_with(0x9003, "2001:02:03 04:05:06"),
+)
 
 
 def _described(attributes: str) -> bytes:
@@ -414,21 +408,20 @@ def _described(attributes: str) -> bytes:
     return head + f"<rdf:Description {attributes}/></rdf:RDF></x:xmpmeta>".encode()
 
 
-@item("XMP panorama (GPano)")
-def panorama(path: Path) -> Judge | None:
-    names = 'xmlns:GPano="http://ns.google.com/photos/1.0/panorama/" GPano:FullPanoWidthPixels='
-    if not _with_xmp(path, _described(f'{names}"{WIDTH}"')):
-        return None
-    scaled = f'FullPanoWidthPixels="{2 * WIDTH}"'.encode()
-    return kept(lambda found: scaled in (found.info.get("xmp") or b""), "kept, scaled")
-
-
-@item("gain map")
-def gain_map(path: Path) -> Judge | None:
-    names = 'xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"'
-    if not _with_xmp(path, _described(names)):
-        return None
-    return kept(lambda found: b"hdrgm:Version" in (found.info.get("xmp") or b""), "wrong")
+PANORAMA = 'xmlns:GPano="http://ns.google.com/photos/1.0/panorama/" GPano:FullPanoWidthPixels='
+saved_item(
+    "XMP panorama (GPano)",
+    xmp_holds(b"FullPanoWidthPixels"),
+    "kept, scaled",
+    found=xmp_holds(f'FullPanoWidthPixels="{2 * WIDTH}"'.encode()),
+    options=with_xmp(_described(f'{PANORAMA}"{WIDTH}"')),
+)
+saved_item(
+    "gain map",
+    xmp_holds(b"hdrgm:Version"),
+    "wrong",
+    options=with_xmp(_described('xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"')),
+)
 
 
 @item("motion video")
@@ -452,25 +445,29 @@ def photoshop_resources(path: Path) -> Judge | None:
     return lambda result: "kept" if resource in result.path.read_bytes() else ""
 
 
-@item("comment")
-def comment(path: Path) -> Judge | None:
-    def there(found: Image.Image) -> bool:
-        text = found.info.get("Comment") or found.info.get("comment") or b""
-        return (text.encode() if isinstance(text, str) else text) == b"by hand"
-
-    if path.suffix not in (".jpg", ".gif") or not save(path, comment=b"by hand") or not in_file(path, there):
-        return None
-    return kept(there)
+def comment_of(image: Image.Image) -> bytes:
+    text = image.info.get("Comment") or image.info.get("comment") or b""
+    return text.encode() if isinstance(text, str) else text
 
 
-@item("PNG text chunks")
-def png_texts(path: Path) -> Judge | None:
-    if path.suffix != ".png":
-        return None
+def png_text() -> dict[str, Any]:
     text = PngImagePlugin.PngInfo()
     text.add_text("Software", "by hand")
-    save(path, pnginfo=text)
-    return kept(lambda found: found.info.get("Software") == "by hand")
+    return {"pnginfo": text}
+
+
+saved_item(
+    "comment",
+    lambda image: comment_of(image) == b"by hand",
+    endings=(".jpg", ".gif"),
+    options=lambda path: {"comment": b"by hand"},
+)
+saved_item(
+    "PNG text chunks",
+    lambda image: image.info.get("Software") == "by hand",
+    endings=(".png",),
+    options=lambda path: png_text(),
+)
 
 
 @item("GeoTIFF position")

@@ -73,7 +73,7 @@ def outcome(folder: Path, ending: str, item: str, target_ending: str | None = No
         found.load()
         words = judge(Result(target, found, notes))
     words = words or "dropped"
-    return f"{words}, told" if notes else f"{words}{SILENT}" if words in LOST else words
+    return f"{words}, noted" if notes else f"{words}{SILENT}" if words in LOST else words
 
 
 def check_row(table: str, head: list[str], name: str, measured: list[str | None]) -> None:

@@ -64,7 +64,7 @@ def test_whole_files_are_read(tmp_path: Path) -> None:
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 @given(data=st.data())
 def test_bytes_turned_cut_and_put_in(tmp_path: Path, data: st.DataObject) -> None:

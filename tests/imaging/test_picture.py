@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torch.nn.functional import interpolate
 
@@ -17,7 +19,8 @@ from fluxsr.imaging import io
 from fluxsr.imaging.color import colorimetry
 from fluxsr.imaging.color.fix import fix_colors_
 from fluxsr.imaging.decode import decode
-from fluxsr.imaging.picture import Picture
+from fluxsr.imaging.picture import Picture, bleed_alpha, over_white
+from fluxsr.imaging.resize import bicubic
 from fluxsr.options import UpscaleOptions
 
 ADOBE = bytes(imagecodecs.cms_profile("adobergb"))
@@ -41,20 +44,6 @@ def test_sixteen_bit_to_the_bit(tmp_path: Path, ending: str, channels: int) -> N
     assert np.array_equal(found, pixels.repeat(2, 0).repeat(2, 1))
 
 
-def test_floats_become_sixteen_bit(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", np.linspace(0, 1, 1024, dtype=np.float32).reshape(32, 32))
-    doubled(io.read(tmp_path / "a.tif"), tmp_path / "b.tif")
-    assert len(np.unique(decode(tmp_path / "b.tif").pixels)) == 1024
-
-
-@pytest.mark.parametrize("ending", [".png", ".jpg", ".tif", ".bmp"])
-def test_grey_stays_grey(tmp_path: Path, ending: str) -> None:
-    Image.linear_gradient("L").save(tmp_path / f"a{ending}")
-    doubled(io.read(tmp_path / f"a{ending}"), tmp_path / f"b{ending}")
-    with Image.open(tmp_path / f"b{ending}") as image:
-        assert image.mode == "L" and image.size == (512, 512)
-
-
 @pytest.mark.parametrize("ending", [".png", ".tif"])
 def test_wide_colours_are_not_clipped_and_keep_their_profile(tmp_path: Path, ending: str) -> None:
     green = np.zeros((16, 16, 3), np.uint16)
@@ -69,7 +58,7 @@ def test_wide_colours_are_not_clipped_and_keep_their_profile(tmp_path: Path, end
     assert np.abs(flat - [0, 65535, 0]).max() < 60, "less than a quarter of a step of 8 bit"
 
 
-def test_clipping_to_srgb_is_told(tmp_path: Path) -> None:
+def test_clipping_to_srgb_is_noted(tmp_path: Path) -> None:
     green = np.zeros((16, 16, 3), np.uint8)
     green[:, :4, 1] = 255
     Image.fromarray(green).save(tmp_path / "a.png", icc_profile=ADOBE)
@@ -102,10 +91,10 @@ def test_opaque_alpha_stays_opaque(tmp_path: Path) -> None:
 
 def test_webp_is_lossless_where_its_input_was(tmp_path: Path) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
-    for lossless, options, expected in [(True, None, True), (False, None, False), (False, True, True)]:
+    for lossless, option, expected in [(True, None, True), (False, None, False), (False, True, True)]:
         noise.save(tmp_path / "a.webp", lossless=lossless)
         picture = io.read(tmp_path / "a.webp")
-        doubled(picture, tmp_path / "b.webp", lossless=options)
+        doubled(picture, tmp_path / "b.webp", lossless=option)
         assert decode(tmp_path / "b.webp").lossless is expected
 
 
@@ -145,3 +134,34 @@ def test_neutral_pixels_are_neutral_in_the_file(tmp_path: Path, sixteen: bool, p
     io.write_enlarged(picture, [hr], (64, 64), tmp_path / "b.tif", UpscaleOptions())
     found = decode(tmp_path / "b.tif").pixels
     assert found.dtype == pixels.dtype and (found == found[..., :1]).all()
+
+
+def test_an_edge_has_no_dark_fringe() -> None:
+    alpha = torch.zeros(1, 1, 32, 32)
+    alpha[..., :16] = 1
+    colours = torch.full((1, 3, 32, 32), 0.8) * alpha  # black where nothing is seen
+    assert bicubic(colours, (128, 128))[..., 63].min() < 0.75, "as it is, the enlargement mixes the two"
+    assert (bleed_alpha(colours, alpha) - 0.8).abs().max() < 1e-6
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 37), st.integers(1, 37), st.integers(0, 1000), st.floats(0.01, 0.99))
+def test_visible_pixels_stay_and_the_others_lie_between_them(height: int, width: int, seed: int, share: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    colours = torch.rand(1, 3, height, width, generator=generator)
+    alpha = torch.rand(1, 1, height, width, generator=generator)
+    alpha = torch.where(alpha < share, 0, alpha)
+    found = bleed_alpha(colours, alpha)
+    seen = (alpha > 0).expand_as(colours)
+    assert torch.equal(found[seen], colours[seen])
+    if seen.any():
+        for channel in range(3):
+            values = colours[0, channel][alpha[0, 0] > 0]
+            hidden = found[0, channel]
+            assert hidden.min() >= values.min() - 1e-5 and hidden.max() <= values.max() + 1e-5
+    else:
+        assert torch.equal(found, colours)
+
+
+def test_over_white() -> None:
+    assert over_white(torch.zeros(1, 3, 1, 1), torch.full((1, 1, 1, 1), 0.25)).unique().tolist() == [0.75]

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from fluxsr import recipe
+from fluxsr.imaging.atomic import part_of
 from fluxsr.pairs import store
 from fluxsr.pairs.config import PairsConfig
 from fluxsr.pairs.make import make_pairs
@@ -20,7 +21,7 @@ def main(path: str, out: str, shard: int) -> None:
 
     def torn(self: store.PairStore, target: Path, data: bytes) -> None:
         if target.name == f"shard-{shard:05d}.safetensors":
-            self._partial(target.name).write_bytes(data[: len(data) // 2])
+            part_of(target).write_bytes(data[: len(data) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
         write(self, target, data)
 

@@ -40,9 +40,10 @@ def test_the_suffix_is_the_format(store: PairStore, vae: Any, tmp_path: Path, na
 def test_nothing_to_show_and_nowhere_to_write(store: PairStore, vae: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no pairs in"):
         contact_sheet(PairStore(tmp_path / "absent"), vae, tmp_path / "sheet.png")
-    with pytest.raises(OutputError, match="cannot write .*no/sheet.png"):
-        contact_sheet(store, vae, tmp_path / "no" / "sheet.png")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file/sheet.png cannot be written"):
+        contact_sheet(store, vae, tmp_path / "file" / "sheet.png")
     for name in ("sheet", "sheet.xyz"):
-        with pytest.raises(OutputError, match=f"cannot write .*{name}: unknown file extension"):
+        with pytest.raises(OutputError, match=f"{name} cannot be written: unknown file extension"):
             contact_sheet(store, vae, tmp_path / name)
-    assert not [path for path in tmp_path.iterdir() if path.is_file()]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["file"]

@@ -55,8 +55,8 @@ class AdapterConfig:
     scale: int = 4  # magnification it was trained for
     tile_size: int = 512  # largest tile, in output pixels, that it is known to work on
     token_cuts: int = 1  # ways to cut the latent into tokens, over which the velocity is averaged (cuts.py): 1, 2 or 4
-    lattice_reach: float = 0.0  # tokens over which the removed lattice is averaged; 0 is off (imaging/postprocess.py)
-    fine_strength: float = 1.0  # fraction of the finest added detail that is kept (imaging/postprocess.py)
+    lattice_reach: float = 0.0  # tokens over which the removed lattice is averaged; 0: off (extensions/postprocess.py)
+    fine_strength: float = 1.0  # fraction of the finest added detail that is kept (extensions/postprocess.py)
     flat_floor: float = 0.0  # detail amplitude of the input below which added detail is attenuated; 0 is off (ditto)
     prompt: str = ""  # text of the fixed prompt, for people; the embeddings are in their own file
     rank: int = 0
@@ -76,7 +76,7 @@ class AdapterConfig:
 
     @property
     def postprocess(self) -> dict[str, float]:
-        """Options of ``imaging.postprocess.postprocess``."""
+        """Options of ``extensions.postprocess.postprocess``."""
         return {name: getattr(self, name) for name in ("lattice_reach", "fine_strength", "flat_floor")}
 
     @property

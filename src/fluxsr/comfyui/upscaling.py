@@ -21,9 +21,9 @@ from fluxsr.backbones.cuts import over_cuts
 from fluxsr.backbones.latents import PATCH
 from fluxsr.comfyui.adapters import config_in
 from fluxsr.errors import InputError, ModelError
+from fluxsr.extensions.postprocess import postprocess
 from fluxsr.imaging import resize
 from fluxsr.imaging.color.fix import fix_colors_
-from fluxsr.imaging.postprocess import postprocess
 from fluxsr.imaging.settings import checked_count
 from fluxsr.imaging.tiling import tiles
 from fluxsr.options import UpscaleOptions

@@ -17,7 +17,7 @@ import psutil
 from fluxsr.errors import OutputError
 from fluxsr.names import storable
 
-_END = ".part"
+PART = ".part"  # ending of incomplete files
 
 
 @contextmanager
@@ -25,15 +25,8 @@ def replaced(path: Path, times: tuple[int, int] | None = None) -> Iterator[IO[by
     """Open a file for writing that replaces ``path`` once it is complete; missing folders are created.
 
     The data goes to a hidden file beside the path, which is renamed once it is on the disk. A link at the path is
-    replaced, not followed. Only errors of writing become an OutputError. All other errors of the caller's block pass
-    unchanged, including its own OSError.
-
-    Args:
-        path: the output.
-        times: (last access, last change) of the file in ns; None means now.
-
-    Raises:
-        OutputError: the disk refuses the file.
+    replaced, not followed. ``times`` are those of the last access and the last change in ns; None means now.
+    An error of writing becomes an OutputError; other errors of the caller's block pass unchanged, also its OSError.
     """
     part = part_of(path)
     try:
@@ -78,18 +71,19 @@ def _writing(path: Path) -> Iterator[None]:
         raise OutputError(f"{path} cannot be written: {first_line(error)}") from error
 
 
+def write_bytes(data: bytes, path: Path) -> None:
+    """Write a file atomically (see ``replaced``)."""
+    with replaced(path) as file:
+        file.write(data)
+
+
 def write_text(text: str, path: Path) -> None:
     """Write a text atomically (see ``replaced``), with the same bytes on every system."""
-    with replaced(path) as file:
-        file.write(storable(text).encode())
+    write_bytes(storable(text).encode(), path)
 
 
 def check_writable(path: str | Path) -> None:
-    """Check before a long computation whether ``replaced`` can write here.
-
-    Raises:
-        OutputError: the path is a folder, or cannot be written.
-    """
+    """Check before a long computation whether ``replaced`` can write here; raise an OutputError if not."""
     path = Path(path)
     part = part_of(path)
     with _writing(path):
@@ -102,14 +96,14 @@ def check_writable(path: str | Path) -> None:
 
 def part_of(path: Path) -> Path:
     """Return a name beside the path for its incomplete file. It names the process, for ``remove_orphans``."""
-    return path.with_name(f".{path.stem[:40]}.{_host()}.{os.getpid()}.{uuid.uuid4().hex[:8]}{_END}")
+    return path.with_name(f".{path.stem[:40]}.{_host()}.{os.getpid()}.{uuid.uuid4().hex[:8]}{PART}")
 
 
 def remove_orphans(folders: Iterable[Path]) -> int:
     """Delete incomplete files left by dead processes of this machine; return how many there were."""
     removed = 0
     for folder in folders:
-        for part in folder.glob(f".*.{_host()}.*{_END}"):
+        for part in folder.glob(f".*.{_host()}.*{PART}"):
             process = part.name.split(".")[-3]
             if process.isdecimal() and not psutil.pid_exists(int(process)):
                 with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 from fluxsr.errors import InputError, TooLargeError, is_untranslatable
 from fluxsr.imaging.atomic import first_line
-from fluxsr.imaging.color import colorimetry, profiles, signalling
+from fluxsr.imaging.color import colorimetry, profiles
 from fluxsr.imaging.formats import bmp, jxl, png, raw, tiff
 from fluxsr.imaging.metadata.transfer import read_metadata
 from fluxsr.imaging.raster import Raster, checked_float, upright
@@ -37,7 +37,7 @@ _LOST_SHARE = 0.05  # largest fraction of rows that a truncated JPEG may lack
 
 
 def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
-    """Read an image file. If it has several pages or frames, read the first.
+    """Read the first page or frame of an image file.
 
     Args:
         path: the file. Its content decides on the format, not its name.
@@ -84,9 +84,6 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
 
 def size_of(file: IO[bytes]) -> tuple[int, int] | None:
     """Return (width, height) from the first bytes of a file; None if they are too few, or no decoder knows them.
-
-    Args:
-        file: an image or its beginning.
 
     Raises:
         TooLargeError: the image exceeds the limit of Pillow.
@@ -159,7 +156,7 @@ def _opened(file: IO[bytes]) -> Any:
         yield image
 
 
-def _pixels(file: IO[bytes], image: Image.Image) -> tuple[np.ndarray, bytes, signalling.Chunks, list[str]]:
+def _pixels(file: IO[bytes], image: Image.Image) -> tuple[np.ndarray, bytes, tuple[png.Chunk, ...], list[str]]:
     """Return pixels as in Raster, not yet upright; their profile, colour chunks, and notes."""
     profile, notes = image.info.get("icc_profile") or b"", list[str]()
     if image.format == "PNG" and png.read_depth(file) == 16:
@@ -173,9 +170,9 @@ def _pixels(file: IO[bytes], image: Image.Image) -> tuple[np.ndarray, bytes, sig
             return np.asarray(converted), b"", (), [*notes, "has CMYK colours, which become sRGB"]
         pixels = _array(image)
         pixels = pixels.reshape(*pixels.shape[:2], -1)
-    if pixels.dtype == np.uint8 and (depth := signalling.depth_of(file, str(image.format))) > 8:
+    if pixels.dtype == np.uint8 and (depth := profiles.depth_of(file, str(image.format))) > 8:
         notes = [*notes, f"has {depth} bits per channel, of which 8 are read"]
-    profile, colors = signalling.colors_of(file, image, profile, pixels.shape[-1] <= 2)
+    profile, colors = profiles.colors_of(file, image, profile, pixels.shape[-1] <= 2)
     return pixels, profile, colors, notes
 
 
@@ -188,11 +185,11 @@ def _loaded(file: IO[bytes], image: Image.Image) -> tuple[Image.Image, list[str]
         if image.format not in ("JPEG", "MPO"):
             raise
         file.seek(0)
-        with Image.open(BytesIO(file.read() + b"\xff\xd9"), formats=("JPEG",)) as whole:
-            whole.load()
-        if _even_rows(np.asarray(whole)) > max(16, _LOST_SHARE * whole.height):
+        with Image.open(BytesIO(file.read() + b"\xff\xd9"), formats=("JPEG",)) as completed:
+            completed.load()
+        if _even_rows(np.asarray(completed)) > max(16, _LOST_SHARE * completed.height):
             raise
-        return whole, ["is cut off at its end; its last rows may be missing"]
+        return completed, ["is cut off at its end; its last rows may be missing"]
 
 
 def _even_rows(pixels: np.ndarray) -> int:
@@ -212,10 +209,10 @@ def _array(image: Image.Image) -> np.ndarray:
         return checked_float(np.asarray(image))
     grey = image.mode in ("1", "L", "LA", "La") or (image.mode == "P" and not transparent and _grey_palette(image))
     alpha = transparent or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
-    wanted = ("LA" if alpha else "L") if grey else ("RGBA" if alpha else "RGB")
+    mode = ("LA" if alpha else "L") if grey else ("RGBA" if alpha else "RGB")
     if image.mode in ("La", "1"):
         image = image.convert("LA" if image.mode == "La" else "L")
-    return np.asarray(image if image.mode == wanted else image.convert(wanted))
+    return np.asarray(image if image.mode == mode else image.convert(mode))
 
 
 def _grey_palette(image: Image.Image) -> bool:

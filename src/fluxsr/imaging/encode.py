@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from io import BytesIO
 from typing import IO, Any
 
@@ -12,34 +11,14 @@ import numpy as np
 from PIL import Image
 
 from fluxsr.imaging.formats import Format, png, tiff
-from fluxsr.imaging.metadata import photoshop
-from fluxsr.imaging.raster import Metadata
+from fluxsr.imaging.metadata import embedded
+from fluxsr.imaging.raster import ImageSpec
 
 QUALITY = 95
 
 
 class FormatLimitError(Exception):
     """Error raised when an image or its metadata exceed the limits of a format."""
-
-
-@dataclass(frozen=True)
-class ImageSpec:
-    """Everything about an output image except its pixels.
-
-    Attributes:
-        width, height: in pixels.
-        channels: 1 to 4.
-        sixteen: whether channels have 16 bits instead of 8.
-        profile, metadata, colors: see Raster.
-    """
-
-    width: int
-    height: int
-    channels: int
-    sixteen: bool = False
-    profile: bytes = b""
-    metadata: Metadata = field(default_factory=Metadata)
-    colors: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def encode(
@@ -55,20 +34,17 @@ def encode(
     Args:
         file: empty, open for writing and reading.
         form: format of the output; stores everything that ``spec`` names.
-        spec: the image without its pixels.
         bands: pixel rows from top to bottom, each (rows,W,channels), uint8 or uint16.
         quality: 1 to 100 for JPEG, WebP and AVIF; None means 95.
         lossless: for WebP.
 
     Raises:
         FormatLimitError: the format cannot store this image.
-        OutputError: the disk refuses the data, if the file comes from ``atomic.replaced``.
     """
     if form.name == "PNG":
-        png.write(file, spec.width, spec.height, bands, spec.profile, spec.metadata, spec.colors)
+        png.write(file, spec, bands)
     elif form.name == "TIFF":
-        shape = (spec.height, spec.width, spec.channels)
-        tiff.write(file, shape, spec.sixteen, bands, spec.profile, spec.metadata)
+        tiff.write(file, spec, bands)
     else:
         _by_pillow(file, form, spec, bands, quality or QUALITY, lossless)
 
@@ -83,19 +59,19 @@ def _by_pillow(
         first += len(band)
     image = Image.fromarray(pixels[..., 0] if spec.channels == 1 else pixels)
     del pixels  # Pillow keeps its own copy of colour images
-    metadata, options = spec.metadata, dict[str, Any]()
-    if form.icc and spec.profile:
-        options["icc_profile"] = spec.profile
-    if form.exif and metadata.exif:
-        options["exif"] = b"Exif\0\0" + metadata.exif
-    if form.xmp and metadata.xmp:
-        options["xmp"] = metadata.xmp
-    if form.dpi and metadata.dpi:
-        options["dpi"] = metadata.dpi
+    metadata = spec.metadata
+    options: dict[str, Any] = {
+        "icc_profile": form.icc and spec.profile,
+        "exif": form.exif and metadata.exif and b"Exif\0\0" + metadata.exif,
+        "xmp": form.xmp and metadata.xmp,
+        "dpi": form.dpi and metadata.dpi,
+    }
+    options = {name: value for name, value in options.items() if value}
     if form.name in ("JPEG", "AVIF"):
         options |= {"quality": quality}
     if form.name == "JPEG":
-        extra = b"".join(_segment(0xED, block) for block in photoshop.blocks(metadata.iptc, metadata.photoshop))
+        resources = embedded.photoshop_segments(metadata.iptc, metadata.photoshop)
+        extra = b"".join(_segment(0xED, segment) for segment in resources)
         extra += b"".join(_segment(0xFE, comment) for comment in metadata.comments)
         options |= {"subsampling": 0 if quality >= 90 else 2, "extra": extra}
     if form.name == "AVIF":

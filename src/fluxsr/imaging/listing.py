@@ -46,13 +46,13 @@ class PassedOver:
     def line(self) -> str:
         """Return everything in one line; empty where nothing was passed over."""
         parts = [f"{count} {ending or 'without an ending'}" for ending, count in self.endings.most_common()]
-        kinds = (
-            ("hidden", self.hidden),
-            ("linked folders", self.linked),
-            ("unreadable folders", self.unreadable),
-            ("neither file nor folder", self.odd),
-        )
-        parts += [f"{len(paths)} {kind} ({_some(paths)})" for kind, paths in kinds if paths]
+        kinds = {
+            "hidden": self.hidden,
+            "linked folders": self.linked,
+            "unreadable folders": self.unreadable,
+            "neither file nor folder": self.odd,
+        }
+        parts += [f"{len(paths)} {kind} ({_some(paths)})" for kind, paths in kinds.items() if paths]
         return f"not looked at: {', '.join(parts)}" if parts else ""
 
 
@@ -92,15 +92,12 @@ def images_below(
             elif leave_out is None or os.path.realpath(path) != str(leave_out):
                 searched.append(name)
         folders[:] = searched
-        found += [file for file in (Path(place, name) for name in sorted(files)) if _is_image(file, endings, passed)]
+        for file in (Path(place, name) for name in sorted(files)):
+            if is_hidden(file.name):  # macOS leaves ._a.jpg beside a.jpg on foreign disks
+                passed.hide(str(file))
+            elif is_image_file(file, endings, passed):
+                found.append(file)
     return sorted(found)
-
-
-def _is_image(path: Path, endings: Collection[str], passed: PassedOver) -> bool:
-    if is_hidden(path.name):  # macOS leaves ._a.jpg beside a.jpg on foreign disks
-        passed.hide(str(path))
-        return False
-    return is_image_file(path, endings, passed)
 
 
 def is_image_file(path: Path, endings: Collection[str], passed: PassedOver) -> bool:

@@ -7,6 +7,7 @@ import io
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,41 +49,31 @@ class Photograph:
 
     def size(self) -> tuple[int, int]:
         """Return (height, width) from the header, without decoding pixels."""
-        with self._open() as image:
+        with self._opened() as image:
             return image.height, image.width
 
     def read(self) -> Tensor:
-        """Decode the photograph, (3,H,W) uint8.
+        """Decode the photograph, (3,H,W) uint8; raise an InputError if that is impossible."""
+        with self._opened() as image:
+            return torch.from_numpy(np.asarray(image.convert("RGB")).transpose(2, 0, 1).copy())
 
-        Raises:
-            InputError: it cannot be decoded.
-        """
-        with self._open() as image:
-            try:
-                picture = np.asarray(image.convert("RGB"))
-            except (OSError, ValueError, Image.DecompressionBombError) as error:
-                raise self._unreadable(error) from error
-        return torch.from_numpy(picture.transpose(2, 0, 1).copy())
-
-    def _open(self) -> Image.Image:
+    @contextmanager
+    def _opened(self) -> Iterator[Image.Image]:
         with self.path.open("rb") as file:
             file.seek(self.offset)
             data = file.read(self.length or -1)
         try:
-            return Image.open(io.BytesIO(data))
+            with Image.open(io.BytesIO(data)) as image:
+                yield image
         except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise self._unreadable(error) from error
-
-    def _unreadable(self, error: Exception) -> InputError:
-        what = f"{self.name} of {self.path}"
-        return InputError(f"cannot read photograph {what}: {error}; remove it from data.shards")
+            what = f"{self.name} of {self.path}"
+            raise InputError(f"cannot read photograph {what}: {error}; remove it from data.shards") from error
 
 
 def list_photographs(sources: Sequence[str], limit: int = 0) -> list[Photograph]:
     """Return all photographs in tar shards, folders and files, in order; none is decoded, and hidden ones are left out.
 
-    Raises:
-        InputError: a source does not exist or holds no image.
+    A source that does not exist or holds no image raises an InputError.
     """
     found: list[Photograph] = []
     seen: Counter[str] = Counter()
@@ -107,11 +98,7 @@ def list_photographs(sources: Sequence[str], limit: int = 0) -> list[Photograph]
 
 
 def read_photographs(sources: Sequence[str], limit: int = 0) -> tuple[list[str], list[Tensor]]:
-    """Return unique names and images (3,H,W) uint8 of all photographs in tar shards, folders and files.
-
-    Raises:
-        InputError: a source does not exist or holds no image, or a file cannot be decoded.
-    """
+    """Return unique names and images (3,H,W) uint8 of all photographs in tar shards, folders and files."""
     photographs = list_photographs(sources, limit)
     return [photo.name for photo in photographs], [photo.read() for photo in photographs]
 

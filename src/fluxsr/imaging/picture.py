@@ -9,21 +9,19 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from fluxsr.imaging.color import profiles
-from fluxsr.imaging.color.alpha import bleed_alpha, over_white
-from fluxsr.imaging.encode import ImageSpec
 from fluxsr.imaging.formats import Format
-from fluxsr.imaging.metadata.change import Change
 from fluxsr.imaging.metadata.transfer import carry_over
-from fluxsr.imaging.raster import Metadata, Raster
+from fluxsr.imaging.raster import Change, ImageSpec, Metadata, Raster
 from fluxsr.imaging.resize import bicubic_rows
 from fluxsr.options import UpscaleOptions
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded input image, ready for the pipeline.
+    """A decoded input image, ready for the pipeline. Attributes that are not listed are those of Raster.
 
     Attributes:
         lr: sRGB, upright, (1,3,h,w), float32 in [0,1]; transparent pixels have the colours of their neighbours.
@@ -31,9 +29,7 @@ class Picture:
         alpha: (1,1,h,w) in [0,1], or None.
         grey: whether there is a single colour channel.
         sixteen: whether the file has more than 8 bits per channel.
-        format, profile, metadata, lossless, notes, colors: see Raster. The profile is invertible, or empty. If it is
-            empty, colors is empty too, unless it states sRGB.
-        path: the file.
+        profile, colors: as in Raster, but the profile is invertible or empty; then colors states at most sRGB.
         times: (last access, last change) of the file, in ns.
     """
 
@@ -61,14 +57,14 @@ class Picture:
 def picture_of(raster: Raster, path: Path, times: tuple[int, int] | None = None) -> Picture:
     """Convert a raster to sRGB, with transparency and out-of-gamut colours kept apart."""
     pixels, notes = raster.pixels, list(raster.notes)
-    whole = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
-    values = pixels.astype(np.float32) / np.float32(whole)
+    maximum = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
+    values = pixels.astype(np.float32) / np.float32(maximum)
     transparent = values.shape[-1] in (2, 4)
     colours, alpha = (values[..., :-1], _planes(values[..., -1:])) if transparent else (values, None)
     profile = raster.profile
     if profile:
-        colours, profile, told = _to_srgb(colours, profile)
-        notes += told
+        colours, profile, more = _to_srgb(colours, profile)
+        notes += more
     lr = _planes(colours).expand(-1, 3, -1, -1)
     lr = lr if alpha is None else bleed_alpha(lr, alpha)
     reach = max(-float(lr.min()), float(lr.max()) - 1)  # distance outside sRGB; 0 without a profile
@@ -105,14 +101,7 @@ def _to_srgb(colours: np.ndarray, profile: bytes) -> tuple[np.ndarray, bytes, li
 def spec_of(
     picture: Picture, form: Format, size: tuple[int, int], options: UpscaleOptions
 ) -> tuple[ImageSpec, list[str]]:
-    """Return the specification of the output file, and notes on what it cannot store.
-
-    Args:
-        picture: the input.
-        form: format of the output.
-        size: (height, width) of the output.
-        options: how the image is written.
-    """
+    """Return the specification of an output file of this size (height, width), and notes on what it cannot store."""
     height, width = size
     old = picture.lr.shape[-1], picture.lr.shape[-2]
     to_srgb = options.profile == "srgb" and bool(picture.profile)
@@ -139,16 +128,13 @@ def spec_of(
 
 
 def rows_of(picture: Picture, spec: ImageSpec, hr: Tensor, first: int) -> np.ndarray:
-    """Convert upscaled rows to the pixels of the output file.
+    """Convert upscaled rows to the pixels of the output file, (rows,W,C), uint8 or uint16.
 
     Args:
         picture: the input. Its alpha and out-of-gamut colours bypass the model and are added here.
         spec: see ``spec_of``.
         hr: upscaled rows, (1,3,rows,W), float32, about [0,1]. Overwritten.
         first: number of the topmost row.
-
-    Returns:
-        (rows,W,C), uint8 or uint16.
     """
     part = (spec.height, spec.width), first, first + hr.shape[-2]
     colours = hr.clamp_(0, 1)
@@ -170,6 +156,35 @@ def rows_of(picture: Picture, spec: ImageSpec, hr: Tensor, first: int) -> np.nda
     return _quantized(values, spec.sixteen)
 
 
+def bleed_alpha(colours: Tensor, alpha: Tensor) -> Tensor:
+    """Return colours (1,C,H,W) whose fully transparent pixels have the colour of the nearest visible ones.
+
+    The colours that a file stores under transparent pixels are arbitrary, mostly black. A model or a filter that sees
+    both sides of an edge would turn them into a dark fringe. Premultiplied colours are averaged over growing squares
+    until every square holds a visible pixel. ``alpha`` is (1,1,H,W) in [0,1].
+    """
+    if (alpha > 0).all() or not (alpha > 0).any():
+        return colours
+    return torch.where(alpha > 0, colours, _spread(colours * alpha, alpha))
+
+
+def _spread(weighted: Tensor, weight: Tensor) -> Tensor:
+    """Return weighted / weight; where the weight is 0, that of the smallest enclosing square with any weight."""
+    height, width = weight.shape[-2:]
+    known = weight > 0
+    if known.all():
+        return weighted / weight
+    padded = [F.pad(planes, (0, width % 2, 0, height % 2)) for planes in (weighted, weight)]
+    coarse = _spread(*(F.avg_pool2d(planes, 2) for planes in padded))
+    around = F.interpolate(coarse, scale_factor=2, mode="nearest")[..., :height, :width]
+    return torch.where(known, weighted / weight.clamp(min=1e-12), around)
+
+
+def over_white(colours: Tensor, alpha: Tensor) -> Tensor:
+    """Composite colours over white."""
+    return colours * alpha + (1 - alpha)
+
+
 def _neutral_again(converted: np.ndarray, neutral: np.ndarray) -> np.ndarray:
     """Remove the rounding error that a conversion adds to exactly neutral pixels, (rows,W,C)."""
     if converted.shape[-1] != 3 or neutral.shape[-1] != 3:
@@ -188,5 +203,5 @@ def _rows(planes: Tensor) -> np.ndarray:
 
 
 def _quantized(values: np.ndarray, sixteen: bool) -> np.ndarray:
-    whole, dtype = (65535, np.uint16) if sixteen else (255, np.uint8)
-    return (values * np.float32(whole)).round().clip(0, whole).astype(dtype)
+    maximum, dtype = (65535, np.uint16) if sixteen else (255, np.uint8)
+    return (values * np.float32(maximum)).round().clip(0, maximum).astype(dtype)

@@ -1,4 +1,4 @@
-"""Decoded image files: pixels in the file's own colour space, and the metadata that belongs to them."""
+"""Decoded image files: pixels in the file's own colours, their metadata, and how an output differs from them."""
 
 from __future__ import annotations
 
@@ -57,6 +57,61 @@ class Raster:
     colors: tuple[tuple[bytes, bytes], ...] = ()
 
 
+@dataclass(frozen=True)
+class ImageSpec:
+    """An output image except for its pixels: its size, channels and depth, and fields of Raster."""
+
+    width: int
+    height: int
+    channels: int
+    sixteen: bool = False
+    profile: bytes = b""
+    metadata: Metadata = field(default_factory=Metadata)
+    colors: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True)
+class Change:
+    """The geometric and colour change from an input to its output, which metadata must follow.
+
+    Attributes:
+        old, new: (width, height) in pixels, upright.
+        orientation: EXIF orientation 1 to 8 of the stored pixels; the output is upright.
+        to_srgb: whether the colours were converted from another space to sRGB.
+        drop_location: whether the place where the picture was taken is removed.
+    """
+
+    old: tuple[int, int]
+    new: tuple[int, int]
+    orientation: int = 1
+    to_srgb: bool = False
+    drop_location: bool = False
+
+    @property
+    def turned(self) -> bool:
+        return self.orientation in range(2, 9)
+
+    @property
+    def sideways(self) -> bool:
+        """Whether width and height are swapped."""
+        return self.orientation in (5, 6, 7, 8)
+
+    @property
+    def factors(self) -> tuple[float, float]:
+        """Scale factors of width and height."""
+        return self.new[0] / max(self.old[0], 1), self.new[1] / max(self.old[1], 1)
+
+    def point(self, x: float, y: float, width: float, height: float) -> tuple[float, float]:
+        """Map a point of the stored image into the upright one of this size, without scaling."""
+        if self.sideways:
+            x, y = y, x
+        if self.orientation in (2, 3, 6, 7):
+            x = width - x
+        if self.orientation in (3, 4, 7, 8):
+            y = height - y
+        return x, y
+
+
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Return pixels (H,W,C) turned upright by an EXIF orientation of 1 to 8; other numbers change nothing."""
     if orientation in (5, 6, 7, 8):
@@ -69,11 +124,7 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def checked_float(values: np.ndarray) -> np.ndarray:
-    """Return floating-point pixels as float32.
-
-    Raises:
-        InputError: values lie outside [0,1], so that the value of white is unknown.
-    """
+    """Return floating-point pixels as float32; raise an InputError outside [0,1], where white is unknown."""
     if not (values.min() >= 0 and values.max() <= 1):
         raise InputError(
             f"floating-point pixels from {values.min():g} to {values.max():g}; "

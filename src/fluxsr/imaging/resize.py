@@ -8,14 +8,9 @@ from torch.nn.functional import interpolate
 
 
 def bicubic(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize with the antialiased bicubic kernel of Pillow and Matlab (a = -0.5), clamped to [0,1].
+    """Resize (B,3,H,W) with the antialiased bicubic kernel of Pillow and Matlab (a = -0.5), clamped to [0,1].
 
-    Args:
-        image: (B,3,H,W), float, RGB in [0,1].
-        size: target (height, width) in pixels, larger or smaller.
-
-    Returns:
-        (B,3,*size), same dtype; the image itself if its size does not change.
+    An image that already has the target ``size`` (height, width) is returned itself.
     """
     if tuple(image.shape[-2:]) == tuple(size):
         return image
@@ -23,15 +18,11 @@ def bicubic(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def bicubic_rows(image: Tensor, size: tuple[int, int], first: int, last: int) -> Tensor:
-    """Return some rows of an enlargement with the kernel of ``bicubic``, not clamped, from the rows around them.
+    """Return rows ``first`` to ``last - 1`` of an enlargement by ``bicubic``, not clamped, from the rows around them.
 
     Args:
         image: (B,C,h,w), float.
         size: (height, width) of the whole enlargement, at least those of the image.
-        first, last: the first row, and the one after the last.
-
-    Returns:
-        (B,C,last - first,width), same dtype.
     """
     height, width = size
     centres = (torch.arange(first, last, dtype=torch.float64) + 0.5) * (image.shape[-2] / height) - 0.5

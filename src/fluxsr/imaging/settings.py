@@ -36,14 +36,7 @@ class Settings:
 
 
 def checked_count(name: str, value: Any) -> int:
-    """Return a number of tiles.
-
-    Args:
-        name: name of the argument, for the message.
-
-    Raises:
-        InputError: it is not a whole number, or below 1.
-    """
+    """Return a number of tiles; raise an InputError that names the argument unless it is a whole number from 1."""
     if not isinstance(value, Integral) or value < 1:
         raise InputError(f"{name} is {value!r}; choose a whole number of 1 or more")
     return int(value)

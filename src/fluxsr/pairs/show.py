@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from fluxsr.backbones import latents
-from fluxsr.errors import OutputError
-from fluxsr.imaging.contact_sheet import contact_sheet as image_sheet
+from fluxsr.imaging.io import contact_sheet as image_sheet
 from fluxsr.pairs.store import PairStore
 
 
@@ -24,19 +21,12 @@ def contact_sheet(store: PairStore, vae: Any, path: Path, count: int = 6) -> Non
         InputError: the store has no pairs.
         OutputError: the path cannot be written.
     """
-    if path.suffix.lower() not in Image.registered_extensions():
-        raise OutputError(f"cannot write {path}: unknown file extension '{path.suffix}'")
     device = next(vae.parameters()).device
     pairs = store.sample_evenly(count)
     clean = [latents.decode(vae, pair.z_0[None].float().to(device))[0].cpu() * 255 for pair in pairs]
     noise = [_grey(pair.eps) for pair in pairs]
     side = min(512, max(max(image.shape[1:]) for image in clean))
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")  # the suffix is the format
-    try:
-        image_sheet(partial, [clean, noise], side)
-        os.replace(partial, path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error}") from error
+    image_sheet(path, [clean, noise], side)
 
 
 def _grey(eps: Tensor) -> Tensor:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from fluxsr.errors import InputError, OutputError, StoreError
+from fluxsr.imaging.atomic import PART, part_of, write_bytes
 from fluxsr.keyed import keyed_noise
 from fluxsr.names import storable
 
@@ -142,7 +141,8 @@ class PairStore:
     def create_manifest(self, manifest: Mapping[str, Any]) -> bool:
         """Write the manifest unless it exists. Return True in exactly one of many concurrent processes."""
         self.create()
-        target, partial = self.folder / "manifest.json", self._partial("manifest.json")
+        target = self.folder / "manifest.json"
+        partial = part_of(target)
         partial.write_text(_json(manifest), encoding="utf-8")
         try:
             os.link(partial, target)  # fails if the manifest exists, unlike a rename
@@ -204,21 +204,14 @@ class PairStore:
 
         Unfinished manifests are kept, because another process may be writing one now.
         """
-        for path in self.folder.glob(".shard-*.partial"):
+        for path in self.folder.glob(f".shard-*{PART}"):
             path.unlink(missing_ok=True)
 
-    def _partial(self, name: str) -> Path:
-        """Return a temporary name that is unique to this process and thread."""
-        return self.folder / f".{name}.{platform.node()}-{os.getpid()}-{threading.get_ident()}.partial"
-
     def _write(self, path: Path, data: bytes) -> None:
-        partial = self._partial(path.name)
         try:
-            partial.write_bytes(data)
-            os.replace(partial, path)
-        except OSError as error:  # such as a full disk
-            partial.unlink(missing_ok=True)
-            raise OutputError(f"cannot write {path}: {error}; run the same command again to resume") from error
+            write_bytes(data, path)
+        except OutputError as error:  # such as a full disk
+            raise OutputError(f"{error}; run the same command again to resume") from error
 
     def _write_json(self, path: Path, value: Any) -> None:
         self._write(path, _json(value).encode())

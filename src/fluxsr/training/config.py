@@ -109,9 +109,9 @@ class DistillConfig:
     # These six options act at inference and are stored in the adapter's config.
     tile_size: int = 512  # largest tile
     strength: float = 1.0  # strength of the one step; training always takes the full step
-    fine_strength: float = 1.0  # see imaging/postprocess.py
-    flat_floor: float = 0.0  # see imaging/postprocess.py
-    lattice_reach: float = 0.0  # see imaging/postprocess.py
+    fine_strength: float = 1.0  # see extensions/postprocess.py
+    flat_floor: float = 0.0  # see extensions/postprocess.py
+    lattice_reach: float = 0.0  # see extensions/postprocess.py
     token_cuts: Literal[1, 2, 4] = 1  # also used in training, see backbones/cuts.py; ours
     rank: int = 64  # the paper's rank; 0 trains the whole transformer except its modulation
     train_decoder: bool = False  # also train the decoder, with the losses on pixels; ours

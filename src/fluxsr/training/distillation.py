@@ -32,8 +32,8 @@ from fluxsr.backbones.places import folder_of
 from fluxsr.backbones.velocity import velocity
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError
-from fluxsr.imaging.contact_sheet import contact_sheet
-from fluxsr.imaging.postprocess import postprocess
+from fluxsr.extensions.postprocess import postprocess
+from fluxsr.imaging.io import contact_sheet
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.tiling import tiles
 from fluxsr.keyed import keyed_generator

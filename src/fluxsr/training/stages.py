@@ -15,7 +15,7 @@ from fluxsr.backbones.loading import Backbone, save_base
 from fluxsr.backbones.parts import load_part
 from fluxsr.backbones.tiny import build_autoencoder
 from fluxsr.errors import InputError
-from fluxsr.imaging.contact_sheet import contact_sheet
+from fluxsr.imaging.io import contact_sheet
 from fluxsr.imaging.photographs import read_photographs, whole_tokens
 from fluxsr.losses.features import FeatureNetwork
 from fluxsr.training import loop

@@ -15,7 +15,7 @@ from PIL import Image
 from fluxsr.errors import InputError, TooLargeError
 from fluxsr.imaging.color import colorimetry, profiles
 from fluxsr.imaging.decode import decode, size_of
-from fluxsr.imaging.formats import jxl_header
+from fluxsr.imaging.formats import jxl
 
 
 def bomb(side: int) -> bytes:
@@ -28,24 +28,24 @@ def test_a_jpeg_xl_bomb_is_refused_before_a_decoder_sees_it(
     tmp_path: Path, boxed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a container tears its header apart."""
-    data = bomb(1500)
+    data = bomb(300)
     if boxed:  # the header torn apart, behind a box without meaning
         parts = [(b"ftyp", b"jxl "), (b"jxlp", bytes(4) + data[:3]), (b"jxlp", bytes(4) + data[3:])]
         boxes = [struct.pack(">I", 8 + len(part)) + kind + part for kind, part in parts]
         data = b"\0\0\0\x0cJXL \r\n\x87\n" + b"".join(boxes)
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("decoded"))
     (tmp_path / "a.jxl").write_bytes(data)
-    assert size_of(BytesIO(data)) == (1500, 1500)
-    with pytest.raises(TooLargeError, match="1500x1500 are 2250000 pixels, the limit is 2249999"):
-        decode(tmp_path / "a.jxl", max_pixels=2_249_999)
+    assert size_of(BytesIO(data)) == (300, 300)
+    with pytest.raises(TooLargeError, match="300x300 are 90000 pixels, the limit is 89999"):
+        decode(tmp_path / "a.jxl", max_pixels=89_999)
     for length in range(7, len(data)):
-        assert size_of(BytesIO(data[:length])) in (None, (1500, 1500))
+        assert size_of(BytesIO(data[:length])) in (None, (300, 300))
     (tmp_path / "a.jxl").write_bytes(data[:8])
     with pytest.raises(InputError, match="JPEG XL header has no size"):
         decode(tmp_path / "a.jxl")
 
 
-@pytest.mark.parametrize("size", [(8, 8), (256, 128), (7, 300), (300, 7), (9000, 1), (160, 90), (1200, 1000), (75, 50)])
+@pytest.mark.parametrize("size", [(8, 8), (256, 128), (7, 300), (300, 7), (9000, 1), (160, 90), (600, 500), (75, 50)])
 def test_sizes_in_every_form_that_jpeg_xl_has(size: tuple[int, int]) -> None:
     data = imagecodecs.jpegxl_encode(np.zeros((size[1], size[0]), np.uint8))
     assert size_of(BytesIO(data)) == size
@@ -117,9 +117,9 @@ def test_more_than_8_bit_is_kept(tmp_path: Path, bits: int, channels: int) -> No
 def test_floats_are_asked_for_in_every_form_of_header(size: tuple[int, int]) -> None:
     """The patched header is a header: the decoder reads the same size, and the same light."""
     data = imagecodecs.jpegxl_encode(np.full((size[1], size[0], 4), 130, np.uint8), distance=1.0, bitspersample=8)
-    header = jxl_header.header_of(data)
+    header = jxl.header_of(data)
     assert header.lossy and header.bits == 8
-    patched = jxl_header.as_float(data, header)
-    assert jxl_header.size_in(patched) == size
+    patched = jxl.as_float(data, header)
+    assert size_of(BytesIO(patched)) == size
     if patched != data:  # else the header is of the short form, which is sRGB
         assert imagecodecs.jpegxl_decode(patched).dtype == np.float32

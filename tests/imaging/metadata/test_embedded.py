@@ -1,4 +1,4 @@
-"""Comments, Photoshop's resources, and whatever else stands in a JPEG: kept, or told."""
+"""Comments, Photoshop's resources, and whatever else stands in a JPEG: kept, or named in a note."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def test_resources_of_photoshop_stay_but_for_the_thumbnail(files: Any, jpeg: Any
     target, notes = files.enlarged(source, ending)
     data = target.read_bytes()
     assert address in data and IPTC in data and b"old thumbnail" not in data and not notes
-    told = files.enlarged(source, ".png")[1]
-    assert "Photoshop" in told and "IPTC" in told
+    notes = files.enlarged(source, ".png")[1]
+    assert "Photoshop" in notes and "IPTC" in notes
     again = target.rename(tmp_path / f"again{ending}")
     assert address in files.enlarged(again, ".jpg")[0].read_bytes(), "read from there as well"
 
 
 @pytest.mark.parametrize(
-    ("tail", "told"),
+    ("tail", "note"),
     [
         (b"\0\0\0\x18ftypmp42" + bytes(40), "embedded video"),
         (b"\xff\xd8\xff\xe1\0\x20http://ns.adobe.com/hdr-gain-map/1.0/ hdrgm:Version\xff\xd9", "gain map"),
@@ -70,21 +70,21 @@ def test_resources_of_photoshop_stay_but_for_the_thumbnail(files: Any, jpeg: Any
         (b"\0" * 100, ""),
     ],
 )
-def test_what_follows_the_picture_is_told(files: Any, jpeg: Any, tail: bytes, told: str) -> None:
+def test_what_follows_the_picture_is_noted(files: Any, jpeg: Any, tail: bytes, note: str) -> None:
     notes = files.enlarged(jpeg(tail=tail))[1]
-    assert told in notes if told else not notes
+    assert note in notes if note else not notes
 
 
 @pytest.mark.parametrize(
-    ("marker", "data", "told"),
+    ("marker", "data", "note"),
     [
         (0xEB, b"JP\0\1 jumb c2pa", "content credentials (C2PA)"),
         (0xE1, b"FLIR\0 thermal", "APP1 data (FLIR)"),
         (0xE2, b"urn:iso:std:iso:ts:21496:-1\0", "gain map"),
     ],
 )
-def test_segments_that_are_not_kept_are_told(files: Any, jpeg: Any, marker: int, data: bytes, told: str) -> None:
-    assert told in files.enlarged(jpeg((marker, data)))[1]
+def test_segments_that_are_not_kept_are_noted(files: Any, jpeg: Any, marker: int, data: bytes, note: str) -> None:
+    assert note in files.enlarged(jpeg((marker, data)))[1]
 
 
 def test_an_ordinary_photograph_gives_no_notes(files: Any, tmp_path: Path) -> None:

@@ -52,14 +52,14 @@ def test_a_matrix_names_the_same_places(files: Any, geotiff: Any, keys: Any) -> 
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg"])
-def test_other_formats_lose_all_of_it_and_that_is_told(files: Any, geotiff: Any, ending: str) -> None:
+def test_other_formats_lose_all_of_it_with_a_note(files: Any, geotiff: Any, ending: str) -> None:
     target, notes = files.enlarged(geotiff(KEYS, SCALE, TIE), ending)
     with Image.open(target) as image:
         assert not TAGS & set(image.getexif())
     assert "map position (GeoTIFF)" in notes
 
 
-def test_what_cannot_be_scaled_goes_as_a_whole_and_that_is_told(files: Any, geotiff: Any) -> None:
+def test_what_cannot_be_scaled_goes_as_a_whole_with_a_note(files: Any, geotiff: Any) -> None:
     target, notes = files.enlarged(geotiff(KEYS, SCALE, TIE, (50844, "d", 92, (0.0,) * 92, True)))
     assert not TAGS & set(tags_of(target)) and "map position (GeoTIFF)" in notes
 

@@ -55,12 +55,12 @@ def test_panoramas_are_scaled_under_any_prefix_and_in_both_forms(outcome: Any) -
     assert "Pano:ProjectionType='equirectangular'" in found
 
 
-def test_a_panorama_that_was_turned_loses_its_position_and_that_is_told(outcome: Any) -> None:
+def test_a_panorama_that_was_turned_loses_its_position_with_a_note(outcome: Any) -> None:
     found, notes = outcome("Pano:FullPanoWidthPixels='40' d:title='a'", orientation=6)
     assert "FullPano" not in found and "panorama" in notes and "d:title='a'" in found
 
 
-def test_a_gain_map_goes_with_all_that_describes_it_and_that_is_told(outcome: Any) -> None:
+def test_a_gain_map_goes_with_all_that_describes_it_with_a_note(outcome: Any) -> None:
     found, notes = outcome("hdrgm:Version='1.0' d:title='a é'", CONTAINER)
     assert "hdrgm:Version" not in found and "Container:Directory" not in found and "4711" not in found
     assert "gain map" in notes and "d:title='a é'" in found
@@ -69,7 +69,7 @@ def test_a_gain_map_goes_with_all_that_describes_it_and_that_is_told(outcome: An
 @pytest.mark.parametrize(
     "attributes", ["GCamera:MicroVideo='1' GCamera:MicroVideoOffset='99'", "GCamera:MotionPhoto='1'"]
 )
-def test_the_offset_of_a_video_goes_with_it_and_that_is_told(outcome: Any, attributes: str) -> None:
+def test_the_offset_of_a_video_goes_with_it_with_a_note(outcome: Any, attributes: str) -> None:
     found, notes = outcome(attributes + " GCamera:BurstID='b'")
     assert "Video" not in found and "Motion" not in found and "video" in notes and "GCamera:BurstID='b'" in found
 
@@ -96,7 +96,7 @@ def test_what_says_nothing_of_pixels_stays_to_the_byte(files: Any, tmp_path: Pat
 
 
 @pytest.mark.parametrize("packet", [b"<x:xmpmeta><a>", b"no XML", b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"])
-def test_a_damaged_packet_is_left_out_and_that_is_told(files: Any, tmp_path: Path, packet: bytes) -> None:
+def test_a_damaged_packet_is_left_out_with_a_note(files: Any, tmp_path: Path, packet: bytes) -> None:
     target, notes = files.enlarged(files.saved(tmp_path, ".jpg", xmp=packet))
     with Image.open(target) as image:
         assert "xmp" not in image.info

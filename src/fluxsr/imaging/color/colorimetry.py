@@ -27,12 +27,10 @@ _D65, _C = (0.3127, 0.3290), (0.310, 0.316)
 # ITU-T H.273. 2 is "unspecified", which means sRGB for still images; so do numbers that are reserved.
 SRGB_PRIMARIES: Chromaticities = (*_D65, 0.640, 0.330, 0.300, 0.600, 0.150, 0.060)
 _PRIMARIES: dict[int, Chromaticities] = {
-    1: SRGB_PRIMARIES,
-    2: SRGB_PRIMARIES,
+    **dict.fromkeys((1, 2), SRGB_PRIMARIES),
     4: (*_C, 0.67, 0.33, 0.21, 0.71, 0.14, 0.08),
     5: (*_D65, 0.64, 0.33, 0.29, 0.60, 0.15, 0.06),
-    6: (*_D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070),
-    7: (*_D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070),
+    **dict.fromkeys((6, 7), (*_D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070)),
     8: (*_C, 0.681, 0.319, 0.243, 0.692, 0.145, 0.049),
     9: (*_D65, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046),
     11: (0.314, 0.351, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
@@ -85,10 +83,8 @@ def profile_from_primaries(
 def profile_from_png(chunks: tuple[tuple[bytes, bytes], ...], grey: bool) -> bytes | None:
     """Return the ICC profile that PNG chunks describe; empty for sRGB, None where they say nothing.
 
-    cICP comes before sRGB, and sRGB before gAMA and cHRM, as the PNG specification asks.
-
-    Raises:
-        InputError: as ``profile_from_cicp``, and for colours of narrow range.
+    cICP comes before sRGB, and sRGB before gAMA and cHRM, as the PNG specification asks. Colours of narrow range
+    raise an InputError.
     """
     found = dict(chunks)
     if len(cicp := found.get(b"cICP", b"")) == 4:
@@ -138,11 +134,7 @@ def encode_linear(linear: np.ndarray) -> tuple[np.ndarray, bytes, str]:
 
 
 def refuse_hdr(profile: bytes) -> None:
-    """Raise an error for an HDR profile, which is recognised by its cicp tag or its name.
-
-    Raises:
-        InputError: the curve is PQ or HLG.
-    """
+    """Raise an InputError for an HDR profile (PQ or HLG), which is recognised by its cicp tag or its name."""
     tags = profile[132 : 132 + 12 * int.from_bytes(profile[128:132], "big")]
     for place in range(0, min(len(tags), 1200), 12):
         if tags[place : place + 4] == b"cicp":

@@ -30,20 +30,14 @@ _MARGIN = 8  # pixels; neutral areas fade in over twice as many, starting at the
 
 
 def fix_colors_(sr: Tensor, lr_up: Tensor, method: str = "wavelet") -> Tensor:
-    """Correct the colours of ``sr`` in place.
+    """Correct the colours of ``sr`` in place, and return it, not clamped.
 
     Args:
-        sr: output, (B,3,H,W), float32, about [0,1]. Overwritten.
+        sr: output, (B,3,H,W), float32, about [0,1].
         lr_up: the input at the same size.
         method: ``wavelet`` takes the coarse scales from lr_up and the fine ones from sr. ``adain`` gives each
             channel the mean and the standard deviation it has in lr_up. ``none`` does nothing. The first two make
             pixels in neutral areas of lr_up exactly neutral.
-
-    Returns:
-        sr, not clamped.
-
-    Raises:
-        InputError: the method is unknown.
     """
     if method not in METHODS:
         raise InputError(f"color_fix is '{method}'; choose one of {', '.join(METHODS)}")

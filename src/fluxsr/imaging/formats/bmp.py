@@ -18,12 +18,7 @@ _HEAD = 14  # bytes before the header of the bitmap
 def bitfields(file: IO[bytes], check: Callable[[int, int], None]) -> Raster | None:
     """Return the picture of a BMP with channel masks; None for any other file.
 
-    Args:
-        file: open for reading.
-        check: called with width and height before a pixel is read; raises where they are too large.
-
-    Raises:
-        ValueError: the file is cut off.
+    ``check`` is called with width and height before a pixel is read; it raises where they are too large.
     """
     file.seek(0)
     head = file.read(_HEAD + 124)

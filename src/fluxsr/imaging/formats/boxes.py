@@ -4,10 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from io import BytesIO
 from typing import IO
 
 _MOST = 1 << 24  # bytes read of a box: boxes of metadata hold no pixels
 _MOST_BOXES = 1000  # files have a dozen
+
+
+def outer_boxes(file: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (kind, start, stop) of the outermost boxes of a file: where the contents of each begin and end."""
+    place, end = 0, file.seek(0, 2)
+    for _ in range(_MOST_BOXES):
+        file.seek(place)
+        head = file.read(16)
+        size, kind, start = int.from_bytes(head[:4], "big"), head[4:8], 8
+        if size == 1:
+            size, start = int.from_bytes(head[8:16], "big"), 16
+        size = size or end - place  # 0 means up to the end of the file
+        if len(head) < 8 or size < start:
+            return
+        yield kind, place + start, place + size
+        place += size
 
 
 def cicp(file: IO[bytes]) -> bytes:
@@ -29,18 +46,6 @@ def depth(file: IO[bytes]) -> int:
     return 8
 
 
-def _properties(file: IO[bytes]) -> list[tuple[bytes, bytes]]:
-    """Return (kind, contents) of what an AVIF or HEIF says of its primary item."""
-    with suppress(IndexError, ValueError):
-        meta = dict(_inside(_top(file, b"meta")[4:]))
-        iprp = dict(_inside(meta.get(b"iprp", b"")))
-        properties = list(_inside(iprp.get(b"ipco", b"")))
-        pitm = meta.get(b"pitm", bytes(8))
-        item = int.from_bytes(pitm[4:6] if pitm[0] == 0 else pitm[4:8], "big")
-        return [properties[number - 1] for number in _associated(iprp.get(b"ipma", b""), item)]
-    return []
-
-
 def jp2_colours(file: IO[bytes]) -> tuple[bytes, bytes]:
     """Return the ICC profile and the CICP code points (as PNG's cICP) of a JPEG 2000; empty where there are none."""
     with suppress(IndexError, ValueError):
@@ -52,7 +57,19 @@ def jp2_colours(file: IO[bytes]) -> tuple[bytes, bytes]:
     return b"", b""
 
 
-def _associated(ipma: bytes, wanted: int) -> Iterator[int]:
+def _properties(file: IO[bytes]) -> list[tuple[bytes, bytes]]:
+    """Return (kind, contents) of the properties of the primary item of an AVIF or HEIF."""
+    with suppress(IndexError, ValueError):
+        meta = dict(_inside(_top(file, b"meta")[4:]))
+        iprp = dict(_inside(meta.get(b"iprp", b"")))
+        properties = list(_inside(iprp.get(b"ipco", b"")))
+        pitm = meta.get(b"pitm", bytes(8))
+        item = int.from_bytes(pitm[4:6] if pitm[0] == 0 else pitm[4:8], "big")
+        return [properties[number - 1] for number in _associated(iprp.get(b"ipma", b""), item)]
+    return []
+
+
+def _associated(ipma: bytes, primary: int) -> Iterator[int]:
     """Yield the numbers, from 1 on, of the properties of an item."""
     wide_item, wide_property = ipma[0] > 0, ipma[3] & 1
     place = 8
@@ -64,30 +81,14 @@ def _associated(ipma: bytes, wanted: int) -> Iterator[int]:
             size = 2 if wide_property else 1
             number = int.from_bytes(ipma[place : place + size], "big") & (0x7FFF if wide_property else 0x7F)
             place += size
-            if item == wanted and number:
+            if item == primary and number:
                 yield number
 
 
-def outer_boxes(file: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (kind, start, stop) of the outermost boxes of a file: where the contents of each begin and end."""
-    place, end = 0, file.seek(0, 2)
-    for _ in range(_MOST_BOXES):
-        file.seek(place)
-        head = file.read(16)
-        size, kind, start = int.from_bytes(head[:4], "big"), head[4:8], 8
-        if size == 1:
-            size, start = int.from_bytes(head[8:16], "big"), 16
-        size = size or end - place  # 0 means up to the end of the file
-        if len(head) < 8 or size < start:
-            return
-        yield kind, place + start, place + size
-        place += size
-
-
-def _top(file: IO[bytes], wanted: bytes) -> bytes:
+def _top(file: IO[bytes], name: bytes) -> bytes:
     """Return the contents of the first box of that kind in a file; empty without one."""
     for kind, start, stop in outer_boxes(file):
-        if kind == wanted:
+        if kind == name:
             file.seek(start)
             return file.read(min(stop - start, _MOST))
     return b""
@@ -95,10 +96,4 @@ def _top(file: IO[bytes], wanted: bytes) -> bytes:
 
 def _inside(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield (kind, contents) of the boxes in the contents of a box."""
-    place = 0
-    while place + 8 <= len(data):
-        size = int.from_bytes(data[place : place + 4], "big") or len(data) - place
-        if size < 8:
-            break
-        yield data[place + 4 : place + 8], data[place + 8 : place + size]
-        place += size
+    return ((kind, data[start:stop]) for kind, start, stop in outer_boxes(BytesIO(data)))

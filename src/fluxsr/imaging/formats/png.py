@@ -1,32 +1,116 @@
-"""Write PNG row by row, and read 16-bit PNG. Pillow writes RGB with 8 bits only and holds the whole image in memory."""
+"""PNG files: write row by row, read 16 bits per channel, and read text and colour chunks.
+
+Pillow writes RGB with 8 bits only, and holds the whole image in memory.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 import numpy as np
 
-from fluxsr.imaging.metadata import png_text
-from fluxsr.imaging.raster import Metadata
+from fluxsr.imaging.raster import ImageSpec
+
+Chunk = tuple[bytes, bytes]
+"""(kind, data) of a chunk."""
 
 LEVEL = 4  # level 6 of zlib takes about twice the time and saves about 2 % of the size
 _COLOURS = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> PNG's colour type
 _ROWS = 64  # rows that are filtered at a time
 _COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
+_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
+# Chunks about pixels and colours, which are read or rewritten, or are meaningless for an output.
+_HANDLED = (
+    b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"mDCV", b"cLLI",
+    b"mDCv", b"cLLi", b"pHYs", b"sBIT", b"bKGD", b"hIST", b"tIME", b"acTL", b"fcTL", b"fdAT", b"CgBI", b"iDOT", b"sPLT",
+    b"orNT", b"vpAg",
+)  # fmt: skip
+_NAMES = {b"caBX": "content credentials (C2PA)"}
+_MOST_BYTES = 64 << 20
+_RAW = "Raw profile type "
 
 
-def color_chunks(file: IO[bytes]) -> tuple[tuple[bytes, bytes], ...]:
-    """Return (name, data) of the PNG chunks that describe colours, except iCCP."""
-    found = []
-    for kind, length in png_text.chunks(file):
+def chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Yield kind and length of each chunk, with the file positioned at its data."""
+    place, end = 8, file.seek(0, 2)
+    while place + 12 <= end:
+        file.seek(place)
+        head = file.read(8)
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if place + 12 + length > end:
+            return
+        yield kind, length
+        if kind == b"IEND":
+            return
+        place += 12 + length
+
+
+def color_chunks(file: IO[bytes]) -> tuple[Chunk, ...]:
+    """Return the chunks that describe colours, except iCCP."""
+    found = list[Chunk]()
+    for kind, length in chunks(file):
         if kind == b"IDAT":
             break
         if kind in _COLOUR_CHUNKS and length <= 32:
             found.append((kind, file.read(length)))
     return tuple(found)
+
+
+def text_chunks(file: IO[bytes]) -> tuple[list[Chunk], list[str]]:
+    """Return the text chunks of a file, and the names of other data that is not kept."""
+    texts, others, unknown, left = list[Chunk](), list[str](), list[str](), _MOST_BYTES
+    for kind, length in chunks(file):
+        if kind in _TEXT_CHUNKS:
+            left -= length
+            if left >= 0:
+                texts.append((kind, file.read(length)))
+            else:
+                others.append("further text")
+        elif kind in _NAMES:
+            others.append(_NAMES[kind])
+        elif kind not in _HANDLED and kind.isalpha():
+            unknown.append(kind.decode())
+    others += [f"PNG chunk {', '.join(dict.fromkeys(unknown))}"] if unknown else []
+    return texts, list(dict.fromkeys(others))
+
+
+def keyword(chunk: Chunk) -> str:
+    """Return the keyword of a text chunk, such as "parameters" or "Comment"."""
+    name = chunk[1].partition(b"\0")[0].decode("latin-1")
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
+
+
+def text(chunk: Chunk) -> str:
+    """Return the text of a chunk, decompressed; empty if it is damaged."""
+    kind, data = chunk
+    rest = data.partition(b"\0")[2]
+    with contextlib.suppress(zlib.error, IndexError):
+        if kind == b"zTXt":
+            return _unpacked(rest[1:]).decode("latin-1")
+        if kind == b"iTXt":
+            packed, rest = rest[0] == 1, rest[2:].split(b"\0", 2)[-1]
+            return (_unpacked(rest) if packed else rest).decode(errors="replace")
+        return rest.decode("latin-1")
+    return ""
+
+
+def raw_profile(texts: list[Chunk], *names: str) -> bytes:
+    """Decode a metadata block that ImageMagick and others write as hexadecimal text; empty without one."""
+    for chunk in texts:
+        if is_raw_profile(chunk, *names):
+            lines = text(chunk).strip().split("\n")
+            with contextlib.suppress(ValueError):
+                return bytes.fromhex("".join(lines[2:]))
+    return b""
+
+
+def is_raw_profile(chunk: Chunk, *names: str) -> bool:
+    """Return whether a text chunk holds one of these metadata blocks as hexadecimal text."""
+    return keyword(chunk) in [_RAW + name for name in names]
 
 
 def read_depth(file: IO[bytes]) -> int:
@@ -44,69 +128,52 @@ def read_sixteen(file: IO[bytes]) -> np.ndarray:
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def write(
-    file: IO[bytes],
-    width: int,
-    height: int,
-    bands: Iterable[np.ndarray],
-    profile: bytes,
-    metadata: Metadata,
-    colors: tuple[tuple[bytes, bytes], ...] = (),
-) -> None:
-    """Write a PNG.
+def write(file: IO[bytes], spec: ImageSpec, bands: Iterable[np.ndarray]) -> None:
+    """Write a PNG. The file need not be seekable.
 
-    Args:
-        file: output; need not be seekable.
-        width, height: in pixels.
-        bands: rows from top to bottom, each (rows,W,C), all uint8 or all uint16, C as in Raster.
-        profile: ICC profile; empty means sRGB.
-        metadata: EXIF, XMP, texts, comments and dpi are written. PNG stores no IPTC and no Photoshop resources.
-        colors: chunks that describe the same colours as the profile; see ``color_chunks``.
+    PNG stores no IPTC and no Photoshop resources. ``bands`` are rows from top to bottom, each (rows,W,C).
     """
     file.write(b"\x89PNG\r\n\x1a\n")
-    packer, above, started = zlib.compressobj(LEVEL, zlib.DEFLATED, 15, 9), None, False
+    depth = 16 if spec.sixteen else 8
+    header = struct.pack(">IIBBBBB", spec.width, spec.height, depth, _COLOURS[spec.channels], 0, 0, 0)
+    for kind, data in [(b"IHDR", header), *_ancillary(spec)]:
+        _write_chunk(file, kind, data)
+    packer, above = zlib.compressobj(LEVEL, zlib.DEFLATED, 15, 9), None
     for band in bands:
-        if not started:
-            _head(file, width, height, band, profile, metadata, colors)
-            started = True
         for first in range(0, len(band), _ROWS):
             rows = _bytes(band[first : first + _ROWS])  # (R, bytes of a row)
             above = np.zeros_like(rows[:1]) if above is None else above
-            _chunk(file, b"IDAT", packer.compress(_filtered(rows, above, band.shape[-1] * band.itemsize)))
+            _write_chunk(file, b"IDAT", packer.compress(_filtered(rows, above, spec.channels * depth // 8)))
             above = rows[-1:]
-    _chunk(file, b"IDAT", packer.flush())
+    _write_chunk(file, b"IDAT", packer.flush())
     file.write(b"\0\0\0\0IEND\xaeB`\x82")
 
 
-def _head(
-    file: IO[bytes],
-    width: int,
-    height: int,
-    band: np.ndarray,
-    profile: bytes,
-    metadata: Metadata,
-    colors: tuple[tuple[bytes, bytes], ...],
-) -> None:
-    colours = _COLOURS[band.shape[-1]]
-    _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8 * band.itemsize, colours, 0, 0, 0))
-    for kind, data in colors:
-        if kind != b"sRGB" or not profile:  # PNG allows only one of the two
-            _chunk(file, kind, data)
+def _ancillary(spec: ImageSpec) -> Iterator[Chunk]:
+    profile, metadata = spec.profile, spec.metadata
+    yield from (chunk for chunk in spec.colors if chunk[0] != b"sRGB" or not profile)  # PNG allows only one of the two
     if profile:
-        _chunk(file, b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
+        yield b"iCCP", b"ICC profile\0\0" + zlib.compress(profile)
     if metadata.dpi:
-        _chunk(file, b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in metadata.dpi), 1))
+        yield b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in metadata.dpi), 1)
     if metadata.exif:
-        _chunk(file, b"eXIf", metadata.exif)
+        yield b"eXIf", metadata.exif
     if metadata.xmp:
-        _chunk(file, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
-    for kind, data in [*metadata.texts, *(png_text.comment("Comment", comment) for comment in metadata.comments)]:
-        _chunk(file, kind, data)
+        yield b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp
+    yield from metadata.texts
+    for comment in metadata.comments:  # their encoding is unknown: UTF-8 if it is valid, else Latin-1
+        comment = comment.replace(b"\0", b" ")
+        utf8 = not comment.isascii() and comment.decode(errors="ignore").encode() == comment
+        yield (b"iTXt", b"Comment\0\0\0\0\0" + comment) if utf8 else (b"tEXt", b"Comment\0" + comment)
 
 
-def _chunk(file: IO[bytes], kind: bytes, data: bytes) -> None:
+def _write_chunk(file: IO[bytes], kind: bytes, data: bytes) -> None:
     if data or kind != b"IDAT":
         file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
+
+
+def _unpacked(data: bytes) -> bytes:
+    return zlib.decompressobj().decompress(data, _MOST_BYTES)
 
 
 def _bytes(band: np.ndarray) -> np.ndarray:

@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import IO, Any
 
 from fluxsr.errors import InputError
-from fluxsr.imaging.metadata.ifd import SIGNATURES
 
 # Signatures of raw formats that are not (fully) TIFF: offset, bytes, name.
 _SIGNATURES = (
@@ -33,35 +32,24 @@ _SUBFILE, _OLD_SUBFILE, _PHOTOMETRIC, _SUB_IFDS, _DNG_VERSION = 254, 255, 262, 3
 
 
 def refuse_raw(file: IO[bytes]) -> None:
-    """Raise an error for a raw file, and for a TIFF whose first page is only the preview of a larger image.
-
-    Args:
-        file: an image file, open for reading. It is left at its beginning.
-
-    Raises:
-        InputError: the file must be developed or converted first.
-    """
+    """Raise an InputError for a raw file that has a signature of its own."""
     file.seek(0)
     head = file.read(32)
-    file.seek(0)
     for offset, signature, name in _SIGNATURES:
         if head[offset:].startswith(signature):
             raise InputError(f"is a raw file of a camera ({name}); develop it and save a TIFF or PNG")
-    if head[:4] in SIGNATURES:
-        _refuse_raw_tiff(file)
-        file.seek(0)
 
 
-def _refuse_raw_tiff(file: IO[bytes]) -> None:
-    from tifffile import TiffFile
-
+def refuse_raw_tiff(tiff: Any) -> None:
+    """Raise an InputError for a tifffile.TiffFile that is a raw file, or begins with a preview of a larger image."""
     found = ""
-    with suppress(Exception), TiffFile(file) as tiff:  # of a damaged TIFF the decoder says what is wrong with it
+    with suppress(Exception):  # of a damaged TIFF the decoder says what is wrong with it
         first = tiff.pages.first
         name = "DNG" if first.tags.valueof(_DNG_VERSION) is not None else ""
-        reduced = _is_reduced(first.tags) and (_SUB_IFDS in first.tags or _page(tiff.pages, 1) is not None)
+        reduced = int(first.tags.valueof(_SUBFILE) or 0) & 1 or first.tags.valueof(_OLD_SUBFILE) == 2
+        reduced = reduced and (_SUB_IFDS in first.tags or page_of(tiff.pages, 1) is not None)
         others = [
-            _page(pages, k) for pages in (tiff.pages, first.pages) if pages is not None for k in range(_LOOKED_AT)
+            page_of(pages, k) for pages in (tiff.pages, first.pages) if pages is not None for k in range(_LOOKED_AT)
         ]
         if any(page is not None and page.tags.valueof(_PHOTOMETRIC) in _SENSOR for page in (first, *others)):
             name = name or "TIFF with sensor data"
@@ -73,12 +61,8 @@ def _refuse_raw_tiff(file: IO[bytes]) -> None:
         raise InputError(found)
 
 
-def _page(pages: Any, number: int) -> Any:
+def page_of(pages: Any, number: int) -> Any:
     """Return one of a TIFF's pages; None where there is none, or its directory is damaged."""
     with suppress(Exception):
         return pages[number]
     return None
-
-
-def _is_reduced(tags: Any) -> bool:
-    return bool(int(tags.valueof(_SUBFILE) or 0) & 1) or tags.valueof(_OLD_SUBFILE) == 2

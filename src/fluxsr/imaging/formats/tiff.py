@@ -5,7 +5,6 @@ A written file begins with the EXIF structure, which is also its header, and end
 
 from __future__ import annotations
 
-import contextlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO
@@ -13,11 +12,12 @@ from typing import IO
 import numpy as np
 
 from fluxsr.errors import InputError
-from fluxsr.imaging.metadata import exif, ifd, photoshop
+from fluxsr.imaging.formats import raw
+from fluxsr.imaging.metadata import embedded, exif, ifd
 from fluxsr.imaging.metadata.ifd import Structure, Value
 from fluxsr.imaging.metadata.ifd_pack import Packer
 from fluxsr.imaging.metadata.transfer import read_tiff_metadata
-from fluxsr.imaging.raster import Metadata, Raster, checked_float
+from fluxsr.imaging.raster import ImageSpec, Raster, checked_float
 
 LEVEL = 4  # as in png.py
 SEVERAL = "has several pages or frames; the first was taken"
@@ -28,12 +28,7 @@ _LARGE = 3_900_000_000  # bytes of pixels above which offsets need 64 bits
 def read(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, int] | None:
     """Return the first page of a TIFF and its orientation; None for other files, and for kinds that Pillow reads.
 
-    Args:
-        file: open for reading.
-        check: called with width and height before pixels are decoded; raises if they are too large.
-
-    Raises:
-        InputError: floats lie outside [0,1], or the number format is not supported.
+    ``check`` is called with width and height before pixels are decoded; it raises if they are too large.
     """
     from tifffile import PHOTOMETRIC, TiffFile
 
@@ -42,23 +37,17 @@ def read(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, in
         return None
     file.seek(0)
     with TiffFile(file) as tiff:
+        raw.refuse_raw_tiff(tiff)
         page = tiff.pages.first
-        shades = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB)
-        if (
-            np.max(page.bitspersample) < 8
-            or page.photometric not in shades
-            or page.dtype is None
-            or page.imagedepth > 1
-        ):
+        read_here = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB)
+        if not read_here or np.max(page.bitspersample) < 8 or page.dtype is None or page.imagedepth > 1:
             return None
         check(page.imagewidth, page.imagelength * max(page.samplesperpixel // 4, 1))
         pixels = page.asarray(maxworkers=1)
         separate, extra = page.planarconfig == 2 and page.samplesperpixel > 1, tuple(page.extrasamples)
         inverted = page.photometric == PHOTOMETRIC.MINISWHITE
-        orientation, found, lost = read_tiff_metadata(file)
-        notes: tuple[str, ...] = ()
-        with contextlib.suppress(Exception):  # a missing or damaged second page does no harm
-            notes = (SEVERAL,) if tiff.pages[1] else ()
+        orientation, found, notes = read_tiff_metadata(file)
+        notes = [*([SEVERAL] if raw.page_of(tiff.pages, 1) else []), *notes]
         profile = bytes(page.iccprofile or b"")
     pixels = np.moveaxis(pixels, 0, -1) if separate else pixels
     pixels = _ranged(pixels[..., None] if pixels.ndim == 2 else pixels)
@@ -68,29 +57,16 @@ def read(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, in
     if inverted:
         pixels = (np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else np.float32(1)) - pixels
     pixels = _straight(pixels) if alpha and extra[0] == 1 else pixels
-    return Raster(pixels, "TIFF", profile, found, notes=(*notes, *lost)), orientation
+    return Raster(pixels, "TIFF", profile, found, notes=tuple(notes)), orientation
 
 
-def write(
-    file: IO[bytes],
-    shape: tuple[int, int, int],
-    sixteen: bool,
-    bands: Iterable[np.ndarray],
-    profile: bytes,
-    metadata: Metadata,
-) -> None:
-    """Write a TIFF, or a BigTIFF if a TIFF would be too large.
+def write(file: IO[bytes], spec: ImageSpec, bands: Iterable[np.ndarray]) -> None:
+    """Write a TIFF, or a BigTIFF if a TIFF would be too large. The file must be empty and seekable.
 
-    Args:
-        file: empty output; must be seekable.
-        shape: (height, width, channels), channels as in Raster.
-        sixteen: whether channels have 16 bits instead of 8.
-        bands: rows from top to bottom, each (rows,W,C), uint8 or uint16.
-        profile: ICC profile; empty for none.
-        metadata: EXIF, XMP, IPTC, Photoshop resources and dpi are written.
+    ``bands`` are rows from top to bottom, each (rows,W,C).
     """
-    big = shape[0] * shape[1] * shape[2] * (1 + sixteen) > _LARGE
-    structure = exif.structure(metadata.exif) or Structure()
+    big = spec.height * spec.width * spec.channels * (1 + spec.sixteen) > _LARGE
+    structure = exif.structure(spec.metadata.exif)
     values = structure.main.values
     for tag in exif.LAYOUT & set(values):
         del values[tag]
@@ -101,7 +77,8 @@ def write(
         offsets.append(file.tell())
         lengths.append(file.write(strip))
     file.write(b"\0" * (file.tell() % 2))
-    values |= _pixels(structure, shape, sixteen) | _belongings(structure, profile, metadata)
+    _describe(structure, spec)
+    _attach(structure, spec)
     wide = 16 if big else 4
     values |= {0x0111: structure.integers(wide, *offsets), 0x0117: structure.integers(wide, *lengths)}
     first = file.tell()
@@ -109,38 +86,41 @@ def write(
     file.write(table + tail)
     packer.head(first)
     file.seek(0)
-    file.write(packer.out[:16] if big else packer.out[:8])
+    file.write(packer.out[: packer.start])
 
 
-def _pixels(structure: Structure, shape: tuple[int, int, int], sixteen: bool) -> dict[int, Value]:
-    height, width, channels = shape
-    short, long = 3, 4
-    found = {
-        0x0100: structure.integers(long, width),
-        0x0101: structure.integers(long, height),
-        0x0102: structure.integers(short, *[16 if sixteen else 8] * channels),
-        0x0103: structure.integers(short, 8),  # zlib
-        0x0106: structure.integers(short, 1 if channels < 3 else 2),  # grey with black as 0, or RGB
-        0x0115: structure.integers(short, channels),
-        0x0116: structure.integers(long, _ROWS),
-        0x011C: structure.integers(short, 1),
-        0x013D: structure.integers(short, 2),  # horizontal differencing
-        0x0153: structure.integers(short, *[1] * channels),
+def _describe(structure: Structure, spec: ImageSpec) -> None:
+    """Set the tags that say how the pixels are stored."""
+    short, long, channels = 3, 4, spec.channels
+    tags = {
+        0x0100: (long, spec.width),
+        0x0101: (long, spec.height),
+        0x0102: (short, *[16 if spec.sixteen else 8] * channels),
+        0x0103: (short, 8),  # zlib
+        0x0106: (short, 1 if channels < 3 else 2),  # grey with black as 0, or RGB
+        0x0115: (short, channels),
+        0x0116: (long, _ROWS),
+        0x011C: (short, 1),
+        0x013D: (short, 2),  # horizontal differencing
+        0x0153: (short, *[1] * channels),
+        **({0x0152: (short, 2)} if channels in (2, 4) else {}),  # alpha, not premultiplied
     }
-    return found | ({0x0152: structure.integers(short, 2)} if channels in (2, 4) else {})  # alpha, not premultiplied
+    structure.main.values |= {tag: structure.integers(*numbers) for tag, numbers in tags.items()}
 
 
-def _belongings(structure: Structure, profile: bytes, metadata: Metadata) -> dict[int, Value]:
-    blocks = photoshop.joined(metadata.iptc if metadata.photoshop else b"", metadata.photoshop)
-    tags = {700: (1, metadata.xmp), 33723: (7, metadata.iptc), 34377: (1, blocks), 34675: (7, profile)}
-    found = {tag: Value(kind, data) for tag, (kind, data) in tags.items() if data}
+def _attach(structure: Structure, spec: ImageSpec) -> None:
+    """Set the tags of profile and metadata."""
+    metadata = spec.metadata
+    blocks = embedded.join_photoshop(metadata.iptc if metadata.photoshop else b"", metadata.photoshop)
+    tags = {
+        exif.XMP: (1, metadata.xmp),
+        exif.IPTC: (7, metadata.iptc),
+        exif.PHOTOSHOP: (1, blocks),
+        34675: (7, spec.profile),
+    }
+    structure.main.values |= {tag: Value(kind, data) for tag, (kind, data) in tags.items() if data}
     if metadata.dpi:
-        found |= {
-            exif.X_RESOLUTION: structure.rational(metadata.dpi[0]),
-            exif.Y_RESOLUTION: structure.rational(metadata.dpi[1]),
-        }
-        found[exif.UNIT] = structure.integers(3, 2)
-    return found
+        exif.set_resolution(structure, metadata.dpi)
 
 
 def _strips(bands: Iterable[np.ndarray], order: str) -> Iterator[bytes]:
@@ -174,8 +154,8 @@ def _ranged(pixels: np.ndarray) -> np.ndarray:
 
 def _straight(pixels: np.ndarray) -> np.ndarray:
     """Return premultiplied colours divided by alpha."""
-    whole = float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind == "u" else 1.0
-    alpha = pixels[..., -1:] / np.float32(whole)
+    maximum = float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind == "u" else 1.0
+    alpha = pixels[..., -1:] / np.float32(maximum)
     colours = np.divide(pixels[..., :-1], alpha, where=alpha > 0, out=np.zeros(pixels[..., :-1].shape, np.float32))
-    colours = colours.clip(0, whole)
-    return np.concatenate([colours.round().astype(pixels.dtype) if whole > 1 else colours, pixels[..., -1:]], axis=-1)
+    colours = colours.clip(0, maximum)
+    return np.concatenate([colours.round().astype(pixels.dtype) if maximum > 1 else colours, pixels[..., -1:]], axis=-1)

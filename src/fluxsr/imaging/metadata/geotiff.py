@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import struct
 
-from fluxsr.imaging.metadata.change import Change
 from fluxsr.imaging.metadata.ifd import Structure, Value
+from fluxsr.imaging.raster import Change
 
 _SCALE, _TIEPOINTS, _MATRIX, _KEYS = 33550, 33922, 34264, 34735
 _TAGS = {_SCALE, _TIEPOINTS, _MATRIX, _KEYS, 34736, 34737}
@@ -18,10 +18,7 @@ _RASTER_TYPE, _PIXEL_IS_POINT = 1025, 2
 def scale(found: Structure, change: Change, tiff: bool) -> list[str]:
     """Scale the map position for the output in place, or remove it; return notes on what is removed.
 
-    Args:
-        found: the structure whose first directory holds the tags.
-        change: from the input to the output.
-        tiff: whether the output is a TIFF. Other formats store no map position.
+    Only a ``tiff`` stores a map position.
     """
     values, notes = found.main.values, list[str]()
     if _NO_DATA in values:

@@ -34,7 +34,7 @@ class Value:
     Attributes:
         kind: the TIFF type, a key of SIZES.
         data: the raw value, in the byte order of the structure.
-        place: offset of a value stored outside its directory; None for one stored inside, or without an offset yet.
+        place: offset of a value stored outside its directory; None for one stored inside, or a new one.
         inner: the directory that a pointer refers to; ``data`` is then unused.
     """
 
@@ -46,11 +46,7 @@ class Value:
 
 @dataclass
 class Directory:
-    """An image file directory: tags and their values.
-
-    Attributes:
-        place, room: its old offset and size in bytes; None and 0 for a new directory.
-    """
+    """An image file directory: tags and values; its old offset and size in bytes, None and 0 for a new directory."""
 
     values: dict[int, Value] = field(default_factory=dict)
     place: int | None = None
@@ -100,11 +96,7 @@ class Structure:
 
 
 def read(data: bytes) -> Structure:
-    """Read a structure in memory, including the bytes that belong to no directory.
-
-    Raises:
-        ValueError: the data is not a TIFF structure.
-    """
+    """Read a structure in memory with the bytes that belong to no directory; raise a ValueError if there is none."""
     reader = _Reader(BytesIO(data))
     found = reader.structure(())
     rest = bytearray(data)
@@ -116,14 +108,9 @@ def read(data: bytes) -> Structure:
 
 
 def read_file(file: IO[bytes], skipped: Collection[int] = ()) -> Structure:
-    """Read the first directory of a TIFF or BigTIFF file, without the pixels.
+    """Read the first directory of a TIFF or BigTIFF file, without the pixels and the tags that are ``skipped``.
 
-    Args:
-        file: open for reading.
-        skipped: tags of the first directory that are not read.
-
-    Raises:
-        ValueError: the file is not a TIFF.
+    A file that is no TIFF raises a ValueError.
     """
     return _Reader(file).structure(skipped)
 

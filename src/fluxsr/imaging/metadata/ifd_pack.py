@@ -19,10 +19,6 @@ class Packer:
 
     Attributes:
         out: the bytes so far, with those values of the main directory that have an offset, and its inner directories.
-
-    Args:
-        structure: the structure to write.
-        big: whether to write a BigTIFF.
     """
 
     def __init__(self, structure: Structure, big: bool = False) -> None:
@@ -36,24 +32,21 @@ class Packer:
     def head(self, first: int) -> None:
         """Write the header with the offset of the first directory."""
         mark = b"II" if self.order == "<" else b"MM"
-        rest = (
-            struct.pack(f"{self.order}HHHQ", 43, 8, 0, first) if self.big else struct.pack(f"{self.order}HI", 42, first)
-        )
-        self.out[: self.start] = mark + rest
+        head = ("HHHQ", 43, 8, 0, first) if self.big else ("HI", 42, first)
+        self.out[: self.start] = mark + struct.pack(self.order + str(head[0]), *head[1:])
 
     def add(self, directory: Directory) -> int:
         """Write a directory at its old offset or at the end, and return its offset."""
         self._resolve(directory)
-        size = self.size(directory)
         self.out += bytes(len(self.out) % 2)
-        if self._stays(directory) and directory.place is not None:
-            table, tail = self.table(directory, len(self.out))
-            self.out[directory.place : directory.place + size] = table
-            self.out += tail
-            return directory.place
         place = len(self.out)
-        table, tail = self.table(directory, place + size)
-        self.out += table + tail
+        if self._stays(directory):
+            place = directory.place or 0
+        else:
+            self.out += bytes(self.size(directory))
+        table, tail = self.table(directory, len(self.out))
+        self._put(place, table)
+        self.out += tail
         return place
 
     def table(self, directory: Directory, behind: int) -> tuple[bytes, bytes]:
@@ -87,8 +80,8 @@ class Packer:
                 value.kind = 16 if self.big else 4
 
     def _keep(self, directory: Directory) -> None:
-        if self._stays(directory) and directory.place is not None:
-            self._put(directory.place, bytes(self.size(directory)))
+        if self._stays(directory):
+            self._put(directory.place or 0, bytes(self.size(directory)))
         for value in directory.values.values():
             if value.inner is not None:
                 self._keep(value.inner)

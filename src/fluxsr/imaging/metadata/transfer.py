@@ -8,10 +8,9 @@ import re
 from dataclasses import replace
 from typing import IO, Any
 
-from fluxsr.imaging.formats import Format
-from fluxsr.imaging.metadata import embedded, exif, ifd, photoshop, png_text, xmp
-from fluxsr.imaging.metadata.change import Change
-from fluxsr.imaging.raster import Metadata
+from fluxsr.imaging.formats import Format, png
+from fluxsr.imaging.metadata import embedded, exif, xmp
+from fluxsr.imaging.raster import Change, Metadata
 
 _JPEG_ROOM = {"exif": 65_527, "xmp": 65_504, "iptc": 65_000}  # bytes in a segment after its header
 _COMMENT_ROOM = 65_533
@@ -22,27 +21,23 @@ _PARAMETERS = "parameters"  # where image generators store their settings
 def read_metadata(image: Any, file: IO[bytes]) -> tuple[int, Metadata, list[str]]:
     """Return an image's orientation (1 if its pixels are upright), its metadata, and notes on what is lost.
 
-    Damaged metadata is dropped.
-
-    Args:
-        image: opened with Pillow, and loaded.
-        file: the file it was opened from.
+    Damaged metadata is dropped. ``image`` was opened from the file with Pillow, and loaded.
     """
     if image.format == "TIFF":
         return read_tiff_metadata(file)
-    data, texts, lost = exif.extracted(_exif_of(image)), list[png_text.Chunk](), list[str]()
+    data, texts, lost = exif.extracted(_exif_of(image)), list[png.Chunk](), list[str]()
     packet = _as_bytes(image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b"")
     with contextlib.suppress(Exception):  # damaged metadata may raise anything; the pixels are fine
         lost = embedded.lost(file, image)
     if image.format == "PNG":
-        texts, others = png_text.read(file)
+        texts, others = png.text_chunks(file)
         lost += others
-        data = data or exif.extracted(png_text.raw_profile(texts, "exif", "APP1"))
-        packet = packet or png_text.raw_profile(texts, "xmp")
+        data = data or exif.extracted(png.raw_profile(texts, "exif", "APP1"))
+        packet = packet or png.raw_profile(texts, "xmp")
         texts = [chunk for chunk in texts if not _has_own_place(chunk)]
     iptc, resources = b"", b""
     if image.format in ("JPEG", "MPO"):
-        iptc, resources = photoshop.split(embedded.photoshop(image))
+        iptc, resources = embedded.split_photoshop(embedded.photoshop(image))
     # these two have an orientation of their own, which the decoder has applied
     orientation = 1 if image.format in ("JXL", "HEIF") else exif.orientation(data)
     dpi = _dpi(image.info.get("dpi"))
@@ -53,14 +48,10 @@ def read_metadata(image: Any, file: IO[bytes]) -> tuple[int, Metadata, list[str]
 def read_tiff_metadata(file: IO[bytes]) -> tuple[int, Metadata, list[str]]:
     """Return the same as ``read_metadata`` for a TIFF, whichever library decodes it."""
     with contextlib.suppress(ValueError):
-        data, notes = exif.from_tiff(file)
-        own = {
-            tag: value.data for tag, value in ifd.read_file(file, exif.LAYOUT - {700, 33723, 34377}).main.values.items()
-        }
-        iptc, resources = photoshop.split(own.get(34377, b""))
-        structure = exif.structure(data)
-        dpi = exif.resolution(structure) if structure else None
-        found = Metadata(data, own.get(700, b""), own.get(33723, b"") or iptc, _dpi(dpi), resources)
+        data, others, notes = exif.from_tiff(file)
+        iptc, resources = embedded.split_photoshop(others.get(exif.PHOTOSHOP, b""))
+        dpi = _dpi(exif.resolution(exif.structure(data)))
+        found = Metadata(data, others.get(exif.XMP, b""), others.get(exif.IPTC, b"") or iptc, dpi, resources)
         return exif.orientation(data), found, notes
     return 1, Metadata(), []
 
@@ -71,17 +62,13 @@ _GPS_TEXT = re.compile(r"(^|:)gps", re.IGNORECASE)  # keywords such as exif:GPSL
 def carry_over(found: Metadata, form: Format, change: Change, strip: str = "none") -> tuple[Metadata, list[str]]:
     """Return the metadata of the upscaled, upright output, and notes on what is lost.
 
-    Args:
-        found: metadata of the input.
-        form: format of the output. What it cannot store is dropped.
-        change: from the input to the output.
-        strip: metadata to remove: "none", "gps" (locations only) or "all".
+    What the format cannot store is dropped. ``strip`` is "none", "gps" (remove locations) or "all".
     """
     if strip == "all":
         return Metadata(), []
     change = replace(change, drop_location=strip == "gps", orientation=exif.orientation(found.exif))
     if change.drop_location:
-        kept = tuple(chunk for chunk in found.texts if not _GPS_TEXT.search(png_text.keyword(chunk)))
+        kept = tuple(chunk for chunk in found.texts if not _GPS_TEXT.search(png.keyword(chunk)))
         found = replace(found, texts=kept)
     found = _converted(found, form)
     notes = [
@@ -90,7 +77,7 @@ def carry_over(found: Metadata, form: Format, change: Change, strip: str = "none
         if getattr(found, name) and not getattr(form, "iptc" if name == "photoshop" else name)
     ]
     if found.texts and not form.texts:
-        names = ", ".join(dict.fromkeys(png_text.keyword(chunk) for chunk in found.texts))
+        names = ", ".join(dict.fromkeys(png.keyword(chunk) for chunk in found.texts))
         notes.append(f"its text ({names[:100]}) is dropped: {form.name} cannot store it")
     result = Metadata(
         iptc=found.iptc if form.iptc else b"",
@@ -100,19 +87,19 @@ def carry_over(found: Metadata, form: Format, change: Change, strip: str = "none
         comments=found.comments if form.comments else (),
     )
     if form.exif:
-        data, told = exif.adapted(
+        data, dropped = exif.adapted(
             found.exif,
             change,
             tiff=form.name == "TIFF",
             keep_orientation=form.name != "AVIF",  # Pillow would rewrite the whole block
             dpi=None if form.dpi else found.dpi,
         )
-        result, notes = replace(result, exif=data), notes + told
+        result, notes = replace(result, exif=data), notes + dropped
     if form.xmp:
         packet, lost = xmp.adapted(found.xmp, change, f"image/{form.name.lower()}")
         result, notes = replace(result, xmp=packet), notes + [_dropped(what) for what in lost]
     if change.turned and result.photoshop:
-        result = replace(result, photoshop=photoshop.without_paths(result.photoshop))
+        result = replace(result, photoshop=embedded.without_paths(result.photoshop))
         if len(result.photoshop) < len(found.photoshop):
             notes.append(_dropped("Photoshop paths"))
     return _fitting_a_jpeg(result, notes) if form.name == "JPEG" else (result, notes)
@@ -122,34 +109,31 @@ def _converted(found: Metadata, form: Format) -> Metadata:
     """Move the texts of a PNG to where another format stores them."""
     if form.texts:
         return found
-    comments, texts = list(found.comments), list[png_text.Chunk]()
+    comments, texts = list(found.comments), list[png.Chunk]()
     data = found.exif
     for chunk in found.texts:
-        name, text = png_text.keyword(chunk), png_text.text(chunk)
+        name, text = png.keyword(chunk), png.text(chunk)
         if name == "Comment" and form.comments and text:
             comments.append(text.encode())
-        elif name == _PARAMETERS and form.exif and text and not exif.has_comment(data):
-            data = exif.with_comment(data, text)
+        elif name == _PARAMETERS and form.exif and text and (more := exif.with_comment(data, text)):
+            data = more
         else:
             texts.append(chunk)
     return replace(found, exif=data, comments=tuple(comments), texts=tuple(texts))
 
 
 def _fitting_a_jpeg(result: Metadata, notes: list[str]) -> tuple[Metadata, list[str]]:
-    for name, room in _JPEG_ROOM.items():
-        if len(getattr(result, name)) > room:
-            shorter: Any = {name: exif.shortened(result.exif, room) if name == "exif" else b""}
-            result = replace(result, **shorter)
-            notes = [*notes, f"its {_NAMES[name]} is too long for a JPEG; parts of it are dropped"]
-    short = replace(
-        result,
-        photoshop=photoshop.short_enough(result.photoshop),
-        comments=tuple(comment for comment in result.comments if len(comment) <= _COMMENT_ROOM),
-    )
-    for name in ("photoshop", "comments"):
-        if len(getattr(short, name)) < len(getattr(result, name)):
-            notes = [*notes, f"its {_NAMES[name]} is too long for a JPEG; parts of it are dropped"]
-    return short, notes
+    fitting: dict[str, Any] = {name: b"" for name, room in _JPEG_ROOM.items() if len(getattr(result, name)) > room}
+    if "exif" in fitting:
+        fitting["exif"] = exif.shortened(result.exif, _JPEG_ROOM["exif"])
+    fitting["photoshop"] = embedded.short_enough(result.photoshop)
+    fitting["comments"] = tuple(comment for comment in result.comments if len(comment) <= _COMMENT_ROOM)
+    notes += [
+        f"its {_NAMES[name]} is too long for a JPEG; parts of it are dropped"
+        for name, value in fitting.items()
+        if len(value) < len(getattr(result, name))
+    ]
+    return replace(result, **fitting), notes
 
 
 def _exif_of(image: Any) -> bytes:
@@ -163,8 +147,8 @@ def _exif_of(image: Any) -> bytes:
     return _as_bytes(data)
 
 
-def _has_own_place(chunk: png_text.Chunk) -> bool:
-    return png_text.keyword(chunk) == "XML:com.adobe.xmp" or png_text.is_raw_profile(chunk, "exif", "APP1", "xmp")
+def _has_own_place(chunk: png.Chunk) -> bool:
+    return png.keyword(chunk) == "XML:com.adobe.xmp" or png.is_raw_profile(chunk, "exif", "APP1", "xmp")
 
 
 def _dropped(what: str) -> str:

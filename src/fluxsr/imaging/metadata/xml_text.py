@@ -7,7 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from xml.parsers import expat
 
-_TAG = re.compile(rb"<[^<>\"']*(?:\"[^\"]*\"[^<>\"']*|'[^']*'[^<>\"']*)*>")
+_TOKEN = re.compile(
+    rb"<!--.*?-->|<\?.*?\?>|<!\[CDATA\[.*?\]\]>|<(?P<end>/)?(?P<name>[^\s<>/\"'!?]+)(?:[^<>\"']|\"[^\"]*\"|'[^']*')*>",
+    re.DOTALL,
+)
 _ATTRIBUTE = re.compile(rb"\s+([^\s=<>/\"']+)\s*=\s*(\"[^\"]*\"|'[^']*')")
 _DEEPEST = 100
 
@@ -40,43 +43,31 @@ def parsed(data: bytes, prefixes: Mapping[str, str]) -> list[Item]:
         prefixes: beginning of a namespace's URI -> prefix of the returned names.
 
     Raises:
-        ValueError: the text is not well-formed, or nested unreasonably deep.
+        ValueError: the text is not well-formed, has a document type, or is nested unreasonably deep.
     """
-    items, open_, done = list[Item](), list[int](), list[bool]()
-    parser = expat.ParserCreate("utf-8")
-
-    def start(name: str, _: object) -> None:
-        tag = _TAG.match(data, parser.CurrentByteIndex)
-        if tag is None or len(open_) >= _DEEPEST or done:
-            raise ValueError("unusual XML")
-        if open_:
-            items[open_[-1]].leaf = False
-        number, around = len(items), tuple(open_)
-        items.append(Item(name, tag.start(), tag.end(), (tag.end(), tag.end()), around))
-        for found in _ATTRIBUTE.finditer(data, tag.start(), tag.end()):
-            value = found.start(2) + 1, found.end(2) - 1
-            items.append(Item(found[1].decode(), found.start(), found.end(), value, (*around, number)))
-        open_.append(number)
-
-    def end(_: str) -> None:
-        item = items[open_.pop()]
-        if data[item.stop - 2 : item.stop] != b"/>":
-            stop = parser.CurrentByteIndex
-            item.inside, item.stop = (item.inside[0], stop), data.index(b">", stop) + 1
-        done.extend([] if open_ else [True])
-
-    def doctype(*_: object) -> None:
-        raise ValueError("a document type, which no XMP has")
-
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.StartDoctypeDeclHandler = doctype
+    items, open_, place = list[Item](), list[int](), 0
+    while open_ or not items:
+        start = data.find(b"<", place)
+        token = _TOKEN.match(data, start) if start >= 0 else None
+        if token is None or len(open_) >= _DEEPEST:
+            raise ValueError("no XML that an XMP packet may hold")
+        place = token.end()
+        if token["end"] and open_:
+            item = items[open_.pop()]
+            item.inside, item.stop = (item.inside[0], token.start()), place
+        elif token["name"]:
+            if open_:
+                items[open_[-1]].leaf = False
+            number, around = len(items), tuple(open_)
+            items.append(Item(token["name"].decode(), token.start(), place, (place, place), around))
+            for found in _ATTRIBUTE.finditer(data, token.start(), place):
+                value = found.start(2) + 1, found.end(2) - 1
+                items.append(Item(found[1].decode(), found.start(), found.end(), value, (*around, number)))
+            open_ += [] if data[place - 2 : place] == b"/>" else [number]
     try:
-        parser.Parse(data, True)
-    except (expat.ExpatError, IndexError) as error:
-        if not done:
-            raise ValueError(str(error)) from error
-    if not done:
-        raise ValueError("no element")
+        expat.ParserCreate("utf-8").Parse(data[:place], True)
+    except expat.ExpatError as error:
+        raise ValueError(str(error)) from error
     _rename(data, items, prefixes)
     return items
 
@@ -85,9 +76,8 @@ def _rename(data: bytes, items: list[Item], prefixes: Mapping[str, str]) -> None
     usual = dict[str, str]()
     for item in items:
         if item.name.startswith("xmlns:"):
-            address = data[slice(*item.inside)].decode()
-            matches = [prefix for beginning, prefix in prefixes.items() if address.startswith(beginning)]
-            usual[item.name.removeprefix("xmlns:")] = matches[0] if matches else item.name.removeprefix("xmlns:")
+            address, own = data[slice(*item.inside)].decode(), item.name.removeprefix("xmlns:")
+            usual[own] = next((prefix for beginning, prefix in prefixes.items() if address.startswith(beginning)), own)
     for item in items:
         prefix, colon, name = item.name.partition(":")
         if colon and prefix != "xmlns":

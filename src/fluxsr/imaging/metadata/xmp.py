@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from fluxsr.imaging.metadata.change import Change
 from fluxsr.imaging.metadata.xml_text import Item, parsed, replaced
+from fluxsr.imaging.raster import Change
 
 _NAMESPACES = {
     "http://ns.adobe.com/tiff/1.0/": "tiff",
@@ -55,10 +55,7 @@ _DOWN = re.compile(r"(tiff:ImageLength|exif:PixelYDimension)|GPano:(Cropped|Full
 def adapted(data: bytes, change: Change, mime: str) -> tuple[bytes, list[str]]:
     """Return the XMP of the output, and the names of what is lost. A packet that cannot be parsed is dropped.
 
-    Args:
-        data: XMP packet of the input.
-        change: from the input to the output.
-        mime: media type of the output, such as "image/png".
+    ``mime`` is the media type of the output, such as "image/png".
     """
     data = _utf8(data)
     try:

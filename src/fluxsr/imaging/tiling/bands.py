@@ -29,18 +29,12 @@ def enlarged(
 
     Args:
         image: (1,3,h,w), RGB in [0,1].
-        size: (height, width) of the result, at least those of the image.
-        function: maps tiles (B,3,y,x) to tiles of the same size, on any device.
-        tiling: the tile grid for that size.
-        batch_size: tiles per call.
-        color_fix: "wavelet" or "none".
-        progress: called with (tiles done, total tiles) after every batch.
+        size: (height, width) of the result, at least those of the image. ``tiling`` is its grid.
+        function, batch_size, progress: see ``tiles.stream``.
+        color_fix: one of ``STREAMABLE``; others raise an InputError.
 
     Yields:
         (1,3,rows,W), float32, about [0,1], from top to bottom.
-
-    Raises:
-        InputError: the colour fix needs the whole image.
     """
     if color_fix not in STREAMABLE:
         raise InputError(f"color_fix is '{color_fix}', which needs the whole image; choose one of {STREAMABLE}")
@@ -56,7 +50,7 @@ def _blended(
     batch_size: int,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield finished rows of the result, with the same rows of the bicubic enlargement."""
+    """Yield blended rows of the result, with the same rows of the bicubic enlargement."""
     starts = tiling.rows.starts
     row_windows, column_windows = tiling.rows.windows(), tiling.columns.windows()
     columns, total = range(len(tiling.columns.starts)), len(tiling)
@@ -79,10 +73,10 @@ def _blended(
         yield hr[..., :end, :], lr_up[..., :end, :]
 
 
-def _rows(image: Tensor, size: tuple[int, int], wanted: Tensor) -> Tensor:
+def _rows(image: Tensor, size: tuple[int, int], rows: Tensor) -> Tensor:
     """Return rows of the bicubic enlargement, in [0,1]."""
-    low, high = int(wanted.min()), int(wanted.max()) + 1
-    return bicubic_rows(image, size, low, high).clamp_(0, 1).index_select(-2, wanted - low)
+    low, high = int(rows.min()), int(rows.max()) + 1
+    return bicubic_rows(image, size, low, high).clamp_(0, 1).index_select(-2, rows - low)
 
 
 def _fixed(pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,18 +13,14 @@ from torch import Tensor
 from fluxsr.imaging.tiling import tiles
 
 LEAST_TILE = 128  # pixels; running out of memory with smaller tiles has another cause
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TilingPlan:
-    """How an image is cut into tiles.
-
-    Attributes:
-        tile_size, tile_overlap, multiple, fixed: see ``tiles.grid``.
-        batch_size: tiles per call.
-    """
+    """How an image is cut into tiles (see ``tiles.grid``), of which ``batch_size`` are in one call."""
 
     tile_size: int
     batch_size: int
@@ -32,11 +29,7 @@ class TilingPlan:
     fixed: bool = False
 
     def grid(self, height: int, width: int) -> tiles.Grid:
-        """Return the tile grid of an image of that size.
-
-        Raises:
-            InputError: the tile size or the overlap is not possible.
-        """
+        """Return the tile grid of an image of that size; raise an InputError if there is none."""
         return tiles.grid(height, width, self.tile_size, self.tile_overlap, self.multiple, self.fixed)
 
     def smaller(self, height: int, width: int) -> TilingPlan | None:
@@ -58,25 +51,14 @@ def stream_with_fallback(
 ) -> tuple[Tensor, TilingPlan]:
     """Run ``tiles.stream``, and restart it with smaller plans when the device runs out of memory.
 
-    Args:
-        image, function, progress: see ``tiles.stream``.
-        plan: first plan. Where tiles become too small for its overlap, the overlap shrinks with them.
-
-    Returns:
-        (1,C',H,W), and the plan that fitted. Each smaller plan is logged as a warning.
-
-    Raises:
-        torch.OutOfMemoryError: the smallest tile does not fit.
+    Return the result and the plan that fitted. Each smaller plan is logged as a warning.
     """
     height, width = image.shape[-2:]
-    while True:
-        grid = plan.grid(height, width)
-        try:
-            return tiles.stream(image, function, grid, batch_size=plan.batch_size, progress=progress), plan
-        except torch.OutOfMemoryError:
-            if (smaller := plan.smaller(height, width)) is None:
-                raise
-        plan = _logged(smaller)  # outside the except clause, whose error keeps the failed tensors alive
+
+    def attempt(plan: TilingPlan) -> Tensor:
+        return tiles.stream(image, function, plan.grid(height, width), batch_size=plan.batch_size, progress=progress)
+
+    return _first_that_fits(attempt, (height, width), plan)
 
 
 def rows_with_fallback(
@@ -89,39 +71,33 @@ def rows_with_fallback(
 
     Args:
         start: ``bands.enlarged`` with everything but the grid and ``batch_size``. It computes nothing before the
-            first row is requested.
+            first row is requested, but refuses wrong arguments, as this function does.
         size: (height, width) of the result.
-        plan: first plan.
         kept: called with the plan that fitted.
-
-    Raises:
-        InputError: immediately, if ``start`` or the grid refuses.
-        torch.OutOfMemoryError: during iteration, if the smallest tile does not fit.
     """
-    return _rows_that_fit(start(plan.grid(*size), batch_size=plan.batch_size), start, size, plan, kept)
+
+    def attempt(plan: TilingPlan) -> tuple[Tensor, Iterator[Tensor]]:
+        rows = start(plan.grid(*size), batch_size=plan.batch_size)
+        return next(rows), rows
+
+    def iterate() -> Iterator[Tensor]:
+        (first, rows), fitted = _first_that_fits(attempt, size, plan)
+        kept(fitted)
+        yield first
+        yield from rows
+
+    start(plan.grid(*size), batch_size=plan.batch_size)  # refuses now what cannot work
+    return iterate()
 
 
-def _rows_that_fit(
-    rows: Iterator[Tensor],
-    start: Callable[..., Iterator[Tensor]],
-    size: tuple[int, int],
-    plan: TilingPlan,
-    kept: Callable[[TilingPlan], None],
-) -> Iterator[Tensor]:
+def _first_that_fits(
+    attempt: Callable[[TilingPlan], Result], size: tuple[int, int], plan: TilingPlan
+) -> tuple[Result, TilingPlan]:
     while True:
         try:
-            first = next(rows)
-            break
+            return attempt(plan), plan
         except torch.OutOfMemoryError:
             if (smaller := plan.smaller(*size)) is None:
                 raise
-        plan = _logged(smaller)
-        rows = start(plan.grid(*size), batch_size=plan.batch_size)
-    kept(plan)
-    yield first
-    yield from rows
-
-
-def _logged(plan: TilingPlan) -> TilingPlan:
-    log.warning("out of memory; going on with one tile of %d pixels at a time", plan.tile_size)
-    return plan
+        plan = smaller  # outside the except clause, whose error keeps the failed tensors alive
+        log.warning("out of memory; going on with one tile of %d pixels at a time", plan.tile_size)

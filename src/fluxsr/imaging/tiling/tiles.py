@@ -65,14 +65,10 @@ def axis(length: int, tile_size: int, tile_overlap: int, multiple: int = 16, fix
     """Cover ``length`` pixels with the fewest equal tiles that are no larger than ``tile_size``.
 
     Args:
-        length: pixels to cover.
         tile_size: largest tile, in pixels; rounded down to a multiple.
         tile_overlap: least overlap of neighbours, in pixels; rounded up to a multiple.
         multiple: pixels; tiles begin and end at its multiples.
         fixed: whether tiles have exactly this size. They overlap more, and extend past a smaller image.
-
-    Raises:
-        InputError: the tile is smaller than ``multiple``, or the overlap is more than half a tile.
     """
     units, tile = math.ceil(length / multiple), tile_size // multiple
     overlap = math.ceil(tile_overlap / multiple)
@@ -116,10 +112,7 @@ class Grid:
 
 def grid(height: int, width: int, tile_size: int, tile_overlap: int, multiple: int = 16, fixed: bool = False) -> Grid:
     """Return the tile grid that covers an image of this size; see ``axis``."""
-    return Grid(
-        axis(height, tile_size, tile_overlap, multiple, fixed),
-        axis(width, tile_size, tile_overlap, multiple, fixed),
-    )
+    return Grid(*(axis(side, tile_size, tile_overlap, multiple, fixed) for side in (height, width)))
 
 
 def stream(
@@ -130,19 +123,15 @@ def stream(
     batch_size: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Apply a function to an image tile by tile, and blend the results.
+    """Apply a function to an image (1,C,H,W) tile by tile, and blend the results to (1,C',H,W), float32.
 
     Besides the image and the result, only one batch of tiles exists at a time.
 
     Args:
-        image: (1,C,H,W).
         function: maps tiles (B,C,h,w) to tiles (B,C',h,w), on any device.
         tiling: the tile grid for the size of the image.
         batch_size: tiles per call, at least 1.
         progress: called with (tiles done, total tiles) after every batch.
-
-    Returns:
-        (1,C',H,W), float32, on the image's device.
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; it must be 1 or more")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fluxsr.backbones.adapter import AdapterConfig
-from fluxsr.imaging.postprocess import FINE_SIGMA, attenuate_detail, lattice, postprocess, remove_lattice
+from fluxsr.extensions.postprocess import FINE_SIGMA, attenuate_detail, lattice, postprocess, remove_lattice
 
 OUTPUT, INPUT = torch.rand(2, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 

@@ -1,0 +1,1 @@
+"""Additions to the method that are not part of the paper."""
