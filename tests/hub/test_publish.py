@@ -13,9 +13,7 @@ from safetensors.torch import load_file
 
 import fluxsr
 from fluxsr.backbones import loading
-from fluxsr.backbones.adapter import CONFIG_FILE
-from fluxsr.backbones.lora_files import PEFT_FILES, WEIGHTS_FILE
-from fluxsr.backbones.places import COMPONENT_FILE
+from fluxsr.backbones.places import COMPONENT_FILE, CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE
 from fluxsr.backbones.prompts import FILE
 from fluxsr.errors import FluxSRError, InputError, ModelError, OutputError
 from fluxsr.hub.publish import Adapter, push_folder

@@ -6,7 +6,7 @@ to load it from the base class of the same library.
 
 from diffusers import ModelMixin
 
-from fluxsr.backbones.folding import FoldedFluxTransformer2DModel
+from fluxsr.backbones.families import FAMILIES
 from fluxsr.backbones.prompts import PromptEmbeddings
 
-__all__ = ["FoldedFluxTransformer2DModel", "ModelMixin", "PromptEmbeddings"]
+COMPONENTS = {kind.__name__: kind for kind in (ModelMixin, PromptEmbeddings, *(one.folded for one in FAMILIES))}

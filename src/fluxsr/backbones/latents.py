@@ -1,4 +1,4 @@
-"""Pixels to latents and back, and latents to the transformer's tokens and back.
+"""Pixels to latents and back, for the autoencoders of all families.
 
 Scale and shift come from the autoencoder's config, never from constants: FLUX's are 0.3611 and 0.1159,
 the bundled model has its own.
@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from einops import rearrange
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recomputed
 
-PATCH = 2  # FLUX packs 2x2 latents into a token
+from fluxsr.backbones.families import family_of
 
 
 def encode(vae: Any, images: Tensor) -> Tensor:
@@ -103,48 +102,24 @@ def crop_pixels(vae: Any, images: Tensor, place: tuple[int, int], side: int) -> 
     return images[..., top : top + factor * side, left : left + factor * side]
 
 
-def _shift(vae: Any) -> float:
-    return getattr(vae.config, "shift_factor", None) or 0.0
-
-
 def normalise(vae: Any, z: Tensor) -> Tensor:
-    return (z - _shift(vae)) * vae.config.scaling_factor
+    return family_of(vae).normalise(vae, z)
 
 
 def denormalise(vae: Any, z: Tensor) -> Tensor:
-    return z / vae.config.scaling_factor + _shift(vae)
+    return family_of(vae).denormalise(vae, z)
 
 
 def latent_pixels(vae: Any) -> int:
-    """Side of a latent in pixels, the autoencoder's downsampling (8 for FLUX)."""
-    widths = getattr(vae.config, "block_out_channels", None) or vae.config.encoder_block_out_channels
-    return 2 ** (len(widths) - 1)
+    """Side of a latent in pixels (8 for FLUX.1)."""
+    return family_of(vae).latent_pixels(vae)
 
 
 def pixel_multiple(vae: Any) -> int:
     """Side of a token in pixels, of which image sides must be multiples (16 for FLUX)."""
-    return PATCH * latent_pixels(vae)
+    return family_of(vae).patch * latent_pixels(vae)
 
 
-def pack(z: Tensor) -> Tensor:
-    """Latents (B,C,h,w) to tokens (B, h/2*w/2, 4C), channel order c, dy, dx as in FLUX."""
-    return rearrange(z, "b c (h dy) (w dx) -> b (h w) (c dy dx)", dy=PATCH, dx=PATCH)
-
-
-def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
-    """Tokens (B,N,4C) to latents (B,C,height,width)."""
-    return rearrange(
-        tokens, "b (h w) (c dy dx) -> b c (h dy) (w dx)", h=height // PATCH, w=width // PATCH, dy=PATCH, dx=PATCH
-    )
-
-
-def image_ids(height: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Positions (h/2*w/2, 3) = (0, row, column) of the tokens of latents (..., height, width).
-
-    Always float32: bfloat16 cannot tell rows above 256 apart.
-    """
-    rows, columns = height // PATCH, width // PATCH
-    ids = torch.zeros(rows, columns, 3, device=device)
-    ids[..., 1] = torch.arange(rows, device=device)[:, None]
-    ids[..., 2] = torch.arange(columns, device=device)
-    return ids.reshape(-1, 3)
+def channels(transformer: Any) -> int:
+    """Number of channels of the latents that a transformer takes (16 for FLUX.1)."""
+    return family_of(transformer).latent_channels(transformer.config)

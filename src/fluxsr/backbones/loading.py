@@ -12,21 +12,31 @@ import torch
 from fluxsr.backbones import compiling
 from fluxsr.backbones.adapter import CONFIG_FILE, AdapterConfig, load_config
 from fluxsr.backbones.assemble import assemble
-from fluxsr.backbones.attention import ChunkedFluxAttnProcessor
+from fluxsr.backbones.attention import attend_by_chunks
 from fluxsr.backbones.device import best_device, best_dtype, free_bytes, has_bf16_units
-from fluxsr.backbones.folding import FoldedFluxTransformer2DModel, fingerprint
-from fluxsr.backbones.lora_files import PEFT_FILES, WEIGHTS_FILE, lora_file
+from fluxsr.backbones.families import family_of, is_folded
+from fluxsr.backbones.folding import fingerprint
+from fluxsr.backbones.lora import lora_file
 from fluxsr.backbones.memory import BITS, Needs, Plan, plan
 from fluxsr.backbones.parts import load_part, parameter_count, part_config, skeleton
-from fluxsr.backbones.places import BUNDLED, COMPONENT_FILE, COMPONENT_FOLDER, download, folder_of
+from fluxsr.backbones.places import (
+    BUNDLED,
+    COMPONENT_FILE,
+    COMPONENT_FOLDER,
+    INDEX_FILE,
+    PEFT_FILES,
+    WEIGHTS_FILE,
+    download,
+    folder_of,
+)
 from fluxsr.backbones.prompts import FILE, FixedPrompt, PromptEmbeddings, load_prompt
 from fluxsr.backbones.quantize import kinds_here, nf4, scheme_of
 from fluxsr.backbones.single_file import flux_dev, is_gguf, load_autoencoder_for, single_file
-from fluxsr.errors import InputError, ModelError, OutputError
+from fluxsr.errors import InputError, ModelError
 
 ADAPTER_FILES = [
     *(CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, FILE, "t5_embedding.pth", "clip_embedding.pth"),
-    *(COMPONENT_FILE, f"{COMPONENT_FOLDER}/config.json"),
+    *(COMPONENT_FILE, f"{COMPONENT_FOLDER}/config.json", INDEX_FILE),
     *("NOTICE", "LICENSE", "LICENSE.md", "LICENSE.txt"),  # fluxsr export and push pass them on
 ]
 
@@ -126,7 +136,7 @@ def plan_for(
         raise InputError(f"compile needs a CUDA GPU, this is '{device.type}'; leave it out")
     folder, file = source_of(model, config_folder)
     source, vae = part_config(folder, "transformer"), skeleton(part_config(folder, "vae"), "vae")
-    count = parameter_count(skeleton(dict(source) | {"_class_name": "FoldedFluxTransformer2DModel"}))
+    count = parameter_count(skeleton(dict(source) | {"_class_name": family_of(source).folded.__name__}))
     method, stored = (source.get("quantization_config") or {}).get("quant_method"), None
     if method is not None:
         stored = int(count * BITS["nf4" if method == "bitsandbytes" else "int8"] / 8)
@@ -178,12 +188,12 @@ def load_transformer(model: str | Path, device: torch.device, dtype: torch.dtype
 def attend_in_products(transformer: Any, device: torch.device, dtype: torch.dtype) -> None:
     """Let a transformer attend by plain products where those are faster: in bfloat16, on a CPU with units for it."""
     if device.type == "cpu" and dtype == torch.bfloat16 and has_bf16_units():
-        transformer.set_attn_processor(ChunkedFluxAttnProcessor())
+        attend_by_chunks(transformer)
 
 
 def _unfolded(transformer: Any, model: str | Path) -> Any:
     """A transformer that knows time: a folded one would train and invert as if all times were its own."""
-    if isinstance(transformer, FoldedFluxTransformer2DModel):
+    if is_folded(transformer):
         raise ModelError(f"the transformer of {model} is folded, it stands at one time; give it unfolded")
     return transformer
 
@@ -207,29 +217,6 @@ def save(backbone: Backbone, folder: str | Path) -> None:
     backbone.prompt.save(folder)
 
 
-def check_free(folder: Path, of: str) -> None:
-    """Make sure that a whole model can be saved in a folder without touching what others put there.
-
-    An earlier save of the same pipeline class is written over. A LoRA is in the way in any case: beside weights that
-    it is merged into, it would be fused a second time on loading.
-
-    Args:
-        folder: need not be there.
-        of: name of the pipeline class, as it stands in ``model_index.json``.
-
-    Raises:
-        OutputError: something is in the way.
-    """
-    if lora := lora_file(folder):
-        raise OutputError(f"{lora} is in the way: it would be fused again on loading; move it, or save elsewhere")
-    index = folder / "model_index.json"
-    if index.is_file() and f'"_class_name": "{of}"' in index.read_text(encoding="utf-8", errors="replace"):
-        return
-    names = (index.name, CONFIG_FILE, FILE, "transformer", "vae", COMPONENT_FOLDER)
-    if found := [name for name in names if (folder / name).exists()]:
-        raise OutputError(f"{folder} holds {', '.join(found)}, which no {of} saved there; save elsewhere")
-
-
 def check_fit(transformer: Any, prompt: FixedPrompt | PromptEmbeddings, config: AdapterConfig, where: Any) -> None:
     """Make sure that a transformer, a fixed prompt and settings belong together.
 
@@ -239,13 +226,14 @@ def check_fit(transformer: Any, prompt: FixedPrompt | PromptEmbeddings, config: 
     Raises:
         ModelError: the prompt has other widths, a guidance is missing, or the transformer is folded for others.
     """
-    wants = (transformer.config.joint_attention_dim, transformer.config.pooled_projection_dim)
+    family = family_of(transformer)
+    wants = family.prompt_widths(transformer.config)
     has = (prompt.prompt_embeds.shape[-1], prompt.pooled_prompt_embeds.shape[-1])
     if wants != has:
         raise ModelError(f"the fixed prompt in {where} has widths {has}; this transformer needs {wants}")
-    if transformer.config.guidance_embeds and config.guidance is None:
+    if family.embeds_guidance(transformer.config) and config.guidance is None:
         raise ModelError(f"{where} gives no guidance, but this transformer embeds one; set guidance, 3.5 for example")
-    if isinstance(transformer, FoldedFluxTransformer2DModel):
+    if is_folded(transformer):
         at = (transformer.config.folded_t, transformer.config.folded_guidance)
         if at not in (config.condition, (config.t_l, config.guidance)):  # older versions wrote down the latter
             raise ModelError(

@@ -10,20 +10,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 
-from fluxsr.backbones.folding import FoldedFluxTransformer2DModel
+from fluxsr.backbones.families import CLASSES, known_class
 from fluxsr.backbones.places import explain, folder_of
 from fluxsr.errors import ModelError, is_untranslatable
-
-CLASSES = {
-    "transformer": {
-        "FluxTransformer2DModel": diffusers.FluxTransformer2DModel,
-        "FoldedFluxTransformer2DModel": FoldedFluxTransformer2DModel,
-    },
-    "vae": {"AutoencoderKL": diffusers.AutoencoderKL, "AutoencoderDC": diffusers.AutoencoderDC},
-}
 
 
 def load_part(model: Path | str, part: str, dtype: torch.dtype, quantization: Any = None) -> Any:
@@ -87,18 +78,6 @@ def skeleton(config: Mapping[str, Any], part: str = "transformer") -> Any:
 def parameter_count(part: Any) -> int:
     """Parameters and constants of a ``skeleton``."""
     return sum(tensor.numel() for tensor in part.state_dict().values())
-
-
-def known_class(part: str, config: Mapping[str, Any]) -> Any:
-    """The class that a configuration names.
-
-    Raises:
-        ModelError: none that we know.
-    """
-    name = config.get("_class_name", "none")
-    if name not in CLASSES[part]:
-        raise ModelError(f"the {part} is of class {name}; known are {', '.join(CLASSES[part])}")
-    return CLASSES[part][name]
 
 
 def _read_config(model: Path | str, part: str) -> dict[str, Any]:

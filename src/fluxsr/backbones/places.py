@@ -19,6 +19,7 @@ from fluxsr.errors import ModelError, is_untranslatable
 
 BUNDLED = "bundled"
 CONFIG_FILE = "fluxsr_config.json"
+INDEX_FILE = "model_index.json"  # of a saved pipeline, with its settings
 WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
 PEFT_FILES = ("adapter_model.safetensors", "adapter_config.json")  # a folder that PEFT itself saved
 PROMPT_FILE = "prompt_embeds.safetensors"
@@ -44,10 +45,11 @@ def explain(model: Path | str, part: str, error: Exception) -> str:
         if isinstance(cause, HfHubHTTPError) and cause.response.status_code == 401:
             return f"the Hub refuses your token for {model}; run `hf auth login` again"
         cause = cause.__cause__ or cause.__context__
-    return f"cannot load {part} of {model}: {_first_line(error)}"
+    return f"cannot load {part} of {model}: {first_line(error)}"
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an error's message that is not empty, or else the name of its class."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
@@ -71,7 +73,7 @@ def explain_push(repository: str, error: Exception) -> str:
         if status == 404:
             return f"cannot push to {repository}: it is not on the Hub, or your token may not see it"
         cause = cause.__cause__ or cause.__context__
-    return f"cannot push to {repository}: {_first_line(error)}"
+    return f"cannot push to {repository}: {first_line(error)}"
 
 
 def is_hub_id(model: str | Path) -> bool:

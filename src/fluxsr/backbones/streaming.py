@@ -16,8 +16,9 @@ from diffusers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from fluxsr.backbones.adapter import attach_lora, merge_lora
-from fluxsr.backbones.folding import as_folded, condition_of, fold_norms
+from fluxsr.backbones.families import family_of
+from fluxsr.backbones.folding import as_folded, condition_of, fold_part
+from fluxsr.backbones.lora import attach_lora, merge_lora
 from fluxsr.backbones.quantize import declare, quantize_
 from fluxsr.errors import ModelError
 
@@ -85,18 +86,18 @@ def stream(
         ModelError: a weight that has another shape, or an adapter that does not fit.
     """
     lora = attach_lora(transformer, adapter) if adapter is not None else {}
-    condition = None
-    for parent, name, path in _parts(transformer):
+    condition, embedder = None, family_of(transformer).embedder
+    for parent, name, path in _parts(transformer, embedder):
         part = nn.ModuleDict({"part": getattr(parent, name)})  # a parent of its own, for parts that are one layer
         _fill(part["part"], path, (weights, lora), dtype, device)
         merge_lora(part)
         if at is not None:
-            if name == "time_text_embed":  # comes first
+            if path == embedder:  # comes first
                 setattr(parent, name, part["part"])
                 condition = condition_of(transformer, *at, dtype)
-                del transformer.time_text_embed
+                delattr(transformer, embedder)
                 continue
-            fold_norms(part, condition)
+            fold_part(part, transformer, condition)
         quantize_(part, scheme)
         setattr(parent, name, part["part"])
     if adapter is not None:
@@ -107,13 +108,13 @@ def stream(
     return transformer
 
 
-def _parts(transformer: Any) -> Iterator[tuple[nn.Module, str, str]]:
+def _parts(transformer: Any, embedder: str) -> Iterator[tuple[nn.Module, str, str]]:
     """(parent, name in it, whole name) of the embedder of conditions, then of every other layer and block."""
-    yield transformer, "time_text_embed", "time_text_embed"
+    yield transformer, embedder, embedder
     for name, child in list(transformer.named_children()):
         if isinstance(child, nn.ModuleList):
             yield from ((child, str(i), f"{name}.{i}") for i in range(len(child)))
-        elif name != "time_text_embed":
+        elif name != embedder:
             yield transformer, name, name
 
 

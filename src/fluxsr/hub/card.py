@@ -26,7 +26,7 @@ class Subject:
         repo_id: id of its repository.
         base: Hub id of the base, or "bundled"; empty for a model without a base.
         relation: relation to the base: "adapter", "finetune" or "quantized".
-        config: its fluxsr_config.json.
+        config: its settings.
         facts: rows of the table, in addition to those from the config.
         licences: licences of everything it was made from.
         own: the Hub's identifier of its own licence, if no other licence binds it.
