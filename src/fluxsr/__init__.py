@@ -32,7 +32,7 @@ def __getattr__(name: str) -> Any:
 
         return Adapter
     if name in ("ModelMixin", "PromptEmbeddings") or name.startswith("Folded"):  # what a saved pipeline names
-        from fluxsr.backbones.components import COMPONENTS
+        from fluxsr.backbones.families import COMPONENTS
 
         if name in COMPONENTS:
             return COMPONENTS[name]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
+from diffusers import ModelMixin
+
 from fluxsr.backbones.family import Family
 from fluxsr.backbones.flux1 import Flux1
+from fluxsr.backbones.prompts import PromptEmbeddings
 from fluxsr.errors import ModelError
 
 FAMILIES: tuple[Family, ...] = (Flux1(),)
@@ -15,6 +18,10 @@ CLASSES: dict[str, dict[str, Any]] = {
     "transformer": {kind.__name__: kind for one in FAMILIES for kind in (one.transformer, one.folded)},
     "vae": {kind.__name__: kind for one in reversed(FAMILIES) for kind in one.autoencoders},
 }
+# What ``model_index.json`` of a saved pipeline names. diffusers looks for the classes in ``fluxsr``, and learns how to
+# load them from the base class that it finds there.
+COMPONENTS = {kind.__name__: kind for kind in (ModelMixin, PromptEmbeddings, *(one.folded for one in FAMILIES))}
+
 if TYPE_CHECKING:
     Transformer: TypeAlias = Any
     Autoencoder: TypeAlias = Any

@@ -7,9 +7,11 @@ package asks `families.family_of`, and never which family it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter, Signature, signature
 from typing import Any, Protocol
 
 import torch
+from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -125,3 +127,28 @@ def replace_modules(module: nn.Module, replacement: Callable[[nn.Module], nn.Mod
         for name, child in list(parent.named_children()):
             if (new := replacement(child)) is not None:
                 setattr(parent, name, new)
+
+
+def folded_class(kind: Any, embedder: str, constant: Callable[[nn.Module, Tensor | None], nn.Module | None]) -> Any:
+    """Return a subclass of a transformer's class that stands at one time, guidance and prompt.
+
+    It saves and loads like any other, with ``folded_t``, ``folded_guidance`` and ``folded_prompt`` in its config.
+
+    Args:
+        kind: diffusers' class.
+        embedder, constant: the family's.
+    """
+    own = {"folded_t": 0.0, "folded_guidance": None, "folded_prompt": ""}
+    parameters = list(signature(kind.__init__).parameters.values())
+    parameters += [Parameter(name, Parameter.KEYWORD_ONLY, default=value) for name, value in own.items()]
+
+    def __init__(self: Any, **config: Any) -> None:
+        filled = {p.name: config.get(p.name, p.default) for p in parameters[1:] if p.name not in own}
+        kind.__init__(self, **filled)  # with all values: diffusers notes others as defaults, and from_config drops them
+        replace_modules(self, lambda module: constant(module, None))
+        setattr(self, embedder, NoCondition())
+
+    __init__.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # read by diffusers
+    members = {"__init__": register_to_config(__init__), "__doc__": f"{kind.__name__} at one fixed condition."}
+    # diffusers looks for the class in the top-level package when it loads a pipeline
+    return type(f"Folded{kind.__name__}", (kind,), {**members, "__module__": "fluxsr"})

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderDC, AutoencoderKL, FluxPipeline, FluxTransformer2DModel
-from diffusers.configuration_utils import register_to_config
 from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers
 from diffusers.models.normalization import AdaLayerNormContinuous, AdaLayerNormZero, AdaLayerNormZeroSingle
 from einops import rearrange
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from fluxsr import flow
-from fluxsr.backbones.family import Family, NoCondition, Prompt, replace_modules
+from fluxsr.backbones.family import Family, Prompt, folded_class
 
 PATCH = 2
 MODULATED = (AdaLayerNormZero, AdaLayerNormZeroSingle, AdaLayerNormContinuous)
@@ -90,44 +89,7 @@ def constant(module: Any, condition: Tensor | None) -> nn.Module | None:
     return ConstantAdaLN(width, module.linear.out_features // width, modulation)
 
 
-class FoldedFluxTransformer2DModel(FluxTransformer2DModel):
-    """FluxTransformer2DModel at one fixed time, pooled text and guidance; saves and loads like any other."""
-
-    __module__ = "fluxsr"  # where diffusers looks for the class when it loads a pipeline
-
-    @register_to_config
-    def __init__(
-        self,
-        patch_size: int = 1,
-        in_channels: int = 64,
-        out_channels: int | None = None,
-        num_layers: int = 19,
-        num_single_layers: int = 38,
-        attention_head_dim: int = 128,
-        num_attention_heads: int = 24,
-        joint_attention_dim: int = 4096,
-        pooled_projection_dim: int = 768,
-        guidance_embeds: bool = False,
-        axes_dims_rope: tuple[int, ...] = (16, 56, 56),
-        folded_t: float = 0.0,
-        folded_guidance: float | None = None,
-        folded_prompt: str = "",
-    ):
-        super().__init__(  # by keyword: diffusers would note others as defaults, and from_config replace them
-            patch_size=patch_size,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            num_layers=num_layers,
-            num_single_layers=num_single_layers,
-            attention_head_dim=attention_head_dim,
-            num_attention_heads=num_attention_heads,
-            joint_attention_dim=joint_attention_dim,
-            pooled_projection_dim=pooled_projection_dim,
-            guidance_embeds=guidance_embeds,
-            axes_dims_rope=axes_dims_rope,
-        )
-        replace_modules(self, lambda module: constant(module, None))
-        self.time_text_embed = NoCondition()
+FoldedFluxTransformer2DModel = folded_class(FluxTransformer2DModel, "time_text_embed", constant)
 
 
 class Flux1(Family):

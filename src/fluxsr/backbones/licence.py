@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from huggingface_hub import hf_hub_download
 
-from fluxsr.backbones.places import folder_of, is_hub_id
+from fluxsr.backbones.places import first_line, folder_of, is_hub_id
 from fluxsr.errors import is_untranslatable
 from fluxsr.names import raw
 
@@ -169,8 +169,7 @@ def _readme(model: str | Path) -> Path | None:
     except Exception as error:  # offline, gated, no card: the hub raises many kinds, and a licence stops no work
         if is_untranslatable(error):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        print(f"warning: licence of {model} not found, its card cannot be read: {reason}", file=sys.stderr)
+        print(f"warning: licence of {model} not found, its card cannot be read: {first_line(error)}", file=sys.stderr)
         return None
 
 

@@ -18,9 +18,9 @@ from torch import Tensor
 from fluxsr.backbones.families import known_class
 from fluxsr.backbones.family import Family
 from fluxsr.backbones.parts import check_whole, load_part, part_config
-from fluxsr.backbones.places import AUTOENCODER, explain
+from fluxsr.backbones.places import AUTOENCODER, in_one_line
 from fluxsr.backbones.streaming import Weights, has_safetensors
-from fluxsr.errors import ModelError, is_untranslatable, needed
+from fluxsr.errors import ModelError, needed
 
 ENDINGS = (".gguf", ".safetensors")
 
@@ -67,7 +67,7 @@ def load_gguf(file: Path, config: Path, dtype: torch.dtype) -> Any:
         ModelError: a file that cannot be read or does not fit.
     """
     needed(file.name, "gguf", "gguf")
-    try:
+    with in_one_line(file, "transformer"):
         kind = known_class("transformer", part_config(config, "transformer"))
         transformer = kind.from_single_file(
             str(file),
@@ -77,10 +77,6 @@ def load_gguf(file: Path, config: Path, dtype: torch.dtype) -> Any:
             torch_dtype=dtype,
             local_files_only=True,
         )
-    except Exception as error:  # gguf and diffusers raise many kinds; all end in one line
-        if is_untranslatable(error):
-            raise
-        raise ModelError(explain(file, "transformer", error)) from error
     check_whole(file, [name for name, x in transformer.state_dict().items() if x.is_meta])
     return transformer
 
@@ -100,11 +96,7 @@ def load_autoencoder_for(file: Path, config: Path, dtype: torch.dtype) -> Any:
             f"no autoencoder for {file.name}: put FLUX.1-dev's {AUTOENCODER} beside it, "
             "or give --config a folder in diffusers layout with vae/"
         )
-    try:
+    with in_one_line(beside, "vae"):
         return kind.from_single_file(
             str(beside), config=str(config), subfolder="vae", torch_dtype=dtype, local_files_only=True
         )
-    except Exception as error:  # as of the transformer
-        if is_untranslatable(error):
-            raise
-        raise ModelError(explain(beside, "vae", error)) from error

@@ -16,9 +16,9 @@ from torch import Tensor
 from fluxsr.backbones.families import family_of
 from fluxsr.backbones.family import Family
 from fluxsr.backbones.parts import part_config
-from fluxsr.backbones.places import explain, folder_of
+from fluxsr.backbones.places import folder_of, in_one_line
 from fluxsr.backbones.prompts import FixedPrompt
-from fluxsr.errors import ModelError, is_untranslatable
+from fluxsr.errors import ModelError
 
 
 class EncodedPrompts:
@@ -82,12 +82,8 @@ def _encoders(model: str | Path, family: Family, dtype: torch.dtype) -> Any:
         raise ModelError(
             f"{model} has no {missing[0]}/; prompts need a model with text encoders, or else (pairs) no prompts"
         )
-    try:
+    with in_one_line(model, "text encoders"):
         return family.pipeline.from_pretrained(folder, transformer=None, vae=None, torch_dtype=dtype)
-    except Exception as error:  # diffusers, transformers and tokenizers raise many kinds; all end in one line
-        if is_untranslatable(error):
-            raise
-        raise ModelError(explain(model, "text encoders", error)) from error
 
 
 def _spooled(shape: Sequence[int], dtype: torch.dtype, folder: str | Path | None) -> Tensor:
