@@ -32,15 +32,15 @@ def assemble(
     at: tuple[float, float | None, torch.Tensor] | None,
     scheme: Any,
 ) -> Any:
-    """The transformer, ready to run.
+    """Return the transformer, ready to run.
 
     Args:
-        empty: its ``parts.skeleton``; use the result.
-        folder, file: a folder in diffusers layout or a Hub id; the file that has the weights, where they are not there.
-        lora, at, scheme: adapter's folder, where to fold, and ``quantize.scheme_of``; None does without.
+        empty: its ``parts.skeleton``, which is used up.
+        folder, file: a folder in diffusers layout or a Hub id, and the file of the weights if they are not there.
+        lora, at, scheme: as ``streaming.stream`` takes them.
 
     Raises:
-        ModelError: anything missing or unfit, in one line.
+        ModelError: a part is missing or does not fit.
     """
     weights = _readable(file or folder, lambda: _original(empty, folder, file))
     if weights is not None:

@@ -21,9 +21,8 @@ def attention_taps(
 ) -> Iterator[list[Tensor]]:
     """Collect the attention outputs of chosen blocks, image tokens only, while the context is open.
 
-    A block is collected once, at its first call. Gradient checkpointing calls blocks again during backward;
-    what was collected then belongs to the graph of the forward pass, and its gradient is the same as without
-    (with non-reentrant checkpointing, which is what diffusers does; the reentrant kind has no graph there).
+    A block is collected at its first call only, because gradient checkpointing calls it again in the backward pass.
+    With non-reentrant checkpointing, which diffusers uses, gradients are the same as without it.
 
     Args:
         transformer: transformer of a known family, whose ``tap`` says what a block's attention output is.

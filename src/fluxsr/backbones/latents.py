@@ -35,10 +35,9 @@ def decode(vae: Any, z: Tensor, checkpoint: bool = False) -> Tensor:
     """Latents (B,C,h,w) to images (B,3,8h,8w), float32, about [0,1] and not clamped.
 
     Args:
-        checkpoint: keep no activations for the backward pass, compute them again there: less memory, more
-            time, the same values and gradients. AutoencoderKL does so block by block; it stays switched on in
-            the autoencoder, which only shows in passes with gradients. AutoencoderDC cannot: the whole decoder
-            is one piece, whose activations are all there during its own backward pass, but not before.
+        checkpoint: compute activations again in the backward pass instead of keeping them; values and gradients stay
+            the same. AutoencoderKL does so block by block and keeps this switched on. AutoencoderDC cannot, so its
+            whole decoder is one block.
     """
     z = denormalise(vae, z).to(vae.dtype)
     if checkpoint and not vae._supports_gradient_checkpointing:
@@ -51,13 +50,12 @@ def decode(vae: Any, z: Tensor, checkpoint: bool = False) -> Tensor:
 
 
 def random_crop(z: Tensor, side: int, generator: torch.Generator) -> tuple[Tensor, tuple[int, int]]:
-    """A random square of latents, at one place for the whole batch; losses on pixels decode it alone.
+    """Cut a random square from latents (B,C,h,w), at one place for the whole batch.
 
-    One place, and so one draw, whatever the batch: processes that share a seed crop alike.
+    A single draw lets processes that share a seed crop alike.
 
     Args:
-        z: latents (B,C,h,w).
-        side: of the crop, in latents; along an axis that is shorter the whole axis is taken.
+        side: of the crop, in latents; a shorter axis is taken whole.
 
     Returns:
         The crop (B,C,side,side), and its place (top, left) in latents, for `decode_crop` and `crop_pixels`.
@@ -74,16 +72,14 @@ def random_crop(z: Tensor, side: int, generator: torch.Generator) -> tuple[Tenso
 def decode_crop(
     vae: Any, z: Tensor, place: tuple[int, int], side: int, margin: int = 2, checkpoint: bool = False
 ) -> Tensor:
-    """The pixels of a crop, decoded with what stands around it; the gradient reaches that too.
+    """Decode a crop of latents (B,C,h,w) together with its surroundings, which the gradient reaches too.
 
-    A decoder sees beyond a latent's own 8x8 pixels: decoded alone (margin 0), a crop is wrong at its rim, and a
-    loss would learn to please the cut. AutoencoderKL's norms and attention also see the whole image, which no
-    margin gives back.
+    A decoder sees beyond a latent's own pixels, so a crop that is decoded alone (margin 0) is wrong at its rim.
+    AutoencoderKL's norms and attention also see the whole image, which no margin replaces.
 
     Args:
-        z: latents of the whole image (B,C,h,w).
-        place, side: of the crop, in latents, as `random_crop` gives them.
-        margin: latents decoded and thrown away on each side, where the image has any.
+        place, side: of the crop, in latents, as `random_crop` returns them.
+        margin: latents that are decoded and cut off on each side.
         checkpoint: as for `decode`.
 
     Returns:

@@ -64,12 +64,12 @@ def has_flux_dev_sizes(config: Mapping[str, Any]) -> bool:
 
 
 def licence_of(model: str | Path, config: Mapping[str, Any], given: str = "") -> Licence:
-    """The licence of a model.
+    """Return the licence of a model.
 
     Args:
-        model: folder, Hub id or "bundled"; its model card (README.md) is asked for ``license``.
-        config: of its transformer. FLUX.1-dev is known by its sizes, wherever it lies and whatever it is called.
-        given: stated by the user, such as terms agreed with the owner; wins over what is found.
+        model: folder, Hub id or "bundled"; its model card states ``license``.
+        config: of its transformer, whose sizes reveal FLUX.1-dev.
+        given: terms stated by the user, which come first.
     """
     name = public_name(model)
     if given:
@@ -115,12 +115,7 @@ def stated(*licences: Licence | Mapping[str, str] | None) -> list[Licence]:
 
 
 def write_notice(folder: str | Path, *licences: Licence | Mapping[str, str] | None) -> None:
-    """Write ``NOTICE`` beside weights: what they were made from, under which terms. Nothing where none is stated.
-
-    Args:
-        folder: of the adapter or model.
-        licences: of its base and of the teacher of its pairs (a manifest's ``licence``); repetitions are dropped.
-    """
+    """Write ``NOTICE`` beside weights, if any licence of what they were made from is stated."""
     if text := notice_text(stated(*licences)):
         Path(folder, NOTICE_FILE).write_text(text, encoding="utf-8")
 
@@ -138,11 +133,9 @@ def notice_text(licences: Sequence[Licence]) -> str:
 
 
 def pass_on(folder: str | Path, *sources: str | Path) -> None:
-    """Copy licence texts of what a model was made from into its folder, and add their notices to its own.
+    """Copy licence texts of source folders into a model's folder, and add their notices to its own.
 
-    Args:
-        folder: of the model; ``write_notice`` comes first.
-        sources: folders (others, such as Hub ids, are passed over; ``licence_of`` knows where their texts are).
+    ``write_notice`` comes first. Sources that are Hub ids are ignored; ``licence_of`` links to their texts.
     """
     notice = Path(folder, NOTICE_FILE)
     for source in filter(Path.is_dir, map(Path, sources)):

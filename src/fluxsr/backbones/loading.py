@@ -64,27 +64,23 @@ def load(
     config_folder: str | Path | None = None,
     compiled: bool = False,
 ) -> Backbone:
-    """Everything inference needs: adapter fused, modulation folded, weights quantized, on its device.
+    """Load what inference needs onto its device: adapter fused, modulation folded, weights quantized.
 
-    In that order: a merge into small weights would lose what it adds. Where they are small already, the adapter's LoRA
-    stays beside them.
+    In this order, because a merge into quantized weights would lose what it adds. If the weights are quantized already,
+    the adapter's LoRA stays beside them.
 
     Args:
-        model: "bundled", a folder in diffusers layout, a Hub id, or a transformer's file (single_file.py).
-        adapter: folder or Hub id; None takes the adapter in the model's own folder; False leaves it out
-            (prompt and config are still read there).
-        folded: replace the modulation by its constants; needed off only to look inside.
+        model, adapter, config_folder: as ``fluxsr.load`` takes them. Prompt and settings are the adapter's even if
+            ``adapter`` is False.
+        folded: replace the modulation by constants.
         fused: False leaves the adapter's LoRA out, for ``fluxsr export --no-fuse``.
         quantize: "none", "int8", "fp8" or "nf4" (quantize.py).
-        offload: the transformer stays in the host's memory, and its blocks come to the device one by one as they are
-            needed: slower, and for cards that hold no more.
-        config_folder: for a transformer's file, the folder with its configuration and autoencoder; None takes
-            FLUX.1-dev's, and ``ae.safetensors`` beside the file.
-        compiled: as ``compiling.compile_`` does it; a transformer that is offloaded, whose blocks come and go, is not.
+        offload: keep the transformer in the host's memory and move its blocks to the device one by one.
+        compiled: see ``compiling.compile_``; an offloaded transformer is not compiled.
 
     Raises:
-        ModelError: anything missing or unfit, in one line.
-        InputError: unknown device, dtype or quantization, or one that cannot be had here.
+        ModelError: a part is missing or does not fit.
+        InputError: unknown device, dtype or quantization, or one that is not available here.
     """
     device = best_device(device) if isinstance(device, str) else device
     dtype = best_dtype(device, dtype) if isinstance(dtype, str) else dtype
@@ -126,11 +122,11 @@ def plan_for(
     config_folder: str | Path | None = None,
     compiled: bool = False,
 ) -> Plan:
-    """How to load a model here (memory.py), from its configurations alone; arguments as ``load``'s.
+    """Plan how to load a model here (memory.py), from its configurations alone; arguments as ``load``'s.
 
     Raises:
         ModelError: they cannot be read.
-        InputError: an unknown memory, or one that is too small; nothing to compile for.
+        InputError: an unknown or too small memory, or no GPU to compile for.
     """
     if compiled and device.type != "cuda":
         raise InputError(f"compile needs a CUDA GPU, this is '{device.type}'; leave it out")
@@ -147,7 +143,7 @@ def plan_for(
 
 
 def source_of(model: str | Path, config_folder: str | Path | None) -> tuple[Path | str, Path | None]:
-    """A model's folder or Hub id; and its transformer's file, where that is apart."""
+    """Return a model's folder or Hub id, and its transformer's file if it is a single file."""
     file = single_file(model)
     if file is None and config_folder is not None:
         raise InputError(f"a config folder goes with a transformer's file, and {model} is none; leave one of them out")
@@ -155,7 +151,7 @@ def source_of(model: str | Path, config_folder: str | Path | None) -> tuple[Path
 
 
 def adapter_folder(folder: Path | str, file: Path | None, adapter: str | PathLike[str] | bool | None) -> Path:
-    """Where config, prompt and LoRA are: in the adapter's folder, or else in the model's."""
+    """Return the folder of settings, prompt and LoRA: the adapter's, or else the model's."""
     if file and (adapter is None or isinstance(adapter, bool)):
         adapter = file.parent
     adapted = folder if adapter is None or isinstance(adapter, bool) else folder_of(adapter)
@@ -165,9 +161,9 @@ def adapter_folder(folder: Path | str, file: Path | None, adapter: str | PathLik
 def load_base(
     folder: str | Path, device: torch.device, dtype: torch.dtype, quantize: str = "none", prompt_folder: str | Path = ""
 ) -> Backbone:
-    """Transformer, autoencoder and prompt without an adapter, unfolded: what training starts from.
+    """Load what training starts from: transformer, autoencoder and prompt, unfolded and without an adapter.
 
-    ``quantize`` nf4: its linears in 4 bits, for a LoRA on top. ``prompt_folder``: if the prompt is not beside the base.
+    ``quantize`` "nf4" keeps the transformer in 4 bits. ``prompt_folder`` is for a prompt that is not beside the base.
     """
     path = folder_of(folder)
     fixed = load_prompt(prompt_folder or path)
@@ -192,7 +188,7 @@ def attend_in_products(transformer: Any, device: torch.device, dtype: torch.dtyp
 
 
 def _unfolded(transformer: Any, model: str | Path) -> Any:
-    """A transformer that knows time: a folded one would train and invert as if all times were its own."""
+    """Return a transformer that depends on time, which training and inversion need."""
     if is_folded(transformer):
         raise ModelError(f"the transformer of {model} is folded, it stands at one time; give it unfolded")
     return transformer
@@ -218,10 +214,10 @@ def save(backbone: Backbone, folder: str | Path) -> None:
 
 
 def check_fit(transformer: Any, prompt: FixedPrompt | PromptEmbeddings, config: AdapterConfig, where: Any) -> None:
-    """Make sure that a transformer, a fixed prompt and settings belong together.
+    """Check that a transformer, a fixed prompt and settings belong together.
 
     Args:
-        where: the folder that has prompt and settings, or what else to call it in a message.
+        where: name of the folder with prompt and settings, for messages.
 
     Raises:
         ModelError: the prompt has other widths, a guidance is missing, or the transformer is folded for others.

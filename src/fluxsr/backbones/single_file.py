@@ -57,14 +57,14 @@ def read_weights(file: Path, family: Family) -> Mapping[str, Tensor]:
 
 
 def load_gguf(file: Path, config: Path, dtype: torch.dtype) -> Any:
-    """A transformer whose weights stay as small as in their GGUF file; computes in ``dtype``.
+    """Load a transformer whose weights stay quantized as in its GGUF file and compute in ``dtype``.
 
     Args:
-        config: folder whose ``transformer/config.json`` it has; only FLUX.1's width can be read.
+        config: folder with its ``transformer/config.json``; only FLUX.1's width can be read.
 
     Raises:
         InputError: the package gguf is not installed.
-        ModelError: a file that cannot be read or does not fit.
+        ModelError: the file cannot be read or does not fit.
     """
     needed(file.name, "gguf", "gguf")
     with in_one_line(file, "transformer"):

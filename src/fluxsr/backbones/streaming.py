@@ -1,7 +1,7 @@
-"""From safetensors to a small transformer, block by block: the whole is never held at its full size.
+"""Load a transformer from safetensors block by block, so that it is never held at its full size.
 
-Each part is read, takes its adapter, is folded and quantized, and then the next is read. FLUX.1-dev's modulation, a
-quarter of its weights, is so never in memory together, nor is more than one block in 16 bits where 8 or 4 are wanted.
+Each part is read, takes its adapter, is folded and quantized before the next is read. FLUX.1-dev's modulation, a
+quarter of its weights, is never in memory together, nor is more than one block that is not quantized yet.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FILES = [
 
 
 class Weights(Mapping[str, Tensor]):
-    """The tensors of safetensors files by name, in whichever file each lies; read when asked for, not before."""
+    """The tensors of safetensors files by name, read on access."""
 
     def __init__(self, files: Iterable[Path]):
         opened = [safe_open(file, "pt") for file in files]
@@ -71,19 +71,17 @@ def stream(
     at: tuple[float, float | None, Tensor] | None = None,
     scheme: Any = None,
 ) -> Any:
-    """Give a transformer its weights, its adapter and its final size, one block at a time.
-
-    The result is that of loading, fusing, folding and quantizing the whole, one after the other.
+    """Load, fuse, fold and quantize a transformer one block at a time.
 
     Args:
         transformer: a ``parts.skeleton``, unfolded.
-        weights: in diffusers' names.
+        weights: under diffusers' names.
         adapter: folder of an adapter, whose LoRA is fused.
-        at: (t, guidance, pooled prompt) to fold at; None leaves the modulation.
+        at: (t, guidance, pooled prompt) to fold at; None does not fold.
         scheme: of ``quantize.scheme_of``.
 
     Raises:
-        ModelError: a weight that has another shape, or an adapter that does not fit.
+        ModelError: a weight has another shape, or the adapter does not fit.
     """
     lora = attach_lora(transformer, adapter) if adapter is not None else {}
     condition, embedder = None, family_of(transformer).embedder
