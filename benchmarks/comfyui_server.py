@@ -32,7 +32,8 @@ import torch
 from diffusers import FluxTransformer2DModel
 from PIL import Image
 
-from fluxsr.backbones.adapter import AdapterConfig, add_lora, save_lora
+from fluxsr.backbones.adapter import AdapterConfig
+from fluxsr.backbones.lora import add_lora, save_lora
 from fluxsr.cli.comfyui import SOURCE, install
 from fluxsr.pipeline import FluxSRPipeline
 from fluxsr.single import load

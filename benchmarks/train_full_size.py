@@ -30,10 +30,10 @@ from typing import Any
 import measuring
 import torch
 
-from fluxsr.backbones.adapter import add_lora
 from fluxsr.backbones.device import best_device
 from fluxsr.backbones.latents import encode
 from fluxsr.backbones.loading import Backbone
+from fluxsr.backbones.lora import add_lora
 from fluxsr.backbones.quantize import nf4_in_place
 from fluxsr.losses.features import FeatureNetwork, feature_distance
 from fluxsr.training import loop

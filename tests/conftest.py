@@ -203,18 +203,19 @@ def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @pytest.fixture
 def make_adapter(transformer: Any, prompt: Any, tmp_path: Path) -> Callable[..., Path]:
     """make_adapter(name, targets=..., t_l=..., ...): a folder with an adapter of the tiny model that changes much."""
-    from fluxsr.backbones import adapter
+    from fluxsr.backbones import lora
+    from fluxsr.backbones.adapter import AdapterConfig
 
-    def make(name: str = "adapter", targets: Any = adapter.TARGETS, **config: Any) -> Path:
+    def make(name: str = "adapter", targets: Any = (), **config: Any) -> Path:
         folder, wrapped = tmp_path / name, deepcopy(transformer)
         folder.mkdir()
         torch.manual_seed(0)  # of lora_A
-        adapter.add_lora(wrapped, rank=2, alpha=4, targets=targets)
+        lora.add_lora(wrapped, rank=2, alpha=4, targets=targets)
         for i, (key, parameter) in enumerate(wrapped.named_parameters()):
             if "lora_B" in key:
                 parameter.data.normal_(std=0.2, generator=torch.Generator().manual_seed(i))
-        adapter.save_lora(wrapped, folder, torch.float32)
-        adapter.AdapterConfig(**{"t_l": 0.25, "rank": 2, "alpha": 4, **config}).save(folder)
+        lora.save_lora(wrapped, folder, torch.float32)
+        AdapterConfig(**{"t_l": 0.25, "rank": 2, "alpha": 4, **config}).save(folder)
         prompt.save(folder)
         return folder
 

@@ -15,8 +15,8 @@ from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 
 import fluxsr
-from fluxsr.backbones.adapter import AdapterConfig
-from fluxsr.backbones.folding import FoldedFluxTransformer2DModel
+from fluxsr.backbones.adapter import AdapterConfig, load_config
+from fluxsr.backbones.flux1 import FoldedFluxTransformer2DModel
 from fluxsr.backbones.places import COMPONENT_FILE
 from fluxsr.backbones.prompts import PromptEmbeddings, load_prompt, random_prompt
 from fluxsr.errors import InputError, ModelError
@@ -33,7 +33,7 @@ def picture(pipe: Any, **options: Any) -> torch.Tensor:
 def saved(pipeline: Any, tmp_path: Path) -> Path:
     """The tiny pipeline with settings that are none of the defaults, in a folder of the test's own."""
     licences = [{"model": "a/b", "name": "mit"}]
-    config = AdapterConfig(t_l=0.5, strength=0.7, tile_size=96, token_cuts=2, base="a/b", rank=3, licences=licences)
+    config = AdapterConfig(t_l=0.5, strength=0.7, tile_size=96, patch_offsets=2, base="a/b", rank=3, licences=licences)
     pipe = FluxSRPipeline(pipeline.transformer, pipeline.vae, pipeline.prompt, **config.registered)
     pipe.save_pretrained(tmp_path / "saved")
     return tmp_path / "saved"
@@ -54,7 +54,7 @@ def test_the_settings_are_declared_as_the_adapter_s() -> None:
 @pytest.mark.parametrize("kind", [DiffusionPipeline, FluxSRPipeline])
 def test_diffusers_loads_what_was_saved(kind: Any, saved: Path) -> None:
     loaded, expected = kind.from_pretrained(saved), fluxsr.load(saved, device="cpu", dtype="fp32")
-    assert type(loaded) is FluxSRPipeline
+    assert type(loaded) is FluxSRPipeline and loaded.name == str(saved)
     assert loaded.adapter_config == expected.adapter_config and loaded.adapter_config.t_l == 0.5
     assert loaded.adapter_config.licences == [{"model": "a/b", "name": "mit"}]
     torch.testing.assert_close(picture(loaded), picture(expected), rtol=0, atol=1e-4)
@@ -93,10 +93,12 @@ def test_from_the_hub_at_a_revision_with_a_token_into_a_cache(pipeline: Any, fak
 
 
 def test_an_older_save_is_replaced_whole(pipeline: Any, tmp_path: Path) -> None:
-    """Its prompt lay beside the folders and would be read in place of the new one."""
+    """Its prompt and settings lay beside the folders and would be read in place of the new ones."""
     pipeline.save_pretrained(tmp_path)
     random_prompt(3, 16, torch.Generator().manual_seed(9)).save(tmp_path)
+    AdapterConfig(t_l=0.5).save(tmp_path)
     pipeline.save_pretrained(tmp_path)
+    assert load_config(tmp_path).t_l == 0.25
     assert torch.equal(load_prompt(tmp_path).prompt_embeds, pipeline.prompt.prompt_embeds)
 
 
@@ -120,9 +122,7 @@ def test_what_needs_load_says_so(
     for model in ("bundled", str(tmp_path), str(text_model_folder)):
         with pytest.raises(ModelError, match=r"call fluxsr.load\('" + model):
             FluxSRPipeline.from_pretrained(model)
-    config = AdapterConfig(t_l=0.5, strength=0.1)
-    shutil.copy(saved / "fluxsr_config.json", tmp_path)
-    config.save(saved)
+    AdapterConfig(t_l=0.5, strength=0.1).save(saved)
     with pytest.raises(ModelError, match="fluxsr_config.json and model_index.json in .* differ; call fluxsr.load"):
         FluxSRPipeline.from_pretrained(saved)
     shutil.copytree(make_adapter(), saved, dirs_exist_ok=True)
@@ -230,23 +230,38 @@ def test_a_lora_that_would_do_something_else_is_refused(model_folder: Path, make
 # Running
 
 
-def test_the_bar_and_both_callbacks_are_told_of_every_tile(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bar_and_the_progress_callback_are_told_of_every_tile(
+    saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     loaded = FluxSRPipeline.from_pretrained(saved)
     capsys.readouterr()
-    steps: list[Any] = []
     tiles: list[tuple[int, int]] = []
     options = {"tile_size": 64, "tile_overlap": 16, "batch_size": 1}
-    loaded(
-        LR, 4, **options,
-        progress=lambda *done: tiles.append(done),
-        callback_on_step_end=lambda pipe, step, t, kwargs: steps.append((pipe is loaded, step, t, kwargs)),
-    )  # fmt: skip
+    loaded(LR, 4, **options, progress=lambda *done: tiles.append(done))
     assert tiles == [(1, 2), (2, 2)]
-    assert steps == [(True, 0, 0.5, {}), (True, 1, 0.5, {})]
     assert "2/2" in capsys.readouterr().err
     loaded.set_progress_bar_config(disable=True)
     loaded(LR, 4, **options)
     assert not capsys.readouterr().err
+
+
+def test_a_callback_sees_and_replaces_the_latents_after_each_step(saved: Path) -> None:
+    loaded = FluxSRPipeline.from_pretrained(saved)
+    options: dict[str, Any] = {"tile_size": 64, "tile_overlap": 16, "batch_size": 1, "color_fix": "none"}
+    calls: list[Any] = []
+
+    def erase(pipe: Any, step: int, t: float, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        calls.append((pipe is loaded, step, t, {name: tuple(z.shape) for name, z in tensors.items()}))
+        return {name: torch.zeros_like(z) for name, z in tensors.items()}
+
+    erased = loaded(LR, 4, output_type="pt", callback_on_step_end=erase, **options).images
+    assert calls == [(True, number, 0.5, {"latents": (1, 4, 8, 6)}) for number in range(2)]
+    plain = loaded(LR, 4, output_type="pt", callback_on_step_end=lambda *_: {}, **options).images
+    assert torch.equal(plain, loaded(LR, 4, output_type="pt", **options).images) and not torch.allclose(plain, erased)
+    untouched = {"callback_on_step_end": erase, "callback_on_step_end_tensor_inputs": []}
+    assert torch.equal(loaded(LR, 4, output_type="pt", **untouched, **options).images, plain)
+    with pytest.raises(InputError, match="tensor_inputs names prompt_embeds; the only tensor is latents"):
+        loaded(LR, callback_on_step_end=erase, callback_on_step_end_tensor_inputs=["latents", "prompt_embeds"])
 
 
 def test_offloaded_the_transformer_leaves_before_the_autoencoder_decodes(saved: Path) -> None:

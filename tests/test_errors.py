@@ -82,7 +82,7 @@ class TestBugsStayBugs:
     def test_of_a_configuration(self, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from fluxsr.backbones import parts
 
-        monkeypatch.setattr(parts, "_read_config", None)
+        monkeypatch.setattr(parts, "known_class", None)
         with pytest.raises(TypeError):
             parts.part_config(model_folder, "vae")
 
@@ -100,21 +100,21 @@ class TestBugsStayBugs:
         assert found.value is error
 
     def test_of_an_adapter_s_file(self, make_adapter: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-        from fluxsr.backbones import lora_files
+        from fluxsr.backbones import lora
 
-        monkeypatch.setattr(lora_files, "_peft_s_own", None)
+        monkeypatch.setattr(lora, "safe_open", None)
         with pytest.raises(TypeError):
-            lora_files.read_lora(make_adapter() / lora_files.WEIGHTS_FILE)
+            lora.read_lora(make_adapter() / lora.WEIGHTS_FILE)
 
     @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), LOST[0]])
     def test_of_an_adapter_that_is_attached(
         self, make_adapter: Callable[..., Path], transformer: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
     ) -> None:
-        from fluxsr.backbones import adapter
+        from fluxsr.backbones import lora
 
         monkeypatch.setattr(type(transformer), "load_lora_adapter", raising(error))
         with pytest.raises(type(error)):
-            adapter.attach_lora(transformer, make_adapter())
+            lora.attach_lora(transformer, make_adapter())
 
     def test_of_a_decoder_of_ours(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from fluxsr.imaging import decode

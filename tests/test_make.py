@@ -43,7 +43,7 @@ def test_one_command_makes_a_model_from_nothing_and_again_makes_nothing_new(tmp_
     weights = tmp_path / "runs/tiny/model/transformer/diffusion_pytorch_model.safetensors"
     first = weights.read_bytes()
     pipeline = fluxsr.load(str(tmp_path / "runs/tiny/model"))
-    assert pipeline.adapter_config.token_cuts == 4
+    assert pipeline.adapter_config.patch_offsets == 4
     assert pipeline(Image.new("RGB", (16, 16), "teal")).images[0].size == (64, 64)
 
     assert make().returncode == 0

@@ -18,12 +18,12 @@ from fluxsr import flow
 from fluxsr.backbones import latents, loading
 from fluxsr.backbones.adapter import AdapterConfig
 from fluxsr.backbones.folding import fold
-from fluxsr.backbones.lora_files import PEFT_FILES, WEIGHTS_FILE
 from fluxsr.backbones.memory import Plan
-from fluxsr.backbones.places import COMPONENT_FILE
+from fluxsr.backbones.places import COMPONENT_FILE, PEFT_FILES, WEIGHTS_FILE
 from fluxsr.backbones.quantize import is_quantized
 from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import InputError, ModelError, OutputError
+from fluxsr.extensions.patch_offsets import mean_over_offsets
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.settings import Settings
 from fluxsr.options import UpscaleOptions
@@ -45,13 +45,13 @@ def test_one_tile_is_the_formula(pipeline: Any) -> None:
     torch.testing.assert_close(out, expected)
 
 
-def test_the_velocity_is_the_mean_over_the_models_own_cuts(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "adapter_config", replace(pipeline.adapter_config, token_cuts=4))
+def test_the_velocity_is_the_mean_over_patch_offsets(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "adapter_config", replace(pipeline.adapter_config, patch_offsets=4))
     lr = photograph(16, 16)
     lr_up = bicubic(lr, (64, 64))
     with torch.no_grad():
         z_l = latents.encode(pipeline.vae, lr_up)
-        v = velocity(pipeline.transformer, z_l, 0.25, pipeline.prompt, cuts=4)
+        v = mean_over_offsets(lambda z: velocity(pipeline.transformer, z, 0.25, pipeline.prompt), z_l, 4)
         expected = latents.decode(pipeline.vae, flow.one_step(z_l, v, 0.25)).clamp(0, 1)
     out = pipeline(lr, strength=1, color_fix="none", output_type="pt").images
     torch.testing.assert_close(out, expected)
@@ -272,7 +272,7 @@ def test_values_that_are_not_finite_are_a_model_error(
     def broken(_: Any, z: torch.Tensor, *__: Any) -> torch.Tensor:
         return torch.full_like(z, bad)
 
-    monkeypatch.setattr("fluxsr.pipeline.velocity", broken)
+    monkeypatch.setattr("fluxsr.one_step.velocity", broken)
     with pytest.raises(ModelError, match="values that are not finite; try --dtype fp32"):
         pipeline(photograph())
 
@@ -284,7 +284,7 @@ def test_one_step_gives_tensors_to_work_on(pipeline: Any) -> None:
 def test_a_push_takes_all_files(pipeline: Any, tmp_path: Path, fake_hub: Any) -> None:
     pipeline.save_pretrained(tmp_path / "new", push_to_hub=True, repo_id="owner/new")
     uploaded = set(fake_hub.repositories["owner/new"])
-    assert {"fluxsr_config.json", "model_index.json", "README.md"} <= uploaded
+    assert {"model_index.json", "README.md"} <= uploaded and "fluxsr_config.json" not in uploaded
     assert {"vae/config.json", "prompt/config.json", COMPONENT_FILE} <= uploaded and WEIGHTS_FILE not in uploaded
 
 

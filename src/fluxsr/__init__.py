@@ -31,10 +31,11 @@ def __getattr__(name: str) -> Any:
         from fluxsr.hub.publish import Adapter
 
         return Adapter
-    if name in ("FoldedFluxTransformer2DModel", "ModelMixin", "PromptEmbeddings"):  # what a saved pipeline names
-        from fluxsr.backbones import components
+    if name in ("ModelMixin", "PromptEmbeddings") or name.startswith("Folded"):  # what a saved pipeline names
+        from fluxsr.backbones.families import COMPONENTS
 
-        return getattr(components, name)
+        if name in COMPONENTS:
+            return COMPONENTS[name]
     raise AttributeError(f"module 'fluxsr' has no attribute '{name}'; it has {', '.join(__all__)}")
 
 

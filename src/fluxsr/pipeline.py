@@ -1,10 +1,9 @@
-"""The road of inference: image -> LR latent -> one step -> HR image, in tiles."""
+"""FluxSRPipeline: the one step as a pipeline of diffusers."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -13,45 +12,37 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderDC, AutoencoderKL, DiffusionPipeline, FluxTransformer2DModel, ImagePipelineOutput
-from diffusers.loaders import FluxLoraLoaderMixin
+from diffusers import DiffusionPipeline, ImagePipelineOutput
+from diffusers.loaders.lora_base import LoraBaseMixin
 from torch import Tensor
 
-from fluxsr import flow
-from fluxsr.backbones import latents, loading
-from fluxsr.backbones.adapter import CONFIG_FILE, AdapterConfig, load_config, read_adapter, unfit, unknown_dtype
-from fluxsr.backbones.folding import FoldedFluxTransformer2DModel
+from fluxsr.backbones import loading, lora, saved
+from fluxsr.backbones.adapter import AdapterConfig, unfit, unknown_dtype
+from fluxsr.backbones.families import Autoencoder, Transformer
 from fluxsr.backbones.loading import Backbone
-from fluxsr.backbones.lora_files import check_lora, lora_file
 from fluxsr.backbones.memory import Plan
-from fluxsr.backbones.places import BUNDLED, PROMPT_FILE
+from fluxsr.backbones.places import CONFIG_FILE, PROMPT_FILE
 from fluxsr.backbones.prompts import FixedPrompt, PromptEmbeddings
-from fluxsr.backbones.velocity import velocity
-from fluxsr.errors import InputError, ModelError
-from fluxsr.extensions.postprocess import postprocess
+from fluxsr.errors import InputError
 from fluxsr.hub import publish
-from fluxsr.imaging import io, resize
-from fluxsr.imaging.color.fix import fix_colors_
-from fluxsr.imaging.settings import Settings, checked_count
-from fluxsr.imaging.tiling import bands
-from fluxsr.imaging.tiling.plan import TilingPlan, rows_with_fallback, stream_with_fallback
+from fluxsr.imaging import io
+from fluxsr.imaging.settings import Settings
+from fluxsr.one_step import OneStep, latents_callback
 from fluxsr.options import ColorFix, UpscaleOptions
+from fluxsr.progress import with_bar
 
 _DEFAULT = UpscaleOptions()
 
-_LOAD_OPTIONS = {"adapter", "device", "memory", "config_folder", "compile"}
-_HUB_OPTIONS = {"cache_dir", "force_download", "proxies", "local_files_only", "token", "revision"}
 
-
-class FluxSRPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[misc]
+class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore[misc]
     """One-step super-resolution: a diffusers pipeline of three components, without text encoders and scheduler.
 
     All other arguments are registered in the pipeline's config, and `AdapterConfig` describes them. ``fluxsr.load``
     builds a pipeline from a model and an adapter. ``from_pretrained`` loads what ``save_pretrained`` wrote.
 
     Args:
-        transformer: FLUX's, with or without a LoRA; folded or not.
-        vae: AutoencoderDC (the bundled model) or AutoencoderKL (FLUX).
+        transformer: transformer of a known family, with or without a LoRA; folded or not.
+        vae: autoencoder of the same family.
         prompt: the fixed condition of all images.
         origin: what the adapter was made from; see `adapter.ORIGIN`. It changes no pixel.
 
@@ -63,13 +54,12 @@ class FluxSRPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[mi
     # The transformer goes before the autoencoder decodes, which takes the most memory of all steps.
     model_cpu_offload_seq = "transformer->vae"
     _lora_loadable_modules = ["transformer"]
-
-    name = ""  # what messages call the model
+    _callback_tensor_inputs = ["latents"]
 
     def __init__(
         self,
-        transformer: FluxTransformer2DModel | FoldedFluxTransformer2DModel,
-        vae: AutoencoderKL | AutoencoderDC,
+        transformer: Transformer,
+        vae: Autoencoder,
         prompt: PromptEmbeddings | FixedPrompt,
         t_l: float = 0.25,
         strength: float = 1.0,
@@ -77,7 +67,7 @@ class FluxSRPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[mi
         train_dtype: str = "bf16",
         scale: int = 4,
         tile_size: int = 512,
-        token_cuts: int = 1,
+        patch_offsets: int = 1,
         lattice_reach: float = 0.0,
         fine_strength: float = 1.0,
         flat_floor: float = 0.0,
@@ -88,14 +78,10 @@ class FluxSRPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[mi
         prompt = PromptEmbeddings.of(prompt) if isinstance(prompt, FixedPrompt) else prompt
         self.register_modules(transformer=transformer, vae=vae, prompt=prompt)
         self.register_to_config(**registered)
-        self._check()
-
-    def _check(self) -> None:
-        settings = self.adapter_config
-        if fault := unfit(settings) or unknown_dtype(settings.train_dtype):
+        if fault := unfit(self.adapter_config) or unknown_dtype(train_dtype):
             raise InputError(fault)
-        if self.transformer is not None and self.prompt is not None:
-            loading.check_fit(self.transformer, self.prompt, settings, "the pipeline")
+        if transformer is not None and prompt is not None:
+            loading.check_fit(transformer, prompt, self.adapter_config, "the pipeline")
 
     @classmethod
     def of(cls, parts: Backbone, plan: Plan | None = None) -> FluxSRPipeline:
@@ -108,7 +94,16 @@ class FluxSRPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[mi
         return made
 
     @property
-    def adapter_config(self) -> AdapterConfig:
+    def name(self) -> str:
+        """The name of the model in messages."""
+        return self.__dict__.get("_model_name") or str(self.config.get("_name_or_path") or type(self).__name__)
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._model_name = name
+
+    @property
+    def adapter_config(self) -> AdapterConfig:  # type: ignore[override]
         """The registered settings; assign a changed copy to change them."""
         return AdapterConfig.of(self.config, "" if self.prompt is None else self.prompt.config.text)
 
@@ -121,20 +116,6 @@ class FluxSRPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[mi
         """Number format of the transformer; the prompt keeps its own."""
         return self.transformer.dtype
 
-    @property
-    def plan(self) -> Plan:
-        """How the model runs; it follows ``to`` and diffusers' offloading."""
-        now = (self.transformer.dtype, self._execution_device.type)
-        plan, planned_for = self.__dict__.get("_planned") or (Plan(*now, self.config.tile_size), now)
-        if now != planned_for:
-            plan = plan.moved(*now)
-        self._planned = (plan, now)
-        return plan
-
-    @plan.setter
-    def plan(self, plan: Plan) -> None:
-        self._planned = (plan, (self.transformer.dtype, self._execution_device.type))
-
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **options: Any) -> FluxSRPipeline:
         """Load what ``save_pretrained`` wrote, as every pipeline of diffusers is loaded.
@@ -143,25 +124,12 @@ class FluxSRPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[mi
         and settings to replace, and so on. ``fluxsr.load`` does the rest: it takes a base model and an adapter, and
         chooses device, number format and quantization.
 
-        Args:
-            pretrained_model_name_or_path: folder or Hub id.
-
         Raises:
             InputError: an option of ``fluxsr.load``.
             ModelError: what is there was not saved by this class, or an adapter has joined it.
         """
         source = str(pretrained_model_name_or_path)
-        for name in _LOAD_OPTIONS & options.keys():
-            raise InputError(f"from_pretrained takes no {name}; call fluxsr.load(model, {name}=...)")
-        for name in ("dtype", "torch_dtype"):
-            if isinstance(options.get(name), str):
-                raise InputError(
-                    f"{name} is '{options[name]}'; give a torch.dtype, or call fluxsr.load(model, dtype=...)"
-                )
-        if source == BUNDLED:
-            raise ModelError(f"from_pretrained takes a folder or a Hub id; call fluxsr.load('{BUNDLED}')")
-        if "prompt" not in options:
-            _check_saved(source, cls, options)
+        saved.check_saved(source, cls, options)
         return super().from_pretrained(source, **options)
 
     @classmethod
@@ -184,26 +152,14 @@ class FluxSRPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[mi
 
         Args:
             source: an adapter's folder, a LoRA's file or Hub id, or its tensors.
-            adapter_name: what ``set_adapters`` and ``delete_adapters`` call it.
+            adapter_name: its name in ``set_adapters`` and ``delete_adapters``.
             options: diffusers', such as ``weight_name``, ``revision``, ``token`` or ``hotswap``.
 
         Raises:
             ModelError: the transformer is folded, or the LoRA does not fit it or was trained at another time or
                 guidance.
         """
-        if isinstance(self.transformer, FoldedFluxTransformer2DModel):
-            raise ModelError("the transformer is folded and takes no LoRA; call fluxsr.load(model, adapter=...)")
-        lora = read_adapter(source, self.adapter_config, **options)
-        check_lora(self.transformer, lora.state, lora.name)
-        self.load_lora_into_transformer(
-            lora.state,
-            lora.alphas,
-            self.transformer,
-            adapter_name,
-            lora.metadata,
-            _pipeline=self,
-            hotswap=options.get("hotswap", False),
-        )
+        lora.load_lora_weights(self, source, self.adapter_config, adapter_name, **options)
 
     @torch.no_grad()  # not inference_mode: its tensors could not be worked on by the caller
     def __call__(
@@ -220,6 +176,7 @@ class FluxSRPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[mi
         return_dict: bool = True,
         progress: Callable[[int, int], None] | None = None,
         callback_on_step_end: Callable[..., Any] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> Any:
         """Enlarge one image or several, each on its own.
 
@@ -241,7 +198,10 @@ class FluxSRPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[mi
                 different sizes come as a list.
             return_dict: False returns ``(images,)``.
             progress: called with (tiles done, tiles in all) of the image at hand.
-            callback_on_step_end: diffusers' form of it, called as (pipeline, index of the last tile done, t_l, {}).
+            callback_on_step_end: called as diffusers does, after the step of every batch of tiles and before it is
+                decoded, with (pipeline, number of the batch, t_l, {"latents": z_0}). It returns a dict, whose
+                ``latents`` replace z_0.
+            callback_on_step_end_tensor_inputs: ``latents`` or nothing.
 
         Raises:
             InputError: an image or an argument that cannot be used.
@@ -256,7 +216,11 @@ class FluxSRPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[mi
         options = UpscaleOptions(
             scale=scale, strength=strength, tile_size=tile_size, tile_overlap=tile_overlap, color_fix=color_fix
         )
-        how = Settings(options, batch_size, self._report(progress, callback_on_step_end))
+        step: Any = self.one_step
+        if callback_on_step_end is not None:
+            changed = latents_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
+            step = partial(step, callback=changed)
+        how = Settings(options, batch_size, with_bar(self.progress_bar, progress), step)
         lrs = io.as_tensors(image)
         if not lrs:
             raise InputError("image holds no image; pass one or more")
@@ -266,107 +230,6 @@ class FluxSRPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[mi
             self.maybe_free_model_hooks()
         result = io.stacked(images)
         return ImagePipelineOutput(images=result) if return_dict else (result,)
-
-    @torch.no_grad()
-    def upscale_tensor(self, lr: Tensor, settings: Settings) -> Tensor:
-        """Enlarge one image in one piece: (1,3,h,w) to (1,3,H,W), float32, about [0,1], on the CPU."""
-        size, step, fit = self._prepared(lr, settings)
-        lr_up = resize.bicubic(lr.float().cpu(), size)  # (1,3,H,W)
-        hr, fitted = stream_with_fallback(lr_up, step, fit, settings.progress)
-        self._keep(fit, fitted)
-        return fix_colors_(hr, lr_up, settings.options.color_fix)
-
-    def upscale_streaming(self, lr: Tensor, settings: Settings) -> tuple[tuple[int, int], Iterator[Tensor]]:
-        """Enlarge one image from top to bottom, for results that are larger than the memory.
-
-        Where memory runs out before the first rows are there, smaller tiles are tried, as in ``__call__``.
-
-        Args:
-            lr: (1,3,h,w), RGB in [0,1], on any device.
-            settings: any but the colour fix "adain".
-
-        Returns:
-            (height, width) of the result, and its rows as they come, each (1,3,rows,width), float32, about [0,1], on
-            the CPU, where the whole is held.
-
-        Raises:
-            InputError: an image or a setting that cannot be used.
-            ModelError: while rows come, the model gives values that are not finite.
-            torch.OutOfMemoryError: while rows come, not even a small tile fits, or others took the memory.
-        """
-        size, step, fit = self._prepared(lr, settings)
-        enlarged = partial(bands.enlarged, lr.float().cpu(), size, step)
-        start = partial(enlarged, color_fix=settings.options.color_fix, progress=settings.progress)
-        return size, rows_with_fallback(start, size, fit, partial(self._keep, fit))
-
-    def _report(
-        self, progress: Callable[[int, int], None] | None, callback: Callable[..., Any] | None
-    ) -> Callable[[int, int], None]:
-        """Return a progress callback that moves diffusers' bar too, one bar for each image."""
-        bar: Any = None
-
-        def report(done: int, total: int) -> None:
-            nonlocal bar
-            bar = self.progress_bar(total=total) if bar is None else bar
-            bar.total = total  # more tiles, where memory ran out
-            bar.update(done - bar.n)
-            if done == total:
-                bar.close()
-                bar = None
-            if progress is not None:
-                progress(done, total)
-            if callback is not None:
-                callback(self, done - 1, self.config.t_l, {})
-
-        return report
-
-    def _prepared(
-        self, lr: Tensor, settings: Settings
-    ) -> tuple[tuple[int, int], Callable[[Tensor], Tensor], TilingPlan]:
-        """The result's size, the model as a function of tiles, and the first way to cut.
-
-        Tile and batch are what is asked for, else the plan's, else the model's and the device's own.
-        """
-        options = settings.options
-        strength = self.adapter_config.strength if options.strength is None else options.strength
-        size = resize.scaled_size(*io.checked_size(lr), options.scale)
-        step = partial(settings.step or self.one_step, strength=strength)
-        tile_size, batch_size = options.tile_size, settings.batch_size
-        if tile_size is None:
-            tile_size = min(self.plan.tile_size, self.adapter_config.tile_size)
-        if batch_size is None:
-            batch_size = self.plan.batch_size or (1 if self._execution_device.type == "cpu" else 4)
-        batch_size, multiple = checked_count("batch_size", batch_size), latents.pixel_multiple(self.vae)
-        return size, step, TilingPlan(tile_size, batch_size, options.tile_overlap, multiple, self.plan.compiled)
-
-    def _keep(self, wanted: TilingPlan, fitted: TilingPlan) -> None:
-        """Where memory ran out: the next image need not find out again."""
-        if fitted != wanted:
-            self.plan = replace(self.plan, tile_size=fitted.tile_size, batch_size=fitted.batch_size)
-
-    @torch.no_grad()
-    def one_step(self, lr_up: Tensor, strength: float = 1.0) -> Tensor:
-        """Images in one piece: x_hat = VAE.decode(z_l - strength t_l v(z_l, t_l)) (method.md, 4). Where the config
-        says so, v is a mean over cuts, and x_hat loses its lattice and some of its finest detail.
-
-        Args:
-            lr_up: (B,3,H,W), RGB in [0,1], sides multiples of ``latents.pixel_multiple``.
-            strength: share of the step.
-
-        Returns:
-            (B,3,H,W), float32, about [0,1], on the model's device.
-
-        Raises:
-            ModelError: values that are not finite, such as a float16 overflow gives.
-        """
-        config, lr_up = self.adapter_config, lr_up.to(self._execution_device)
-        (t, guidance), z_l = config.condition, latents.encode(self.vae, lr_up)
-        v = velocity(self.transformer, z_l, t, self.prompt, guidance, config.token_cuts)
-        hr = latents.decode(self.vae, flow.one_step(z_l, v, config.t_l, strength))
-        hr = postprocess(hr, lr_up, latents.pixel_multiple(self.vae), **config.postprocess)
-        if not hr.isfinite().all():
-            raise ModelError("the model gave values that are not finite; try --dtype fp32")
-        return hr
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:  # type: ignore[override]
         """Write a folder that diffusers' ``from_pretrained``, ``fluxsr.load`` and ``--model`` take.
@@ -383,12 +246,12 @@ class FluxSRPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[mi
         """
         pushed = {key: options.pop(key) for key in publish.PUSH_OPTIONS if key in options}
         folder = Path(save_directory)
-        loading.check_free(folder, type(self).__name__)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.adapter_config.save(folder)
+        saved.check_free(folder, type(self).__name__)
+        folder.mkdir(parents=True, exist_ok=True)  # diffusers only logs that it cannot be made
         to_hub = options.pop("push_to_hub", False)
         super().save_pretrained(str(folder), **options)
-        (folder / PROMPT_FILE).unlink(missing_ok=True)  # of an older save; it would hide prompt/
+        for name in (PROMPT_FILE, CONFIG_FILE):  # of an older version; they would be read first
+            (folder / name).unlink(missing_ok=True)
         if to_hub:
             publish.push_folder(folder, pushed.pop("repo_id", folder.name), **pushed)
 
@@ -401,26 +264,6 @@ class FluxSRPipeline(DiffusionPipeline, FluxLoraLoaderMixin):  # type: ignore[mi
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder, **options)
             return publish.push_folder(folder, repo_id, **pushed)
-
-
-def _check_saved(source: str, cls: Any, options: dict[str, Any]) -> None:
-    """Make sure that a pipeline of this class is there, complete, and that nothing has joined it.
-
-    Raises:
-        ModelError: it is not, and ``fluxsr.load`` has to be called.
-    """
-    folder, hint = Path(source), f"call fluxsr.load('{source}')"
-    if folder.is_dir() and not (folder / cls.config_name).is_file():
-        raise ModelError(f"{source} holds no {cls.config_name}, which diffusers' loading needs; {hint}")
-    index = cls.load_config(source, **{key: options[key] for key in _HUB_OPTIONS & options.keys()})
-    if index.get("_class_name") != cls.__name__ or "prompt" not in index:
-        raise ModelError(
-            f"{source} was not saved by {cls.__name__} with its prompt; {hint}, with adapter=... if need be"
-        )
-    if lora := lora_file(folder):
-        raise ModelError(f"{lora} has to be fused first, which from_pretrained does not do; {hint}")
-    if (folder / CONFIG_FILE).is_file() and load_config(folder).registered != AdapterConfig.of(index, "").registered:
-        raise ModelError(f"{CONFIG_FILE} and {cls.config_name} in {source} differ; {hint}, which reads the former")
 
 
 # diffusers has no registry. It looks for a pipeline's class in its own namespace, and for the package of a component

@@ -11,10 +11,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from fluxsr.backbones.adapter import CONFIG_FILE, AdapterConfig, add_lora, fuse_lora, load_config, save_lora
+from fluxsr.backbones.adapter import AdapterConfig, load_config
 from fluxsr.backbones.folding import fold
 from fluxsr.backbones.loading import ADAPTER_FILES
-from fluxsr.backbones.lora_files import WEIGHTS_FILE
+from fluxsr.backbones.lora import add_lora, fuse_lora, save_lora
+from fluxsr.backbones.places import CONFIG_FILE, WEIGHTS_FILE
 from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import ModelError
 
@@ -236,8 +237,8 @@ def test_what_records_no_number_format_was_trained_in_bfloat16(tmp_path: Path) -
         ('{"t_1": 0.25}', "unknown keys t_1; known are .*t_l"),
         ('{"t_l": 0}', "t_l = 0; it must lie between 0 and 1"),
         ('{"lattice_reach": null}', "lattice_reach = None; it must be a number"),
-        ('{"token_cuts": 3}', "token_cuts = 3; it must be one of 1, 2, 4"),
-        ('{"token_cuts": [1]}', "token_cuts|cannot be read"),
+        ('{"patch_offsets": 3}', "patch_offsets = 3; it must be one of 1, 2, 4"),
+        ('{"patch_offsets": [1]}', "patch_offsets|cannot be read"),
         ('{"fine_strength": "all"}', "fine_strength = 'all'; it must be a number"),
         ('{"t_l": 1.0}', "t_l = 1.0"),
         ('{"t_l": NaN}', "t_l = nan"),

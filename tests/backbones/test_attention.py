@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from fluxsr.backbones import attention
-from fluxsr.backbones.attention import ChunkedFluxAttnProcessor, chunked_attention
+from fluxsr.backbones.attention import attend_by_chunks, chunked_attention
 from fluxsr.backbones.velocity import velocity
 
 
@@ -44,7 +44,7 @@ def test_a_whole_block_gives_the_same_with_either_processor(kind: str, build: Ca
         "image_rotary_emb": transformer.pos_embed(ids),
     }
     expected = block(**{key: x.clone() if torch.is_tensor(x) else x for key, x in inputs.items()})
-    block.attn.set_processor(ChunkedFluxAttnProcessor())
+    attend_by_chunks(block)
     for ours, theirs in zip(block(**inputs), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
@@ -55,14 +55,8 @@ def test_a_whole_transformer_gives_the_same_with_either_processor(
 ) -> None:
     transformer = build()
     expected = velocity(transformer, latents, 0.25, prompt)
-    transformer.set_attn_processor(ChunkedFluxAttnProcessor())
+    attend_by_chunks(transformer)
     torch.testing.assert_close(velocity(transformer, latents, 0.25, prompt), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_a_mask_is_refused(build: Callable[..., Any]) -> None:
-    attn = build().single_transformer_blocks[0].attn
-    with pytest.raises(ValueError, match="no mask"):
-        ChunkedFluxAttnProcessor()(attn, torch.randn(1, 4, 32), attention_mask=torch.ones(1, 4))
 
 
 def test_off_the_cpu_it_is_diffusers_own(build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +65,7 @@ def test_off_the_cpu_it_is_diffusers_own(build: Callable[..., Any], monkeypatch:
 
     monkeypatch.setattr(attention, "chunked_attention", refuse)
     transformer = build()
-    transformer.set_attn_processor(ChunkedFluxAttnProcessor())
+    attend_by_chunks(transformer)
     transformer.to("meta")
     for blocks in (transformer.transformer_blocks, transformer.single_transformer_blocks):
         attn, x = blocks[0].attn, torch.empty(1, 4, 32, device="meta")

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from fluxsr.backbones import latents
-from fluxsr.backbones.adapter import TARGETS, add_lora
-from fluxsr.backbones.attention import ChunkedFluxAttnProcessor
-from fluxsr.backbones.folding import FoldedFluxTransformer2DModel, fold
-from fluxsr.backbones.lora_files import check_lora
-from fluxsr.backbones.parts import CLASSES, part_config
+from fluxsr.backbones.attention import attend_by_chunks
+from fluxsr.backbones.flux1 import Flux1, FoldedFluxTransformer2DModel
+from fluxsr.backbones.folding import fold
+from fluxsr.backbones.lora import add_lora, check_lora
+from fluxsr.backbones.parts import part_config, skeleton
 from fluxsr.backbones.prompts import FixedPrompt
 from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import ModelError
@@ -93,9 +93,7 @@ def from_config(part: str, folder: Path, config: dict[str, Any]) -> Any:
     """As load_part goes: config.json -> class by its name -> model; only memory is left out."""
     (folder / part).mkdir()
     (folder / part / "config.json").write_text(json.dumps(config))
-    read = part_config(folder, part)
-    with torch.device("meta"):
-        return CLASSES[part][read["_class_name"]].from_config(read)
+    return skeleton(part_config(folder, part), part)
 
 
 def size(model: Any) -> int:
@@ -180,16 +178,16 @@ def test_check_lora_accepts_an_adapter_of_these_widths_on_either_form(flux: Any)
     check_lora(folded, good, Path("x"))
     with pytest.raises(ModelError, match="the transformer is folded"):
         check_lora(folded, modulation, Path("x"))
-    assert len(TARGETS) == len(set(TARGETS))
+    assert len(Flux1.lora_targets) == len(set(Flux1.lora_targets))
 
 
-@pytest.mark.parametrize("processor", [None, ChunkedFluxAttnProcessor()], ids=["SDPA", "chunked"])
+@pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("folds", [False, True], ids=["whole", "folded"])
-def test_the_velocity_of_a_1024_pixel_image_has_its_shape(folds: bool, processor: Any, flux: Any) -> None:
+def test_the_velocity_of_a_1024_pixel_image_has_its_shape(folds: bool, chunked: bool, flux: Any) -> None:
     prompt = FixedPrompt(torch.zeros(1, 512, 4096, device="meta"), torch.zeros(1, 768, device="meta"))
     model = fold(flux, 0.25, 3.5, prompt.pooled_prompt_embeds) if folds else flux
-    if processor is not None:
-        model.set_attn_processor(processor)
+    if chunked:
+        attend_by_chunks(model)
     v = velocity(model, torch.zeros(1, 16, 128, 128, device="meta"), 0.25, prompt, 3.5)
     assert v.shape == (1, 16, 128, 128)
 
@@ -232,5 +230,5 @@ def test_one_double_and_one_single_block_run_at_full_width(tmp_path: Path) -> No
     assert v.isfinite().all() and v.std() > 0
     folded = fold(model, 0.25, 3.5, prompt.pooled_prompt_embeds)
     assert torch.equal(velocity(folded, z, 0.25, prompt, 3.5), v)
-    folded.set_attn_processor(ChunkedFluxAttnProcessor())
+    attend_by_chunks(folded)
     assert (velocity(folded, z, 0.25, prompt, 3.5) - v).norm() / v.norm() < 0.05

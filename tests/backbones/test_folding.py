@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from fluxsr.backbones.adapter import TARGETS, add_lora
-from fluxsr.backbones.folding import FoldedFluxTransformer2DModel, fold
+from fluxsr.backbones.flux1 import Flux1, FoldedFluxTransformer2DModel
+from fluxsr.backbones.folding import fold
+from fluxsr.backbones.lora import add_lora
 from fluxsr.backbones.parts import load_part
 from fluxsr.backbones.velocity import velocity
 
@@ -46,7 +47,7 @@ def test_folding_stays_within_rounding_for_a_batch_in_bfloat16(
     assert (after - before).norm() / before.norm() < 0.01  # bfloat16 rounds at 0.004
 
 
-@pytest.mark.parametrize("targets", [TARGETS, (*TARGETS, *MODULATION)], ids=["attention", "and modulation"])
+@pytest.mark.parametrize("targets", [(), (*Flux1.lora_targets, *MODULATION)], ids=["attention", "and modulation"])
 def test_an_adapter_that_is_not_fused_is_folded_with_the_rest(
     targets: tuple[str, ...], build: Callable[..., Any], prompt: Any, latents: torch.Tensor
 ) -> None:

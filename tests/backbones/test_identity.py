@@ -14,9 +14,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from fluxsr.backbones import identity
-from fluxsr.backbones.adapter import CONFIG_FILE, load_config
+from fluxsr.backbones.adapter import load_config
 from fluxsr.backbones.identity import contents_of, mark_of
-from fluxsr.backbones.lora_files import WEIGHTS_FILE
+from fluxsr.backbones.places import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE
 from fluxsr.errors import ModelError
 
 Make = Callable[..., Path]
@@ -50,7 +50,7 @@ def test_a_model_is_known_by_its_contents(model_folder: Path, tmp_path: Path, pa
     assert before == contents_of(str(model_folder))
     retrain(next((model / part).glob("*.safetensors")))
     assert contents_of(str(model)) != before
-    assert f"model/{part}/config.json" in before and f"adapter/{CONFIG_FILE}" in before
+    assert f"model/{part}/config.json" in before and f"adapter/{INDEX_FILE}" in before
 
 
 def test_what_does_not_belong_to_a_model_does_not_count(model_folder: Path, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_what_does_not_belong_to_a_model_does_not_count(model_folder: Path, tmp_
 def test_a_transformer_s_file_counts_with_what_lies_beside_it(model_folder: Path, tmp_path: Path) -> None:
     for name in ("a.safetensors", "ae.safetensors", "another.safetensors"):
         (tmp_path / name).write_bytes(name.encode())
-    shutil.copy(model_folder / CONFIG_FILE, tmp_path)
+    load_config(model_folder).save(tmp_path)
     before = contents_of(str(tmp_path / "a.safetensors"))
     (tmp_path / "another.safetensors").write_bytes(b"of another model")
     assert contents_of(str(tmp_path / "a.safetensors")) == before

@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoencoderKL, FluxPipeline
 
 from fluxsr.backbones import latents
+from fluxsr.backbones.flux1 import image_ids, pack, unpack
 from fluxsr.backbones.tiny import build_autoencoder
 
 
@@ -70,19 +71,19 @@ def test_latents_and_images_are_float32_whatever_the_autoencoder_computes_in(vae
 
 def test_pack_and_unpack_are_the_flux_pipelines() -> None:
     z = torch.randn(2, 4, 8, 6)
-    tokens = latents.pack(z)
+    tokens = pack(z)
     assert torch.equal(tokens, FluxPipeline._pack_latents(z, 2, 4, 8, 6))
-    assert torch.equal(latents.unpack(tokens, 8, 6), z)
+    assert torch.equal(unpack(tokens, 8, 6), z)
     assert torch.equal(FluxPipeline._unpack_latents(tokens, 64, 48, 8), z)
 
 
 def test_image_ids_are_the_flux_pipelines() -> None:
-    ids = latents.image_ids(8, 6)
+    ids = image_ids(8, 6)
     assert torch.equal(ids, FluxPipeline._prepare_latent_image_ids(2, 4, 3, "cpu", torch.float32))
 
 
 def test_image_ids_tell_every_row_of_a_large_image_apart() -> None:
-    assert len(latents.image_ids(1200, 2)[:, 1].unique()) == 600
+    assert len(image_ids(1200, 2)[:, 1].unique()) == 600
 
 
 @torch.no_grad()
@@ -90,7 +91,7 @@ def test_image_ids_tell_every_row_of_a_large_image_apart() -> None:
 def test_pixel_multiple_is_the_side_of_one_token(name: str, request: pytest.FixtureRequest) -> None:
     vae = request.getfixturevalue(name)
     assert latents.pixel_multiple(vae) == 16
-    assert latents.pack(latents.encode(vae, torch.rand(1, 3, 16, 16))).shape == (1, 1, 16)
+    assert pack(latents.encode(vae, torch.rand(1, 3, 16, 16))).shape == (1, 1, 16)
 
 
 def decoded_gradient(vae: Any, z: torch.Tensor, checkpoint: bool) -> tuple[torch.Tensor, torch.Tensor, int]:

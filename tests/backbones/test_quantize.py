@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from fluxsr.backbones.adapter import add_lora
+from fluxsr.backbones.lora import add_lora
 from fluxsr.backbones.parts import load_part, part_config, skeleton
 from fluxsr.backbones.prompts import random_prompt
 from fluxsr.backbones.quantize import is_quantized, nf4, nf4_in_place

@@ -12,12 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fluxsr.backbones import adapter, loading
-from fluxsr.backbones.lora_files import WEIGHTS_FILE
+from fluxsr.backbones import loading
+from fluxsr.backbones.adapter import AdapterConfig, load_config
+from fluxsr.backbones.flux1 import Flux1
 from fluxsr.backbones.parts import part_config, skeleton
+from fluxsr.backbones.places import CONFIG_FILE, WEIGHTS_FILE
 from fluxsr.backbones.prompts import load_prompt
 from fluxsr.backbones.quantize import is_quantized
-from fluxsr.backbones.single_file import flux_dev, in_diffusers_names
+from fluxsr.backbones.single_file import flux_dev
 from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import InputError, ModelError
 
@@ -62,7 +64,7 @@ def test_bfl_s_names_are_flux_s_whole(prefix: str) -> None:
         weights |= {
             f"{other}.weight": torch.empty(1) for other in ("vae.encoder.conv_in", "text_encoders.t5xxl.shared")
         }
-    ours = in_diffusers_names(weights)
+    ours = Flux1().convert(weights)
     wanted = skeleton(part_config(str(flux_dev()), "transformer")).state_dict()
     assert {name: x.shape for name, x in ours.items()} == {name: x.shape for name, x in wanted.items()}
 
@@ -74,7 +76,7 @@ def test_bfl_s_names_are_flux_s_whole(prefix: str) -> None:
 def file(model_folder: Path, tmp_path: Path) -> Path:
     """The tiny transformer as a file, with prompt and config of an adapter beside it."""
     shutil.copy(model_folder / "transformer/diffusion_pytorch_model.safetensors", tmp_path / "tiny.safetensors")
-    shutil.copy(model_folder / adapter.CONFIG_FILE, tmp_path)
+    load_config(model_folder).save(tmp_path)
     load_prompt(model_folder).save(tmp_path)
     return tmp_path / "tiny.safetensors"
 
@@ -168,7 +170,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory, vae: Any) -> Path:
     vae.save_pretrained(folder / "vae")
     generator = torch.Generator().manual_seed(1)
     FixedPrompt(torch.randn(1, 8, 4096, generator=generator), torch.randn(1, 768, generator=generator)).save(folder)
-    adapter.AdapterConfig(guidance=3.5, rank=4).save(folder)
+    AdapterConfig(guidance=3.5, rank=4).save(folder)
     lora = {}
     for name, width, out in (
         ("double_blocks_0_img_attn_qkv", WIDTH, 3 * WIDTH),
@@ -178,7 +180,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory, vae: Any) -> Path:
         lora[f"lora_unet_{name}.lora_up.weight"] = torch.randn(out, 4, generator=generator) * 0.1
         lora[f"lora_unet_{name}.alpha"] = torch.tensor(4.0)
     (folder / "lora").mkdir()
-    for name in (adapter.CONFIG_FILE, "prompt_embeds.safetensors"):
+    for name in (CONFIG_FILE, "prompt_embeds.safetensors"):
         shutil.copy(folder / name, folder / "lora")
     save_file(lora, folder / "lora" / WEIGHTS_FILE)
     return folder

@@ -12,8 +12,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fluxsr.backbones import adapter
-from fluxsr.backbones.folding import FoldedFluxTransformer2DModel, fold
+from fluxsr.backbones.flux1 import Flux1, FoldedFluxTransformer2DModel
+from fluxsr.backbones.folding import fold
+from fluxsr.backbones.lora import add_lora, fuse_lora, save_lora
 from fluxsr.backbones.parts import load_part, part_config, skeleton
 from fluxsr.backbones.quantize import declare, quantize_, scheme_of
 from fluxsr.backbones.streaming import has_safetensors, stream, weights_in
@@ -58,11 +59,11 @@ def base(request: Any, build: Callable[..., Any], tmp_path: Path) -> Path:
 def lora(build: Callable[..., Any], tmp_path: Path) -> Path:
     """An adapter of all of the transformer, modulation and embedder of conditions too."""
     wrapped = build(guidance_embeds=True)
-    adapter.add_lora(wrapped, rank=2, alpha=4, targets=(*adapter.TARGETS, *MODULATION))
+    add_lora(wrapped, rank=2, alpha=4, targets=(*Flux1.lora_targets, *MODULATION))
     for i, (name, parameter) in enumerate(wrapped.named_parameters()):
         if "lora_B" in name:
             parameter.data.normal_(std=0.2, generator=torch.Generator().manual_seed(i))
-    adapter.save_lora(wrapped, tmp_path, torch.float32)
+    save_lora(wrapped, tmp_path, torch.float32)
     return tmp_path
 
 
@@ -75,7 +76,7 @@ def streamed(base: Path, prompt: Any, dtype: torch.dtype = torch.float32, folded
 def at_once(base: Path, prompt: Any, dtype: torch.dtype = torch.float32, folded: bool = True, **options: Any) -> Any:
     transformer = load_part(base, "transformer", dtype)
     if options.get("adapter"):
-        adapter.fuse_lora(transformer, options["adapter"])
+        fuse_lora(transformer, options["adapter"])
     if folded:
         transformer = fold(transformer, T, GUIDANCE, prompt.pooled_prompt_embeds)
     quantize_(transformer, options.get("scheme"))

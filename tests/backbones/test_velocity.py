@@ -8,8 +8,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 
 from fluxsr import flow
-from fluxsr.backbones import latents as space
-from fluxsr.backbones.cuts import over_cuts
+from fluxsr.backbones import flux1
 from fluxsr.backbones.velocity import on_grid, velocity
 
 
@@ -24,11 +23,11 @@ def test_one_step_along_the_velocity_is_one_step_of_the_flux_pipeline(
     tokens = pipeline(
         prompt_embeds=prompt.prompt_embeds.expand(2, -1, -1),
         pooled_prompt_embeds=prompt.pooled_prompt_embeds.expand(2, -1),
-        latents=space.pack(latents), height=64, width=48, sigmas=[t], num_inference_steps=1,
+        latents=flux1.pack(latents), height=64, width=48, sigmas=[t], num_inference_steps=1,
         guidance_scale=guidance or 0.0, output_type="latent",
     ).images  # fmt: skip
     ours = flow.one_step(latents, velocity(transformer, latents, t, prompt, guidance), t)
-    torch.testing.assert_close(ours, space.unpack(tokens, 8, 6), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours, flux1.unpack(tokens, 8, 6), rtol=1e-5, atol=1e-5)
     assert not torch.allclose(ours, latents, atol=1e-2)
 
 
@@ -118,11 +117,3 @@ def test_a_value_on_the_grid_stays_there(dtype: torch.dtype) -> None:
     once = on_grid(values, dtype)
     assert torch.equal(on_grid(once, dtype), once)
     assert [on_grid(float(value), dtype) for value in values[::50]] == pytest.approx(once[::50].tolist(), rel=1e-6)
-
-
-@torch.no_grad()
-def test_over_cuts_it_is_the_mean_of_what_each_cut_gives(build: Callable[..., Any], prompt: Any, latents: Any) -> None:
-    transformer = build()
-    expected = over_cuts(lambda z: velocity(transformer, z, 0.25, prompt), latents, 4)
-    torch.testing.assert_close(velocity(transformer, latents, 0.25, prompt, cuts=4), expected)
-    assert not torch.allclose(expected, velocity(transformer, latents, 0.25, prompt), atol=1e-4)

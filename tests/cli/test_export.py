@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
-from fluxsr.backbones import adapter
-from fluxsr.backbones.lora_files import WEIGHTS_FILE
+from fluxsr.backbones.flux1 import Flux1
+from fluxsr.backbones.places import WEIGHTS_FILE
 from fluxsr.backbones.quantize import is_quantized
 from fluxsr.cli.main import app
 from fluxsr.single import load
@@ -96,7 +96,7 @@ def test_a_quantized_export_is_smaller_and_near(
 def test_an_adapter_of_the_modulation_must_be_fused_before_folding(
     model_folder: Path, make_adapter: Callable[..., Path], tmp_path: Path
 ) -> None:
-    lora = make_adapter("m", targets=(*adapter.TARGETS, "norm1.linear"))
+    lora = make_adapter("m", targets=(*Flux1.lora_targets, "norm1.linear"))
     refused = command(model_folder, tmp_path / "out", "--adapter", lora, "--no-fuse")
     assert refused.exit_code == 1 and "the transformer is folded: give it unfolded" in error_lines(refused)[0]
     assert not (tmp_path / "out").exists()

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import fluxsr
-from fluxsr.backbones.lora_files import WEIGHTS_FILE
+from fluxsr.backbones.places import WEIGHTS_FILE
 from fluxsr.cli.main import app
 
 

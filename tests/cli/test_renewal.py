@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from fluxsr.backbones import loading
-from fluxsr.backbones.lora_files import WEIGHTS_FILE
 from fluxsr.backbones.memory import Plan
+from fluxsr.backbones.places import WEIGHTS_FILE
 from fluxsr.cli.main import app
 from fluxsr.options import ModelOptions
 from fluxsr.processing import upscale_file

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from fluxsr.backbones.adapter import AdapterConfig
-from fluxsr.backbones.lora_files import WEIGHTS_FILE
+from fluxsr.backbones.places import WEIGHTS_FILE
 from fluxsr.backbones.prompts import FixedPrompt, random_prompt
 
 REAL = os.environ.get("FLUXSR_COMFYUI")

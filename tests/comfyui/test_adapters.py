@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fluxsr.backbones.adapter import load_config
-from fluxsr.backbones.lora_files import WEIGHTS_FILE
+from fluxsr.backbones.places import WEIGHTS_FILE
 from fluxsr.comfyui import adapters
 from fluxsr.errors import InputError, ModelError
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from fluxsr.backbones.adapter import fuse_lora, load_config
+from fluxsr.backbones.adapter import load_config
+from fluxsr.backbones.lora import fuse_lora
 from fluxsr.comfyui import adapters
 from fluxsr.errors import InputError, ModelError
 from fluxsr.pipeline import FluxSRPipeline
@@ -61,7 +62,7 @@ def test_it_is_the_pipeline(
 
 def test_cuts_lattice_and_t_l_are_the_adapters(upscale: Any, tiny: Any, adapter: Path) -> None:
     images, before = photographs(), by_pipeline(tiny, adapter, photographs(), 4, lora=False)
-    replace(load_config(adapter), lattice_reach=3.0, t_l=0.6, token_cuts=4).save(adapter)
+    replace(load_config(adapter), lattice_reach=3.0, t_l=0.6, patch_offsets=4).save(adapter)
     out = upscale(tiny.comfy_model, tiny.comfy_vae, adapters.conditioning(adapter), images)
     torch.testing.assert_close(out, by_pipeline(tiny, adapter, images, 4, lora=False), atol=2e-5, rtol=0)
     assert (out - before).abs().max() > 1e-3
@@ -86,7 +87,7 @@ def test_the_model_sees_time_and_guidance_as_training_did(
 def test_a_lora_of_comfyui_at_lora_strength_is_the_fused_adapter(
     comfyui: Any, upscale: Any, tiny: Any, adapter: Path
 ) -> None:
-    from fluxsr.backbones.lora_files import WEIGHTS_FILE
+    from fluxsr.backbones.places import WEIGHTS_FILE
 
     images, strength = photographs(), adapters.lora_strength(adapter)
     assert strength == 3.0

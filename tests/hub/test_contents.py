@@ -14,9 +14,8 @@ import yaml
 from huggingface_hub import ModelCard
 from safetensors.torch import load
 
-from fluxsr.backbones.adapter import CONFIG_FILE
 from fluxsr.backbones.licence import flux_dev, write_notice
-from fluxsr.backbones.lora_files import PEFT_FILES, WEIGHTS_FILE
+from fluxsr.backbones.places import CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE
 from fluxsr.backbones.prompts import FILE, FixedPrompt
 from fluxsr.errors import InputError, ModelError
 from fluxsr.hub.contents import CardOverrides, contents

@@ -13,9 +13,7 @@ from safetensors.torch import load_file
 
 import fluxsr
 from fluxsr.backbones import loading
-from fluxsr.backbones.adapter import CONFIG_FILE
-from fluxsr.backbones.lora_files import PEFT_FILES, WEIGHTS_FILE
-from fluxsr.backbones.places import COMPONENT_FILE
+from fluxsr.backbones.places import COMPONENT_FILE, CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE
 from fluxsr.backbones.prompts import FILE
 from fluxsr.errors import FluxSRError, InputError, ModelError, OutputError
 from fluxsr.hub.publish import Adapter, push_folder
@@ -65,7 +63,7 @@ def test_an_adapter_comes_back_as_it_was(adapter: Adapter, fake_hub: Any, model_
 def test_a_whole_model_comes_back_as_it_was(pipeline: Any, fake_hub: Any) -> None:
     assert pipeline.push_to_hub(REPO, license="mit").endswith(REPO)
     files = fake_hub.repositories[REPO]
-    assert {"model_index.json", "transformer/config.json", "vae/config.json", CONFIG_FILE, COMPONENT_FILE} <= set(files)
+    assert {"model_index.json", "transformer/config.json", "vae/config.json", COMPONENT_FILE} <= set(files)
     card = files["README.md"].decode()
     assert "license: mit" in card and f'fluxsr.load("{REPO}")' in card and "adapter" not in card.split("---")[1]
     back = loading.load(REPO, device="cpu", dtype="fp32", folded=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fluxsr.backbones.latents import pack, unpack
+from fluxsr.backbones.flux1 import pack, unpack
 from fluxsr.errors import InputError
 from fluxsr.keyed import keyed_noise
 from fluxsr.pairs.config import PairsConfig

@@ -79,10 +79,10 @@ def test_guidance_reaches_a_teacher_that_embeds_it(prompt: FixedPrompt) -> None:
     assert not torch.equal(low, high)
 
 
-def test_times_fall_from_one_to_zero_and_the_shift_is_flux_s() -> None:
-    even = falling_times(PairsConfig(steps=4))
+def test_times_fall_from_one_to_zero_and_the_shift_is_flux_s(transformer: Any) -> None:
+    even = falling_times(PairsConfig(steps=4), transformer)
     assert even == [1.0, 0.75, 0.5, 0.25, 0.0]
-    shifted = falling_times(PairsConfig(steps=28, shift="dynamic", window=128))
+    shifted = falling_times(PairsConfig(steps=28, shift="dynamic", window=128), transformer)
     assert shifted == flow.shifted_sigmas(28, 1.15).tolist()  # 4096 tokens
     assert shifted[-2] == pytest.approx(0.105, abs=1e-3)  # of FLUX.1-dev at 1024 px
 

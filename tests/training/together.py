@@ -18,8 +18,8 @@ import torch
 from accelerate import DistributedType, PartialState
 
 from fluxsr.backbones import latents
-from fluxsr.backbones.adapter import add_lora
 from fluxsr.backbones.loading import Backbone
+from fluxsr.backbones.lora import add_lora
 from fluxsr.backbones.prompts import random_prompt
 from fluxsr.backbones.tiny import build_autoencoder, build_transformer
 from fluxsr.backbones.velocity import velocity

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError
 
-from fluxsr.backbones.adapter import attach_lora, fuse_lora
-from fluxsr.backbones.folding import FoldedFluxTransformer2DModel, fold
-from fluxsr.backbones.parts import CLASSES, check_whole, load_part, part_config
+from fluxsr.backbones.families import family_of, is_folded
+from fluxsr.backbones.folding import fold
+from fluxsr.backbones.lora import attach_lora, fuse_lora
+from fluxsr.backbones.parts import check_whole, load_part, part_config
 from fluxsr.backbones.places import download, explain
 from fluxsr.backbones.quantize import compute_in, declare, is_quantized, quantize_
 from fluxsr.backbones.single_file import is_gguf, load_gguf, read_weights
@@ -31,17 +32,17 @@ def assemble(
     at: tuple[float, float | None, torch.Tensor] | None,
     scheme: Any,
 ) -> Any:
-    """The transformer, ready to run.
+    """Return the transformer, ready to run.
 
     Args:
-        empty: its ``parts.skeleton``; use the result.
-        folder, file: a folder in diffusers layout or a Hub id; the file that has the weights, where they are not there.
-        lora, at, scheme: adapter's folder, where to fold, and ``quantize.scheme_of``; None does without.
+        empty: its ``parts.skeleton``, which is used up.
+        folder, file: a folder in diffusers layout or a Hub id, and the file of the weights if they are not there.
+        lora, at, scheme: as ``streaming.stream`` takes them.
 
     Raises:
-        ModelError: anything missing or unfit, in one line.
+        ModelError: a part is missing or does not fit.
     """
-    weights = _readable(file or folder, lambda: _original(folder, file))
+    weights = _readable(file or folder, lambda: _original(empty, folder, file))
     if weights is not None:
         check_whole(file or f"{folder}/transformer", set(empty.state_dict()) - set(weights))
         return _readable(
@@ -69,15 +70,11 @@ def _readable(model: Path | str, read: Callable[[], T]) -> T:
         raise ModelError(explain(model, "transformer", error)) from error
 
 
-def _original(folder: Path | str, file: Path | None) -> Mapping[str, torch.Tensor] | None:
+def _original(empty: Any, folder: Path | str, file: Path | None) -> Mapping[str, torch.Tensor] | None:
     """The original's safetensors; None where the transformer is folded, quantized or pickled, and loaded as a whole."""
     if file:
-        return None if is_gguf(file) else read_weights(file)
-    config = part_config(folder, "transformer")
-    if (
-        config.get("quantization_config")
-        or CLASSES["transformer"][config["_class_name"]] is FoldedFluxTransformer2DModel
-    ):
+        return None if is_gguf(file) else read_weights(file, family_of(empty))
+    if is_folded(empty) or part_config(folder, "transformer").get("quantization_config"):
         return None
     local = download(folder, FILES, "transformer") if isinstance(folder, str) else folder
     return weights_in(local / "transformer") if has_safetensors(local / "transformer") else None

@@ -1,18 +1,19 @@
 """Attention for CPUs with bfloat16 units: plain matrix products over slices of the queries.
 
 On these units the products are faster than PyTorch's CPU flash attention; on any other CPU they are far slower, and
-``loading`` leaves diffusers' own processor there. The scores are rounded to bfloat16, which flash attention does not
+``loading`` leaves diffusers' own attention there. The scores are rounded to bfloat16, which flash attention does not
 do: the error of random inputs is twice as large, of very peaked ones six to eight times. In pictures it does not show:
 of the bundled model's error against float32, 58.1 dB in both, 0.03 dB come from here (docs/benchmarks.md).
 """
 
 from __future__ import annotations
 
+from functools import cache
+from types import FunctionType
 from typing import Any
 
 import torch
-from diffusers.models.embeddings import apply_rotary_emb
-from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
+from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch import Tensor
 
 ROWS = 512  # query rows at a time: the scores of a slice stay in cache
@@ -27,47 +28,23 @@ def chunked_attention(query: Tensor, key: Tensor, value: Tensor, rows: int = ROW
     return torch.cat(slices, dim=2).transpose(1, 2)
 
 
-class ChunkedFluxAttnProcessor:
-    """diffusers' FluxAttnProcessor with chunked_attention in place of the SDPA dispatch.
+def attend_by_chunks(transformer: Any) -> None:
+    """Let all attentions of a transformer use ``chunked_attention``, in place, as long as it is on a CPU."""
+    for module in transformer.modules():
+        if hasattr(module, "processor"):
+            module.set_processor(_chunked(type(module.processor))())  # type: ignore[arg-type]
 
-    It is set for a CPU; a model that is moved to another device gets diffusers' own there.
-    """
 
-    _attention_backend = None
-    _parallel_config = None
+@cache
+def _chunked(processor: Any) -> Any:
+    """Return a diffusers attention processor that calls our dispatch function in place of diffusers'."""
+    call: Any = processor.__call__
+    names = call.__globals__ | {"dispatch_attention_fn": _dispatch}
+    ours = FunctionType(call.__code__, names, call.__name__, call.__defaults__, call.__closure__)
+    return type(f"Chunked{processor.__name__}", (processor,), {"__call__": ours})
 
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        image_rotary_emb: Any = None,
-    ) -> Any:
-        if hidden_states.device.type != "cpu":
-            return FluxAttnProcessor()(attn, hidden_states, encoder_hidden_states, attention_mask, image_rotary_emb)
-        if attention_mask is not None:
-            raise ValueError("chunked attention takes no mask")
-        query, key, value = (
-            projection(hidden_states).unflatten(-1, (-1, attn.head_dim))
-            for projection in (attn.to_q, attn.to_k, attn.to_v)
-        )
-        query, key = attn.norm_q(query), attn.norm_k(key)
-        if encoder_hidden_states is not None:
-            text = (
-                projection(encoder_hidden_states).unflatten(-1, (-1, attn.head_dim))
-                for projection in (attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
-            )
-            text_query, text_key, text_value = text
-            query = torch.cat([attn.norm_added_q(text_query), query], dim=1)
-            key = torch.cat([attn.norm_added_k(text_key), key], dim=1)
-            value = torch.cat([text_value, value], dim=1)
-        if image_rotary_emb is not None:
-            query = apply_rotary_emb(query, image_rotary_emb, sequence_dim=1)
-            key = apply_rotary_emb(key, image_rotary_emb, sequence_dim=1)
-        out = chunked_attention(query, key, value).flatten(2, 3)
-        if encoder_hidden_states is None:
-            return out
-        length = encoder_hidden_states.shape[1]
-        image = attn.to_out[1](attn.to_out[0](out[:, length:]))
-        return image, attn.to_add_out(out[:, :length])
+
+def _dispatch(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **options: Any) -> Tensor:
+    if query.device.type != "cpu" or attn_mask is not None:
+        return dispatch_attention_fn(query, key, value, attn_mask=attn_mask, **options)
+    return chunked_attention(query, key, value)

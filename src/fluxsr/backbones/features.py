@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor
+
+from fluxsr.backbones.families import family_of
 
 
 @contextmanager
@@ -18,16 +21,11 @@ def attention_taps(
 ) -> Iterator[list[Tensor]]:
     """Collect the attention outputs of chosen blocks, image tokens only, while the context is open.
 
-    Double-stream blocks give the output after the output projection and before the gate; single-stream
-    blocks have no output projection of their own and give the attention itself (which of the two the paper
-    means is open, and so is the choice of blocks).
-
-    A block is collected once, at its first call. Gradient checkpointing calls blocks again during backward;
-    what was collected then belongs to the graph of the forward pass, and its gradient is the same as without
-    (with non-reentrant checkpointing, which is what diffusers does; the reentrant kind has no graph there).
+    A block is collected at its first call only, because gradient checkpointing calls it again in the backward pass.
+    With non-reentrant checkpointing, which diffusers uses, gradients are the same as without it.
 
     Args:
-        transformer: FluxTransformer2DModel.
+        transformer: transformer of a known family, whose ``tap`` says what a block's attention output is.
         text_tokens: length L of the prompt; single-stream blocks carry it before the image.
         double: which double-stream blocks, counted from 0; None for all, () for none.
         single: which single-stream blocks, likewise.
@@ -38,21 +36,23 @@ def attention_taps(
     Raises:
         ValueError: a block that is not there, or none chosen.
     """
+    family, numbers = family_of(transformer), {"double": double, "single": single}
     chosen = [
-        *_chosen(transformer.transformer_blocks, double, "double"),
-        *_chosen(transformer.single_transformer_blocks, single, "single"),
+        block
+        for kind, name in family.blocks.items()
+        for block in _chosen(getattr(transformer, name), numbers[kind], kind)
     ]
     if not chosen:
         raise ValueError("no block is chosen for attention taps; choose at least one, double or single")
     features: list[Tensor] = []
     seen: set[int] = set()
 
-    def tap(module: Any, _inputs: Any, output: Any) -> None:
-        if id(module) not in seen:
-            seen.add(id(module))
-            features.append(output[0] if isinstance(output, tuple) else output[:, text_tokens:])
+    def collect(block: int, output: Tensor) -> None:
+        if block not in seen:
+            seen.add(block)
+            features.append(output)
 
-    handles = [block.attn.register_forward_hook(tap) for block in chosen]
+    handles = [family.tap(block, text_tokens, partial(collect, number)) for number, block in enumerate(chosen)]
     try:
         yield features
     finally:
@@ -60,10 +60,15 @@ def attention_taps(
             handle.remove()
 
 
-def _chosen(blocks: Any, numbers: Sequence[int] | None, stream: str) -> list[Any]:
+def block_counts(transformer: Any) -> dict[str, int]:
+    """Return the number of blocks of each kind, in the order of ``attention_taps``."""
+    return {kind: len(getattr(transformer, name)) for kind, name in family_of(transformer).blocks.items()}
+
+
+def _chosen(blocks: Any, numbers: Sequence[int] | None, kind: str) -> list[Any]:
     count = len(blocks)
     numbers = range(count) if numbers is None else numbers
     wrong = [number for number in numbers if not 0 <= number < count]
     if wrong:
-        raise ValueError(f"{stream}-stream block {wrong[0]} is not there; the transformer has 0 to {count - 1}")
+        raise ValueError(f"{kind}-stream block {wrong[0]} is not there; the transformer has 0 to {count - 1}")
     return [blocks[number] for number in sorted(set(numbers))]

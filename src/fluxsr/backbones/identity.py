@@ -14,6 +14,7 @@ from fluxsr.backbones.places import (
     AUTOENCODER,
     COMPONENT_FILE,
     CONFIG_FILE,
+    INDEX_FILE,
     PEFT_FILES,
     PROMPT_FILE,
     PROMPT_PICKLES,
@@ -24,7 +25,7 @@ from fluxsr.backbones.places import (
 
 HASHED = 256 * 2**20  # bytes up to which the whole file is read; FLUX.1-dev's 24 GB would take most of a minute
 _HEAD = 2**20  # bytes that are read of a larger one
-_ADAPTER = (CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, PROMPT_FILE, *PROMPT_PICKLES, COMPONENT_FILE)
+_ADAPTER = (CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, PROMPT_FILE, *PROMPT_PICKLES, COMPONENT_FILE, INDEX_FILE)
 _PARTS = (".json", ".safetensors", ".bin")
 
 
@@ -66,7 +67,7 @@ def mark_of(file: Path) -> str:
 
 def _marks(folder: Path | str, role: str, parts: bool) -> dict[str, str]:
     if isinstance(folder, str):  # a Hub id: the Hub's cache has a folder for each commit
-        return {role: download(folder, [CONFIG_FILE], role).name}
+        return {role: download(folder, [CONFIG_FILE, INDEX_FILE], role).name}
     files = _of_model(folder) if parts else (folder / name for name in _ADAPTER)
     return {f"{role}/{file.relative_to(folder).as_posix()}": mark_of(file) for file in files if file.is_file()}
 

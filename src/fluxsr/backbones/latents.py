@@ -1,4 +1,4 @@
-"""Pixels to latents and back, and latents to the transformer's tokens and back.
+"""Pixels to latents and back, for the autoencoders of all families.
 
 Scale and shift come from the autoencoder's config, never from constants: FLUX's are 0.3611 and 0.1159,
 the bundled model has its own.
@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from einops import rearrange
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recomputed
 
-PATCH = 2  # FLUX packs 2x2 latents into a token
+from fluxsr.backbones.families import family_of
 
 
 def encode(vae: Any, images: Tensor) -> Tensor:
@@ -36,10 +35,9 @@ def decode(vae: Any, z: Tensor, checkpoint: bool = False) -> Tensor:
     """Latents (B,C,h,w) to images (B,3,8h,8w), float32, about [0,1] and not clamped.
 
     Args:
-        checkpoint: keep no activations for the backward pass, compute them again there: less memory, more
-            time, the same values and gradients. AutoencoderKL does so block by block; it stays switched on in
-            the autoencoder, which only shows in passes with gradients. AutoencoderDC cannot: the whole decoder
-            is one piece, whose activations are all there during its own backward pass, but not before.
+        checkpoint: compute activations again in the backward pass instead of keeping them; values and gradients stay
+            the same. AutoencoderKL does so block by block and keeps this switched on. AutoencoderDC cannot, so its
+            whole decoder is one block.
     """
     z = denormalise(vae, z).to(vae.dtype)
     if checkpoint and not vae._supports_gradient_checkpointing:
@@ -52,13 +50,12 @@ def decode(vae: Any, z: Tensor, checkpoint: bool = False) -> Tensor:
 
 
 def random_crop(z: Tensor, side: int, generator: torch.Generator) -> tuple[Tensor, tuple[int, int]]:
-    """A random square of latents, at one place for the whole batch; losses on pixels decode it alone.
+    """Cut a random square from latents (B,C,h,w), at one place for the whole batch.
 
-    One place, and so one draw, whatever the batch: processes that share a seed crop alike.
+    A single draw lets processes that share a seed crop alike.
 
     Args:
-        z: latents (B,C,h,w).
-        side: of the crop, in latents; along an axis that is shorter the whole axis is taken.
+        side: of the crop, in latents; a shorter axis is taken whole.
 
     Returns:
         The crop (B,C,side,side), and its place (top, left) in latents, for `decode_crop` and `crop_pixels`.
@@ -75,16 +72,14 @@ def random_crop(z: Tensor, side: int, generator: torch.Generator) -> tuple[Tenso
 def decode_crop(
     vae: Any, z: Tensor, place: tuple[int, int], side: int, margin: int = 2, checkpoint: bool = False
 ) -> Tensor:
-    """The pixels of a crop, decoded with what stands around it; the gradient reaches that too.
+    """Decode a crop of latents (B,C,h,w) together with its surroundings, which the gradient reaches too.
 
-    A decoder sees beyond a latent's own 8x8 pixels: decoded alone (margin 0), a crop is wrong at its rim, and a
-    loss would learn to please the cut. AutoencoderKL's norms and attention also see the whole image, which no
-    margin gives back.
+    A decoder sees beyond a latent's own pixels, so a crop that is decoded alone (margin 0) is wrong at its rim.
+    AutoencoderKL's norms and attention also see the whole image, which no margin replaces.
 
     Args:
-        z: latents of the whole image (B,C,h,w).
-        place, side: of the crop, in latents, as `random_crop` gives them.
-        margin: latents decoded and thrown away on each side, where the image has any.
+        place, side: of the crop, in latents, as `random_crop` returns them.
+        margin: latents that are decoded and cut off on each side.
         checkpoint: as for `decode`.
 
     Returns:
@@ -103,48 +98,24 @@ def crop_pixels(vae: Any, images: Tensor, place: tuple[int, int], side: int) -> 
     return images[..., top : top + factor * side, left : left + factor * side]
 
 
-def _shift(vae: Any) -> float:
-    return getattr(vae.config, "shift_factor", None) or 0.0
-
-
 def normalise(vae: Any, z: Tensor) -> Tensor:
-    return (z - _shift(vae)) * vae.config.scaling_factor
+    return family_of(vae).normalise(vae, z)
 
 
 def denormalise(vae: Any, z: Tensor) -> Tensor:
-    return z / vae.config.scaling_factor + _shift(vae)
+    return family_of(vae).denormalise(vae, z)
 
 
 def latent_pixels(vae: Any) -> int:
-    """Side of a latent in pixels, the autoencoder's downsampling (8 for FLUX)."""
-    widths = getattr(vae.config, "block_out_channels", None) or vae.config.encoder_block_out_channels
-    return 2 ** (len(widths) - 1)
+    """Side of a latent in pixels (8 for FLUX.1)."""
+    return family_of(vae).latent_pixels(vae)
 
 
 def pixel_multiple(vae: Any) -> int:
     """Side of a token in pixels, of which image sides must be multiples (16 for FLUX)."""
-    return PATCH * latent_pixels(vae)
+    return family_of(vae).patch * latent_pixels(vae)
 
 
-def pack(z: Tensor) -> Tensor:
-    """Latents (B,C,h,w) to tokens (B, h/2*w/2, 4C), channel order c, dy, dx as in FLUX."""
-    return rearrange(z, "b c (h dy) (w dx) -> b (h w) (c dy dx)", dy=PATCH, dx=PATCH)
-
-
-def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
-    """Tokens (B,N,4C) to latents (B,C,height,width)."""
-    return rearrange(
-        tokens, "b (h w) (c dy dx) -> b c (h dy) (w dx)", h=height // PATCH, w=width // PATCH, dy=PATCH, dx=PATCH
-    )
-
-
-def image_ids(height: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Positions (h/2*w/2, 3) = (0, row, column) of the tokens of latents (..., height, width).
-
-    Always float32: bfloat16 cannot tell rows above 256 apart.
-    """
-    rows, columns = height // PATCH, width // PATCH
-    ids = torch.zeros(rows, columns, 3, device=device)
-    ids[..., 1] = torch.arange(rows, device=device)[:, None]
-    ids[..., 2] = torch.arange(columns, device=device)
-    return ids.reshape(-1, 3)
+def channels(transformer: Any) -> int:
+    """Number of channels of the latents that a transformer takes (16 for FLUX.1)."""
+    return family_of(transformer).latent_channels(transformer.config)

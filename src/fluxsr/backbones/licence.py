@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from huggingface_hub import hf_hub_download
 
-from fluxsr.backbones.places import folder_of, is_hub_id
+from fluxsr.backbones.places import first_line, folder_of, is_hub_id
 from fluxsr.errors import is_untranslatable
 from fluxsr.names import raw
 
@@ -64,12 +64,12 @@ def has_flux_dev_sizes(config: Mapping[str, Any]) -> bool:
 
 
 def licence_of(model: str | Path, config: Mapping[str, Any], given: str = "") -> Licence:
-    """The licence of a model.
+    """Return the licence of a model.
 
     Args:
-        model: folder, Hub id or "bundled"; its model card (README.md) is asked for ``license``.
-        config: of its transformer. FLUX.1-dev is known by its sizes, wherever it lies and whatever it is called.
-        given: stated by the user, such as terms agreed with the owner; wins over what is found.
+        model: folder, Hub id or "bundled"; its model card states ``license``.
+        config: of its transformer, whose sizes reveal FLUX.1-dev.
+        given: terms stated by the user, which come first.
     """
     name = public_name(model)
     if given:
@@ -115,12 +115,7 @@ def stated(*licences: Licence | Mapping[str, str] | None) -> list[Licence]:
 
 
 def write_notice(folder: str | Path, *licences: Licence | Mapping[str, str] | None) -> None:
-    """Write ``NOTICE`` beside weights: what they were made from, under which terms. Nothing where none is stated.
-
-    Args:
-        folder: of the adapter or model.
-        licences: of its base and of the teacher of its pairs (a manifest's ``licence``); repetitions are dropped.
-    """
+    """Write ``NOTICE`` beside weights, if any licence of what they were made from is stated."""
     if text := notice_text(stated(*licences)):
         Path(folder, NOTICE_FILE).write_text(text, encoding="utf-8")
 
@@ -138,11 +133,9 @@ def notice_text(licences: Sequence[Licence]) -> str:
 
 
 def pass_on(folder: str | Path, *sources: str | Path) -> None:
-    """Copy licence texts of what a model was made from into its folder, and add their notices to its own.
+    """Copy licence texts of source folders into a model's folder, and add their notices to its own.
 
-    Args:
-        folder: of the model; ``write_notice`` comes first.
-        sources: folders (others, such as Hub ids, are passed over; ``licence_of`` knows where their texts are).
+    ``write_notice`` comes first. Sources that are Hub ids are ignored; ``licence_of`` links to their texts.
     """
     notice = Path(folder, NOTICE_FILE)
     for source in filter(Path.is_dir, map(Path, sources)):
@@ -169,8 +162,7 @@ def _readme(model: str | Path) -> Path | None:
     except Exception as error:  # offline, gated, no card: the hub raises many kinds, and a licence stops no work
         if is_untranslatable(error):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        print(f"warning: licence of {model} not found, its card cannot be read: {reason}", file=sys.stderr)
+        print(f"warning: licence of {model} not found, its card cannot be read: {first_line(error)}", file=sys.stderr)
         return None
 
 

@@ -12,21 +12,31 @@ import torch
 from fluxsr.backbones import compiling
 from fluxsr.backbones.adapter import CONFIG_FILE, AdapterConfig, load_config
 from fluxsr.backbones.assemble import assemble
-from fluxsr.backbones.attention import ChunkedFluxAttnProcessor
+from fluxsr.backbones.attention import attend_by_chunks
 from fluxsr.backbones.device import best_device, best_dtype, free_bytes, has_bf16_units
-from fluxsr.backbones.folding import FoldedFluxTransformer2DModel, fingerprint
-from fluxsr.backbones.lora_files import PEFT_FILES, WEIGHTS_FILE, lora_file
+from fluxsr.backbones.families import family_of, is_folded
+from fluxsr.backbones.folding import fingerprint
+from fluxsr.backbones.lora import lora_file
 from fluxsr.backbones.memory import BITS, Needs, Plan, plan
 from fluxsr.backbones.parts import load_part, parameter_count, part_config, skeleton
-from fluxsr.backbones.places import BUNDLED, COMPONENT_FILE, COMPONENT_FOLDER, download, folder_of
+from fluxsr.backbones.places import (
+    BUNDLED,
+    COMPONENT_FILE,
+    COMPONENT_FOLDER,
+    INDEX_FILE,
+    PEFT_FILES,
+    WEIGHTS_FILE,
+    download,
+    folder_of,
+)
 from fluxsr.backbones.prompts import FILE, FixedPrompt, PromptEmbeddings, load_prompt
 from fluxsr.backbones.quantize import kinds_here, nf4, scheme_of
 from fluxsr.backbones.single_file import flux_dev, is_gguf, load_autoencoder_for, single_file
-from fluxsr.errors import InputError, ModelError, OutputError
+from fluxsr.errors import InputError, ModelError
 
 ADAPTER_FILES = [
     *(CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, FILE, "t5_embedding.pth", "clip_embedding.pth"),
-    *(COMPONENT_FILE, f"{COMPONENT_FOLDER}/config.json"),
+    *(COMPONENT_FILE, f"{COMPONENT_FOLDER}/config.json", INDEX_FILE),
     *("NOTICE", "LICENSE", "LICENSE.md", "LICENSE.txt"),  # fluxsr export and push pass them on
 ]
 
@@ -54,27 +64,23 @@ def load(
     config_folder: str | Path | None = None,
     compiled: bool = False,
 ) -> Backbone:
-    """Everything inference needs: adapter fused, modulation folded, weights quantized, on its device.
+    """Load what inference needs onto its device: adapter fused, modulation folded, weights quantized.
 
-    In that order: a merge into small weights would lose what it adds. Where they are small already, the adapter's LoRA
-    stays beside them.
+    In this order, because a merge into quantized weights would lose what it adds. If the weights are quantized already,
+    the adapter's LoRA stays beside them.
 
     Args:
-        model: "bundled", a folder in diffusers layout, a Hub id, or a transformer's file (single_file.py).
-        adapter: folder or Hub id; None takes the adapter in the model's own folder; False leaves it out
-            (prompt and config are still read there).
-        folded: replace the modulation by its constants; needed off only to look inside.
+        model, adapter, config_folder: as ``fluxsr.load`` takes them. Prompt and settings are the adapter's even if
+            ``adapter`` is False.
+        folded: replace the modulation by constants.
         fused: False leaves the adapter's LoRA out, for ``fluxsr export --no-fuse``.
         quantize: "none", "int8", "fp8" or "nf4" (quantize.py).
-        offload: the transformer stays in the host's memory, and its blocks come to the device one by one as they are
-            needed: slower, and for cards that hold no more.
-        config_folder: for a transformer's file, the folder with its configuration and autoencoder; None takes
-            FLUX.1-dev's, and ``ae.safetensors`` beside the file.
-        compiled: as ``compiling.compile_`` does it; a transformer that is offloaded, whose blocks come and go, is not.
+        offload: keep the transformer in the host's memory and move its blocks to the device one by one.
+        compiled: see ``compiling.compile_``; an offloaded transformer is not compiled.
 
     Raises:
-        ModelError: anything missing or unfit, in one line.
-        InputError: unknown device, dtype or quantization, or one that cannot be had here.
+        ModelError: a part is missing or does not fit.
+        InputError: unknown device, dtype or quantization, or one that is not available here.
     """
     device = best_device(device) if isinstance(device, str) else device
     dtype = best_dtype(device, dtype) if isinstance(dtype, str) else dtype
@@ -116,17 +122,17 @@ def plan_for(
     config_folder: str | Path | None = None,
     compiled: bool = False,
 ) -> Plan:
-    """How to load a model here (memory.py), from its configurations alone; arguments as ``load``'s.
+    """Plan how to load a model here (memory.py), from its configurations alone; arguments as ``load``'s.
 
     Raises:
         ModelError: they cannot be read.
-        InputError: an unknown memory, or one that is too small; nothing to compile for.
+        InputError: an unknown or too small memory, or no GPU to compile for.
     """
     if compiled and device.type != "cuda":
         raise InputError(f"compile needs a CUDA GPU, this is '{device.type}'; leave it out")
     folder, file = source_of(model, config_folder)
     source, vae = part_config(folder, "transformer"), skeleton(part_config(folder, "vae"), "vae")
-    count = parameter_count(skeleton(dict(source) | {"_class_name": "FoldedFluxTransformer2DModel"}))
+    count = parameter_count(skeleton(dict(source) | {"_class_name": family_of(source).folded.__name__}))
     method, stored = (source.get("quantization_config") or {}).get("quant_method"), None
     if method is not None:
         stored = int(count * BITS["nf4" if method == "bitsandbytes" else "int8"] / 8)
@@ -137,7 +143,7 @@ def plan_for(
 
 
 def source_of(model: str | Path, config_folder: str | Path | None) -> tuple[Path | str, Path | None]:
-    """A model's folder or Hub id; and its transformer's file, where that is apart."""
+    """Return a model's folder or Hub id, and its transformer's file if it is a single file."""
     file = single_file(model)
     if file is None and config_folder is not None:
         raise InputError(f"a config folder goes with a transformer's file, and {model} is none; leave one of them out")
@@ -145,7 +151,7 @@ def source_of(model: str | Path, config_folder: str | Path | None) -> tuple[Path
 
 
 def adapter_folder(folder: Path | str, file: Path | None, adapter: str | PathLike[str] | bool | None) -> Path:
-    """Where config, prompt and LoRA are: in the adapter's folder, or else in the model's."""
+    """Return the folder of settings, prompt and LoRA: the adapter's, or else the model's."""
     if file and (adapter is None or isinstance(adapter, bool)):
         adapter = file.parent
     adapted = folder if adapter is None or isinstance(adapter, bool) else folder_of(adapter)
@@ -155,9 +161,9 @@ def adapter_folder(folder: Path | str, file: Path | None, adapter: str | PathLik
 def load_base(
     folder: str | Path, device: torch.device, dtype: torch.dtype, quantize: str = "none", prompt_folder: str | Path = ""
 ) -> Backbone:
-    """Transformer, autoencoder and prompt without an adapter, unfolded: what training starts from.
+    """Load what training starts from: transformer, autoencoder and prompt, unfolded and without an adapter.
 
-    ``quantize`` nf4: its linears in 4 bits, for a LoRA on top. ``prompt_folder``: if the prompt is not beside the base.
+    ``quantize`` "nf4" keeps the transformer in 4 bits. ``prompt_folder`` is for a prompt that is not beside the base.
     """
     path = folder_of(folder)
     fixed = load_prompt(prompt_folder or path)
@@ -178,12 +184,12 @@ def load_transformer(model: str | Path, device: torch.device, dtype: torch.dtype
 def attend_in_products(transformer: Any, device: torch.device, dtype: torch.dtype) -> None:
     """Let a transformer attend by plain products where those are faster: in bfloat16, on a CPU with units for it."""
     if device.type == "cpu" and dtype == torch.bfloat16 and has_bf16_units():
-        transformer.set_attn_processor(ChunkedFluxAttnProcessor())
+        attend_by_chunks(transformer)
 
 
 def _unfolded(transformer: Any, model: str | Path) -> Any:
-    """A transformer that knows time: a folded one would train and invert as if all times were its own."""
-    if isinstance(transformer, FoldedFluxTransformer2DModel):
+    """Return a transformer that depends on time, which training and inversion need."""
+    if is_folded(transformer):
         raise ModelError(f"the transformer of {model} is folded, it stands at one time; give it unfolded")
     return transformer
 
@@ -207,45 +213,23 @@ def save(backbone: Backbone, folder: str | Path) -> None:
     backbone.prompt.save(folder)
 
 
-def check_free(folder: Path, of: str) -> None:
-    """Make sure that a whole model can be saved in a folder without touching what others put there.
-
-    An earlier save of the same pipeline class is written over. A LoRA is in the way in any case: beside weights that
-    it is merged into, it would be fused a second time on loading.
-
-    Args:
-        folder: need not be there.
-        of: name of the pipeline class, as it stands in ``model_index.json``.
-
-    Raises:
-        OutputError: something is in the way.
-    """
-    if lora := lora_file(folder):
-        raise OutputError(f"{lora} is in the way: it would be fused again on loading; move it, or save elsewhere")
-    index = folder / "model_index.json"
-    if index.is_file() and f'"_class_name": "{of}"' in index.read_text(encoding="utf-8", errors="replace"):
-        return
-    names = (index.name, CONFIG_FILE, FILE, "transformer", "vae", COMPONENT_FOLDER)
-    if found := [name for name in names if (folder / name).exists()]:
-        raise OutputError(f"{folder} holds {', '.join(found)}, which no {of} saved there; save elsewhere")
-
-
 def check_fit(transformer: Any, prompt: FixedPrompt | PromptEmbeddings, config: AdapterConfig, where: Any) -> None:
-    """Make sure that a transformer, a fixed prompt and settings belong together.
+    """Check that a transformer, a fixed prompt and settings belong together.
 
     Args:
-        where: the folder that has prompt and settings, or what else to call it in a message.
+        where: name of the folder with prompt and settings, for messages.
 
     Raises:
         ModelError: the prompt has other widths, a guidance is missing, or the transformer is folded for others.
     """
-    wants = (transformer.config.joint_attention_dim, transformer.config.pooled_projection_dim)
+    family = family_of(transformer)
+    wants = family.prompt_widths(transformer.config)
     has = (prompt.prompt_embeds.shape[-1], prompt.pooled_prompt_embeds.shape[-1])
     if wants != has:
         raise ModelError(f"the fixed prompt in {where} has widths {has}; this transformer needs {wants}")
-    if transformer.config.guidance_embeds and config.guidance is None:
+    if family.embeds_guidance(transformer.config) and config.guidance is None:
         raise ModelError(f"{where} gives no guidance, but this transformer embeds one; set guidance, 3.5 for example")
-    if isinstance(transformer, FoldedFluxTransformer2DModel):
+    if is_folded(transformer):
         at = (transformer.config.folded_t, transformer.config.folded_guidance)
         if at not in (config.condition, (config.t_l, config.guidance)):  # older versions wrote down the latter
             raise ModelError(

@@ -10,20 +10,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 
-from fluxsr.backbones.folding import FoldedFluxTransformer2DModel
-from fluxsr.backbones.places import explain, folder_of
-from fluxsr.errors import ModelError, is_untranslatable
-
-CLASSES = {
-    "transformer": {
-        "FluxTransformer2DModel": diffusers.FluxTransformer2DModel,
-        "FoldedFluxTransformer2DModel": FoldedFluxTransformer2DModel,
-    },
-    "vae": {"AutoencoderKL": diffusers.AutoencoderKL, "AutoencoderDC": diffusers.AutoencoderDC},
-}
+from fluxsr.backbones.families import CLASSES, known_class
+from fluxsr.backbones.places import folder_of, in_one_line
+from fluxsr.errors import ModelError
 
 
 def load_part(model: Path | str, part: str, dtype: torch.dtype, quantization: Any = None) -> Any:
@@ -32,18 +23,12 @@ def load_part(model: Path | str, part: str, dtype: torch.dtype, quantization: An
     Raises:
         ModelError: unknown class, or weights that are missing, mis-shaped or unreadable.
     """
-    try:
-        wanted = known_class(part, _read_config(model, part))
+    with in_one_line(model, part):
+        kind = known_class(part, part_config(model, part))
         scheme = {"quantization_config": quantization} if quantization else {}
-        loaded, report = wanted.from_pretrained(
+        loaded, report = kind.from_pretrained(
             model, subfolder=part, torch_dtype=dtype, output_loading_info=True, **scheme
         )
-    except ModelError:
-        raise
-    except Exception as error:  # diffusers, hub and safetensors raise many kinds; all end in one line
-        if is_untranslatable(error):
-            raise
-        raise ModelError(explain(model, part, error)) from error
     check_whole(f"{model}/{part}", report["missing_keys"])
     # diffusers believes the index of a sharded model; a weight that its shard lacks stays without memory
     check_whole(f"{model}/{part}", [name for name, tensor in loaded.state_dict().items() if tensor.is_meta])
@@ -63,14 +48,16 @@ def part_config(model: str | Path, part: str) -> dict[str, Any]:
         ModelError: missing or unreadable.
     """
     folder = folder_of(model)
-    try:
-        return _read_config(folder, part)
-    except ModelError:
-        raise
-    except Exception as error:  # what the file system, the Hub and json raise
-        if is_untranslatable(error):
-            raise
-        raise ModelError(explain(folder, part, error)) from error
+    with in_one_line(folder, part):
+        if isinstance(folder, str):
+            return next(iter(CLASSES[part].values())).load_config(folder, subfolder=part)
+        path = folder / part / "config.json"
+        if not path.is_file():
+            raise ModelError(f"no {part}/config.json in {folder}; expected a model folder in diffusers layout")
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ModelError(f"cannot load {part} of {folder}: {path.name} holds a {type(config).__name__}, no mapping")
+        return config
 
 
 def skeleton(config: Mapping[str, Any], part: str = "transformer") -> Any:
@@ -87,27 +74,3 @@ def skeleton(config: Mapping[str, Any], part: str = "transformer") -> Any:
 def parameter_count(part: Any) -> int:
     """Parameters and constants of a ``skeleton``."""
     return sum(tensor.numel() for tensor in part.state_dict().values())
-
-
-def known_class(part: str, config: Mapping[str, Any]) -> Any:
-    """The class that a configuration names.
-
-    Raises:
-        ModelError: none that we know.
-    """
-    name = config.get("_class_name", "none")
-    if name not in CLASSES[part]:
-        raise ModelError(f"the {part} is of class {name}; known are {', '.join(CLASSES[part])}")
-    return CLASSES[part][name]
-
-
-def _read_config(model: Path | str, part: str) -> dict[str, Any]:
-    if isinstance(model, Path):
-        path = model / part / "config.json"
-        if not path.is_file():
-            raise ModelError(f"no {part}/config.json in {model}; expected a model folder in diffusers layout")
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise ModelError(f"cannot load {part} of {model}: {path.name} holds a {type(config).__name__}, no mapping")
-        return config
-    return CLASSES[part][next(iter(CLASSES[part]))].load_config(model, subfolder=part)

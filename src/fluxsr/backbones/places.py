@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from os import PathLike
 from pathlib import Path
@@ -19,6 +21,7 @@ from fluxsr.errors import ModelError, is_untranslatable
 
 BUNDLED = "bundled"
 CONFIG_FILE = "fluxsr_config.json"
+INDEX_FILE = "model_index.json"  # of a saved pipeline, with its settings
 WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
 PEFT_FILES = ("adapter_model.safetensors", "adapter_config.json")  # a folder that PEFT itself saved
 PROMPT_FILE = "prompt_embeds.safetensors"
@@ -28,10 +31,23 @@ COMPONENT_FILE = f"{COMPONENT_FOLDER}/diffusion_pytorch_model.safetensors"
 AUTOENCODER = "ae.safetensors"  # its name on FLUX.1-dev's page
 
 
+@contextmanager
+def in_one_line(model: Path | str, part: str) -> Iterator[None]:
+    """Turn the errors of reading a part into ModelErrors of one line; the libraries raise many kinds.
+
+    Bugs, missing memory and a lost accelerator are raised as they are.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ModelError) or is_untranslatable(error):
+            raise
+        raise ModelError(explain(model, part, error)) from error
+
+
 def explain(model: Path | str, part: str, error: Exception) -> str:
     """What went wrong while loading, in one line."""
-    cause: BaseException | None = error
-    while cause is not None:  # diffusers wraps the hub's errors and then calls a gated model unknown
+    for cause in _causes(error):  # diffusers wraps the hub's errors and then calls a gated model unknown
         if isinstance(cause, GatedRepoError):
             return (
                 f"{model} is gated: accept its licence at https://huggingface.co/{model}, then run `hf auth login` "
@@ -43,19 +59,23 @@ def explain(model: Path | str, part: str, error: Exception) -> str:
             return f"{model} is not in the local cache, and offline mode is on; unset HF_HUB_OFFLINE to fetch it"
         if isinstance(cause, HfHubHTTPError) and cause.response.status_code == 401:
             return f"the Hub refuses your token for {model}; run `hf auth login` again"
-        cause = cause.__cause__ or cause.__context__
-    return f"cannot load {part} of {model}: {_first_line(error)}"
+    return f"cannot load {part} of {model}: {first_line(error)}"
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message that is not empty, or else the name of its class."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def explain_push(repository: str, error: Exception) -> str:
     """What went wrong while writing to the Hub, in one line."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
         if isinstance(cause, OfflineModeIsEnabled):
             return f"cannot push to {repository}: offline mode is on; unset HF_HUB_OFFLINE"
@@ -70,8 +90,7 @@ def explain_push(repository: str, error: Exception) -> str:
             )
         if status == 404:
             return f"cannot push to {repository}: it is not on the Hub, or your token may not see it"
-        cause = cause.__cause__ or cause.__context__
-    return f"cannot push to {repository}: {_first_line(error)}"
+    return f"cannot push to {repository}: {first_line(error)}"
 
 
 def is_hub_id(model: str | Path) -> bool:
@@ -110,9 +129,5 @@ def download(
     Raises:
         ModelError: not reachable, gated or unknown.
     """
-    try:
+    with in_one_line(repository, part):
         return Path(snapshot_download(repository, allow_patterns=files, revision=revision, token=token))
-    except Exception as error:  # the hub raises many kinds; all end in one line
-        if is_untranslatable(error):
-            raise
-        raise ModelError(explain(repository, part, error)) from error

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fluxsr.backbones.places import COMPONENT_FILE, COMPONENT_FOLDER
+from fluxsr.backbones.places import COMPONENT_FILE, COMPONENT_FOLDER, first_line
 from fluxsr.backbones.places import PROMPT_FILE as FILE
 from fluxsr.errors import ModelError, is_untranslatable
 
@@ -125,8 +125,7 @@ def load_prompt(folder: str | Path) -> FixedPrompt:
     except (SafetensorError, UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
         if is_untranslatable(error):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"fixed prompt in {folder} cannot be read: {reason}") from error
+        raise ModelError(f"fixed prompt in {folder} cannot be read: {first_line(error)}") from error
     embeds = embeds[None] if embeds.ndim == 2 else embeds
     pooled = pooled[None] if pooled.ndim == 1 else pooled
     if embeds.ndim != 3 or pooled.ndim != 2 or len(embeds) != 1 or len(pooled) != 1:

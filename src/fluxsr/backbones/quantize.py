@@ -1,4 +1,4 @@
-"""Weights in fewer bits, by torchao (int8, fp8) and bitsandbytes (nf4): the linears alone, computed as before."""
+"""Quantized weights of linear layers, by torchao (int8, fp8) and bitsandbytes (nf4)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,10 @@ KINDS = ("none", "int8", "fp8", "nf4")
 
 
 def scheme_of(kind: str, device: torch.device, dtype: torch.dtype) -> Any:
-    """diffusers' configuration of a kind of quantization; None for "none".
-
-    Args:
-        kind: "int8" (about 8 bits a weight, a scale per row), "fp8" (float8_e4m3, likewise), "nf4" or "none".
-        device: on which the weights become small.
-        dtype: that the products are computed in.
+    """Return diffusers' configuration of a kind of quantization, None for "none"; products are computed in ``dtype``.
 
     Raises:
-        InputError: an unknown kind, a package that is not installed, or a device that cannot.
+        InputError: an unknown kind, a package that is not installed, or a device that cannot do it.
     """
     if kind not in KINDS:
         raise InputError(f"quantize is '{kind}'; choose one of {', '.join(KINDS)}")
@@ -45,7 +40,7 @@ def kinds_here(device: torch.device) -> tuple[str, ...]:
 
 
 def nf4(device: torch.device, dtype: torch.dtype) -> Any:
-    """4-bit normal float with double quantization, about 4.1 bits a weight, as QLoRA has it; computes in ``dtype``.
+    """Return diffusers' configuration of QLoRA's 4-bit normal float with double quantization.
 
     Raises:
         InputError: bitsandbytes is not installed, or the device is no GPU.
@@ -62,13 +57,7 @@ def nf4(device: torch.device, dtype: torch.dtype) -> Any:
 
 
 def quantize_(module: torch.nn.Module, scheme: Any) -> None:
-    """Make the linears of a transformer, or of one of its blocks, small where they stand; None leaves them.
-
-    Whoever has done so block by block calls ``declare`` at the end.
-
-    Args:
-        scheme: of ``scheme_of``.
-    """
+    """Quantize the linears of a transformer, or of one of its blocks, in place; call ``declare`` at the end."""
     if scheme is None:
         return
     if isinstance(scheme, diffusers.BitsAndBytesConfig):
@@ -80,7 +69,7 @@ def quantize_(module: torch.nn.Module, scheme: Any) -> None:
 
 
 def declare(transformer: Any, scheme: Any) -> None:
-    """Mark a transformer that ``quantize_`` made small, so that diffusers saves and loads it so; None leaves it."""
+    """Mark a transformer as quantized by a scheme, so that diffusers saves and loads it so."""
     if scheme is None:
         return
     transformer.register_to_config(quantization_config=scheme)
@@ -92,10 +81,7 @@ def declare(transformer: Any, scheme: Any) -> None:
 
 
 def compute_in(module: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Make torchao's small weights below a module compute in this dtype.
-
-    They keep the format that they were made in whatever ``to`` says, and a product with another one fails.
-    """
+    """Make torchao's weights below a module compute in this dtype, which ``to`` does not change."""
     for layer in module.modules():
         weight: Any = layer._parameters.get("weight")
         if weight is None or weight.dtype == dtype or not hasattr(weight, "__tensor_flatten__"):
@@ -107,15 +93,12 @@ def compute_in(module: torch.nn.Module, dtype: torch.dtype) -> None:
 
 
 def is_quantized(transformer: Any) -> bool:
-    """Whether the weights are small already: nothing can be merged into them."""
+    """Return whether the weights are quantized, so that nothing can be merged into them."""
     return getattr(transformer, "hf_quantizer", None) is not None
 
 
 def nf4_in_place(model: Any, dtype: torch.dtype) -> None:
-    """Put every linear of a model on a GPU into nf4 where it stands, one at a time: no second copy is held.
-
-    For weights that come from no file (benchmarks) or are changed before; ``load_base`` quantizes while it reads.
-    """
+    """Quantize every linear of a model on a GPU to nf4, one at a time, so that no second copy is held."""
     import bitsandbytes as bnb
 
     linears = [(name, m) for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)]

@@ -13,13 +13,14 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers
 from torch import Tensor
 
-from fluxsr.backbones.parts import check_whole, load_part
-from fluxsr.backbones.places import AUTOENCODER, explain
+from fluxsr.backbones.families import known_class
+from fluxsr.backbones.family import Family
+from fluxsr.backbones.parts import check_whole, load_part, part_config
+from fluxsr.backbones.places import AUTOENCODER, in_one_line
 from fluxsr.backbones.streaming import Weights, has_safetensors
-from fluxsr.errors import ModelError, is_untranslatable, needed
+from fluxsr.errors import ModelError, needed
 
 ENDINGS = (".gguf", ".safetensors")
 
@@ -39,8 +40,8 @@ def flux_dev() -> Path:
     return Path(str(resources.files("fluxsr") / "pretrained" / "flux_dev"))
 
 
-def read_weights(file: Path) -> Mapping[str, Tensor]:
-    """The tensors of a safetensors file, ``in_diffusers_names``.
+def read_weights(file: Path, family: Family) -> Mapping[str, Tensor]:
+    """The tensors of a safetensors file under diffusers' names.
 
     Raises:
         ModelError: weights that are scaled for 8-bit kernels, which their numbers alone do not tell, or missing.
@@ -50,51 +51,25 @@ def read_weights(file: Path) -> Mapping[str, Tensor]:
     if scaled:
         raise ModelError(f"{file} holds scaled 8-bit weights ('{scaled[0]}'), which are not read; take bf16 or GGUF")
     try:
-        return in_diffusers_names(weights)
+        return family.convert(weights)
     except KeyError as error:
         raise ModelError(f"{file} lacks the weight {error}; download it again") from error
 
 
-def in_diffusers_names(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """A transformer's weights as diffusers calls and splits them.
-
-    Args:
-        weights: in diffusers' names already, which are not read here; or in BFL's, at FLUX's width, with or without the
-            prefix and the other models of an all-in-one checkpoint.
-
-    Raises:
-        KeyError: a weight that is missing among BFL's.
-    """
-    names = {name.removeprefix("model.diffusion_model."): name for name in weights}
-    if "double_blocks.0.img_attn.qkv.weight" not in names:
-        return weights
-    ours = (
-        "double_blocks.",
-        "single_blocks.",
-        "img_in.",
-        "txt_in.",
-        "time_in.",
-        "vector_in.",
-        "guidance_in.",
-        "final_",
-    )
-    found = {short: weights[name] for short, name in names.items() if short.startswith(ours)}
-    return convert_flux_transformer_checkpoint_to_diffusers(found)
-
-
 def load_gguf(file: Path, config: Path, dtype: torch.dtype) -> Any:
-    """A transformer whose weights stay as small as in their GGUF file; computes in ``dtype``.
+    """Load a transformer whose weights stay quantized as in its GGUF file and compute in ``dtype``.
 
     Args:
-        config: folder whose ``transformer/config.json`` it has; only FLUX's width can be read.
+        config: folder with its ``transformer/config.json``; only FLUX.1's width can be read.
 
     Raises:
         InputError: the package gguf is not installed.
-        ModelError: a file that cannot be read or does not fit.
+        ModelError: the file cannot be read or does not fit.
     """
     needed(file.name, "gguf", "gguf")
-    try:
-        transformer = diffusers.FluxTransformer2DModel.from_single_file(
+    with in_one_line(file, "transformer"):
+        kind = known_class("transformer", part_config(config, "transformer"))
+        transformer = kind.from_single_file(
             str(file),
             config=str(config),
             subfolder="transformer",
@@ -102,10 +77,6 @@ def load_gguf(file: Path, config: Path, dtype: torch.dtype) -> Any:
             torch_dtype=dtype,
             local_files_only=True,
         )
-    except Exception as error:  # gguf and diffusers raise many kinds; all end in one line
-        if is_untranslatable(error):
-            raise
-        raise ModelError(explain(file, "transformer", error)) from error
     check_whole(file, [name for name, x in transformer.state_dict().items() if x.is_meta])
     return transformer
 
@@ -118,17 +89,14 @@ def load_autoencoder_for(file: Path, config: Path, dtype: torch.dtype) -> Any:
     """
     if has_safetensors(config / "vae") or list((config / "vae").glob("*.bin")):
         return load_part(config, "vae", dtype)
+    kind = known_class("vae", part_config(config, "vae"))
     beside = file.with_name(AUTOENCODER)
     if not beside.is_file():
         raise ModelError(
             f"no autoencoder for {file.name}: put FLUX.1-dev's {AUTOENCODER} beside it, "
             "or give --config a folder in diffusers layout with vae/"
         )
-    try:
-        return diffusers.AutoencoderKL.from_single_file(
+    with in_one_line(beside, "vae"):
+        return kind.from_single_file(
             str(beside), config=str(config), subfolder="vae", torch_dtype=dtype, local_files_only=True
         )
-    except Exception as error:  # as of the transformer
-        if is_untranslatable(error):
-            raise
-        raise ModelError(explain(beside, "vae", error)) from error

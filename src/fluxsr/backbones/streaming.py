@@ -1,7 +1,7 @@
-"""From safetensors to a small transformer, block by block: the whole is never held at its full size.
+"""Load a transformer from safetensors block by block, so that it is never held at its full size.
 
-Each part is read, takes its adapter, is folded and quantized, and then the next is read. FLUX.1-dev's modulation, a
-quarter of its weights, is so never in memory together, nor is more than one block in 16 bits where 8 or 4 are wanted.
+Each part is read, takes its adapter, is folded and quantized before the next is read. FLUX.1-dev's modulation, a
+quarter of its weights, is never in memory together, nor is more than one block that is not quantized yet.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from diffusers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from fluxsr.backbones.adapter import attach_lora, merge_lora
-from fluxsr.backbones.folding import as_folded, condition_of, fold_norms
+from fluxsr.backbones.families import family_of
+from fluxsr.backbones.folding import as_folded, condition_of, fold_part
+from fluxsr.backbones.lora import attach_lora, merge_lora
 from fluxsr.backbones.quantize import declare, quantize_
 from fluxsr.errors import ModelError
 
@@ -30,7 +31,7 @@ FILES = [
 
 
 class Weights(Mapping[str, Tensor]):
-    """The tensors of safetensors files by name, in whichever file each lies; read when asked for, not before."""
+    """The tensors of safetensors files by name, read on access."""
 
     def __init__(self, files: Iterable[Path]):
         opened = [safe_open(file, "pt") for file in files]
@@ -70,33 +71,31 @@ def stream(
     at: tuple[float, float | None, Tensor] | None = None,
     scheme: Any = None,
 ) -> Any:
-    """Give a transformer its weights, its adapter and its final size, one block at a time.
-
-    The result is that of loading, fusing, folding and quantizing the whole, one after the other.
+    """Load, fuse, fold and quantize a transformer one block at a time.
 
     Args:
         transformer: a ``parts.skeleton``, unfolded.
-        weights: in diffusers' names.
+        weights: under diffusers' names.
         adapter: folder of an adapter, whose LoRA is fused.
-        at: (t, guidance, pooled prompt) to fold at; None leaves the modulation.
+        at: (t, guidance, pooled prompt) to fold at; None does not fold.
         scheme: of ``quantize.scheme_of``.
 
     Raises:
-        ModelError: a weight that has another shape, or an adapter that does not fit.
+        ModelError: a weight has another shape, or the adapter does not fit.
     """
     lora = attach_lora(transformer, adapter) if adapter is not None else {}
-    condition = None
-    for parent, name, path in _parts(transformer):
+    condition, embedder = None, family_of(transformer).embedder
+    for parent, name, path in _parts(transformer, embedder):
         part = nn.ModuleDict({"part": getattr(parent, name)})  # a parent of its own, for parts that are one layer
         _fill(part["part"], path, (weights, lora), dtype, device)
         merge_lora(part)
         if at is not None:
-            if name == "time_text_embed":  # comes first
+            if path == embedder:  # comes first
                 setattr(parent, name, part["part"])
                 condition = condition_of(transformer, *at, dtype)
-                del transformer.time_text_embed
+                delattr(transformer, embedder)
                 continue
-            fold_norms(part, condition)
+            fold_part(part, transformer, condition)
         quantize_(part, scheme)
         setattr(parent, name, part["part"])
     if adapter is not None:
@@ -107,13 +106,13 @@ def stream(
     return transformer
 
 
-def _parts(transformer: Any) -> Iterator[tuple[nn.Module, str, str]]:
+def _parts(transformer: Any, embedder: str) -> Iterator[tuple[nn.Module, str, str]]:
     """(parent, name in it, whole name) of the embedder of conditions, then of every other layer and block."""
-    yield transformer, "time_text_embed", "time_text_embed"
+    yield transformer, embedder, embedder
     for name, child in list(transformer.named_children()):
         if isinstance(child, nn.ModuleList):
             yield from ((child, str(i), f"{name}.{i}") for i in range(len(child)))
-        elif name != "time_text_embed":
+        elif name != embedder:
             yield transformer, name, name
 
 

@@ -1,4 +1,4 @@
-"""Texts to embeddings by the model's own encoders (CLIP and T5 for FLUX): loaded once, used in batches, freed."""
+"""Texts to embeddings by the model's own encoders (CLIP and T5 for FLUX.1): loaded once, used in batches, freed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import FluxPipeline
 from torch import Tensor
 
-from fluxsr.backbones.places import explain, folder_of
+from fluxsr.backbones.families import family_of
+from fluxsr.backbones.family import Family
+from fluxsr.backbones.parts import part_config
+from fluxsr.backbones.places import folder_of, in_one_line
 from fluxsr.backbones.prompts import FixedPrompt
-from fluxsr.errors import ModelError, is_untranslatable
-
-PARTS = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+from fluxsr.errors import ModelError
 
 
 class EncodedPrompts:
@@ -55,11 +55,12 @@ def encode_prompts(
     Raises:
         ModelError: encoders that are missing or cannot be loaded.
     """
-    pipe = _encoders(model, dtype).to(device)
+    family = family_of(part_config(model, "transformer"))
+    pipe = _encoders(model, family, dtype).to(device)
     embeds, pooled = None, []
     for first in range(0, len(prompts), batch):
-        texts = list(prompts[first : first + batch])
-        states, clip, _ = pipe.encode_prompt(prompt=texts, device=device, max_sequence_length=tokens)
+        texts = prompts[first : first + batch]
+        states, clip = family.encode_texts(pipe, texts, device, tokens)
         if embeds is None:
             embeds = _spooled((len(prompts), *states.shape[1:]), states.dtype, spool)
         embeds[first : first + len(texts)] = states.cpu()
@@ -73,20 +74,16 @@ def encode_prompts(
     return EncodedPrompts(prompts, embeds, torch.cat(pooled))
 
 
-def _encoders(model: str | Path, dtype: torch.dtype) -> Any:
-    """A FluxPipeline of the text encoders alone."""
+def _encoders(model: str | Path, family: Family, dtype: torch.dtype) -> Any:
+    """The family's pipeline of the text encoders alone."""
     folder = folder_of(model)
-    missing = [part for part in PARTS if isinstance(folder, Path) and not (folder / part).is_dir()]
+    missing = [part for part in family.text_parts if isinstance(folder, Path) and not (folder / part).is_dir()]
     if missing:
         raise ModelError(
             f"{model} has no {missing[0]}/; prompts need a model with text encoders, or else (pairs) no prompts"
         )
-    try:
-        return FluxPipeline.from_pretrained(folder, transformer=None, vae=None, torch_dtype=dtype)
-    except Exception as error:  # diffusers, transformers and tokenizers raise many kinds; all end in one line
-        if is_untranslatable(error):
-            raise
-        raise ModelError(explain(model, "text encoders", error)) from error
+    with in_one_line(model, "text encoders"):
+        return family.pipeline.from_pretrained(folder, transformer=None, vae=None, torch_dtype=dtype)
 
 
 def _spooled(shape: Sequence[int], dtype: torch.dtype, folder: str | Path | None) -> Tensor:

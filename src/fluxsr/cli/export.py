@@ -47,8 +47,9 @@ def export(
         from fluxsr.backbones.device import best_device, best_dtype
         from fluxsr.backbones.licence import licence_of, pass_on, public_name, stated, write_notice
         from fluxsr.backbones.loading import adapter_folder, load, source_of
-        from fluxsr.backbones.lora_files import PEFT_FILES, check_lora, lora_file, read_lora
+        from fluxsr.backbones.lora import check_lora, lora_file, read_lora
         from fluxsr.backbones.parts import parameter_count, part_config, skeleton
+        from fluxsr.backbones.places import PEFT_FILES
         from fluxsr.backbones.single_file import is_gguf
         from fluxsr.pipeline import FluxSRPipeline
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from fluxsr.evaluation.diagnosis import diagnose
@@ -58,7 +59,7 @@ def similarity_of(
     """
     import torch
 
-    from fluxsr.backbones.features import attention_taps
+    from fluxsr.backbones.features import attention_taps, block_counts
     from fluxsr.imaging import io, resize
     from fluxsr.losses.attention import adl_loss
     from fluxsr.single import load
@@ -73,7 +74,6 @@ def similarity_of(
         with attention_taps(pipeline.transformer, pipeline.prompt.prompt_embeds.shape[1]) as taps:
             pipeline.one_step(lr_up)
         found.append([float(adl_loss([tokens])) for tokens in taps])
-    means = torch.tensor(found).mean(0).tolist()
-    double = len(pipeline.transformer.transformer_blocks)
-    streams = {"double-stream blocks": means[:double], "single-stream blocks": means[double:]}
-    return {name: values for name, values in streams.items() if values}
+    values = iter(torch.tensor(found).mean(0).tolist())
+    counts = block_counts(pipeline.transformer)
+    return {f"{kind}-stream blocks": list(islice(values, count)) for kind, count in counts.items() if count}

@@ -11,7 +11,7 @@ from typing import Any
 
 from fluxsr.backbones import prompts
 from fluxsr.backbones.adapter import AdapterConfig, load_config
-from fluxsr.backbones.lora_files import check_lora_alone, lora_file, read_lora
+from fluxsr.backbones.lora import check_lora_alone, lora_file, read_lora
 from fluxsr.errors import InputError, ModelError
 
 KEY = "fluxsr"  # entry of a conditioning that holds the adapter's config

@@ -17,10 +17,10 @@ from comfy.utils import ProgressBar
 from torch import Tensor
 
 from fluxsr import flow
-from fluxsr.backbones.cuts import over_cuts
-from fluxsr.backbones.latents import PATCH
+from fluxsr.backbones.flux1 import PATCH
 from fluxsr.comfyui.adapters import config_in
 from fluxsr.errors import InputError, ModelError
+from fluxsr.extensions.patch_offsets import mean_over_offsets
 from fluxsr.extensions.postprocess import postprocess
 from fluxsr.imaging import resize
 from fluxsr.imaging.color.fix import fix_colors_
@@ -34,11 +34,14 @@ _DEFAULT = UpscaleOptions()
 class OneStep(Sampler):
     """FluxSR's step as a ComfyUI sampler. It starts at the latent itself: no noise is added.
 
-    ``t_l`` is the exact time of the LR latent, and ``sigmas[0]`` the rounded one that training saw.
+    Args:
+        t_l: time at which the latent enters. The sigma that the model is asked at is t_l as training saw it.
+        strength: share of the step.
+        patch_offsets: see extensions/patch_offsets.py.
     """
 
-    def __init__(self, t_l: float, strength: float, token_cuts: int = 1) -> None:
-        self.t_l, self.strength, self.token_cuts = t_l, strength, token_cuts
+    def __init__(self, t_l: float, strength: float, patch_offsets: int = 1) -> None:
+        self.t_l, self.strength, self.patch_offsets = t_l, strength, patch_offsets
 
     def sample(
         self,
@@ -53,7 +56,7 @@ class OneStep(Sampler):
     ) -> Tensor:
         """Return clean latents for latents (B,C,h,w), shifted and scaled, at sigmas[0]; the signature is ComfyUI's."""
         times = sigmas[:1].expand(len(latent_image))
-        denoised = over_cuts(lambda z: model_wrap(z, times, **extra_args), latent_image, self.token_cuts)
+        denoised = mean_over_offsets(lambda z: model_wrap(z, times, **extra_args), latent_image, self.patch_offsets)
         velocity = (latent_image - denoised) / float(sigmas[0])  # ComfyUI's flow models give x - sigma v
         return flow.one_step(latent_image, velocity, self.t_l, self.strength)
 
@@ -93,7 +96,7 @@ def upscale(
     multiple = PATCH * vae.spacial_compression_encode()
     grid = tiles.grid(*size, tile_size, options.tile_overlap, multiple)
     ups = [resize.bicubic(image[None], size) for image in lr]  # each (1,3,H,W)
-    sampler = OneStep(config.t_l, strength, config.token_cuts)
+    sampler = OneStep(config.t_l, strength, config.patch_offsets)
     step = stepper(model, conditioning, config.condition[0], sampler)
     advance = progress(3 * len(grid) * len(ups))
 

@@ -12,9 +12,9 @@ from safetensors.torch import save
 
 from fluxsr.backbones.adapter import CONFIG_FILE, AdapterConfig, load_config
 from fluxsr.backbones.licence import NOTICE_FILE, Licence, flux_dev, has_flux_dev_sizes, licence_of, notice_text, stated
-from fluxsr.backbones.lora_files import PEFT_FILES, lora_file, read_lora
+from fluxsr.backbones.lora import lora_file, read_lora
 from fluxsr.backbones.parts import parameter_count, part_config, skeleton
-from fluxsr.backbones.places import BUNDLED, COMPONENT_FILE, COMPONENT_FOLDER, is_hub_id
+from fluxsr.backbones.places import BUNDLED, COMPONENT_FILE, COMPONENT_FOLDER, PEFT_FILES, is_hub_id
 from fluxsr.backbones.prompts import FILE, FixedPrompt, load_prompt
 from fluxsr.errors import InputError, ModelError, is_untranslatable
 from fluxsr.hub.card import Subject, card
@@ -80,7 +80,9 @@ def contents(
     elif COMPONENT_FILE not in weights:  # embeddings from pickle files are saved as safetensors
         tensors = {"prompt_embeds": prompt.prompt_embeds, "pooled_prompt_embeds": prompt.pooled_prompt_embeds}
         files[FILE] = save(tensors)
-    return {**files, CONFIG_FILE: folder / CONFIG_FILE, **weights}
+    if (folder / CONFIG_FILE).is_file():
+        files[CONFIG_FILE] = folder / CONFIG_FILE
+    return files | weights
 
 
 def _base(folder: Path, config: AdapterConfig, base_model: str, whole: bool) -> str:

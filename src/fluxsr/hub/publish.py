@@ -14,8 +14,8 @@ from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
 from fluxsr.backbones.adapter import CONFIG_FILE, AdapterConfig, load_config
 from fluxsr.backbones.loading import ADAPTER_FILES
-from fluxsr.backbones.lora_files import PEFT_FILES, WEIGHTS_FILE, lora_file
-from fluxsr.backbones.places import COMPONENT_FOLDER, download, explain_push, folder_of
+from fluxsr.backbones.lora import lora_file
+from fluxsr.backbones.places import COMPONENT_FOLDER, PEFT_FILES, WEIGHTS_FILE, download, explain_push, folder_of
 from fluxsr.backbones.prompts import FILE, load_prompt
 from fluxsr.errors import InputError, ModelError, OutputError, is_untranslatable
 from fluxsr.hub.contents import CardOverrides, contents
@@ -93,7 +93,7 @@ def push_folder(
     """Publish the folder of an adapter or a model on the Hub with a model card, its licence and a notice.
 
     Args:
-        folder: folder of an adapter or a whole model, with fluxsr_config.json and prompt.
+        folder: folder of an adapter or a whole model, with its settings and prompt.
         repo_id: owner/name; the repository is created if it does not exist.
         private: whether a new repository is private; True refuses an existing public one.
         token: Hub token; None uses that of ``hf auth login``.
@@ -127,7 +127,7 @@ def push(
     """Create the repository if necessary, and commit these files at once.
 
     Files of an older push that would be loaded with the model are deleted. This happens only if the repository has a
-    ``fluxsr_config.json``, which shows that fluxsr pushed them; otherwise the push is refused.
+    ``fluxsr_config.json`` or ``prompt/``, which shows that fluxsr pushed them; otherwise the push is refused.
 
     Arguments and result are those of ``push_folder``; ``files`` are those of ``contents``.
 
@@ -143,7 +143,7 @@ def push(
                 f"{repo_id} already exists and is public; make it private in its settings, or choose another"
             )
         there = list(filter_repo_objects(api.list_repo_files(repo_id), allow_patterns=OURS))
-        if there and CONFIG_FILE not in there:
+        if there and {CONFIG_FILE, f"{COMPONENT_FOLDER}/config.json"}.isdisjoint(there):
             raise OutputError(
                 f"{repo_id} holds {', '.join(there[:3])}, which fluxsr did not put there and which would be loaded "
                 "with the new model; delete them there, or choose another repository"

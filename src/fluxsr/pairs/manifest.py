@@ -41,7 +41,7 @@ def full_manifest(
         "base": config.base,
         "prompts": config.prompts,
         "teacher_sha256": fingerprint(teacher.transformer),
-        "times": falling_times(config),
+        "times": falling_times(config, teacher.transformer),
         "licence": licence.as_dict(),
         "versions": versions(),
     }

@@ -12,6 +12,8 @@ from einops import rearrange
 from torch import Tensor
 
 from fluxsr import flow
+from fluxsr.backbones import latents
+from fluxsr.backbones.families import family_of
 from fluxsr.backbones.loading import load_transformer
 from fluxsr.backbones.places import folder_of
 from fluxsr.backbones.prompts import FixedPrompt, load_prompt
@@ -50,10 +52,11 @@ def integrate_windows(
     return rearrange(done, "(b i j) c h w -> b c (i h) (j w)", i=height // window, j=width // window)
 
 
-def falling_times(config: PairsConfig) -> list[float]:
-    """Return the solver's times from 1 down to 0, with FLUX's shift if ``config.shift`` is dynamic."""
-    tokens = (config.window // 2) ** 2
-    mu = flow.shift_for_tokens(tokens) if config.shift == "dynamic" else None
+def falling_times(config: PairsConfig, transformer: Any) -> list[float]:
+    """Return the solver's times from 1 down to 0, with the shift of the transformer's family if it is dynamic."""
+    family = family_of(transformer)
+    tokens = (config.window // family.patch) ** 2
+    mu = family.shift(tokens, config.steps) if config.shift == "dynamic" else None
     return flow.shifted_sigmas(config.steps, mu).tolist()
 
 
@@ -76,15 +79,15 @@ class Teacher:
     @property
     def channels(self) -> int:
         """Number of latent channels."""
-        return int(self.transformer.config.in_channels) // 4
+        return latents.channels(self.transformer)
 
     def sample(self, eps: Tensor, prompts: Sequence[str]) -> Tensor:
         """Integrate noise (B,C,h,w) to clean latents on the CPU."""
-        return self._carry(eps, prompts, falling_times(self.config))
+        return self._carry(eps, prompts, falling_times(self.config, self.transformer))
 
     def invert(self, z_0: Tensor, prompts: Sequence[str]) -> Tensor:
         """Integrate clean latents (B,C,h,w) to their noise on the CPU, with the times of sampling reversed."""
-        return self._carry(z_0, prompts, falling_times(self.config)[::-1])
+        return self._carry(z_0, prompts, falling_times(self.config, self.transformer)[::-1])
 
     def _carry(self, z: Tensor, prompts: Sequence[str], times: Sequence[float]) -> Tensor:
         config, done = self.config, []
@@ -130,6 +133,6 @@ def load_teacher(config: PairsConfig, prompts: Sequence[str], device: torch.devi
             return fixed
 
     transformer = load_transformer(config.base, device, dtype)
-    if transformer.config.guidance_embeds and config.guidance is None:
+    if family_of(transformer).embeds_guidance(transformer.config) and config.guidance is None:
         raise InputError(f"{config.base} embeds a guidance scale; set guidance (FLUX.1-dev: 3.5)")
     return Teacher(transformer, condition, config, device)

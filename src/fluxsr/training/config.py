@@ -112,7 +112,7 @@ class DistillConfig:
     fine_strength: float = 1.0  # see extensions/postprocess.py
     flat_floor: float = 0.0  # see extensions/postprocess.py
     lattice_reach: float = 0.0  # see extensions/postprocess.py
-    token_cuts: Literal[1, 2, 4] = 1  # also used in training, see backbones/cuts.py; ours
+    patch_offsets: Literal[1, 2, 4] = 1  # also used in training, see extensions/patch_offsets.py; ours
     rank: int = 64  # the paper's rank; 0 trains the whole transformer except its modulation
     train_decoder: bool = False  # also train the decoder, with the losses on pixels; ours
     alpha: float = 64.0  # open in the paper; the LoRA is scaled by alpha / rank

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,24 +13,17 @@ from torch import Tensor
 
 from fluxsr import flow
 from fluxsr.backbones import latents
-from fluxsr.backbones.adapter import (
-    CONFIG_FILE,
-    TARGETS,
-    AdapterConfig,
-    add_lora,
-    fuse_lora,
-    load_config,
-    save_lora,
-    unfit,
-)
+from fluxsr.backbones.adapter import AdapterConfig, has_config, load_config, unfit
+from fluxsr.backbones.families import family_of
 from fluxsr.backbones.licence import Licence, licence_of, pass_on, stated, write_notice
 from fluxsr.backbones.loading import Backbone, load_base, save, save_base
-from fluxsr.backbones.lora_files import lora_file
+from fluxsr.backbones.lora import add_lora, fuse_lora, lora_file, save_lora
 from fluxsr.backbones.parts import part_config
 from fluxsr.backbones.places import folder_of
 from fluxsr.backbones.velocity import velocity
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError
+from fluxsr.extensions.patch_offsets import mean_over_offsets
 from fluxsr.extensions.postprocess import postprocess
 from fluxsr.imaging.io import contact_sheet
 from fluxsr.imaging.resize import bicubic
@@ -74,7 +66,7 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         train_dtype=config.run.precision,
         scale=settings.scale,
         tile_size=config.tile_size,
-        token_cuts=config.token_cuts,
+        patch_offsets=config.patch_offsets,
         lattice_reach=config.lattice_reach,
         fine_strength=config.fine_strength,
         flat_floor=config.flat_floor,
@@ -87,7 +79,7 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     )
     if config.rank:
         torch.manual_seed(config.run.seed)  # for the initial LoRA weights; peft takes no generator
-        add_lora(base.transformer, config.rank, config.alpha, config.targets or TARGETS)
+        add_lora(base.transformer, config.rank, config.alpha, config.targets)
     else:
         train_all(base.transformer)
     if config.train_decoder:  # trained weights are float32, and the autoencoder must have one dtype
@@ -127,7 +119,7 @@ def _terms(config: DistillConfig, transformer: Any) -> list[Licence]:
 def _sources(config: DistillConfig) -> list[Path]:
     """Return the folders of the models that the student starts from, if they have a config."""
     folders = [folder_of(model) for model in (config.base, config.start) if model]
-    return [folder for folder in folders if isinstance(folder, Path) and Path(folder, CONFIG_FILE).is_file()]
+    return [folder for folder in folders if isinstance(folder, Path) and has_config(folder)]
 
 
 def _check(config: DistillConfig) -> None:
@@ -159,7 +151,8 @@ def _check(config: DistillConfig) -> None:
             f"tv_lpips_weight is {config.tv_lpips_weight}, but perceptual is empty; name the folder of stage 2, "
             "lpips, efficientnet or a file of LPIPS (squeeze), or set tv_lpips_weight: 0"
         )
-    if config.guidance is None and part_config(config.base, "transformer").get("guidance_embeds"):
+    source = part_config(config.base, "transformer")
+    if config.guidance is None and family_of(source).embeds_guidance(source):
         raise guidance_missing(config.base)
     if config.export == "model":
         refuse_sharding("export: model")
@@ -191,8 +184,9 @@ def train_all(transformer: Any) -> None:
     Modulation depends only on time, guidance and prompt, so at inference it is a constant and is folded away.
     """
     transformer.float().requires_grad_(True)
+    family = family_of(transformer)
     for name, part in transformer.named_modules():
-        if name == "time_text_embed" or re.search(r"(^|\.)norm\w*\.linear$", name):
+        if family.is_modulation(name):
             part.requires_grad_(False)
 
 
@@ -232,6 +226,8 @@ def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
         z_l = latents.encode(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
         c = backbone.config
         t, guidance = c.condition
-        v = velocity(backbone.transformer, z_l, t, backbone.prompt, guidance, c.token_cuts)
+        v = mean_over_offsets(
+            lambda z: velocity(backbone.transformer, z, t, backbone.prompt, guidance), z_l, c.patch_offsets
+        )
         hr = latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l, c.strength))
     return postprocess(hr, lr_up, latents.pixel_multiple(backbone.vae), **c.postprocess).clamp(0, 1)

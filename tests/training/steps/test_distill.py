@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fluxsr.backbones import latents
-from fluxsr.backbones.adapter import add_lora
 from fluxsr.backbones.loading import Backbone
+from fluxsr.backbones.lora import add_lora
 from fluxsr.backbones.prompts import random_prompt
 from fluxsr.backbones.tiny import build_autoencoder, build_transformer
 from fluxsr.errors import InputError
+from fluxsr.extensions.patch_offsets import mean_over_offsets
 from fluxsr.losses.efficientnet import EfficientNetLite
 from fluxsr.losses.features import FeatureNetwork, feature_distance
 from fluxsr.training import loop
@@ -221,7 +222,7 @@ def test_batches_are_asked_for_by_step_and_sample(backbone: Backbone) -> None:
 @pytest.mark.parametrize("parts", [[[0, 1], [2, 3]], [[0], [1], [2], [3]]], ids=["halves", "quarters"])
 @pytest.mark.parametrize("ftd_every", [1, 2, 4])
 @pytest.mark.parametrize(
-    "options", [{"eps_source": "pair"}, {"eps_source": "fresh", "ftd_times": "uniform+start"}, {"token_cuts": 2}]
+    "options", [{"eps_source": "pair"}, {"eps_source": "fresh", "ftd_times": "uniform+start"}, {"patch_offsets": 2}]
 )
 def test_losses_of_the_parts_are_those_of_the_whole(
     backbone: Backbone, options: dict[str, Any], ftd_every: int, parts: list[list[int]]
@@ -335,21 +336,20 @@ def test_the_step_stands_at_the_lr_latent_and_the_path_above_it(
 
 
 def test_the_step_is_trained_as_it_is_taken(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With cuts, the loss sees the mean over them, as inference does; the path is walked with one."""
+    """With patch offsets, the loss sees the mean over them, as inference does; the path is walked with one call."""
     wake(backbone)
     calls, real = [], distill.velocity
 
     def watched(transformer: Any, z: Tensor, times: Tensor, *rest: Any) -> Tensor:
-        calls.append((len(z), times.tolist(), rest[-1]))
+        calls.append(times.tolist())
         return real(transformer, z, times, *rest)
 
     monkeypatch.setattr(distill, "velocity", watched)
     given = batch(0, 1)
-    one = stage(backbone, given, token_cuts=4, t_l=0.4)
+    one = stage(backbone, given, patch_offsets=4, t_l=0.4)
     _, v_step = one._velocities(given[1], torch.tensor([0.5, 0.6]), given[1])
-    path, step = (2, [pytest.approx(0.5), pytest.approx(0.6)], 1), (2, [pytest.approx(0.4)] * 2, 4)
-    assert calls == [step, path]
-    expected = real(backbone.transformer, given[1], 0.4, backbone.prompt, cuts=4)
+    assert calls == [[pytest.approx(0.4)] * 2] * 4 + [[pytest.approx(0.5), pytest.approx(0.6)]]
+    expected = mean_over_offsets(lambda z: real(backbone.transformer, z, 0.4, backbone.prompt), given[1], 4)
     torch.testing.assert_close(v_step, expected)
 
 

@@ -11,10 +11,12 @@ from torch.nn import functional as F
 
 from fluxsr import flow
 from fluxsr.backbones import latents
+from fluxsr.backbones.families import family_of
 from fluxsr.backbones.features import attention_taps
 from fluxsr.backbones.loading import Backbone
 from fluxsr.backbones.velocity import on_grid, velocity
 from fluxsr.errors import InputError
+from fluxsr.extensions.patch_offsets import mean_over_offsets
 from fluxsr.keyed import keyed_generator
 from fluxsr.losses.adversarial import Critic, FeatureCritic, critic_terms
 from fluxsr.losses.attention import adl_loss
@@ -74,7 +76,7 @@ class DistillStage:
             critic = FeatureCritic(load_efficientnet()) if on_features else Critic(config.critic_widths)
             self._add_critic("critic", critic)
         if config.latent_adversarial_weight:
-            channels = backbone.transformer.config.in_channels // latents.PATCH**2
+            channels = latents.channels(backbone.transformer)
             self._add_critic("latent_critic", Critic(config.latent_critic_widths, 2 * channels))
 
     def _add_critic(self, name: str, critic: nn.Module) -> None:
@@ -98,7 +100,7 @@ class DistillStage:
 
         # Micro-batches hold different numbers of FTD samples; reweight so that their average is the full-batch mean.
         share = len(ftd_samples) * c.ftd_every / len(samples)
-        rows = len(features[0]) / len(samples) / (1 + 1 / c.ftd_every if c.token_cuts == 1 else 1)
+        rows = len(features[0]) / len(samples) / (1 + 1 / c.ftd_every if c.patch_offsets == 1 else 1)
         ftd = (
             share * ftd_loss(z_0[ftd_samples], z_l[ftd_samples], v_path, c.t_l) if ftd_samples else v_path.sum()
         )  # 0, with a gradient
@@ -115,17 +117,18 @@ class DistillStage:
         return terms | {f"log/ftd/{bin}": value for bin, value in by_time.items()}
 
     def _velocities(self, z_t: Tensor, t: Tensor, z_l: Tensor) -> tuple[Tensor, Tensor]:
-        """Return v_theta(z_t, t) and v_theta(z_l, t_l), the latter as the mean over cuts that inference uses."""
+        """Return v_theta(z_t, t) and v_theta(z_l, t_l), the latter over patch offsets as in inference."""
         c, backbone = self.config, self.backbone
         start = t.new_full((len(z_l),), c.t_l)
 
-        def v_theta(z: Tensor, times: Tensor, cuts: int = 1) -> Tensor:
-            return velocity(backbone.transformer, z, times, backbone.prompt, c.guidance, cuts)
+        def v_theta(z: Tensor, times: Tensor) -> Tensor:
+            return velocity(backbone.transformer, z, times, backbone.prompt, c.guidance)
 
-        if c.token_cuts == 1:  # one call computes both
+        if c.patch_offsets == 1:  # one call computes both
             v_path, v_step = v_theta(torch.cat([z_t, z_l]), torch.cat([t, start])).split([len(z_t), len(z_l)])
             return v_path, v_step
-        v_step = v_theta(z_l, start, c.token_cuts)  # must be first, because ADL counts the rows of the first call
+        # This must be first, because ADL counts the rows of the first call.
+        v_step = mean_over_offsets(lambda z: v_theta(z, start), z_l, c.patch_offsets)
         return v_theta(z_t, t) if len(z_t) else z_t, v_step
 
     def _pixels(self, step: int, x_0: Tensor, z_hat: Tensor) -> dict[str, Tensor]:
@@ -178,7 +181,7 @@ def check(config: DistillConfig, backbone: Backbone) -> None:
     token = latents.pixel_multiple(backbone.vae)
     if c.periodic_weight and 0 < c.pixel_crop < token:
         raise InputError(f"pixel_crop is {c.pixel_crop}; periodic_weight needs {token} pixels (one token) or more")
-    if backbone.transformer.config.guidance_embeds and c.guidance is None:
+    if family_of(backbone.transformer).embeds_guidance(backbone.transformer.config) and c.guidance is None:
         raise guidance_missing(c.base)
     try:
         with _taps(c, backbone):

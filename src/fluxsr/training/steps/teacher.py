@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fluxsr import flow
-from fluxsr.backbones.latents import PATCH
+from fluxsr.backbones.flux1 import PATCH
 from fluxsr.backbones.prompts import random_prompt
 from fluxsr.backbones.tiny import build_transformer
 from fluxsr.backbones.velocity import on_grid, velocity

@@ -11,10 +11,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
-from fluxsr.backbones.adapter import attach_lora, fuse_lora
 from fluxsr.backbones.folding import fold
-from fluxsr.backbones.lora_files import WEIGHTS_FILE, lora_file, read_lora
+from fluxsr.backbones.lora import attach_lora, fuse_lora, lora_file, read_lora
 from fluxsr.backbones.parts import part_config, skeleton
+from fluxsr.backbones.places import WEIGHTS_FILE
 from fluxsr.backbones.single_file import flux_dev
 from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import ModelError

@@ -1,0 +1,57 @@
+"""The families of models that this package knows, and the one that a model belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
+
+from diffusers import ModelMixin
+
+from fluxsr.backbones.family import Family
+from fluxsr.backbones.flux1 import Flux1
+from fluxsr.backbones.prompts import PromptEmbeddings
+from fluxsr.errors import ModelError
+
+FAMILIES: tuple[Family, ...] = (Flux1(),)
+
+CLASSES: dict[str, dict[str, Any]] = {
+    "transformer": {kind.__name__: kind for one in FAMILIES for kind in (one.transformer, one.folded)},
+    "vae": {kind.__name__: kind for one in reversed(FAMILIES) for kind in one.autoencoders},
+}
+# What ``model_index.json`` of a saved pipeline names. diffusers looks for the classes in ``fluxsr``, and learns how to
+# load them from the base class that it finds there.
+COMPONENTS = {kind.__name__: kind for kind in (ModelMixin, PromptEmbeddings, *(one.folded for one in FAMILIES))}
+
+if TYPE_CHECKING:
+    Transformer: TypeAlias = Any
+    Autoencoder: TypeAlias = Any
+else:  # diffusers compares a pipeline's components with the annotations of its constructor
+    Transformer = Union[tuple(CLASSES["transformer"].values())]  # noqa: UP007
+    Autoencoder = Union[tuple(CLASSES["vae"].values())]  # noqa: UP007
+
+
+def known_class(part: str, config: Mapping[str, Any]) -> Any:
+    """Return the class that the configuration of a transformer or vae names.
+
+    Raises:
+        ModelError: the class is unknown.
+    """
+    name = config.get("_class_name", "none")
+    if name not in CLASSES[part]:
+        raise ModelError(f"the {part} is of class {name}; known are {', '.join(CLASSES[part])}")
+    return CLASSES[part][name]
+
+
+def family_of(model: Any) -> Family:
+    """Return the family of a transformer, of an autoencoder, or of a transformer's configuration.
+
+    Raises:
+        ModelError: a configuration names a class that is unknown.
+    """
+    kind = known_class("transformer", model) if isinstance(model, Mapping) else type(model)
+    return next(one for one in FAMILIES if issubclass(kind, (one.transformer, *one.autoencoders)))
+
+
+def is_folded(transformer: Any) -> bool:
+    """Return whether the modulation of a transformer is constant."""
+    return isinstance(transformer, family_of(transformer).folded)

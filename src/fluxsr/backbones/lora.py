@@ -1,0 +1,239 @@
+"""LoRA: read its files in any published key style, check that they fit, add, attach, merge and save."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.training_utils import _collate_lora_metadata
+from diffusers.utils import recurse_remove_peft_layers
+from peft import LoraConfig, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import safe_open
+
+from fluxsr.backbones.adapter import AdapterConfig, load_config
+from fluxsr.backbones.families import FAMILIES, family_of, is_folded
+from fluxsr.backbones.family import Family
+from fluxsr.backbones.places import CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE, first_line
+from fluxsr.errors import ModelError, is_untranslatable
+
+ADAPTER = "fluxsr"  # peft's name for the adapter while it is attached
+_PEFT_PREFIX = "base_model.model."
+_PEFT_SETTINGS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "use_rslora")
+
+Lora = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
+
+
+def lora_file(folder: str | Path) -> Path | None:
+    """Return the file with an adapter's LoRA in a folder, under diffusers' or PEFT's name; None if there is none."""
+    files = (Path(folder, name) for name in (WEIGHTS_FILE, PEFT_FILES[0]))
+    return next((file for file in files if file.is_file()), None)
+
+
+def read_lora(path: Path, family: Family = FAMILIES[0]) -> Lora:
+    """Return matrices, alphas and header of a LoRA file under diffusers' names, without the text encoders' part.
+
+    Every key style that diffusers converts for the family is read: its own, with or without prefix, with alpha in the
+    header or in tensors, Kohya's, X-Labs' and BFL's; the last three at FLUX's size only. So is PEFT's own.
+
+    Raises:
+        ModelError: the file is unreadable, or holds DoRA, whose magnitudes diffusers would leave out.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            keys = list(file.keys())
+            peft = any(key.startswith(_PEFT_PREFIX) and "transformer_blocks." in key for key in keys)
+            found = {key.removeprefix(_PEFT_PREFIX): file.get_tensor(key) for key in keys} if peft else {}
+        if peft:  # diffusers would take the prefix for a sign of BFL's names
+            state, alphas, header = found, None, _peft_settings(path)
+        else:
+            state, alphas, header = family.pipeline.lora_state_dict(
+                path.parent, weight_name=path.name, return_alphas=True, return_lora_metadata=True, local_files_only=True
+            )
+    except Exception as error:  # diffusers and safetensors raise many kinds; all mean an unreadable file
+        if is_untranslatable(error):
+            raise
+        raise ModelError(f"adapter weights {path} cannot be read: {first_line(error)}") from error
+    if dora := next((key for key in keys if "dora_scale" in key), ""):
+        raise ModelError(f"adapter {path} holds '{dora}': DoRA is not read, merge it into the base first")
+    state, alphas, header = (_for_transformer(entries or {}) for entries in (state, alphas, header))
+    return state, alphas, header
+
+
+def _peft_settings(path: Path) -> dict[str, Any]:
+    """Return rank and alpha from the config beside a file of PEFT's; without one, alpha is the rank."""
+    config = path.with_name(PEFT_FILES[1])
+    settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    return {key: settings[key] for key in _PEFT_SETTINGS if key in settings}
+
+
+def _for_transformer(entries: dict[str, Any]) -> dict[str, Any]:
+    """Return the transformer's entries under diffusers' prefix, without which they would be dropped with a warning."""
+    return {
+        key if key.startswith("transformer.") else f"transformer.{key}": value
+        for key, value in entries.items()
+        if not key.startswith("text_encoder")
+    }
+
+
+def check_lora(transformer: Any, state: dict[str, Any], path: Path | str) -> None:
+    """Check that every matrix has its module and its partner, with their widths; diffusers only warns.
+
+    Raises:
+        ModelError: one has not, or there is none.
+    """
+    modules = dict(transformer.named_modules())
+    pairs = {key: value for key, value in state.items() if ".lora_A" in key}
+    if not pairs:
+        raise ModelError(f"adapter {path} holds no LoRA weights for the transformer")
+    for key, value in pairs.items():
+        name = key.removeprefix("transformer.").split(".lora_A")[0]
+        module = modules.get(name)
+        if module is None or not hasattr(module, "in_features"):
+            folded = family_of(transformer).is_modulation(name)
+            hint = "; the transformer is folded: give it unfolded" if folded else ""
+            raise ModelError(f"adapter {path} adapts '{name}', which this transformer does not have{hint}")
+        other = state.get(key.replace(".lora_A", ".lora_B"))
+        if other is None:
+            raise ModelError(f"adapter {path} lacks lora_B of '{name}'; the file is incomplete")
+        found, wanted = ([*value.shape[1:]], [*other.shape]), ([module.in_features], [module.out_features, len(value)])
+        if found != wanted:
+            raise ModelError(
+                f"adapter {path}: '{name}' has lora_A {[*value.shape]} and lora_B {found[1]}; "
+                f"the transformer's layer goes from {module.in_features} to {module.out_features} channels"
+            )
+    check_lora_alone(state, path)
+
+
+def check_lora_alone(state: dict[str, Any], path: Path | str) -> None:
+    """Check that a file holds nothing but LoRA's two matrices; loaders drop the rest, such as DoRA's magnitudes.
+
+    Raises:
+        ModelError: there is something else.
+    """
+    strays = sorted(key for key in state if not key.endswith((".lora_A.weight", ".lora_B.weight")))
+    if strays:
+        raise ModelError(
+            f"adapter {path} holds '{strays[0]}', which is no LoRA weight; only LoRA's two matrices are read: "
+            "merge DoRA, biases and the like into the base first"
+        )
+
+
+def add_lora(transformer: Any, rank: int, alpha: float, targets: Sequence[str] = ()) -> None:
+    """Freeze the transformer and give it a trainable LoRA in float32; peft would follow a bfloat16 base.
+
+    Args:
+        targets: names of the layers to adapt; without any, those of the family.
+    """
+    transformer.requires_grad_(False)
+    targets = targets or family_of(transformer).lora_targets
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), init_lora_weights="gaussian")
+    try:
+        transformer.add_adapter(config)
+    except ValueError as error:  # no module has such a name
+        raise ModelError(f"cannot adapt {', '.join(targets)}: {first_line(error)}") from error
+    for parameter in transformer.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def save_lora(transformer: Any, folder: str | Path, dtype: torch.dtype = torch.bfloat16, write: bool = True) -> None:
+    """Write ``pytorch_lora_weights.safetensors`` with rank and alpha in its header, as diffusers does.
+
+    If FSDP shards the weights, they are gathered: all processes must call, and one of them writes.
+    """
+    state = get_peft_model_state_dict(transformer)
+    gathered = {key: value.full_tensor() if hasattr(value, "full_tensor") else value for key, value in state.items()}
+    layers = {key: value.to(dtype).contiguous() for key, value in gathered.items()}
+    if write:
+        header = _collate_lora_metadata({"transformer": transformer})
+        family_of(transformer).pipeline.save_lora_weights(folder, transformer_lora_layers=layers, **header)
+
+
+def fuse_lora(transformer: Any, folder: str | Path) -> None:
+    """Merge an adapter's LoRA into the transformer, in place; see ``attach_lora``."""
+    attach_lora(transformer, folder)
+    transformer.fuse_lora()
+    transformer.unload_lora()
+
+
+def attach_lora(transformer: Any, folder: str | Path) -> dict[str, Any]:
+    """Attach an adapter's LoRA beside the transformer's weights, without merging anything.
+
+    Args:
+        transformer: transformer of a known family; if its weights are quantized, this is the only way.
+        folder: the adapter's.
+
+    Returns:
+        The LoRA's matrices by their names in the transformer now. If the transformer is on the meta device, they are on
+        it there, too, and have to be put there.
+
+    Raises:
+        ModelError: the file is unreadable, or its weights do not fit this transformer.
+    """
+    path = lora_file(folder) or Path(folder, WEIGHTS_FILE)
+    state, alphas, header = read_lora(path, family_of(transformer))
+    check_lora(transformer, state, path)
+    try:
+        transformer.load_lora_adapter(
+            state,
+            network_alphas=alphas or None,
+            prefix="transformer",
+            metadata=None if alphas else header or None,
+            adapter_name=ADAPTER,
+            low_cpu_mem_usage=True,  # the file's own tensors, not copies of them
+        )
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        if is_untranslatable(error):
+            raise
+        raise ModelError(f"adapter {path} does not fit the transformer: {first_line(error)}") from error
+    return {
+        key.removeprefix("transformer.").replace(".weight", f".{ADAPTER}.weight"): value for key, value in state.items()
+    }
+
+
+def load_lora_weights(
+    pipeline: Any,
+    source: str | PathLike[str] | dict[str, Any],
+    settings: AdapterConfig,
+    adapter_name: str | None = None,
+    **options: Any,
+) -> None:
+    """Attach a LoRA to a pipeline's transformer, as diffusers' pipelines do; ``FluxSRPipeline`` documents it."""
+    transformer, hotswap = pipeline.transformer, options.pop("hotswap", False)
+    if is_folded(transformer):
+        raise ModelError("the transformer is folded and takes no LoRA; call fluxsr.load(model, adapter=...)")
+    folder = None if isinstance(source, dict) else Path(source)
+    if folder and (folder / CONFIG_FILE).is_file() and (own := load_config(folder).condition) != settings.condition:
+        raise ModelError(
+            f"adapter {folder} was trained at t, guidance = {own}, and the pipeline stands at {settings.condition}; "
+            "call fluxsr.load(model, adapter=...)"
+        )
+    family, file = family_of(transformer), folder and (folder if folder.is_file() else lora_file(folder))
+    if file and "weight_name" not in options:
+        state, alphas, header = read_lora(file, family)
+    else:
+        state, alphas, header = family.pipeline.lora_state_dict(
+            str(folder) if folder else source, return_alphas=True, return_lora_metadata=True, **options
+        )
+    check_lora(transformer, state, str(folder or "given as tensors"))
+    transformer.load_lora_adapter(
+        state,
+        network_alphas=alphas or None,
+        metadata=None if alphas else header or None,
+        adapter_name=adapter_name,
+        _pipeline=pipeline,
+        hotswap=hotswap,
+    )
+
+
+def merge_lora(module: Any) -> None:
+    """Merge what ``attach_lora`` attached to a part of a transformer, and remove it."""
+    for layer in module.modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+    recurse_remove_peft_layers(module)

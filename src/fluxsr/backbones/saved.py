@@ -1,0 +1,72 @@
+"""Folders of saved pipelines: checks before one is read or written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fluxsr.backbones.adapter import AdapterConfig, load_config
+from fluxsr.backbones.lora import lora_file
+from fluxsr.backbones.places import BUNDLED, COMPONENT_FOLDER, CONFIG_FILE, INDEX_FILE, PROMPT_FILE
+from fluxsr.errors import InputError, ModelError, OutputError
+
+_LOAD_OPTIONS = {"adapter", "device", "memory", "config_folder", "compile"}
+_HUB_OPTIONS = {"cache_dir", "force_download", "proxies", "local_files_only", "token", "revision"}
+
+
+def check_saved(source: str, pipeline: Any, options: dict[str, Any]) -> None:
+    """Check that a class of pipelines can load a folder or repository with diffusers' means alone.
+
+    Args:
+        source: folder or Hub id.
+        pipeline: the class.
+        options: those of ``from_pretrained``.
+
+    Raises:
+        InputError: an option of ``fluxsr.load``.
+        ModelError: no pipeline of the class is there, it is not complete, or an adapter has joined it.
+    """
+    for name in _LOAD_OPTIONS & options.keys():
+        raise InputError(f"from_pretrained takes no {name}; call fluxsr.load(model, {name}=...)")
+    for name in ("dtype", "torch_dtype"):
+        if isinstance(options.get(name), str):
+            raise InputError(f"{name} is '{options[name]}'; give a torch.dtype, or call fluxsr.load(model, dtype=...)")
+    folder, hint = Path(source), f"call fluxsr.load('{source}')"
+    if source == BUNDLED:
+        raise ModelError(f"from_pretrained takes a folder or a Hub id; {hint}")
+    if "prompt" in options:
+        return
+    if folder.is_dir() and not (folder / INDEX_FILE).is_file():
+        raise ModelError(f"{source} holds no {INDEX_FILE}, which diffusers' loading needs; {hint}")
+    index = pipeline.load_config(source, **{key: options[key] for key in _HUB_OPTIONS & options.keys()})
+    if index.get("_class_name") != pipeline.__name__ or "prompt" not in index:
+        raise ModelError(
+            f"{source} was not saved by {pipeline.__name__} with its prompt; {hint}, with adapter=... if need be"
+        )
+    if lora := lora_file(folder):
+        raise ModelError(f"{lora} has to be fused first, which from_pretrained does not do; {hint}")
+    if (folder / CONFIG_FILE).is_file() and load_config(folder).registered != AdapterConfig.of(index, "").registered:
+        raise ModelError(f"{CONFIG_FILE} and {INDEX_FILE} in {source} differ; {hint}, which reads the former")
+
+
+def check_free(folder: Path, of: str) -> None:
+    """Make sure that a whole model can be saved in a folder without touching what others put there.
+
+    An earlier save of the same pipeline class is written over. A LoRA is in the way in any case: beside weights that
+    it is merged into, it would be fused a second time on loading.
+
+    Args:
+        folder: need not be there.
+        of: name of the pipeline class, as in ``model_index.json``.
+
+    Raises:
+        OutputError: something is in the way.
+    """
+    if lora := lora_file(folder):
+        raise OutputError(f"{lora} is in the way: it would be fused again on loading; move it, or save elsewhere")
+    index = folder / INDEX_FILE
+    if index.is_file() and f'"_class_name": "{of}"' in index.read_text(encoding="utf-8", errors="replace"):
+        return
+    names = (INDEX_FILE, CONFIG_FILE, PROMPT_FILE, "transformer", "vae", COMPONENT_FOLDER)
+    if found := [name for name in names if (folder / name).exists()]:
+        raise OutputError(f"{folder} holds {', '.join(found)}, which no {of} saved there; save elsewhere")
