@@ -1,4 +1,4 @@
-"""``fluxsr serve``. Light: fastapi and torch are imported once it runs."""
+"""``fluxsr serve``. The module is light: fastapi and torch are imported once the command runs."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from fluxsr.cli.arguments import Debug, expand_dataclass_options
 from fluxsr.cli.cli_errors import report_errors
 from fluxsr.errors import InputError, needed
 from fluxsr.options import ModelOptions
-from fluxsr.serving.api.limits import Limits
+from fluxsr.serving.limits import HttpLimits
 
 
 @expand_dataclass_options
 def serve(
     *,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
     model: ModelOptions,
     api_key_file: Annotated[
-        Path | None, typer.Option(help="A key a line, any of which opens; else the variable FLUXSR_API_KEY; else none.")
+        Path | None, typer.Option(help="File with one API key in each line. Defaults to the key in FLUXSR_API_KEY, or no key.")
     ] = None,
     api_key: Annotated[str, typer.Option(envvar="FLUXSR_API_KEY", hidden=True)] = "",
-    limits: Limits,
+    limits: HttpLimits,
     debug: Debug = False,
 ) -> None:
-    """Upscale over HTTP; docs/api.md has the routes, /openapi.json describes them."""
+    """Serve upscaling over HTTP. docs/api.md shows how to use it, /openapi.json describes the routes."""
     with report_errors(debug):
         needed("fluxsr serve", "serve", "fastapi", "uvicorn", "python_multipart", "prometheus_client")
         keys = keys_of(api_key_file, api_key)
-        from fluxsr.serving.api import server
+        from fluxsr.serving.http_server import serve as serve_http
 
-        server.serve(model, limits, host, port, keys, debug)
+        serve_http(model, limits, host, port, keys, debug)
 
 
 def keys_of(file: Path | None, key: str) -> list[str]:
-    """The API keys: those of the file, else the one of the environment.
+    """Return the API keys of the file, or the one of the environment if there is no file.
 
     Raises:
-        InputError: a file that cannot be read or holds none: it would open the server to all.
+        InputError: the file cannot be read or holds no key. Without a key, the server would be open to all.
     """
     if file is None:
         return [key] if key else []
@@ -49,5 +49,5 @@ def keys_of(file: Path | None, key: str) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--api-key-file {file} cannot be read: {error}") from error
     if not keys:
-        raise InputError(f"--api-key-file {file} holds no key; write one a line")
+        raise InputError(f"--api-key-file {file} holds no key; write one key in each line")
     return keys

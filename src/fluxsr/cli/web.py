@@ -1,4 +1,4 @@
-"""``fluxsr web``: what can be said on its command line."""
+"""``fluxsr web``. The module is light: gradio and torch are imported once the command runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fluxsr.cli.arguments import Debug, expand_dataclass_options
 from fluxsr.cli.cli_errors import report_errors
 from fluxsr.errors import InputError, needed
 from fluxsr.options import ModelOptions
-from fluxsr.serving.web.limits import Limits
+from fluxsr.serving.limits import WebLimits
 
 Models = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -28,29 +28,29 @@ def web(
     model: Models = None,
     loading: ModelOptions,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 7860,
-    limits: Limits,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 7860,
+    limits: WebLimits,
     debug: Debug = False,
 ) -> None:
-    """A page in the browser: upscale pictures and compare. Ends with Ctrl-C."""
+    """Serve a page on which images are upscaled and compared. Ctrl-C ends it."""
     with report_errors(debug):
         needed("fluxsr web", "web", "gradio")
         models = checked(model or ["bundled"], loading)
-        from fluxsr.serving.web.server import serve
+        from fluxsr.serving.web_server import serve
 
         serve(models, loading, limits, host, port)
 
 
 def checked(models: list[str], loading: ModelOptions) -> dict[str, str]:
-    """Models by the names that visitors see: no folders of this machine.
+    """Return the models by the names that visitors see, which show no folders of this machine.
 
     Raises:
-        InputError: names that are alike, or options that fit one model with several.
+        InputError: two names are equal, or there are several models but an option that fits only one.
     """
     if len(models) > 1 and (loading.adapter or loading.config):
         raise InputError("--adapter and --config fit one --model; write each of several with fluxsr export first")
     names = [Path(model).name for model in models]
     for name, count in Counter(names).items():
         if count > 1:
-            raise InputError(f"{count} models are called {name}; visitors could not tell them apart, rename a folder")
+            raise InputError(f"{count} models are called {name}; visitors cannot tell them apart, so rename a folder")
     return dict(zip(names, models, strict=True))
