@@ -70,7 +70,7 @@ def started(*arguments: str, **environment: str) -> Iterator[Running]:
 
     threading.Thread(target=read_lines, daemon=True).start()
     try:
-        assert heard.wait(120) and server.url, "\n".join(server.lines)
+        assert heard.wait(300) and server.url, "\n".join(server.lines)
         yield server
     finally:
         process.terminate()

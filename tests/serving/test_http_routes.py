@@ -19,11 +19,11 @@ from fluxsr.imaging import io as files
 from fluxsr.options import ModelOptions, UpscaleOptions
 from fluxsr.processing import upscale_file
 from fluxsr.processing.inputs import Job
-from fluxsr.serving.http_routes import JobResultResponse, result_ending
+from fluxsr.serving.http_routes import JobResultResponse
 from fluxsr.serving.http_schema import JobView
 from fluxsr.serving.jobs import Job as StoredJob
 from fluxsr.serving.jobs import JobStore
-from fluxsr.serving.service import UpscaledFile
+from fluxsr.serving.service import UpscaledFile, result_ending
 
 SLOW = {"scale": "8", "tile_size": "64", "tile_overlap": "32"}  # thousands of tiles for an image of 200x200
 
@@ -147,7 +147,7 @@ def test_too_much_work_is_refused_and_later_accepted(
     taken = [posted(client, picture(200, 200), wait=False, **SLOW) for _ in range(4)]
     assert [answer.status_code for answer in taken] == [202] * 4
     assert metric(client, "fluxsr_queue_depth") == 2
-    refused = posted(client, picture(250, 250))  # 190 kB that nobody reads
+    refused = posted(client, picture(250, 250))  # 190 kB that the server does not read
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "busy")
     assert int(refused.headers["retry-after"]) >= 1
     for answer in taken:

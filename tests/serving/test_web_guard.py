@@ -186,10 +186,17 @@ def test_other_pages_cannot_use_it(root: Path) -> None:
 
 
 def test_gradio_is_behind_the_guard(site: Any) -> None:
-    body = {"data": [{"path": "http://127.0.0.1:1/x.png", "meta": META}], "fn_index": 0, "session_hash": "x"}
-    for data in (json.dumps(body).encode(), json.dumps(body).replace("http", "HTTP").encode()):
+    body = json.dumps({"data": [{"path": "http://127.0.0.1:1/x.png", "meta": META}], "fn_index": 0}).encode()
+    for path, data, headers in (
+        ("queue/join", body, {"Content-Type": "application/json"}),
+        ("queue/join", body.replace(b"http", b"HTTP"), {"Content-Type": "application/json"}),
+        ("upload", b"x", {"Origin": "http://elsewhere.example"}),
+        ("file=http://127.0.0.1/", None, {}),
+        ("file=https:/example.org/x", None, {}),
+        ("file=/etc/passwd", None, {}),
+    ):
         with pytest.raises(HTTPError) as caught:
-            urlopen(Request(f"{site.url}gradio_api/queue/join", data, {"Content-Type": "application/json"}))
+            urlopen(Request(f"{site.url}gradio_api/{path}", data, headers))
         assert caught.value.code == 403
 
 

@@ -95,8 +95,8 @@ def test_a_batch_comes_as_a_zip_and_a_bad_file_does_not_stop_it(tab: Any, tmp_pa
     with zipfile.ZipFile(io.BytesIO(data)) as file:
         sizes = {one: Image.open(file.open(one)).size for one in file.namelist()}
     assert name == "fluxsr.zip" and sizes == {"photo_x4.jpg": (192, 128), "other_x4.png": (128, 96)}
-    told = tab.inner_text("#batch-report")
-    assert "2 done, 1 failed" in told and "is not an image" in told
+    text = tab.inner_text("#batch-report")
+    assert "2 done, 1 failed" in text and "is not an image" in text
 
 
 def test_a_stopped_batch_keeps_what_is_done(tab: Any, site: Any, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
     model: ModelOptions,
     api_key_file: Annotated[
-        Path | None, typer.Option(help="File with one API key in each line. Defaults to the key in FLUXSR_API_KEY, or no key.")
+        Path | None, typer.Option(help="File with one API key in each line. Defaults to FLUXSR_API_KEY, if set.")
     ] = None,
     api_key: Annotated[str, typer.Option(envvar="FLUXSR_API_KEY", hidden=True)] = "",
     limits: HttpLimits,

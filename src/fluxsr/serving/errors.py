@@ -92,18 +92,3 @@ def service_error(error: Exception, folder: Path) -> ServiceError:
     if lost_accelerator(error):
         return ServiceError("accelerator_lost")
     return ServiceError("model", text) if isinstance(error, ModelError) else ServiceError("internal")
-
-
-def error_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI responses of a route, with an example of every code."""
-    found: dict[int | str, dict[str, Any]] = {}
-    for code in codes:
-        status, message = ERROR_CODES[code]
-        content = {"schema": {"$ref": "#/components/schemas/Error"}, "examples": {}}
-        entry = found.setdefault(status, {"description": "", "content": {"application/json": content}})
-        entry["description"] = f"{entry['description']}, {code}".removeprefix(", ")
-        example = {"error": {"code": code, "message": message}}
-        entry["content"]["application/json"]["examples"][code] = {"value": example}
-        if status in (429, 503):
-            entry["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
-    return found

@@ -9,7 +9,7 @@ import hmac
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
@@ -20,8 +20,7 @@ from starlette.exceptions import HTTPException
 from fluxsr import __version__
 from fluxsr.serving.errors import ServiceError
 from fluxsr.serving.http_metrics import CountRequests, Metrics
-from fluxsr.serving.http_routes import health_routes, job_routes, metrics_routes, upscale_routes
-from fluxsr.serving.http_schema import Error
+from fluxsr.serving.http_routes import ServerState, health_routes, protected_routes
 from fluxsr.serving.jobs import JobStore
 from fluxsr.serving.limits import HttpLimits
 from fluxsr.serving.service import UpscaleService
@@ -51,11 +50,10 @@ def application(
         lifespan=partial(_sweep_regularly, store),
     )
     protected = [Depends(require_key(keys))] if keys else []
-    for routes in (upscale_routes(store, service, limits), job_routes(store), metrics_routes(metrics)):
-        app.include_router(routes, dependencies=protected)
-    app.include_router(health_routes(store))
+    app.state.server = ServerState(store, service, metrics, limits)
+    app.include_router(protected_routes, dependencies=protected)
+    app.include_router(health_routes)
     _add_error_handlers(app)
-    app.openapi = partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
     app.add_middleware(CountRequests, metrics=metrics)
     return app
 
@@ -126,15 +124,3 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)  # uvicorn writes the traceback to the log
     async def bug(_: Request, error: Exception) -> Response:
         return answer(ServiceError("internal"))
-
-
-def _openapi(app: FastAPI, generate: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the OpenAPI document, with our error instead of FastAPI's own, which is never sent."""
-    if app.openapi_schema is None:
-        parts = generate()["components"]["schemas"]
-        for name in ("HTTPValidationError", "ValidationError"):
-            parts.pop(name, None)
-        own = Error.model_json_schema(ref_template="#/components/schemas/{model}")
-        parts.update(own.pop("$defs"))
-        parts["Error"] = own
-    return app.openapi_schema or {}

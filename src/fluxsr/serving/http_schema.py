@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from fluxsr.names import printable
 from fluxsr.options import UpscaleOptions
@@ -32,6 +32,20 @@ class Error(BaseModel):
 class JobView(BaseModel):
     """A job."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": "q3Jd0aXw6mJ8b1kYc2ZrVQ",
+                "status": "done",
+                "progress": 1.0,
+                "result": "/v1/jobs/q3Jd0aXw6mJ8b1kYc2ZrVQ/result",
+                "notes": [],
+                "error": None,
+                "expires_in": 600.0,
+            }
+        }
+    )
+
     id: str
     status: State
     progress: float = Field(ge=0, le=1, description="Part of the tiles that is done.")
@@ -55,25 +69,20 @@ class JobView(BaseModel):
         )
 
 
-_DONE = {
-    "id": "q3Jd0aXw6mJ8b1kYc2ZrVQ",
-    "status": "done",
-    "progress": 1.0,
-    "result": "/v1/jobs/q3Jd0aXw6mJ8b1kYc2ZrVQ/result",
-    "notes": [],
-    "error": None,
-    "expires_in": 600.0,
-}
-_QUEUED = {**_DONE, "status": "queued", "progress": 0.0, "result": None, "expires_in": None}
+def error_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI responses of a route, with an example of every code."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        status, message = ERROR_CODES[code]
+        entry = found.setdefault(status, {"description": "", "model": Error, "content": {"application/json": {}}})
+        entry["description"] = f"{entry['description']}, {code}".removeprefix(", ")
+        examples = entry["content"]["application/json"].setdefault("examples", {})
+        examples[code] = {"value": {"error": {"code": code, "message": message}}}
+        if status in (429, 503):
+            entry["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
+    return found
 
-JOB: dict[str, Any] = {
-    "content": {
-        "application/json": {
-            "schema": {"$ref": "#/components/schemas/JobView"},
-            "examples": {"queued": {"value": _QUEUED}, "done": {"value": _DONE}},
-        }
-    }
-}
+
 LOCATION = {"Location": {"description": "Path of the job", "schema": {"type": "string"}}}
 IMAGE: dict[str, Any] = {
     "description": "The image",

@@ -41,24 +41,18 @@ def serve(model: ModelOptions, limits: HttpLimits, host: str, port: int, keys: S
         batch = min(limits.batch, pipeline.plan.batch_size or limits.batch)  # the plan's batch fits into the memory
         batcher = Batcher(pipeline.one_step, batch, limits.batch_wait, metrics.count_batch)
         service = UpscaleService({"model": pipeline}, limits.max_pixels, limits.max_output_pixels, batcher)
-        store = store_of(limits, Path(folder), metrics)
+        store = JobStore(
+            Path(folder),
+            workers=limits.workers,
+            places=limits.places,
+            keep_seconds=limits.keep_seconds,
+            keep_bytes=limits.keep_bytes,
+            observe=metrics.count_job,
+        )
+        metrics.watch(store)
         app = application(store, service, metrics, limits, keys)
         typer.echo(f"serving on {server.address_of(listener)}", err=True)
         try:
             server.run(server.Server(server.configured(app, debug), store, limits.grace), store, listener)
         finally:
             batcher.close()
-
-
-def store_of(limits: HttpLimits, folder: Path, metrics: Metrics) -> JobStore:
-    """Return the job store of a server, observed by its metrics."""
-    store = JobStore(
-        folder,
-        workers=limits.workers,
-        places=limits.places,
-        keep_seconds=limits.keep_seconds,
-        keep_bytes=limits.keep_bytes,
-        observe=metrics.count_job,
-    )
-    metrics.watch(store)
-    return store

@@ -32,41 +32,25 @@ class TimeLimitExceeded(FluxSRError):
 
 @dataclass(eq=False)
 class Job:
-    """One piece of work and its result.
+    """One piece of work and its result; times are those of the monotonic clock."""
 
-    Attributes:
-        id: random, because whoever knows it may fetch the result.
-        folder: temporary folder for the input and the result.
-        time_limit: longest run in seconds.
-        owner: visitor and kind of a job of the web page; empty for a job of the HTTP API.
-        progress, label: finished part from 0 to 1, and what is at work.
-        kept: whether the client fetches the result later instead of waiting for it.
-        fetched: whether the result was sent to its end.
-        readers: number of answers that are sending the result.
-        result: what the work returned; a cancelled job may have a partial one.
-        size: bytes of the result on disk.
-        started, ended: times of the monotonic clock.
-        task: the run in the thread pool, once the job is queued.
-        finished: completes when no thread works on the job any more.
-    """
-
-    id: str
-    folder: Path
-    time_limit: float = math.inf
-    owner: tuple[str, ...] = ()
+    id: str  # random, because whoever knows it may fetch the result
+    folder: Path  # temporary, for the input and the result
+    time_limit: float = math.inf  # longest run in seconds
+    owner: tuple[str, ...] = ()  # visitor and kind of a job of the web page; empty for a job of the HTTP API
     state: State = "receiving"
-    progress: float = 0
-    label: str = ""
-    kept: bool = False
-    fetched: bool = False
-    readers: int = 0
-    result: Any = None
+    progress: float = 0  # finished part, from 0 to 1
+    label: str = ""  # what is at work
+    kept: bool = False  # whether the client fetches the result later instead of waiting for it
+    fetched: bool = False  # whether the result was sent, to its end or until the client left
+    readers: int = 0  # answers that are sending the result
+    result: Any = None  # what the work returned; a cancelled job may have a partial one
     error: ServiceError | None = None
-    size: int = 0
+    size: int = 0  # bytes of the result on disk
     started: float = 0
     ended: float | None = None
-    task: Future[None] | None = None
-    finished: Future[None] = field(default_factory=Future)
+    task: Future[None] | None = None  # the run in the thread pool, once the job is queued
+    finished: Future[None] = field(default_factory=Future)  # completes when no thread works on the job any more
     cancel_requested: threading.Event = field(default_factory=threading.Event)
 
     def report(self, progress: float, label: str = "") -> None:
@@ -276,8 +260,17 @@ class JobStore:
         return True
 
     def _run(self, job: Job, work: Callable[[Job], Any]) -> None:
+        job.started = time.monotonic()
+        try:
+            self._work(job, work)
+            seconds = time.monotonic() - job.started
+            self._mean += 0.2 * (seconds - self._mean)
+            self._observe(job.state, seconds)
+        finally:
+            self._finish(job)
+
+    def _work(self, job: Job, work: Callable[[Job], Any]) -> None:
         with self._lock:
-            job.started = time.monotonic()
             if job.ended is None:
                 job.state = "running"
         try:
@@ -294,10 +287,6 @@ class JobStore:
             with self._lock:
                 self.lost = self.lost or lost_accelerator(error)  # before a waiting client can ask again
                 self._end(job, "failed", service_error(error, job.folder))
-        seconds = time.monotonic() - job.started
-        self._mean += 0.2 * (seconds - self._mean)
-        self._observe(job.state, seconds)
-        self._finish(job)
 
     def _finish(self, job: Job) -> None:
         if job.result is None or job.id not in self._jobs:  # writing creates the folder of a forgotten job again

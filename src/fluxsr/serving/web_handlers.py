@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from fluxsr.names import printable
-from fluxsr.serving.errors import service_error
+from fluxsr.serving.errors import ServiceError, service_error
 from fluxsr.serving.jobs import Job, JobStore
 from fluxsr.serving.limits import WebLimits
 from fluxsr.serving.service import UpscaleService
@@ -100,15 +99,17 @@ class Handlers:
 
     def _run(self, request: gr.Request, kind: str, work: Callable[[Job], Any], progress: Any) -> Any:
         """Run a job and return its result; a visitor's earlier job of the same kind is forgotten."""
-        with _gradio_errors(self.store.folder):
+        try:
             job = self.store.admit((str(request.session_hash), kind))
             self.store.start(job, work)
-            while not job.finished.done():
-                progress(job.progress, desc=printable(job.label))
-                time.sleep(_POLL_SECONDS)
-            if job.error is not None and job.result is None:
-                raise job.error.copy()
-            return job.result
+        except ServiceError as error:
+            raise _gradio_error(error) from None
+        while not job.finished.done():
+            progress(job.progress, desc=printable(job.label))
+            time.sleep(_POLL_SECONDS)
+        if job.error is not None and job.result is None:
+            raise _gradio_error(job.error)
+        return job.result
 
     def _stop(self, request: gr.Request, kind: str) -> Job | None:
         """Cancel a job and wait for its end; return None if none was at work."""
@@ -123,13 +124,7 @@ def _batch_updates(batch: Any) -> list[Any]:
     return [describe_batch(batch), gr.update(value=batch.zip and str(batch.zip), visible=batch.zip is not None)]
 
 
-@contextmanager
-def _gradio_errors(folder: Path) -> Iterator[None]:
-    """Show every error as one line on the page."""
-    try:
-        yield
-    except Exception as error:
-        found = service_error(error, folder)
-        if found.code == "cancelled":
-            raise gr.Error("Stopped.", title="Stopped", duration=3, print_exception=False) from error
-        raise gr.Error(escape(found.message), title="That did not work", print_exception=False) from error
+def _gradio_error(error: ServiceError) -> gr.Error:
+    if error.code == "cancelled":
+        return gr.Error("Stopped.", title="Stopped", duration=3, print_exception=False)
+    return gr.Error(escape(error.message), title="That did not work", print_exception=False)

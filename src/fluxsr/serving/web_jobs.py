@@ -21,7 +21,7 @@ from fluxsr.serving.jobs import Cancelled, Job, TimeLimitExceeded
 from fluxsr.serving.service import UpscaledFile, UpscaleService
 
 OFFERED = ("scale", "strength", "color_fix", "format", "strip_metadata", "strip_gps")
-"""Options on the page, in the order of its widgets."""
+"""Options that the page offers, in the order of its widgets."""
 _COMPARED_PIXELS = 12_000_000  # phones do not show larger images, and the browser holds two of them
 _NAME_BYTES = 150  # of a result's name before its suffix; file systems take 255
 
@@ -49,13 +49,13 @@ def options_of(values: Sequence[Any]) -> UpscaleOptions:
     """Return the options that a visitor chose; they are checked, because requests can be made without the page.
 
     Args:
-        values: values of ``OFFERED``; an empty text stands for None.
+        values: values of ``OFFERED``; an empty text stands for the default.
 
     Raises:
         InputError: a value cannot be used.
     """
-    chosen: dict[str, Any] = dict(zip(OFFERED, values, strict=True))
-    return UpscaleOptions(**{name: None if value == "" else value for name, value in chosen.items()})
+    chosen: dict[str, Any] = {name: value for name, value in zip(OFFERED, values, strict=True) if value != ""}
+    return UpscaleOptions(**chosen)
 
 
 def upscale_one(

@@ -123,7 +123,7 @@ def _batch(service: UpscaleService, handlers: Handlers, limits: WebLimits) -> No
 
 
 def _widgets(service: UpscaleService) -> list[Any]:
-    """Return the widgets of the model and of ``OFFERED``, in this order."""
+    """Return the widgets for the model and for ``OFFERED``, in their order."""
     names, options = list(service.pipelines), declared(UpscaleOptions)
     own = {name: pipeline.adapter_config.strength for name, pipeline in service.pipelines.items()}
     model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
