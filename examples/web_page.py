@@ -1,4 +1,4 @@
-"""The picture of docs/web.md: what a Chromium shows of ``fluxsr web`` once an example is upscaled.
+"""Make the screenshot of docs/web.md: ``fluxsr web`` in a Chromium, after an example was upscaled.
 
 python examples/web_page.py docs/images/web.png [WIDTH]
 
@@ -17,22 +17,24 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 import fluxsr
-from fluxsr.serving.web.desk import Desk
-from fluxsr.serving.web.limits import Limits
-from fluxsr.serving.web.server import bound, server_of
-from fluxsr.serving.web.work import Studio
+from fluxsr.serving.jobs import JobStore
+from fluxsr.serving.limits import WebLimits
+from fluxsr.serving.server import address_of, listen
+from fluxsr.serving.service import UpscaleService
+from fluxsr.serving.web_server import page_server
 
-PICTURE = Path(__file__).with_name("building_lr.jpg")
+IMAGE = Path(__file__).with_name("building_lr.jpg")
 
 
 def main(out: Path, width: int) -> None:
-    studio = Studio({"bundled": fluxsr.load("bundled")}, Limits())
-    with tempfile.TemporaryDirectory() as folder, bound("127.0.0.1", 0) as door:
-        server = server_of(studio, Desk(Path(folder), 600))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [door]})
+    limits = WebLimits()
+    service = UpscaleService({"bundled": fluxsr.load("bundled")}, limits.max_pixels, limits.max_output_pixels)
+    with tempfile.TemporaryDirectory() as folder, listen("127.0.0.1", 0) as listener:
+        server = page_server(service, JobStore(Path(folder)), limits)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            shoot(f"http://127.0.0.1:{door.getsockname()[1]}", out, width)
+            take_screenshot(address_of(listener), out, width)
         finally:
             server.should_exit = True
             thread.join()
@@ -40,20 +42,20 @@ def main(out: Path, width: int) -> None:
         image.convert("RGB").quantize(255, dither=Image.Dither.FLOYDSTEINBERG).save(out, optimize=True)
 
 
-def shoot(url: str, out: Path, width: int) -> None:
+def take_screenshot(url: str, out: Path, width: int) -> None:
     with sync_playwright() as playwright:
         program = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": width, "height": 960})
-        page.set_default_timeout(600_000)  # a busy machine is no error
+        page.set_default_timeout(600_000)  # only against hanging
         page.goto(url)
-        page.set_input_files("#one-file input[type=file]", str(PICTURE))
-        page.wait_for_selector("#one-told >> text=pixels")
+        page.set_input_files("#one-file input[type=file]", str(IMAGE))
+        page.wait_for_selector("#one-report >> text=pixels")
         page.click("#one-start")
         page.wait_for_selector("#one-load", state="visible")
         page.wait_for_function("[...document.querySelectorAll('#one-slider img')].every(image => image.naturalWidth)")
         page.mouse.move(0, 0)
-        page.wait_for_timeout(1000)  # what fades in, has
+        page.wait_for_timeout(1000)  # until everything has faded in
         page.screenshot(path=out, full_page=True)
         browser.close()
 

@@ -100,7 +100,7 @@ class TestFrontEndsAgree:
                 assert not option.choices or option.choices in (get_args(kind), get_args(get_args(kind)[0]))
 
     def test_http(self) -> None:
-        from fluxsr.serving.api.schema import BODY
+        from fluxsr.serving.http_schema import BODY
 
         forms, json = (BODY["content"][kind]["schema"] for kind in ("multipart/form-data", "application/json"))
         for name in NUMBERS:
@@ -114,7 +114,7 @@ class TestFrontEndsAgree:
 
     def test_web_page(self) -> None:
         pytest.importorskip("gradio")
-        from fluxsr.serving.web.page import widget
+        from fluxsr.serving.web_page import widget
 
         for name in ("scale", "strength"):  # the page leaves tiles to the model
             option = declared(UpscaleOptions)[name]

@@ -97,17 +97,15 @@ def test_a_worker_of_a_cluster_ends_with_a_line(
 def test_the_server_is_unready_and_its_client_may_come_again(lost: list[int], pipeline: Any, tmp_path: Path) -> None:
     from fastapi import testclient
 
-    from fluxsr.serving.api.application import application
-    from fluxsr.serving.api.batcher import Batcher
-    from fluxsr.serving.api.desk import Desk
-    from fluxsr.serving.api.limits import Limits
-    from fluxsr.serving.api.metrics import Metrics
-    from fluxsr.serving.api.work import worker
+    from fluxsr.serving.http_app import application
+    from fluxsr.serving.http_metrics import Metrics
+    from fluxsr.serving.jobs import JobStore
+    from fluxsr.serving.limits import HttpLimits
+    from fluxsr.serving.service import UpscaleService
 
     (path,) = pictures(tmp_path, 1)
-    limits, batcher = Limits(), Batcher(pipeline.one_step, 1, 0)
-    desk = Desk(worker(pipeline, batcher, limits), limits, tmp_path)
-    client = testclient.TestClient(application(desk, Metrics(), limits))
+    store, service = JobStore(tmp_path), UpscaleService({"tiny": pipeline}, 10**6, 10**6)
+    client = testclient.TestClient(application(store, service, Metrics(), HttpLimits()))
     assert client.get("/readyz").status_code == 200
     for _ in range(2):
         answer = client.post("/v1/upscale", files={"image": path.read_bytes()})
@@ -116,43 +114,45 @@ def test_the_server_is_unready_and_its_client_may_come_again(lost: list[int], pi
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["error"]["code"]) == (503, "accelerator_lost")
     assert client.get("/healthz").status_code == 200
-    desk.close()
-    batcher.close()
+    store.close()
 
 
 def test_the_server_s_process_ends_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, pipeline: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from fluxsr.serving.api import server
-    from fluxsr.serving.api.limits import Limits
+    from fluxsr.serving import http_server, server
+    from fluxsr.serving.limits import HttpLimits
 
     class Doomed(server.Server):
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
-            self._desk.lost = "CUDA error: device-side assert triggered"
+            self._store.lost = "CUDA error: device-side assert triggered"
 
     monkeypatch.setattr(upscale_file, "load", lambda _options: pipeline)
     monkeypatch.setattr(server, "Server", Doomed)
     with pytest.raises(AcceleratorLost, match="device-side assert triggered.*start it again"):
-        server.serve(ModelOptions(), Limits(grace=60), "127.0.0.1", 0, [], False)
+        http_server.serve(ModelOptions(), HttpLimits(grace=60), "127.0.0.1", 0, [], False)
 
 
 def test_the_page_ends(lost: list[int], pipeline: Any, tmp_path: Path) -> None:
-    from fluxsr.serving.web.desk import Desk
-    from fluxsr.serving.web.limits import Limits
-    from fluxsr.serving.web.server import bound, server_of
-    from fluxsr.serving.web.work import Studio, line_of
+    from fluxsr.serving.errors import ServiceError
+    from fluxsr.serving.jobs import JobStore
+    from fluxsr.serving.limits import WebLimits
+    from fluxsr.serving.server import listen
+    from fluxsr.serving.service import UpscaleService
+    from fluxsr.serving.web_jobs import upscale_batch
+    from fluxsr.serving.web_server import page_server
 
-    studio, desk = Studio({"tiny": pipeline}, Limits()), Desk(tmp_path / "desk", seconds=60)
-    server, door = server_of(studio, desk), bound("127.0.0.1", 0)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
+    service, store = UpscaleService({"tiny": pipeline}, 10**6, 10**6), JobStore(tmp_path / "store")
+    server, listener = page_server(service, store, WebLimits()), listen("127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
-    sources = pictures(tmp_path, 3)
-    with pytest.raises(RuntimeError) as caught, desk.job("v", "many") as job:
-        studio.many(sources, "tiny", UpscaleOptions(), job, lambda *_: None)
-    assert len(lost) == 1, "the others are not tried"
-    assert line_of(caught.value, sources[0]).startswith("the server's accelerator failed")
-    with pytest.raises(AcceleratorLost, match="CUDA error"), desk.job("w", "one"):
-        pass
+    sources, job = pictures(tmp_path, 3), store.admit(("visitor", "batch"))
+    store.start(job, lambda job: upscale_batch(service, sources, "tiny", UpscaleOptions(), job))
+    job.finished.result(60)
+    assert len(lost) == 1, "the other images are not tried"
+    assert job.error is not None and job.error.message.startswith("the server's accelerator failed")
+    with pytest.raises(ServiceError, match="accelerator failed"):
+        store.admit(("other", "one"))
     thread.join(60)
-    assert not thread.is_alive() and desk.lost.startswith("CUDA error")
+    assert not thread.is_alive() and store.lost.startswith("CUDA error")

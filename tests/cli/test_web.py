@@ -13,7 +13,7 @@ from fluxsr.cli.main import app
 from fluxsr.cli.web import checked
 from fluxsr.errors import InputError
 from fluxsr.options import ModelOptions
-from fluxsr.serving.web.limits import Limits
+from fluxsr.serving.limits import WebLimits
 
 
 def test_visitors_see_names_of_models_and_no_folders() -> None:
@@ -31,16 +31,16 @@ def test_without_gradio_one_line_says_what_to_install(uninstall: Callable[..., N
 
 
 def test_what_visitors_may_do_is_typed_option_by_option(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fluxsr.serving.web import server
+    from fluxsr.serving import web_server
 
     seen: list[Any] = []
-    monkeypatch.setattr(server, "serve", lambda models, options, limits, *rest: seen.append((options, limits)))
+    monkeypatch.setattr(web_server, "serve", lambda models, options, limits, *rest: seen.append((options, limits)))
     for given in (
         [],
-        ["--compile", "--memory", "8gb", *(f"--{field.name.replace('_', '-')}=7" for field in fields(Limits))],
+        ["--compile", "--memory", "8gb", *(f"--{field.name.replace('_', '-')}=7" for field in fields(WebLimits))],
     ):
         assert CliRunner().invoke(app, ["web", *given], catch_exceptions=False).exit_code == 0
     assert seen == [
-        (ModelOptions(), Limits()),
-        (ModelOptions(memory="8gb", compile=True), Limits(**{field.name: 7 for field in fields(Limits)})),
+        (ModelOptions(), WebLimits()),
+        (ModelOptions(memory="8gb", compile=True), WebLimits(**{field.name: 7 for field in fields(WebLimits)})),
     ]

@@ -11,7 +11,7 @@ from fluxsr.cli.arguments import Debug, Port, expand_dataclass_options
 from fluxsr.cli.cli_errors import report_errors
 from fluxsr.errors import InputError, needed
 from fluxsr.options import ModelOptions
-from fluxsr.serving.api.limits import Limits
+from fluxsr.serving.limits import HttpLimits
 
 
 @expand_dataclass_options
@@ -27,7 +27,7 @@ def serve(
         typer.Option(help="File with one API key per line. Defaults to the variable FLUXSR_API_KEY."),
     ] = None,
     api_key: Annotated[str, typer.Option(envvar="FLUXSR_API_KEY", hidden=True)] = "",
-    limits: Limits,
+    limits: HttpLimits,
     debug: Debug = False,
 ) -> None:
     """Start an HTTP server that upscales images.
@@ -37,9 +37,9 @@ def serve(
     with report_errors(debug):
         needed("fluxsr serve", "serve", "fastapi", "uvicorn", "python_multipart", "prometheus_client")
         keys = keys_of(api_key_file, api_key)
-        from fluxsr.serving.api import server
+        from fluxsr.serving.http_server import serve as serve_http
 
-        server.serve(model, limits, host, port, keys, debug)
+        serve_http(model, limits, host, port, keys, debug)
 
 
 def keys_of(file: Path | None, key: str) -> list[str]:

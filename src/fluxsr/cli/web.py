@@ -12,7 +12,7 @@ from fluxsr.cli.arguments import Debug, Port, expand_dataclass_options
 from fluxsr.cli.cli_errors import report_errors
 from fluxsr.errors import InputError, needed
 from fluxsr.options import ModelOptions
-from fluxsr.serving.web.limits import Limits
+from fluxsr.serving.limits import WebLimits
 
 Models = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -31,14 +31,14 @@ def web(
         str, typer.Option(help="Address to listen on. 0.0.0.0 accepts connections from other machines.")
     ] = "127.0.0.1",
     port: Port = 7860,
-    limits: Limits,
+    limits: WebLimits,
     debug: Debug = False,
 ) -> None:
     """Start a web page that upscales images and compares results. Ctrl-C stops it."""
     with report_errors(debug):
         needed("fluxsr web", "web", "gradio")
         models = checked(model or ["bundled"], loading)
-        from fluxsr.serving.web.server import serve
+        from fluxsr.serving.web_server import serve
 
         serve(models, loading, limits, host, port)
 
@@ -54,5 +54,5 @@ def checked(models: list[str], loading: ModelOptions) -> dict[str, str]:
     names = [Path(model).name for model in models]
     for name, count in Counter(names).items():
         if count > 1:
-            raise InputError(f"{count} models are called {name}; visitors could not tell them apart, rename a folder")
+            raise InputError(f"{count} models are called {name}; visitors cannot tell them apart, so rename a folder")
     return dict(zip(names, models, strict=True))

@@ -1,0 +1,214 @@
+"""Read a request body: its options, and its image into a file, within the limits on bytes, pixels and seconds."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from pathlib import Path
+from typing import IO, Any
+
+import anyio
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from fluxsr.errors import InputError, TooLargeError
+from fluxsr.imaging.decode import size_of
+from fluxsr.options import UpscaleOptions, declared, unknown_option
+from fluxsr.serving.errors import ServiceError
+from fluxsr.serving.limits import HttpLimits
+
+OFFERED = [name for name, option in declared(UpscaleOptions).items() if not option.local]
+"""Options that a client may choose."""
+_FORM, _JSON = "multipart/form-data", "application/json"
+_FIELD_BYTES = 64 << 10  # of a body besides its image, and of one field
+_JSON_BYTES = 16 << 20  # of an image in JSON, which is in memory several times
+_JSON_SIGNS = 64  # commas and brackets in JSON, because the objects that they make are many times larger than the body
+_HEAD_BYTES = 1 << 20  # in which the size of an image is looked for
+
+
+async def read_body(request: Request, path: Path, limits: HttpLimits) -> tuple[UpscaleOptions, tuple[int, int] | None]:
+    """Read a form or a JSON body.
+
+    FastAPI's own form parameters would read the whole body before the key and the limit on jobs are checked.
+
+    Args:
+        request: a request whose body was not read.
+        path: file to write the image to.
+        limits: limits on bytes, pixels and seconds.
+
+    Returns:
+        The options, and the (width, height) of the image if its header tells.
+
+    Raises:
+        ServiceError: the body cannot be used.
+        ClientDisconnect: the client has left.
+    """
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind not in (_FORM, _JSON):
+        raise ServiceError("unsupported_body", f"the body is {kind or 'of no type'}; send {_FORM} or {_JSON}")
+    try:
+        with anyio.fail_after(limits.upload_seconds):
+            options = await (_read_json if kind == _JSON else _read_form)(request, path, limits)
+    except TimeoutError:
+        message = f"the body did not arrive within {limits.upload_seconds:g} s"
+        raise ServiceError("upload_too_slow", message) from None
+    if not path.stat().st_size:
+        raise ServiceError("invalid_option", "image is empty; send an image file as 'image'")
+    with path.open("rb") as file:
+        return options, await anyio.to_thread.run_sync(_checked_size, file, limits.max_pixels)
+
+
+def parse_options(values: Mapping[str, Any], limits: HttpLimits, *, text: bool) -> UpscaleOptions:
+    """Return the options of a request.
+
+    Args:
+        values: option values by name, as they were sent.
+        limits: the server's ``max_tile`` bounds the memory that a client can ask for.
+        text: whether all values are text, as in a form. JSON has types, which must be right already.
+
+    Raises:
+        ServiceError: invalid_option, which names the first option that cannot be used.
+    """
+    try:
+        for name in values:
+            if name not in OFFERED:
+                raise unknown_option(name, OFFERED)
+        options = UpscaleOptions.from_text(values) if text else UpscaleOptions(**values)
+    except InputError as error:
+        raise ServiceError("invalid_option", str(error)) from None
+    if options.tile_size is not None and options.tile_size > limits.max_tile:
+        message = f"tile_size is {options.tile_size}; this server takes up to {limits.max_tile}"
+        raise ServiceError("invalid_option", message)
+    return options
+
+
+async def _read_json(request: Request, path: Path, limits: HttpLimits) -> UpscaleOptions:
+    most = min(limits.max_bytes, _JSON_BYTES)
+    error = _too_large(limits)
+    if most == _JSON_BYTES:
+        error = ServiceError("body_too_large", f"the image is larger than {most} bytes, the limit in JSON; send a form")
+    body = bytearray()
+    async for chunk in _limited(request, most * 4 // 3 + _FIELD_BYTES, error):
+        body += chunk
+    return await anyio.to_thread.run_sync(_parse_json, body, path, limits)
+
+
+def _parse_json(body: bytearray, path: Path, limits: HttpLimits) -> UpscaleOptions:
+    if sum(map(body.count, (b"{", b"[", b","))) > _JSON_SIGNS:
+        raise ServiceError("malformed", f"the body has more than {_JSON_SIGNS} brackets and commas; send flat options")
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ServiceError("malformed", f"the body is not valid JSON: {str(error) or type(error).__name__}") from None
+    if not isinstance(values, dict):
+        raise ServiceError("malformed", f"the body is a JSON {type(values).__name__}; send an object")
+    data = values.pop("image", None)
+    if not isinstance(data, str):
+        raise ServiceError("invalid_option", "image is missing or not a string; send an image file in base64")
+    options = parse_options(values, limits, text=False)
+    try:
+        image = base64.b64decode(data, validate=True)
+    except ValueError as error:
+        raise ServiceError("invalid_option", f"image is not valid base64: {error}") from None
+    if len(image) > limits.max_bytes:
+        raise _too_large(limits)
+    path.write_bytes(image)
+    return options
+
+
+class _FormParser(MultiPartParser):
+    """Starlette's parser, which here notes whether the last boundary has arrived."""
+
+    complete = False
+
+    def on_end(self) -> None:
+        self.complete = True
+
+
+async def _read_form(request: Request, path: Path, limits: HttpLimits) -> UpscaleOptions:
+    stream = _limited(request, limits.max_bytes + _FIELD_BYTES, _too_large(limits), limits.max_pixels)
+    parser = _FormParser(request.headers, stream, max_files=1, max_fields=len(OFFERED), max_part_size=_FIELD_BYTES)
+    try:
+        async with aclosing(stream):
+            form = await parser.parse()
+    except MultiPartException as error:
+        code = "body_too_large" if "exceeded" in error.message else "malformed"
+        raise ServiceError(code, f"the body is not a valid form: {error.message}") from None
+    try:
+        if not parser.complete:
+            raise ServiceError("malformed", "the body ends before its last boundary")
+        for name, count in Counter(name for name, _ in form.multi_items()).items():
+            if count > 1:
+                raise ServiceError("malformed", f"{name} occurs {count} times in the form")
+        fields = dict(form)
+        image = fields.pop("image", None)
+        if not isinstance(image, UploadFile):
+            raise ServiceError("invalid_option", "image is missing or not a file; send an image file as 'image'")
+        options = parse_options(fields, limits, text=True)
+        if (image.size or 0) > limits.max_bytes:
+            raise _too_large(limits)
+        await anyio.to_thread.run_sync(_save, image.file, path)
+        return options
+    finally:
+        await form.close()
+
+
+def _save(source: IO[bytes], path: Path) -> None:
+    with path.open("xb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+
+
+async def _limited(
+    request: Request, max_bytes: int, error: ServiceError, max_pixels: int | None = None
+) -> AsyncGenerator[bytes, None]:
+    """Yield a body in chunks.
+
+    Args:
+        request: a request whose body was not read.
+        max_bytes: length of the body above which ``error`` is raised.
+        error: the error of a body that is too long.
+        max_pixels: refuse the image of a form as soon as its header tells of more pixels.
+    """
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > max_bytes:
+        raise error
+    total, head, look_at = 0, bytearray(), 1 << 10
+    async for chunk in request.stream():
+        total += len(chunk)
+        if total > max_bytes:
+            raise error
+        yield chunk
+        if max_pixels is not None and len(head) < _HEAD_BYTES:
+            head += chunk[: _HEAD_BYTES - len(head)]
+            if len(head) >= look_at:
+                look_at = 2 * len(head)
+                name = head.find(b'name="image"')  # no regular expression, which hostile bytes would make slow
+                start = head.find(b"\r\n\r\n", name)
+                if name >= 0 and start >= 0:
+                    await anyio.to_thread.run_sync(_checked_size, io.BytesIO(head[start + 4 :]), max_pixels)
+
+
+def _checked_size(file: IO[bytes], max_pixels: int) -> tuple[int, int] | None:
+    """Return the (width, height) of an image or of its beginning; None if it does not tell.
+
+    Raises:
+        ServiceError: too_many_pixels.
+    """
+    try:
+        size = size_of(file)
+    except TooLargeError as error:
+        raise ServiceError("too_many_pixels", f"the image is {error}") from error
+    if size is not None and size[0] * size[1] > max_pixels:
+        message = f"the image has {size[0]}x{size[1]} pixels; the limit is {max_pixels}"
+        raise ServiceError("too_many_pixels", message)
+    return size
+
+
+def _too_large(limits: HttpLimits) -> ServiceError:
+    return ServiceError("body_too_large", f"the image is larger than {limits.max_bytes} bytes")

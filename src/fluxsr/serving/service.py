@@ -1,0 +1,122 @@
+"""Upscale one image for a job of a server, within the server's limits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from fluxsr.errors import InputError
+from fluxsr.imaging import io
+from fluxsr.imaging.formats import ENDINGS, following
+from fluxsr.imaging.picture import Picture
+from fluxsr.imaging.resize import scaled_size
+from fluxsr.options import UpscaleOptions
+from fluxsr.pipeline import FluxSRPipeline
+from fluxsr.processing import inputs, upscale_file
+from fluxsr.processing.runner import ProgressCallback
+from fluxsr.serving.batcher import Batcher
+from fluxsr.serving.errors import ServiceError
+
+_HELD_PIXELS = 8_000_000  # of a result that is held in one piece where several jobs run at the same time
+
+
+@dataclass(frozen=True)
+class UpscaledFile:
+    """A result on disk, with sizes as (width, height) and notes on what the format could not hold."""
+
+    path: Path
+    before: tuple[int, int]
+    after: tuple[int, int]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+class UpscaleService:
+    """The loaded models of a server and its limits on pixels.
+
+    Args:
+        pipelines: models by the names that clients choose from.
+        max_pixels: largest input in pixels.
+        max_output_pixels: largest result in pixels.
+        batcher: combines tiles of jobs that run at the same time; None if only one job runs.
+    """
+
+    def __init__(
+        self,
+        pipelines: Mapping[str, FluxSRPipeline],
+        max_pixels: int,
+        max_output_pixels: int,
+        batcher: Batcher | None = None,
+    ) -> None:
+        self.pipelines, self.max_pixels, self.max_output_pixels = pipelines, max_pixels, max_output_pixels
+        self._batcher = batcher
+
+    def read(self, source: Path) -> Picture:
+        """Read an image that a client sent.
+
+        Raises:
+            InputError: the image cannot be used.
+        """
+        return io.read(source, self.max_pixels)
+
+    def pipeline(self, model: str) -> FluxSRPipeline:
+        """Return a model by its name.
+
+        Raises:
+            InputError: no model has this name.
+        """
+        if model not in self.pipelines:
+            raise InputError(f"there is no model '{model}'; choose one of {', '.join(self.pipelines)}")
+        return self.pipelines[model]
+
+    def result_size(self, size: tuple[int, int], scale: float) -> tuple[int, int]:
+        """Return the (width, height) of a result.
+
+        Raises:
+            ServiceError: too_many_pixels.
+        """
+        width, height = scaled_size(*size, scale)
+        if width * height > self.max_output_pixels:
+            fits = int((self.max_output_pixels / (size[0] * size[1])) ** 0.5 * 10) / 10
+            raise ServiceError(
+                "too_many_pixels",
+                f"the result would have {width}x{height} pixels; the limit is {self.max_output_pixels}: "
+                + (f"choose a scale up to {fits:g}" if fits >= 1 else "send a smaller image"),
+            )
+        return width, height
+
+    def upscale(
+        self, picture: Picture, target: Path, options: UpscaleOptions, model: str, progress: ProgressCallback
+    ) -> UpscaledFile:
+        """Upscale an image and write the result.
+
+        Args:
+            picture: the image.
+            target: the file to write.
+            options: how the image is upscaled and written.
+            model: name of the model.
+            progress: called as the work goes on; an error that it raises ends the work.
+
+        Raises:
+            FluxSRError, ServiceError: the image cannot be upscaled or written.
+        """
+        started, batcher = time.monotonic(), self._batcher
+        height, width = picture.lr.shape[-2:]
+        after = self.result_size((width, height), options.scale)
+        with batcher.active_job() if batcher else nullcontext():
+            write = upscale_file.upscale(
+                *(self.pipeline(model), options, inputs.Job(picture.path, target), picture, progress),
+                step=batcher.step if batcher else None,
+                whole=_HELD_PIXELS if batcher else upscale_file.WHOLE,
+            )
+        notes = tuple(write())
+        return UpscaledFile(target, (width, height), after, notes, time.monotonic() - started)
+
+
+def result_ending(options: UpscaleOptions, found: str) -> str:
+    """Return the file ending of a result, with its dot; ``found`` is Pillow's name of the input's format."""
+    ending = f".{options.format}" if options.format else following(Path(f"image.{found.lower()}"))
+    return ENDINGS[ending].endings[0]

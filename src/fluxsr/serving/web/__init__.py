@@ -1,1 +1,0 @@
-"""``fluxsr web``: the page in the browser. Only ``page``, ``clicks`` and ``server`` import gradio."""

@@ -1,0 +1,206 @@
+"""Upscaling over HTTP, against a real server."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from fluxsr.imaging import io as files
+from fluxsr.options import ModelOptions, UpscaleOptions
+from fluxsr.processing import upscale_file
+from fluxsr.processing.inputs import Job
+from fluxsr.serving.http_routes import JobResultResponse
+from fluxsr.serving.http_schema import JobView
+from fluxsr.serving.jobs import Job as StoredJob
+from fluxsr.serving.jobs import JobStore
+from fluxsr.serving.service import UpscaledFile, result_ending
+
+SLOW = {"scale": "8", "tile_size": "64", "tile_overlap": "32"}  # thousands of tiles for an image of 200x200
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+def posted(client: httpx.Client, image: bytes, wait: bool = True, **fields: Any) -> httpx.Response:
+    return client.post(
+        "/v1/upscale", params={} if wait else {"wait": "false"}, files={"image": ("a", image)}, data=fields
+    )
+
+
+def finished(client: httpx.Client, place: str, until: Callable[..., Any]) -> dict[str, Any]:
+    until(lambda: client.get(place).json()["status"] not in ("queued", "running"))
+    return dict(client.get(place).json())
+
+
+@cache  # its profile holds the second in which it was made
+def photograph() -> bytes:
+    """Return a JPEG with EXIF, a colour profile and a resolution."""
+    exif = Image.Exif()
+    exif[0x010E] = "a garden"
+    exif[0x8825] = {1: "N", 2: (52.0, 31.0, 12.0)}
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(noise).save(file, "JPEG", quality=95, exif=exif, icc_profile=profile, dpi=(300, 300))
+    return file.getvalue()
+
+
+def test_a_photograph_comes_back_as_the_command_line_makes_it(
+    client: httpx.Client, model_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(photograph())
+    model, options = ModelOptions(model=str(model_folder), device="cpu", dtype="fp32"), UpscaleOptions(scale=3)
+    picture, pipeline = files.read(tmp_path / "a.jpg"), upscale_file.load(model)
+    for name in ("b.jpg", "b.png"):
+        upscale_file.upscale(pipeline, options, Job(picture.path, tmp_path / name), picture, lambda _: None)()
+    answer = posted(client, photograph(), scale=3)
+    assert answer.status_code == 200 and answer.headers["content-type"] == "image/jpeg"
+    got, expected = Image.open(io.BytesIO(answer.content)), Image.open(tmp_path / "b.jpg")
+    assert got.size == (96, 72) and got.info["dpi"] == expected.info["dpi"]
+    assert got.info["icc_profile"] == expected.info["icc_profile"]
+    assert got.getexif() == expected.getexif() and got.getexif().get_ifd(0x8825)[1] == "N"
+    exact = posted(client, photograph(), scale=3, format="png").content
+    assert np.abs(pixels(exact) - pixels((tmp_path / "b.png").read_bytes())).max() <= 1
+
+
+def test_metadata_can_be_left_out(client: httpx.Client) -> None:
+    without = Image.open(io.BytesIO(posted(client, photograph(), strip_gps="true").content))
+    assert without.getexif()[0x010E] == "a garden" and not without.getexif().get_ifd(0x8825)
+    assert not Image.open(io.BytesIO(posted(client, photograph(), strip_metadata="true").content)).getexif()
+
+
+def test_json_and_a_form_give_the_same_result(client: httpx.Client, picture: Callable[..., bytes]) -> None:
+    image = base64.b64encode(picture()).decode()
+    by_json = client.post("/v1/upscale", json={"image": image, "scale": 2, "strength": 0.5, "format": "webp"})
+    by_form = posted(client, picture(), scale=2, strength=0.5, format="webp")
+    assert by_json.status_code == 200 and by_json.headers["content-type"] == "image/webp"
+    assert np.abs(pixels(by_json.content) - pixels(by_form.content)).max() <= 2
+
+
+def test_what_the_format_cannot_hold_is_noted(client: httpx.Client) -> None:
+    file = io.BytesIO()
+    Image.new("RGBA", (16, 16), (9, 9, 9, 99)).save(file, "PNG")
+    assert "transparency is laid over white" in posted(client, file.getvalue(), format="jpg").headers["x-fluxsr-notes"]
+
+
+@pytest.mark.parametrize("how", [{"params": {"wait": "false"}}, {"headers": {"Prefer": "respond-async"}}])
+def test_a_job_can_be_followed_until_it_is_done(
+    client: httpx.Client, picture: Callable[..., bytes], until: Callable[..., Any], how: dict[str, Any]
+) -> None:
+    answer = client.post("/v1/upscale", files={"image": picture()}, data={"scale": "2"}, **how)
+    assert answer.status_code == 202 and answer.headers["location"] == f"/v1/jobs/{answer.json()['id']}"
+    state = finished(client, answer.headers["location"], until)
+    assert (state["status"], state["progress"], state["error"]) == ("done", 1, None) and state["expires_in"] > 0
+    for _ in range(2):  # it can be fetched again
+        result = client.get(state["result"], headers={"Range": "bytes=5-9"})
+        assert result.status_code == 200 and Image.open(io.BytesIO(result.content)).size == (40, 32)
+    assert client.delete(answer.headers["location"]).status_code == 204
+    assert client.get(answer.headers["location"]).status_code == 404
+
+
+def test_a_large_result_becomes_a_job_that_reports_its_progress(
+    client: httpx.Client, picture: Callable[..., bytes], until: Callable[..., Any], metric: Callable[..., float]
+) -> None:
+    answer = posted(client, picture(240, 240), **SLOW)
+    place = answer.headers["location"]
+    assert answer.status_code == 202 and "preference-applied" not in answer.headers
+    seen = until(lambda: client.get(place).json()["progress"])
+    assert until(lambda: client.get(place).json()["progress"] > seen) and seen < 1
+    early = client.get(f"{place}/result")
+    assert (early.status_code, early.json()["error"]["code"]) == (409, "not_finished")
+    assert client.delete(place).status_code == 204
+    assert client.get(place).json()["status"] == "cancelled"
+    assert client.get(f"{place}/result").status_code == 410
+    until(lambda: metric(client, 'fluxsr_jobs_worked_total{state="cancelled"}') >= 1)
+
+
+def test_an_image_that_cannot_be_read_is_explained(
+    client: httpx.Client, picture: Callable[..., bytes], until: Callable[..., Any]
+) -> None:
+    for image, words in ((b"not an image", "not an image that can be read"), (picture()[:-40], "damaged or cut off")):
+        answer = posted(client, image)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unusable_input")
+        assert answer.json()["error"]["message"].startswith("the image is " + words[:6])
+        assert words in answer.json()["error"]["message"] and "/" not in answer.json()["error"]["message"]
+    place = posted(client, b"not an image", wait=False).headers["location"]
+    state = finished(client, place, until)
+    assert state["status"] == "failed" and state["error"]["code"] == "unusable_input" and state["result"] is None
+    assert client.get(f"{place}/result").json() == {"error": state["error"]}
+
+
+def test_too_much_work_is_refused_and_later_accepted(
+    client: httpx.Client, picture: Callable[..., bytes], until: Callable[..., Any], metric: Callable[..., float]
+) -> None:
+    """Four places: two at work, two in the queue."""
+    until(lambda: metric(client, 'fluxsr_jobs{state="running"}') == 0)
+    taken = [posted(client, picture(200, 200), wait=False, **SLOW) for _ in range(4)]
+    assert [answer.status_code for answer in taken] == [202] * 4
+    assert metric(client, "fluxsr_queue_depth") == 2
+    refused = posted(client, picture(250, 250))  # 190 kB that the server does not read
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "busy")
+    assert int(refused.headers["retry-after"]) >= 1
+    for answer in taken:
+        client.delete(answer.headers["location"])
+    assert until(lambda: posted(client, picture()).status_code == 200)
+
+
+def test_tiles_of_two_requests_share_a_batch_without_changing_results(
+    client: httpx.Client, picture: Callable[..., bytes], metric: Callable[..., float]
+) -> None:
+    images = [picture(60, 60, seed=seed) for seed in range(2)]
+    options = {"scale": 4, "tile_size": 64, "tile_overlap": 16, "format": "png"}
+    alone = [posted(client, image, **options) for image in images]
+    before = metric(client, "fluxsr_shared_batches_total")
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda image: posted(client, image, **options), images))
+    assert metric(client, "fluxsr_shared_batches_total") > before
+    for one, other in zip(alone, both, strict=True):
+        assert np.abs(pixels(one.content) - pixels(other.content)).max() <= 1
+
+
+def test_metrics_count_what_happened(
+    client: httpx.Client, picture: Callable[..., bytes], metric: Callable[..., float]
+) -> None:
+    ok = 'fluxsr_requests_total{method="POST",route="/v1/upscale",status="200"}'
+    before = {name: metric(client, name) for name in (ok, "fluxsr_tiles_total", "fluxsr_job_seconds_count")}
+    assert posted(client, picture()).status_code == 200
+    client.get("/nothing/" + "x" * 50)
+    assert {name: metric(client, name) - value for name, value in before.items()} == dict.fromkeys(before, 1)
+    client.request("INVENTED", "/v1/upscale")
+    text = client.get("/metrics").text
+    assert 'method="other"' in text and "INVENTED" not in text
+    assert 'route="other"' in text and "xxx" not in text, "clients cannot invent series"
+    assert 'fluxsr_batch_tiles_bucket{le="4.0"}' in text and 'fluxsr_jobs{state="done"}' in text
+
+
+def test_notes_with_any_text_can_be_sent(tmp_path: Path) -> None:
+    (tmp_path / "result.png").write_bytes(b"a picture")
+    notes = ("its title is 'two\nlines\udce9'", "\x07 caf\u00e9")
+    result = UpscaledFile(tmp_path / "result.png", (1, 1), (4, 4), notes, 1)
+    job, store = StoredJob("id", tmp_path, state="done", result=result), JobStore(tmp_path)
+    header = JobResultResponse(job, store).headers["X-FluxSR-Notes"]
+    assert header == "its title is 'two\\nlines\\udce9'; \\x07 caf?"
+    assert JobView.of(job, store).model_dump_json().encode()
+    store.close()
+
+
+def test_the_format_is_the_input_s_unless_another_is_asked_for() -> None:
+    for asked, found, ending in (
+        (None, "JPEG", ".jpg"),
+        (None, "GIF", ".png"),
+        (None, "HEIF", ".jpg"),
+        ("webp", "JPEG", ".webp"),
+        (None, "TIFF", ".tif"),
+    ):
+        assert result_ending(UpscaleOptions(format=asked), found) == ending  # type: ignore[arg-type]
