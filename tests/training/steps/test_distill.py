@@ -16,7 +16,8 @@ from fluxsr.backbones.loading import Backbone
 from fluxsr.backbones.prompts import random_prompt
 from fluxsr.backbones.tiny import build_autoencoder, build_transformer
 from fluxsr.errors import InputError
-from fluxsr.losses.efficientnet import EfficientNetLite
+from fluxsr.extensions import losses as extensions
+from fluxsr.extensions.efficientnet import EfficientNetLite
 from fluxsr.losses.features import FeatureNetwork, feature_distance
 from fluxsr.training import loop
 from fluxsr.training.config import DistillConfig, RunConfig
@@ -27,7 +28,6 @@ CHANNELS, SIDE = 4, 32
 TERMS = {"ftd": "ftd_weight", "mse": "mse_weight", "tv_lpips": "tv_lpips_weight", "adl": "adl_weight"}
 TERMS |= {
     "periodic": "periodic_weight",
-    "texture": "texture_weight",
     "adversarial": "adversarial_weight",
     "latent_adversarial": "latent_adversarial_weight",
 }
@@ -120,7 +120,7 @@ def test_without_weights_nothing_moves(backbone: Backbone, tmp_path: Path) -> No
 def test_each_term_reaches_all_of_an_awake_adapter(backbone: Backbone, term: str) -> None:
     """Once B is not zero, A gets its gradient too; ADL alone cannot see what comes after the last attention."""
     wake(backbone)
-    value = terms(stage(backbone, periodic_weight=1.0, texture_weight=1.0, **CRITICS))[term]
+    value = terms(stage(backbone, periodic_weight=1.0, **CRITICS))[term]
     parameters = adapter(backbone)
     found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
     still = {n for n, g in zip(parameters, found, strict=True) if g is None or float(g.abs().max()) == 0}
@@ -141,7 +141,7 @@ def test_frozen_parts_get_no_gradient(backbone: Backbone) -> None:
     assert all(p.grad is not None for p in one.modules["critic"].parameters())
 
 
-@pytest.mark.parametrize("term", ["mse", "tv_lpips", "periodic", "texture", "adversarial"])
+@pytest.mark.parametrize("term", ["mse", "tv_lpips", "periodic", "adversarial"])
 def test_a_decoder_that_learns_hears_every_term_on_pixels(backbone: Backbone, term: str) -> None:
     for name, parameter in backbone.vae.decoder.named_parameters():
         if name.endswith("norm.weight"):  # a fresh residual block adds nothing, and what is inside it learns nothing
@@ -170,7 +170,7 @@ def test_the_critic_may_look_at_features(backbone: Backbone, monkeypatch: pytest
     network = EfficientNetLite().requires_grad_(False)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    monkeypatch.setattr(distill, "load_efficientnet", lambda: network)
+    monkeypatch.setattr(extensions, "load_efficientnet", lambda: network)
     one = stage(backbone, critic_network="efficientnet", adversarial_weight=0.5)
     found = terms(one)
     found["adversarial"].backward()
@@ -190,8 +190,8 @@ def test_no_loss_of_a_sample_depends_on_its_neighbour(backbone: Backbone) -> Non
     wake(backbone)
 
     def total(*seeds: int) -> dict[str, Tensor]:
-        found = terms(stage(backbone, batch(*seeds), periodic_weight=1.0, texture_weight=1.0))
-        assert found.keys() == {"ftd", "mse", "tv_lpips", "adl", "periodic", "texture"}
+        found = terms(stage(backbone, batch(*seeds), periodic_weight=1.0))
+        assert found.keys() == {"ftd", "mse", "tv_lpips", "adl", "periodic"}
         return {name: value.detach() for name, value in found.items()}
 
     straight, crossed = (total(0, 1), total(2, 3)), (total(0, 3), total(2, 1))
@@ -261,7 +261,6 @@ def test_options_that_do_not_fit_are_a_line(backbone: Backbone) -> None:
     refused("pixel_crop is -8", pixel_crop=-8)
     refused("pixel_crop is 8; periodic_weight needs 16 pixels .one token. or more", pixel_crop=8, periodic_weight=1.0)
     refused("tv_lpips_scales is .1.5.; give whole numbers, or fractions such as 0.5", tv_lpips_scales=[1.5])
-    refused("texture_gains is \\[1.0\\]; give one for each of 2 bands", texture_gains=[1.0])
     no_pixels = dict.fromkeys(TERMS.values(), 0.0)
     refused("train_decoder is on, but no loss on pixels has a weight", train_decoder=True, **no_pixels)
     refused("adl_double is \\[1\\], adl_single is None: double-stream block 1 is not there", adl_double=[1])
