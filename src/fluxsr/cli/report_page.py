@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fluxsr.evaluation.diagnosis import diagnose
+from fluxsr.evaluation.comparison import diagnose
 from fluxsr.evaluation.page import page
 from fluxsr.evaluation.protocols import SCALE
 from fluxsr.evaluation.tables import Table

@@ -10,7 +10,7 @@ from pathlib import Path
 from fluxsr.backbones.device import best_device
 from fluxsr.errors import InputError
 from fluxsr.evaluation import Report, score_folders
-from fluxsr.evaluation.catalogue import chosen
+from fluxsr.evaluation.catalogue import select_metrics
 from fluxsr.names import printable
 from fluxsr.progress import progress
 
@@ -58,7 +58,7 @@ def scored(methods: Sequence[Method], setup: Setup) -> list[Report]:
     Raises:
         FluxSRError: as ``score_folders``.
     """
-    alone = [metric.name for metric in chosen(setup.metrics) if not metric.needs_hr]
+    alone = [metric.name for metric in select_metrics(setup.metrics) if not metric.needs_hr]
     wanted = [(method, alone if method.truth else setup.metrics) for method in methods]
     return [_scored(method, metrics, setup) for method, metrics in wanted if metrics != []]
 
