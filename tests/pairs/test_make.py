@@ -56,7 +56,7 @@ def test_killed_and_shared_by_two_it_becomes_what_one_makes_undisturbed(options:
     assert first.returncode == 0 and second.returncode == -signal.SIGKILL, errors
     there = PairStore(out)
     assert [there.has_shard(k) for k in range(5)] == [True, True, True, False, True]
-    assert len(list(out.glob(".*.partial"))) == 1  # what was torn; it never gets a shard's name
+    assert len(list(out.glob(".*.part"))) == 1  # what was torn; it never gets a shard's name
     kept = {path.name: path.stat().st_mtime_ns for path in out.glob("shard-*")}
     make_pairs(config, out)
     assert contents(out) == contents(tmp_path / "alone")

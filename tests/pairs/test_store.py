@@ -118,10 +118,10 @@ def test_a_shard_without_its_records_or_its_tensors_does_not_count(tmp_path: Pat
 
 
 def test_cleaning_leaves_the_manifest_that_another_process_writes(tmp_path: Path) -> None:
-    for name in (".shard-00000.json.host-1.partial", ".manifest.json.host-2.partial", "manifest.json"):
+    for name in (".shard-00000.json.host.1.0.part", ".manifest.json.host.2.0.part", "manifest.json"):
         (tmp_path / name).touch()
     PairStore(tmp_path).clean()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".manifest.json.host-2.partial", "manifest.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".manifest.json.host.2.0.part", "manifest.json"]
 
 
 def test_spread_reaches_over_the_whole_store(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(stores.os, "replace", full)
-    with pytest.raises(OutputError, match="cannot write .*shard-00000.safetensors: .*No space left"):
+    with pytest.raises(OutputError, match="shard-00000.safetensors cannot be written: No space left"):
         PairStore(tmp_path / "full").write_shard(0, made("a"))
     assert list((tmp_path / "full").iterdir()) == []
 

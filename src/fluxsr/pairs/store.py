@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from fluxsr.errors import InputError, OutputError, StoreError
+from fluxsr.imaging.atomic import part_of, replaced, write_text
 from fluxsr.keyed import keyed_noise
 from fluxsr.names import storable
 
@@ -104,11 +103,11 @@ class PairStore:
             records.append(record)
         self.create()
         data = save(tensors)
-        self._write(self.path(index), data)
+        with replaced(self.path(index)) as file:
+            file.write(data)
         digest = hashlib.sha256(data).hexdigest()
-        self._write_json(
-            self.path(index, "json"), {"pairs": records, "sha256": digest, "made_with": dict(made_with or {})}
-        )
+        text = _json({"pairs": records, "sha256": digest, "made_with": dict(made_with or {})})
+        write_text(text, self.path(index, "json"))
 
     def shard(self, index: int) -> list[TeacherPair]:
         """Return the pairs of one shard.
@@ -142,7 +141,8 @@ class PairStore:
     def create_manifest(self, manifest: Mapping[str, Any]) -> bool:
         """Write the manifest unless it exists. Return True in exactly one of many concurrent processes."""
         self.create()
-        target, partial = self.folder / "manifest.json", self._partial("manifest.json")
+        target = self.folder / "manifest.json"
+        partial = part_of(target)
         partial.write_text(_json(manifest), encoding="utf-8")
         try:
             os.link(partial, target)  # fails if the manifest exists, unlike a rename
@@ -158,7 +158,7 @@ class PairStore:
         return True
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        self._write_json(self.folder / "manifest.json", manifest)
+        write_text(_json(manifest), self.folder / "manifest.json")
 
     def manifest(self) -> dict[str, Any]:
         path = self.folder / "manifest.json"
@@ -204,24 +204,8 @@ class PairStore:
 
         Unfinished manifests are kept, because another process may be writing one now.
         """
-        for path in self.folder.glob(".shard-*.partial"):
+        for path in self.folder.glob(".shard-*.part"):
             path.unlink(missing_ok=True)
-
-    def _partial(self, name: str) -> Path:
-        """Return a temporary name that is unique to this process and thread."""
-        return self.folder / f".{name}.{platform.node()}-{os.getpid()}-{threading.get_ident()}.partial"
-
-    def _write(self, path: Path, data: bytes) -> None:
-        partial = self._partial(path.name)
-        try:
-            partial.write_bytes(data)
-            os.replace(partial, path)
-        except OSError as error:  # such as a full disk
-            partial.unlink(missing_ok=True)
-            raise OutputError(f"cannot write {path}: {error}; run the same command again to resume") from error
-
-    def _write_json(self, path: Path, value: Any) -> None:
-        self._write(path, _json(value).encode())
 
 
 def _json(value: Any) -> str:
