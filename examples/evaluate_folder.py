@@ -16,7 +16,7 @@ import torch
 
 import fluxsr
 from fluxsr.degradation import PRESETS, degrade
-from fluxsr.evaluation.benchmark import score_folders
+from fluxsr.evaluation.folder_scores import score_folders
 from fluxsr.evaluation.folders import list_images, load_image
 from fluxsr.evaluation.tables import markdown, table_of
 from fluxsr.imaging.io import to_pil, write

@@ -37,25 +37,9 @@ def test_shape_range_and_8_bit_grid(name: str, size: tuple[int, int]):
 def test_same_seed_same_bytes(name: str):
     hr = smooth(5, 48, 48)
     first = degrade(hr, PRESETS[name], seeded(7))
-    assert torch.equal(degrade(hr, PRESETS[name], seeded(7)), first)
-
-
-def test_another_seed_gives_another_image():
-    hr = smooth(2, 48, 48)
-    one, other = (degrade(hr, PRESETS["realesrgan"], seeded(seed)) for seed in (1, 2))
-    assert not torch.equal(one, other)
-
-
-def test_samples_of_a_batch_differ():
-    lr = degrade(smooth(1, 48, 48).expand(4, -1, -1, -1), PRESETS["realesrgan"], seeded())
-    assert all(not torch.equal(lr[0], lr[i]) for i in (1, 2, 3))
-
-
-def test_input_is_left_alone():
-    hr = smooth(2, 48, 48)
-    before = hr.clone()
-    degrade(hr, PRESETS["realesrgan"], seeded())
-    assert torch.equal(hr, before)
+    assert torch.equal(degrade(hr, PRESETS[name], seeded(7)), first) and torch.equal(hr, smooth(5, 48, 48))
+    if name != "bicubic":  # which draws nothing
+        assert not torch.equal(degrade(hr, PRESETS[name], seeded(8)), first)
 
 
 def test_bicubic_is_antialiased_bicubic():
@@ -70,12 +54,6 @@ def test_presets_are_ordered_by_what_they_lose():
     clean = degrade(hr, PRESETS["bicubic"], seeded())
     error = {n: (degrade(hr, PRESETS[n], seeded()) - clean).square().mean() for n in PRESETS}
     assert 0 == error["bicubic"] < error["mild"] < error["stablesr"] < error["realesrgan"]
-
-
-@pytest.mark.parametrize("sinc_first", [0.0, 1.0])
-def test_both_orders_of_the_last_steps(sinc_first: float):
-    settings = replace(PRESETS["realesrgan"], sinc_before_jpeg_prob=sinc_first, resize_groups=1)
-    assert degrade(smooth(3, 48, 48), settings, seeded()).shape == (3, 3, 12, 12)
 
 
 def test_other_scales():
@@ -132,7 +110,7 @@ def test_one_generator_for_each_sample_makes_them_independent():
     assert torch.equal(together, torch.cat(alone))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_no_group_sees_the_pixels_of_another(seed: int):
     """Shot noise takes more draws for some images than for others; the next group must not notice."""
     hr, settings = smooth(8, 48, 48), PRESETS["realesrgan"]  # 4 groups of 2

@@ -42,12 +42,6 @@ def test_equal_images_score_best():
     torch.testing.assert_close(ssim_y(image, image), torch.ones(2, dtype=torch.float64))
 
 
-def test_values_are_per_image(pair):
-    sr, hr = pair(0, 32, 32)
-    both = ssim_y(torch.cat([sr, hr]), torch.cat([hr, hr]))
-    assert both.tolist() == pytest.approx([float(ssim_y(sr, hr)), 1.0])
-
-
 def test_what_is_wrong_is_said():
     with pytest.raises(InputError, match="crop 4"):
         crop_border(torch.zeros(1, 3, 8, 20), 4)

@@ -6,13 +6,14 @@ import base64
 import io
 import re
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fluxsr.evaluation.diagnosis import diagnose
-from fluxsr.evaluation.page import page
+from fluxsr.evaluation.comparison import diagnose
+from fluxsr.evaluation.page import line_chart, page
 from fluxsr.evaluation.tables import Table
 
 
@@ -71,3 +72,20 @@ def test_without_ground_truth_there_are_no_differences(folders):
     text = page("t", [TABLE], diagnose(two, ["a"], side=64), two)
     assert text.count("<img") == 2 + 2 + 2 and text.count("<svg") == 2
     assert not re.search(r'alt="[^"]*x4"', text)
+
+
+def test_every_series_is_a_line_within_the_frame():
+    root = ElementTree.fromstring(line_chart({"a<b": [(0, -3.2), (1, 4), (2, 7.7)], "c": [(0, 0), (2, 1)]}, "x", "y"))
+    lines = root.findall("polyline")
+    assert [len(line.attrib["points"].split()) for line in lines] == [3, 2]
+    for line in lines:
+        for point in line.attrib["points"].split():
+            across, down = map(float, point.split(","))
+            assert 52 <= across <= 548 and 48 <= down <= 256
+    texts = [text.text for text in root.findall("text")]
+    assert {"a<b", "c", "x", "y", "-5", "10"} <= set(texts)
+    for value in (0.0, 5.0, -1e-6):  # a flat line has an axis too
+        root = ElementTree.fromstring(line_chart({"a": [(0, value), (1, value + 1)]}, "x", "y", marks=True))
+        low, high = (float(circle.attrib["cy"]) for circle in root.findall("circle"))
+        assert high < low
+        assert not re.search("nan|inf", line_chart({"a": [(0, value), (1, value)]}, "x", "y"))

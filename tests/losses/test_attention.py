@@ -13,11 +13,6 @@ def tokens(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_equal_tokens_have_loss_one() -> None:
-    features = tokens(2, 1, 8).expand(2, 5, 8)
-    torch.testing.assert_close(adl_loss([features, 3 * features]), torch.tensor(1.0))
-
-
 @pytest.mark.parametrize("count", [1, 2, 100])
 def test_equal_tokens_have_loss_one_whatever_their_number_and_size(count: int) -> None:
     for size in (1e-3, 1.0, 1e3):
@@ -47,17 +42,6 @@ def test_no_tensor_grows_with_the_square_of_the_tokens() -> None:
     assert mode.found <= 2 * features.numel()
 
 
-def test_orthogonal_tokens_have_the_closed_form() -> None:
-    """n orthonormal tokens: each has cosine 1/sqrt(n) to their mean."""
-    features = torch.eye(9)[None]  # (1, 9, 9)
-    torch.testing.assert_close(adl_loss([features]), torch.tensor(1 / 3))
-
-
-def test_scale_of_the_tokens_does_not_matter() -> None:
-    features = tokens(2, 6, 8)
-    torch.testing.assert_close(adl_loss([features]), adl_loss([7 * features]))
-
-
 def test_is_the_definition() -> None:
     """mean over l of mean over i of cos(F_l_i, mean_j F_l_j), written as the loops it stands for."""
     features = [tokens(2, 6, 8), tokens(2, 4, 3, seed=1)]
@@ -70,16 +54,6 @@ def test_is_the_definition() -> None:
     assert float(adl_loss(features)) == pytest.approx(sum(rows) / 2, abs=1e-6)
 
 
-def test_value_and_gradient_are_finite_where_tokens_sum_to_zero() -> None:
-    half = tokens(1, 3, 8)
-    for features in (torch.cat([half, -half], dim=1), torch.zeros(1, 4, 8)):
-        features.requires_grad_()
-        loss = adl_loss([features])
-        loss.backward()
-        assert torch.isfinite(loss) and -1 <= float(loss.detach()) <= 1
-        assert features.grad is not None and bool(torch.isfinite(features.grad).all())
-
-
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
 def test_gradient_is_bounded_where_the_mean_or_a_token_vanishes(size: float) -> None:
     """A step with clipped gradients must not be spent on one such image."""
@@ -87,8 +61,12 @@ def test_gradient_is_bounded_where_the_mean_or_a_token_vanishes(size: float) -> 
     dead = torch.cat([half, torch.zeros(1, 1, 16)], dim=1)
     for features in (torch.cat([half, -half], dim=1), dead):
         features = features.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(adl_loss([features]), features)
-        assert float(gradient.norm()) * size < 200
+        loss = adl_loss([features])
+        (gradient,) = torch.autograd.grad(loss, features)
+        assert -1 <= float(loss.detach()) <= 1 and float(gradient.norm()) * size < 200
+    zero = torch.zeros(1, 4, 8, requires_grad=True)
+    (gradient,) = torch.autograd.grad(adl_loss([zero]), zero)
+    assert bool(torch.isfinite(gradient).all())
 
 
 def test_gradient_makes_tokens_differ() -> None:
@@ -96,13 +74,6 @@ def test_gradient_makes_tokens_differ() -> None:
     before = adl_loss([features])
     (gradient,) = torch.autograd.grad(before, features)
     assert float(adl_loss([features.detach() - gradient])) < float(before.detach())
-
-
-def test_images_and_blocks_do_not_know_each_other() -> None:
-    a, b = tokens(1, 5, 8), tokens(1, 5, 8, seed=1)
-    alone = (adl_loss([a]) + adl_loss([b])) / 2
-    torch.testing.assert_close(adl_loss([torch.cat([a, b])]), alone)
-    torch.testing.assert_close(adl_loss([a, b]), alone)
 
 
 def test_gradient_of_an_image_does_not_depend_on_its_neighbours() -> None:

@@ -42,21 +42,10 @@ def test_autocast_changes_nothing(network: FeatureNetwork) -> None:
         assert feature_distance(network, x.bfloat16(), y).dtype == torch.float32
 
 
-def test_never_above_four_per_level(network: FeatureNetwork) -> None:
-    """Two vectors of at most unit length differ by at most 2."""
-    assert bool((feature_distance(network, images(seed=1), -images(seed=1)) <= 4 * 3).all())
-
-
 def test_grows_with_the_difference(network: FeatureNetwork) -> None:
     x, noise = images(seed=1), images(seed=2)
     distances = [feature_distance(network, x + s * noise, x) for s in (0.01, 0.1, 0.5)]
     assert bool((distances[0] < distances[1]).all()) and bool((distances[1] < distances[2]).all())
-
-
-def test_one_value_per_image_in_any_company(network: FeatureNetwork) -> None:
-    x, y = images(seed=1), images(seed=2)
-    alone = torch.cat([feature_distance(network, x[k : k + 1], y[k : k + 1]) for k in range(2)])
-    torch.testing.assert_close(feature_distance(network, x, y), alone)
 
 
 def test_gradient_reaches_the_image_and_not_the_frozen_network(network: FeatureNetwork) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from fluxsr import flow
 from fluxsr.losses.ftd import ftd_by_time, ftd_loss
 
-T_LS = [0.1, 0.25, 0.5, 0.9]
+T_LS = [0.25, 0.9]
 
 
 def latents(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -43,22 +43,7 @@ def test_gradient_is_the_closed_form_and_reaches_only_the_network() -> None:
     residual = (z_l - z_0) - 0.25 * v.detach()
     assert v.grad is not None
     torch.testing.assert_close(v.grad, -2 * 0.25 * residual / 0.75**2 / v.numel())
-
-
-def test_one_sample_does_not_change_anothers_gradient() -> None:
-    z_0, z_l, _, v = latents()
-    gradients = []
-    for other in (0.0, 100.0):
-        moved = v.clone()
-        moved[1] += other
-        moved.requires_grad_()
-        gradients.append(torch.autograd.grad(ftd_loss(z_0, z_l, moved, 0.25), moved)[0][0])
-    assert torch.equal(*gradients)
-
-
-def test_float32_even_from_bfloat16() -> None:
-    z_0, z_l, _, v = (x.bfloat16() for x in latents())
-    assert ftd_loss(z_0, z_l, v, 0.25).dtype == torch.float32
+    assert ftd_loss(z_0.bfloat16(), z_l.bfloat16(), v.bfloat16(), 0.25).dtype == torch.float32
 
 
 def test_loss_by_time_is_the_loss_of_the_samples_in_each_bin() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import Tensor
 
 from fluxsr.losses.features import FeatureNetwork, feature_distance
-from fluxsr.losses.tv_lpips import at_scale, tv_lpips, tv_map
+from fluxsr.losses.tv_lpips import tv_lpips, tv_map
 
 
 def images(count: int = 2, seed: int = 0) -> Tensor:
@@ -37,10 +36,6 @@ def test_autocast_changes_nothing() -> None:
         assert tv_lpips(x.bfloat16(), y, convolved).dtype == torch.float32
 
 
-def test_constant_image_has_no_variation() -> None:
-    assert torch.equal(tv_map(torch.full((1, 3, 4, 5), 0.3)), torch.full((1, 3, 4, 5), -1.0))
-
-
 def test_ramp_has_constant_variation_but_at_its_end() -> None:
     ramp = torch.arange(5).float() / 8  # steps of 1/8 along x
     found = tv_map(ramp.expand(1, 3, 4, 5))
@@ -61,31 +56,12 @@ def test_map_stays_in_the_range_of_images() -> None:
     assert found.max() == 1 and found.min() == -1  # the corner alone has no neighbour left
 
 
-def test_map_of_an_image_is_the_same_in_any_company() -> None:
-    pair = images(2)
-    assert torch.equal(tv_map(pair)[:1], tv_map(pair[:1]))
-
-
-def test_is_the_sum_of_both_distances() -> None:
+def test_is_the_mean_of_both_distances_and_zero_on_itself() -> None:
     x, y = images(seed=1), images(seed=2)
     expected = squared(x, y).mean() + 0.5 * squared(tv_map(x), tv_map(y)).mean()
     torch.testing.assert_close(tv_lpips(x, y, squared, gamma=0.5), expected)
     torch.testing.assert_close(tv_lpips(x, y, squared, gamma=0.0), squared(x, y).mean())
-    assert tv_lpips(x, y, squared).shape == ()
-
-
-def test_zero_on_itself_and_mean_over_the_batch() -> None:
-    x, y = images(seed=1), images(seed=2)
-    assert float(tv_lpips(x, x, squared)) == 0
-    alone = torch.stack([tv_lpips(x[k : k + 1], y[k : k + 1], squared) for k in range(2)])
-    torch.testing.assert_close(tv_lpips(x, y, squared), alone.mean())
-
-
-def test_the_maps_term_reaches_the_image() -> None:
-    x = images(seed=1).requires_grad_()
-    term = tv_lpips(x, images(seed=2), squared, 1.0) - tv_lpips(x, images(seed=2), squared, 0.0)
-    (gradient,) = torch.autograd.grad(term, x)
-    assert bool(torch.isfinite(gradient).all()) and float(gradient.abs().max()) > 0
+    assert tv_lpips(x, y, squared).shape == () and float(tv_lpips(x, x, squared)) == 0
 
 
 def network_distance(x: Tensor, y: Tensor) -> Tensor:
@@ -112,32 +88,3 @@ def test_map_of_a_crop_is_the_crop_of_the_map_but_for_its_last_row_and_column() 
     whole = images(1)
     crop = tv_map(whole[..., 2:7, 3:9])
     assert torch.equal(crop[..., :-1, :-1], tv_map(whole)[..., 2:6, 3:8])
-
-
-def test_colour_edges_of_equal_luma_are_seen() -> None:
-    pixels = torch.zeros(1, 3, 4, 4)
-    pixels[:, 0, :, 2:], pixels[:, 1, :, 2:] = 0.587, -0.299
-    assert float((tv_map(pixels) + 1).amax()) > 0.1
-
-
-@pytest.mark.parametrize("scale", [2.0, 3.0])
-def test_a_scale_above_one_repeats_the_pixels_of_a_part_at_one_place_in_both(scale: float) -> None:
-    x = torch.arange(2 * 3 * 12 * 12.0).view(2, 3, 12, 12)
-    larger, other = at_scale(x, -x, [scale], torch.Generator().manual_seed(1))
-    assert larger.shape == x.shape and torch.equal(larger, -other)
-    part = larger[..., :: int(scale), :: int(scale)]
-    assert torch.equal(larger, part.repeat_interleave(int(scale), 2).repeat_interleave(int(scale), 3))
-    assert (part.diff(dim=3) == 1).all() and (part.diff(dim=2) == 12).all(), "neighbours stay neighbours"
-
-
-def test_a_scale_below_one_averages_blocks_and_one_changes_nothing() -> None:
-    x, generator = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.Generator()
-    smaller, _ = at_scale(x, x, [0.5], generator)
-    torch.testing.assert_close(smaller, x.unflatten(3, (4, 2)).unflatten(2, (4, 2)).mean((3, 5)))
-    assert at_scale(x, x, [1.0], generator)[0] is x
-
-
-def test_scales_are_drawn_by_the_generator() -> None:
-    x = torch.zeros(1, 3, 8, 8)
-    shapes = {at_scale(x, x, [0.5, 1.0], torch.Generator().manual_seed(k))[0].shape[-1] for k in range(20)}
-    assert shapes == {4, 8}

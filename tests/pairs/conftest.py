@@ -13,7 +13,7 @@ from PIL import Image
 from fluxsr.pairs.config import PairsConfig
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def options(model_folder: Path) -> Callable[..., PairsConfig]:
     """options(mode=..., ...): one Euler step of the tiny teacher on windows of 32 px; three pairs in shards of two."""
 

@@ -5,27 +5,31 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from fluxsr import recipe
-from fluxsr.imaging.atomic import part_of
 from fluxsr.pairs import store
 from fluxsr.pairs.config import PairsConfig
 from fluxsr.pairs.make import make_pairs
 
 
 def main(path: str, out: str, shard: int) -> None:
-    write = store.PairStore._write
+    whole = store.replaced
 
-    def torn(self: store.PairStore, target: Path, data: bytes) -> None:
-        if target.name == f"shard-{shard:05d}.safetensors":
-            part_of(target).write_bytes(data[: len(data) // 2])
-            os.kill(os.getpid(), signal.SIGKILL)
-        write(self, target, data)
+    @contextmanager
+    def torn(path: Path) -> Iterator[Any]:
+        with whole(path) as file:
+            yield file
+            if path.name == f"shard-{shard:05d}.safetensors":
+                file.truncate(file.tell() // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
 
-    store.PairStore._write = torn  # type: ignore[method-assign]
+    store.replaced = torn
     torch.set_num_threads(1)
     make_pairs(recipe.load(PairsConfig, path), Path(out))
 

@@ -28,7 +28,7 @@ def noise(count: int, first: int = 0) -> Tensor:
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([16, 32]), st.integers(1, 4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_boxes_are_whole_windows_apart_and_inside(height: int, width: int, window: int, times: int) -> None:
     found = boxes(height, width, window, window * times)
     assert bool(found) == (min(height, width) >= window)

@@ -52,7 +52,7 @@ def test_the_summary_waits_for_every_shard(tmp_path: Path) -> None:
     store.write_shard(1, [pair("c", (0.5, 1.0))])
     assert finish(store, 2) is None
     store.write_shard(0, [pair("a", (0.1, 1.2)), pair("b")])
-    (tmp_path / ".shard-00000.json.gone-1.part").write_text("torn", encoding="utf-8")
+    (tmp_path / ".shard-00000.json.gone.1.0.part").write_text("torn", encoding="utf-8")
     manifest = finish(store, 2)
     assert manifest is not None and manifest == store.manifest() and manifest["pairs"] == 3
     assert manifest["round_trips"] == {"a": [0.1, 1.2], "c": [0.5, 1.0]}

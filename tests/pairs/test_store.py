@@ -154,7 +154,7 @@ def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(stores.os, "replace", full)
-    with pytest.raises(OutputError, match="shard-00000.safetensors cannot be written: .*No space left"):
+    with pytest.raises(OutputError, match="shard-00000.safetensors cannot be written: No space left"):
         PairStore(tmp_path / "full").write_shard(0, made("a"))
     assert list((tmp_path / "full").iterdir()) == []
 

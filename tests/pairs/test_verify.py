@@ -19,9 +19,17 @@ from fluxsr.pairs.store import PairStore
 from fluxsr.pairs.verify import faults, reintegrate
 
 
+@pytest.fixture(scope="module")
+def whole(options: Callable[..., PairsConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of five sampled pairs in three shards, made once."""
+    out = tmp_path_factory.mktemp("whole")
+    make_pairs(options(count=5, steps=2), out)
+    return out
+
+
 @pytest.fixture
-def store(options: Callable[..., PairsConfig], tmp_path: Path) -> PairStore:
-    make_pairs(options(count=5, steps=2), tmp_path / "out")
+def store(whole: Path, tmp_path: Path) -> PairStore:
+    shutil.copytree(whole, tmp_path / "out")
     return PairStore(tmp_path / "out")
 
 

@@ -12,8 +12,7 @@ from rich.table import Table as RichTable
 
 from fluxsr.evaluation import Report, table_of, to_json
 from fluxsr.evaluation.protocols import Protocol, published, with_published
-from fluxsr.evaluation.statistics import intervals, paired, paired_table, with_intervals
-from fluxsr.evaluation.tables import TEXTS, Table, turned
+from fluxsr.evaluation.tables import TEXTS, Table, intervals, paired, paired_table, turned, with_intervals
 
 
 def tables(reports: Sequence[Report], protocol: Protocol | None, *, ci: bool, seed: int) -> list[Table]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from fluxsr.evaluation.diagnosis import diagnose
+from fluxsr.evaluation.comparison import diagnose
 from fluxsr.evaluation.page import page
 from fluxsr.evaluation.protocols import SCALE
 from fluxsr.evaluation.tables import Table

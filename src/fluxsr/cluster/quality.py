@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fluxsr.evaluation.diagnostics import grid_db, grid_excess, power_spectrum, radial_power
 from fluxsr.evaluation.metrics import luma
-from fluxsr.evaluation.piqe import piqe
+from fluxsr.evaluation.no_reference import piqe
+from fluxsr.evaluation.spectra import grid_db, grid_excess, power_spectrum, radial_power
 from fluxsr.imaging import io, resize
 
 SIDE = 512  # side of the central crop on which everything except the fidelity is measured
@@ -25,7 +25,7 @@ def measured(lr: Tensor, output: Path, max_pixels: int) -> dict[str, float]:
       colours or content changed.
     - fine_db: mean level of the luma's spectrum in 1/4..1/2 cycles per pixel relative to 1/8..1/4. A value near 0
       means noise, and one far below the rest of an archive means blur.
-    - grid8_db, grid16_db: excess at periods of 8 and 16 pixels (``evaluation.diagnostics.grid_db``); above 0 a
+    - grid8_db, grid16_db: excess at periods of 8 and 16 pixels (``evaluation.spectra.grid_db``); above 0 a
       pattern repeats.
     - piqe: 0 to 100, share of the active blocks that look blurred, blocky or noisy; lower is better.
 

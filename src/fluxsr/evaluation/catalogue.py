@@ -1,4 +1,4 @@
-"""Every metric by name: which way is better, what it needs, and the protocol a table must state."""
+"""Every metric by name: which direction is better, what it needs, and the protocol that a table must state."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ BUILT_IN, PIQ, CVVDP, PYIQA = "built in", "piq", "cvvdp", "pyiqa"
 LICENCES = {PIQ: "Apache-2.0", CVVDP: "MIT", PYIQA: "PolyForm Noncommercial"}
 """Licence of each package that computes metrics."""
 
-# Pixels a side. piq's ms_ssim halves the image four times under an 11-pixel window. In smaller images than 128 pixels
-# rings of the spectrum are empty, and the neighbours of a harmonic reach the next one.
+# Smallest side in pixels, by metric or by source. piq's ms_ssim halves the image four times under an 11-pixel window.
+# In images below 128 pixels, rings of the spectrum are empty, and the neighbours of a harmonic reach the next one.
 _SMALLEST = {PIQ: 161, "ssim": 11, "niqe": 96, "piqe": 16, "lpips": 16, CVVDP: 16}
 _SMALLEST |= dict.fromkeys(("mid_db", "hf_db", "grid4", "grid8", "grid16", "peak16"), 128)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One column.
+    """One column of a table.
 
     Attributes:
-        name: of the column, and of ``--metrics``.
-        better: "higher", "lower", or "zero" (nearest to it).
+        name: name of the column, and in ``--metrics``.
+        better: "higher", "lower", or "zero" (closer to zero).
         source: "built in", or the package that computes it: "piq" (extra `eval`), "cvvdp" (extra `cvvdp`) or "pyiqa"
             (extra `iqa`).
         needs_hr: whether it compares with ground truth.
-        protocol: what exactly is measured, in a few words.
-        ideal: value of ground truth against itself; None without ground truth.
-        digits: after the point, in tables.
-        model: pyiqa's name of it.
-        whole: it compares whole images, and ``--crop`` does not apply to it.
+        protocol: what is measured, in a few words.
+        ideal: value of ground truth against itself; None for metrics without ground truth.
+        digits: decimal places in tables.
+        model: pyiqa's name of the metric.
+        whole: whether it compares whole images, so that ``--crop`` does not apply.
     """
 
     name: str
@@ -48,24 +48,23 @@ class Metric:
 
     @property
     def smallest(self) -> int:
-        """Pixels a side of the smallest image that it takes, after cropping where it is cropped."""
+        """Smallest side of an image in pixels, after cropping if the metric crops."""
         return _SMALLEST.get(self.name) or _SMALLEST.get(self.source, 1)
 
     @property
     def squares(self) -> int:
-        """How many squares of that side an image has to hold."""
+        """Number of squares of the smallest side that an image must hold."""
         return 2 if self.name == "niqe" else 1
 
     def fits(self, width: int, height: int, crop: int) -> bool:
-        """Whether it can be computed of an image of this size."""
+        """Return whether an image of this size can be measured."""
         border = 2 * crop if self.cropped else 0
-        return ((width - border) // self.smallest) * ((height - border) // self.smallest) >= self.squares and (
-            min(width, height) > border
-        )
+        columns, rows = ((side - border) // self.smallest for side in (width, height))
+        return min(width, height) > border and columns * rows >= self.squares
 
     @property
     def cropped(self) -> bool:
-        """Whether a border is left out of both images."""
+        """Whether a border is removed from both images."""
         return self.needs_hr and not self.whole
 
     @property
@@ -125,21 +124,21 @@ METRICS = {
 """All metrics, in the order of tables."""
 
 DEFAULT = tuple(name for name, metric in METRICS.items() if metric.source != PYIQA)
-"""Those that download nothing."""
+"""The metrics that download nothing."""
 
 
-def chosen(names: Sequence[str] | None) -> list[Metric]:
-    """The named metrics in the order of tables, each once; None gives those that download nothing.
+def select_metrics(names: Sequence[str] | None) -> list[Metric]:
+    """Return the named metrics in the order of tables, each once; None selects those that download nothing.
 
     Raises:
-        InputError: an unknown name, or none at all.
+        InputError: an unknown name, or no name at all.
     """
-    wanted = DEFAULT if names is None else names
-    for name in wanted:
+    names = DEFAULT if names is None else names
+    for name in names:
         if name not in METRICS:
             near = difflib.get_close_matches(name, METRICS, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(METRICS)}"
             raise InputError(f"no metric is called '{name}'; {hint}")
-    if not wanted:
+    if not names:
         raise InputError("no metric is chosen; name some, or leave --metrics out")
-    return [metric for name, metric in METRICS.items() if name in wanted]
+    return [metric for name, metric in METRICS.items() if name in names]

@@ -51,10 +51,9 @@ def psnr_rgb(sr: Tensor, hr: Tensor) -> Tensor:
 
 
 def ssim_y(sr: Tensor, hr: Tensor) -> Tensor:
-    """Return the SSIM of the 8-bit luma: 11x11 Gaussian window (sigma 1.5), inner region only (Wang et al.,
-    2004).
+    """Return the SSIM of the 8-bit luma (Wang et al., 2004): 11x11 Gaussian window, sigma 1.5, inner region only.
 
-    The contrast term is floored at 0, as in pyiqa.
+    The contrast term is at least 0, as in pyiqa.
 
     Raises:
         InputError: a side is below 11 pixels.

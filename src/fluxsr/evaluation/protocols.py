@@ -1,8 +1,7 @@
 """Standard benchmarks: their images, published results, and which results must not be compared.
 
-RealSR and DRealSR are measured in two ways whose numbers differ by decibels: on full-size images (A,
-FluxSR's tables), and on StableSR's crops of 128 -> 512 (B, OSEDiff's). A folder is one or the other by what
-is in it, or none of them; it never becomes one by its name.
+RealSR and DRealSR are measured in two ways whose results differ by decibels: on full-size images (A, FluxSR's tables),
+and on StableSR's crops 128 -> 512 (B, OSEDiff's). A folder is recognised by its images, never by its name.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -32,13 +31,13 @@ class Protocol:
     """A benchmark and its name in tables.
 
     Attributes:
-        name: of ``--protocol``.
-        title: of tables.
-        count: how many images it has.
-        paired: whether it has ground truth.
-        lr: size of every low-resolution image, width x height; None where sizes differ.
-        names: what every file stem begins with; without it a folder is not recognised unasked.
-        degraded: its low-resolution images are made from ground truth by a seeded degradation.
+        name: value of ``--protocol``.
+        title: title of tables.
+        count: number of images.
+        paired: whether there is ground truth.
+        lr: size of every low-resolution image, width x height; None if sizes differ.
+        names: regular expression for the start of every file stem. Without it, a folder is only recognised by option.
+        degraded: whether low-resolution images are made from ground truth by a seeded degradation.
     """
 
     name: str
@@ -65,7 +64,7 @@ PROTOCOLS = {
         Protocol("reallq250", "RealLQ250", 250, False, (256, 256)),
     )
 }
-_NOT_B = {"realsr", "drealsr"}  # of any size but that of the crops
+_NOT_B = {"realsr", "drealsr"}  # any size except that of the crops
 
 
 @dataclass(frozen=True)
@@ -82,15 +81,14 @@ class Benchmark:
     """Result of scanning a benchmark folder.
 
     Attributes:
-        pictures: by file stem.
-        lr_sizes: width x height -> how many.
-        protocol: the one that it is; None if none.
+        pictures: the images in the order of their file stems.
+        lr_sizes: number of images by size (width, height).
+        protocol: the protocol of the folder; None if it is unknown.
     """
 
-    folder: Path
     pictures: list[Picture]
     lr_sizes: Counter[Size]
-    protocol: Protocol | None
+    protocol: Protocol | None = None
 
     @property
     def paired(self) -> bool:
@@ -111,38 +109,32 @@ class Benchmark:
 def open_benchmark(folder: Path, protocol: str | None = None) -> Benchmark:
     """Scan a benchmark folder, reading only file headers.
 
-    Taken are: folders LR and HR inside (or lr, test_LR, LQ; hr, test_HR, GT); files Canon_001_LR4 and
-    Canon_001_HR side by side, as RealSR has them; or images alone, which have no ground truth, except
-    for div2k-val, where they are the ground truth. Ground truth must be 4 times as large.
+    A folder holds subfolders LR and HR (or lr, test_LR, LQ; hr, test_HR, GT), or files such as Canon_001_LR4 and
+    Canon_001_HR side by side, or images alone. Images alone have no ground truth, except for div2k-val, where they are
+    the ground truth. Ground truth must be 4 times as large.
 
     Args:
-        folder: of the benchmark.
-        protocol: what it must be; None finds out.
+        folder: folder of the benchmark.
+        protocol: name of its protocol; None recognises it.
 
     Raises:
-        InputError: no such folder or protocol, images without a partner, sizes that do not fit, or a folder that
-            is not what `protocol` says.
+        InputError: no such folder or protocol, images without a partner, sizes that do not fit, or a folder that does
+            not match the protocol.
     """
     folder = Path(folder)
-    wanted = _named(protocol)
+    if protocol is not None and protocol not in PROTOCOLS:
+        raise InputError(f"no protocol is called '{protocol}'; known are {', '.join(PROTOCOLS)}")
+    wanted = PROTOCOLS[protocol] if protocol is not None else None
     if not folder.is_dir():
         raise InputError(f"no such folder: {folder}")
     pictures = _pictures(folder, wanted)
-    sizes = [_sizes(picture) for picture in pictures]
-    counted = Counter(sizes)
-    found = Benchmark(folder, pictures, counted, None)
+    found = Benchmark(pictures, Counter(map(_sizes, pictures)))
     if wanted is None:
         known = [one for one in PROTOCOLS.values() if one.names and not one.degraded and not _misfit(one, found)]
-        return Benchmark(folder, pictures, counted, known[0] if len(known) == 1 else None)
+        return replace(found, protocol=known[0] if len(known) == 1 else None)
     if problem := _misfit(wanted, found):
         raise InputError(f"{folder} is not {wanted.name} ({wanted.title}): {problem}")
-    return Benchmark(folder, pictures, counted, wanted)
-
-
-def _named(name: str | None) -> Protocol | None:
-    if name is not None and name not in PROTOCOLS:
-        raise InputError(f"no protocol is called '{name}'; known are {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name] if name is not None else None
+    return replace(found, protocol=wanted)
 
 
 def _misfit(protocol: Protocol, found: Benchmark) -> str:
@@ -205,9 +197,9 @@ def _sizes(picture: Picture) -> Size:
 
 
 def published(protocol: Protocol) -> dict[str, dict[str, float]]:
-    """Return method -> metric -> value as published for this protocol, not measured here.
+    """Return the published values of this protocol by method and metric; they were not measured here.
 
-    A metric with a question mark is one whose variant the source does not tell.
+    A question mark after a metric means that the source does not state its variant.
     """
     rows = {name: entry["rows"].get(protocol.name) for name, entry in _published().items()}
     return {name: row for name, row in rows.items() if row}
@@ -217,8 +209,7 @@ def with_published(table: Table, protocol: Protocol) -> Table:
     """Return a table of this protocol: our rows, then published rows, with notes on their sources."""
     rows = published(protocol)
     columns = [text.split(" ")[0] for text in table.head[2:]]
-    further = [key for row in rows.values() for key in row if key not in columns]
-    further = list(dict.fromkeys(further))
+    further = list(dict.fromkeys(key for row in rows.values() for key in row if key not in columns))
     head = [*table.head, *(f"{key} {METRICS[key.rstrip('?')].arrow}" for key in further)]
     ours = [[*cells, *("-" for _ in further)] for cells in table.rows]
     notes = [f"protocol: {protocol.title}", *table.notes]

@@ -1,4 +1,7 @@
-"""Format reports as tables: Markdown, LaTeX, CSV, JSON. The terminal shows the same cells."""
+"""Tables of reports as Markdown, LaTeX, CSV and JSON, with confidence intervals and comparisons of two methods.
+
+Intervals come from a seeded bootstrap over images.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fluxsr.evaluation.benchmark import Report
+import numpy as np
+
+from fluxsr.errors import InputError
 from fluxsr.evaluation.catalogue import METRICS
+from fluxsr.evaluation.folder_scores import Report
+
+SAMPLES = 2000  # of the bootstrap
+LEVEL = 0.95
+_TIE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -112,3 +122,109 @@ def to_json(reports: Sequence[Report], **more: Any) -> str:
         for report in reports
     ]
     return json.dumps({"reports": rows, **more}, indent=1) + "\n"
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Comparison of two methods on the same images by one metric.
+
+    Attributes:
+        column: name of the metric.
+        difference: mean of first - second.
+        low, high: bounds of its confidence interval.
+        win_rate: share of images on which the first is better; ties count half.
+    """
+
+    column: str
+    difference: float
+    low: float
+    high: float
+    win_rate: float
+
+    @property
+    def decided(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
+
+
+def interval(values: Sequence[float] | np.ndarray, *, seed: int = 0, samples: int = SAMPLES) -> tuple[float, float]:
+    """Return bounds of the mean: percentiles of the means of resampled images.
+
+    The resamples depend on the seed and the number of images alone. The interval covers the choice of images, not of
+    training seeds, and is too narrow for a handful of images.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    draw = np.random.default_rng(seed)
+    means = np.array([array[draw.integers(0, array.size, array.size)].mean() for _ in range(samples)])
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def intervals(report: Report, *, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """Return the bounds of each column's mean; columns that describe the whole set (peak16) have none."""
+    columns = next(iter(report.per_image.values()))
+    return {key: interval([row[key] for row in report.per_image.values()], seed=seed) for key in columns}
+
+
+def paired(first: Report, second: Report, *, seed: int = 0) -> list[Paired]:
+    """Compare the first report with the second on the same images, by every metric that both have.
+
+    Raises:
+        InputError: the two were not scored on the same images or not with the same crop.
+    """
+    stems = list(first.per_image)
+    if set(stems) != set(second.per_image):
+        raise InputError(f"{first.name} and {second.name} were not scored on the same images; a pair needs that")
+    if first.crop != second.crop:
+        raise InputError(f"{first.name} was scored with crop {first.crop}, {second.name} with {second.crop}")
+    results = []
+    for key in METRICS:
+        if not all(key in report.per_image[stem] for report in (first, second) for stem in stems):
+            continue
+        a, b = (np.array([report.per_image[stem][key] for stem in stems]) for report in (first, second))
+        low, high = interval(a - b, seed=seed)
+        results.append(Paired(key, float(np.mean(a - b)), low, high, _win_rate(a, b, METRICS[key].better)))
+    return results
+
+
+def _win_rate(a: np.ndarray, b: np.ndarray, better: str) -> float:
+    gain = {"higher": a - b, "lower": b - a, "zero": np.abs(b) - np.abs(a)}[better]
+    return float(np.mean((gain > _TIE) + 0.5 * (np.abs(gain) <= _TIE)))
+
+
+def with_intervals(table: Table, reports: Sequence[Report], *, seed: int = 0) -> Table:
+    """Return the reports' table from `table_of` with the bounds of each mean in its cell."""
+    columns = [text.split(" ")[0] for text in table.head[2:]]
+    rows = []
+    for cells, report in zip(table.rows, reports, strict=True):
+        bounds = intervals(report, seed=seed)
+        filled = [
+            f"{text} [{cell(key, bounds[key][0])}, {cell(key, bounds[key][1])}]" if key in bounds else text
+            for key, text in zip(columns, cells[2:], strict=True)
+        ]
+        rows.append([*cells[:2], *filled])
+    note = f"[low, high]: {LEVEL:.0%} interval of the mean over images, {SAMPLES} bootstrap samples, seed {seed}"
+    return Table(table.head, rows, [note, *table.notes])
+
+
+def paired_table(first: Report, second: Report, *, seed: int = 0) -> Table:
+    """Return the comparison as a table with one row per metric."""
+    results = paired(first, second, seed=seed)
+    head = ["metric", first.name, second.name, "difference", "low", "high", "wins", "interval"]
+    rows = [
+        [
+            f"{one.column} {METRICS[one.column].arrow}",
+            cell(one.column, first.mean[one.column]),
+            cell(one.column, second.mean[one.column]),
+            *(f"{value:+.{METRICS[one.column].digits}f}" for value in (one.difference, one.low, one.high)),
+            f"{one.win_rate:.0%}",
+            "leaves out 0" if one.decided else "holds 0",
+        ]
+        for one in results
+    ]
+    count = len(first.per_image)
+    notes = [
+        f"difference: {first.name} - {second.name}, mean over {count} images; low, high: its {LEVEL:.0%} interval, "
+        f"{SAMPLES} bootstrap samples, seed {seed}; wins: share of images on which {first.name} is better",
+    ]
+    return Table(head, rows, notes)

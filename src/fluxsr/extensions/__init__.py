@@ -1,1 +1,1 @@
-"""Additions to the method that are not part of the paper."""
+"""What the project adds to the paper's method. Everything here is off by default."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 PASSES = 2
-FINE_SIGMA = 0.8  # pixels; the band above about 1/4 cycle per pixel, as in losses/texture.py
+FINE_SIGMA = 0.8  # pixels; the band above about 1/4 cycle per pixel
 OWN_SIGMA = 2.0  # pixels; the input's own detail lies above it, as far as a quarter of the size holds any
 WINDOW_SIGMA = 3.0  # pixels over which the energy of that detail is averaged
 

@@ -1,1 +1,1 @@
-"""Training losses, as functions of tensors. The paper's are ftd, tv_lpips and attention."""
+"""The paper's training losses and the perceptual distances that TV-LPIPS needs, as functions of tensors."""

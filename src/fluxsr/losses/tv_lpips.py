@@ -12,7 +12,7 @@ The paper leaves some details open. This implementation chooses:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -54,34 +54,3 @@ def tv_lpips(x: Tensor, y: Tensor, distance: Distance, gamma: float = 1.0) -> Te
         x, y = x.float(), y.float()
         total = distance(x, y).mean()
         return total + gamma * distance(tv_map(x), tv_map(y)).mean() if gamma else total
-
-
-def at_scale(x: Tensor, y: Tensor, scales: Sequence[float], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return two batches at one of several scales, the same for both; ours, not the paper's.
-
-    A scale n above 1 cuts a random part of 1/n of the sides and repeats its pixels n times, so that a perceptual
-    network whose first layer has a stride still sees every pixel. A scale 1/n averages blocks of n x n pixels.
-
-    Args:
-        x, y: (B,C,H,W), sides multiples of every n.
-        scales: 1, whole numbers n, or fractions 1/n; one is drawn.
-        generator: draws the scale and the place of the part.
-
-    Returns:
-        Two batches of the same shape.
-    """
-    scale = scales[int(torch.randint(len(scales), (), generator=generator))]
-    if scale == 1:
-        return x, y
-    if scale < 1:
-        size = round(1 / scale)
-        return F.avg_pool2d(x, size), F.avg_pool2d(y, size)
-    factor = round(scale)
-    height, width = (side // factor for side in x.shape[-2:])
-    top, left = (
-        int(torch.randint(whole - part + 1, (), generator=generator))
-        for whole, part in zip(x.shape[-2:], (height, width), strict=True)
-    )
-    parts = (image[..., top : top + height, left : left + width] for image in (x, y))
-    enlarged_x, enlarged_y = (F.interpolate(part, scale_factor=factor, mode="nearest") for part in parts)
-    return enlarged_x, enlarged_y

@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from fluxsr.errors import InputError, OutputError, StoreError
-from fluxsr.imaging.atomic import PART, part_of, write_bytes
+from fluxsr.imaging.atomic import part_of, replaced, write_text
 from fluxsr.keyed import keyed_noise
 from fluxsr.names import storable
 
@@ -103,11 +103,11 @@ class PairStore:
             records.append(record)
         self.create()
         data = save(tensors)
-        self._write(self.path(index), data)
+        with replaced(self.path(index)) as file:
+            file.write(data)
         digest = hashlib.sha256(data).hexdigest()
-        self._write_json(
-            self.path(index, "json"), {"pairs": records, "sha256": digest, "made_with": dict(made_with or {})}
-        )
+        text = _json({"pairs": records, "sha256": digest, "made_with": dict(made_with or {})})
+        write_text(text, self.path(index, "json"))
 
     def shard(self, index: int) -> list[TeacherPair]:
         """Return the pairs of one shard.
@@ -158,7 +158,7 @@ class PairStore:
         return True
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        self._write_json(self.folder / "manifest.json", manifest)
+        write_text(_json(manifest), self.folder / "manifest.json")
 
     def manifest(self) -> dict[str, Any]:
         path = self.folder / "manifest.json"
@@ -204,17 +204,8 @@ class PairStore:
 
         Unfinished manifests are kept, because another process may be writing one now.
         """
-        for path in self.folder.glob(f".shard-*{PART}"):
+        for path in self.folder.glob(".shard-*.part"):
             path.unlink(missing_ok=True)
-
-    def _write(self, path: Path, data: bytes) -> None:
-        try:
-            write_bytes(data, path)
-        except OutputError as error:  # such as a full disk
-            raise OutputError(f"{error}; run the same command again to resume") from error
-
-    def _write_json(self, path: Path, value: Any) -> None:
-        self._write(path, _json(value).encode())
 
 
 def _json(value: Any) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fluxsr.errors import InputError
 from fluxsr.evaluation import Report
-from fluxsr.evaluation.catalogue import chosen
+from fluxsr.evaluation.catalogue import select_metrics
 from fluxsr.names import printable
 from fluxsr.progress import progress
 
@@ -47,7 +47,7 @@ def scores(methods: Sequence[Method], metrics: list[str] | None, score: Callable
         metrics: names of metrics; None takes the default ones.
         score: ``evaluation.score_folders`` with its options.
     """
-    alone = [metric.name for metric in chosen(metrics) if not metric.needs_hr]
+    alone = [metric.name for metric in select_metrics(metrics) if not metric.needs_hr]
     wanted = [(method, alone if method.truth else metrics) for method in methods]
     return [_scored(method, names, score) for method, names in wanted if names != []]
 

@@ -16,7 +16,6 @@ from fluxsr.imaging.photographs import read_photographs
 from fluxsr.pairs.store import PairStore, TeacherPair
 from fluxsr.training.config import DistillConfig
 from fluxsr.training.dataset import Ahead, AheadInProcesses, PairCrops
-from fluxsr.training.stages import encode_photos
 from fluxsr.training.steps.distill import Batch
 
 
@@ -39,6 +38,8 @@ def prepared(config: DistillConfig, vae: Any, settings: DegradationSettings) -> 
         # Autocast is local to a thread, so it is set here: the result must not depend on the thread that encodes.
         with torch.autocast(device.type, torch.bfloat16, enabled=config.run.precision == "bf16"):
             z_l = latents.encode(vae, lr_up)
+            if _without_pairs(config):
+                z_0 = latents.encode(vae, x_0.to(device, memory_format=torch.channels_last))
         return x_0, z_l, z_0, eps
 
     return encoded if workers else Ahead(encoded)
@@ -49,8 +50,9 @@ def pair_crops(config: DistillConfig, vae: Any, settings: DegradationSettings) -
     shards, device = config.data.shards, next(vae.parameters()).device  # sampled pairs need no photographs
     spoilt_on = torch.device("cpu") if config.run.workers else device
     by_name = dict(zip(*read_photographs(shards, config.data.limit), strict=True)) if shards else {}
-    photos, pairs = [], []
-    for pair in _pairs(config, vae, by_name):
+    photos = list(by_name.values()) if _without_pairs(config) else []
+    pairs = [_no_pair(vae, photo) for photo in photos]
+    for pair in () if _without_pairs(config) else _pairs(config, by_name):
         photo = pair.cut(by_name)
         if photo is None:  # the teacher sampled this pair, so its image is the decoded latent
             with torch.no_grad():
@@ -59,7 +61,7 @@ def pair_crops(config: DistillConfig, vae: Any, settings: DegradationSettings) -
         photos.append(photo)
         pairs.append(torch.stack([pair.z_0, pair.eps]))
     if not photos:
-        if not config.pairs and config.eps_source == "fresh":
+        if _without_pairs(config):
             raise InputError("data.shards is empty; name the photographs to train on, or set pairs")
         raise InputError(f"no pairs in {config.pairs or 'pairs (it is empty)'}; run `fluxsr pairs invert` first")
 
@@ -79,14 +81,19 @@ class Degradation:
         return degrade_samples(hr, self.settings, generators)
 
 
-def _pairs(config: DistillConfig, vae: Any, photos: dict[str, Tensor]) -> Iterator[TeacherPair]:
-    """Yield the teacher's pairs. With fresh noise and no store, yield photographs with their latents and eps = 0."""
-    if config.eps_source == "fresh" and not config.pairs:
-        for name, photo in photos.items():
-            (z_0,) = encode_photos(vae, [photo], config.run.precision)
-            z_0 = z_0.cpu()  # the worker processes that degrade the photographs use the CPU only
-            yield TeacherPair(name, z_0, torch.zeros_like(z_0))
-        return
+def _without_pairs(config: DistillConfig) -> bool:
+    """Return whether the stage trains on photographs alone, with fresh noise instead of the teacher's eps."""
+    return config.eps_source == "fresh" and not config.pairs
+
+
+def _no_pair(vae: Any, photo: Tensor) -> Tensor:
+    """Return zeros in place of z_0 and eps, which take no memory; z_0 is encoded step by step from the crop."""
+    height, width = (side // latents.latent_pixels(vae) for side in photo.shape[-2:])
+    return torch.zeros((), dtype=torch.float16).expand(2, vae.config.latent_channels, height, width)
+
+
+def _pairs(config: DistillConfig, photos: dict[str, Tensor]) -> Iterator[TeacherPair]:
+    """Yield the teacher's pairs whose photographs are there."""
     store = PairStore(config.pairs)
     manifest = store.manifest()
     found, sampled = store.count(), manifest["mode"] == "sample"

@@ -127,14 +127,12 @@ class DistillConfig:
     tv_lpips_weight: float = 1.0  # lambda_1, open in the paper
     tv_gamma: float = 1.0  # gamma, open in the paper
     # Scales at which TV-LPIPS compares, one drawn per step; [1] is the paper's. At 2, a network with a stride of 2 sees
-    # patterns of a few pixels; at 0.5, its filters cover more of the image. Ours (losses.tv_lpips.at_scale)
+    # patterns of a few pixels; at 0.5, its filters cover more of the image. Ours (extensions.losses.at_scale)
     tv_lpips_scales: list[float] = field(default_factory=lambda: [1.0])
     adl_weight: float = 0.01  # lambda_2, open in the paper
     adl_double: list[int] | None = None  # double-stream blocks that ADL uses, from 0; null all, [] none (open)
     adl_single: list[int] | None = None  # single-stream blocks that ADL uses, likewise
-    periodic_weight: float = 0.0  # weight of the pixel error that repeats with every token (losses/periodic.py); ours
-    texture_weight: float = 0.0  # weight of the texture loss (losses/texture.py); ours
-    texture_gains: list[float] = field(default_factory=lambda: [1.0, 1.0])  # target amplitude gains, finest band first
+    periodic_weight: float = 0.0  # weight of the pixel error that repeats with every token; ours
     adversarial_weight: float = 0.0  # weight of a critic on pixels; off in the paper's recipe
     latent_adversarial_weight: float = 0.0  # weight of a critic on latents, conditioned on z_l; off in the paper's
     adversarial_start: int = 0  # step at which the adversarial terms start

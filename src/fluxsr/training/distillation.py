@@ -23,13 +23,13 @@ from fluxsr.backbones.places import folder_of
 from fluxsr.backbones.velocity import velocity
 from fluxsr.degradation import DegradationSettings, degrade, load_settings
 from fluxsr.errors import InputError
+from fluxsr.extensions.efficientnet import load_efficientnet
 from fluxsr.extensions.patch_offsets import mean_over_offsets
 from fluxsr.extensions.postprocess import postprocess
 from fluxsr.imaging.io import contact_sheet
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.tiling import tiles
 from fluxsr.keyed import keyed_generator
-from fluxsr.losses.efficientnet import load_efficientnet
 from fluxsr.losses.features import feature_distance
 from fluxsr.losses.lpips import load_lpips
 from fluxsr.losses.lpips_vgg import load_lpips_vgg

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from fluxsr.errors import InputError
-from fluxsr.evaluation.diagnostics import SMALLEST, band_db, grid_db, grid_excess, peak16
 from fluxsr.evaluation.metrics import psnr_y, ssim_y
+from fluxsr.evaluation.spectra import SMALLEST, band_db, grid_db, grid_excess, peak16
 from fluxsr.imaging.photographs import DataConfig, read_photographs, whole_tokens
 
 

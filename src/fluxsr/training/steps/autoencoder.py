@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fluxsr.losses.adversarial import Critic, critic_terms
-from fluxsr.losses.periodic import periodic_loss
+from fluxsr.extensions.losses import build_critics, extra_terms
 from fluxsr.training.config import AutoencoderConfig
 from fluxsr.training.dataset import NOISE, PhotoCrops, normals, sample_generators
 
@@ -21,8 +20,8 @@ PERIOD = 16  # pixels; a multiple of the periods 2, 4 and 8 of the decoder's pix
 class AutoencoderStage:
     """Squared error and edge error of the reconstruction, and the KL of a posterior of fixed variance.
 
-    A critic is optional; it restores fine detail that squared error averages away. The periodic loss is optional
-    too; it penalises the lattice of the pixel shuffles.
+    The extensions' terms are optional: a critic restores fine detail that squared error averages away, and the periodic
+    loss penalises the lattice of the pixel shuffles.
     """
 
     def __init__(self, config: AutoencoderConfig, vae: Any, photos: list[Tensor], device: torch.device):
@@ -30,9 +29,9 @@ class AutoencoderStage:
         self.vae = vae.to(device)
         self.frozen = config.train == "decoder"
         self.modules: dict[str, nn.Module] = {"vae": vae.decoder if self.frozen else vae}
-        if config.adversarial_weight:
-            torch.manual_seed(config.run.seed)  # for the initial weights; torch's layers take no generator
-            self.modules["critic"] = Critic(config.critic_widths).to(device).to(memory_format=torch.channels_last)
+        self.modules |= build_critics(
+            config.run.seed, device, config.critic_widths if config.adversarial_weight else None
+        )
         self.crops = PhotoCrops(photos, config.run.crop, config.run.seed)
         self.config, self.device = config, device
 
@@ -51,10 +50,7 @@ class AutoencoderStage:
         }
         if not self.frozen:
             terms["kl"] = c.kl_weight * latents.float().square().mean() / 2
-        if c.periodic_weight:
-            terms["periodic"] = c.periodic_weight * periodic_loss(output - images, PERIOD)
-        critic = self.modules.get("critic")
-        return terms | critic_terms(critic, images, output, c.adversarial_weight, step - c.adversarial_start)
+        return terms | extra_terms(c, self.modules, step, (output, images), PERIOD)
 
 
 def gradient_distance(x: Tensor, y: Tensor) -> Tensor:

@@ -16,15 +16,12 @@ from fluxsr.backbones.features import attention_taps
 from fluxsr.backbones.loading import Backbone
 from fluxsr.backbones.velocity import on_grid, velocity
 from fluxsr.errors import InputError
+from fluxsr.extensions.losses import at_scale, build_critics, extra_terms
 from fluxsr.extensions.patch_offsets import mean_over_offsets
 from fluxsr.keyed import keyed_generator
-from fluxsr.losses.adversarial import Critic, FeatureCritic, critic_terms
 from fluxsr.losses.attention import adl_loss
-from fluxsr.losses.efficientnet import load_efficientnet
 from fluxsr.losses.ftd import ftd_by_time, ftd_loss
-from fluxsr.losses.periodic import periodic_loss
-from fluxsr.losses.texture import SIGMAS, texture_loss
-from fluxsr.losses.tv_lpips import at_scale, tv_lpips
+from fluxsr.losses.tv_lpips import tv_lpips
 from fluxsr.training.config import DistillConfig
 from fluxsr.training.dataset import CROP, NOISE, SCALE, TIME, normals, sample_generators
 
@@ -39,7 +36,7 @@ TIME_LAWS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class DistillStage:
-    """Train the student's transformer with FTD, MSE, TV-LPIPS and ADL, and with optional losses of ours.
+    """Train the student's transformer with FTD, MSE, TV-LPIPS and ADL; ``extra_terms`` adds the extensions' losses.
 
     The autoencoder is frozen; with ``train_decoder`` only its encoder is.
     """
@@ -70,50 +67,48 @@ class DistillStage:
         self.modules: dict[str, nn.Module] = {"adapter": backbone.transformer}
         if config.train_decoder:
             self.modules["decoder"] = backbone.vae.decoder
-        torch.manual_seed(config.run.seed)  # for the initial weights; torch's layers take no generator
-        if config.adversarial_weight:
-            on_features = config.critic_network == "efficientnet"
-            critic = FeatureCritic(load_efficientnet()) if on_features else Critic(config.critic_widths)
-            self._add_critic("critic", critic)
-        if config.latent_adversarial_weight:
-            channels = latents.channels(backbone.transformer)
-            self._add_critic("latent_critic", Critic(config.latent_critic_widths, 2 * channels))
-
-    def _add_critic(self, name: str, critic: nn.Module) -> None:
-        self.modules[name] = critic.to(self.device).to(memory_format=torch.channels_last)
+        self.modules |= build_critics(
+            config.run.seed,
+            device,
+            config.critic_widths if config.adversarial_weight else None,
+            config.critic_network,
+            config.latent_critic_widths if config.latent_adversarial_weight else None,
+            2 * latents.channels(backbone.transformer),
+        )
 
     def losses(self, step: int, samples: Sequence[int]) -> dict[str, Tensor]:
-        c, backbone = self.config, self.backbone
+        c, seed = self.config, self.config.run.seed
         x_0, z_l, z_0, eps = (tensor.to(self.device) for tensor in self.batches(step, samples))
         if c.eps_source == "fresh":
-            eps = normals(eps.shape[1:], sample_generators(c.run.seed, step, samples, NOISE)).to(self.device)
+            eps = normals(eps.shape[1:], sample_generators(seed, step, samples, NOISE)).to(self.device)
 
         # v_theta on the LR-to-noise path, t ~ U[t_l, 1], and at its start, as inference uses it.
-        ftd_samples = [k for k, sample in enumerate(samples) if sample % c.ftd_every == 0]
-        drawn = [torch.rand(1, generator=g) for g in sample_generators(c.run.seed, step, samples, TIME)]
-        t = c.t_l + (1 - c.t_l) * TIME_LAWS[c.ftd_times](torch.cat(drawn)[ftd_samples])
+        on_path = [k for k, sample in enumerate(samples) if sample % c.ftd_every == 0]
+        drawn = [torch.rand(1, generator=g) for g in sample_generators(seed, step, samples, TIME)]
+        t = c.t_l + (1 - c.t_l) * TIME_LAWS[c.ftd_times](torch.cat(drawn)[on_path])
         t = on_grid(t, torch.bfloat16 if c.run.precision == "bf16" else torch.float32).to(self.device)
-        z_t = flow.lr_interpolate(z_l[ftd_samples], eps[ftd_samples], t, c.t_l)
-        with _taps(c, backbone) as features:
+        z_t = flow.lr_interpolate(z_l[on_path], eps[on_path], t, c.t_l)
+        with _taps(c, self.backbone) as features:
             v_path, v_step = self._velocities(z_t, t, z_l)
         z_hat = flow.one_step(z_l, v_step, c.t_l)
 
         # Micro-batches hold different numbers of FTD samples; reweight so that their average is the full-batch mean.
-        share = len(ftd_samples) * c.ftd_every / len(samples)
+        share = len(on_path) * c.ftd_every / len(samples)
         rows = len(features[0]) / len(samples) / (1 + 1 / c.ftd_every if c.patch_offsets == 1 else 1)
-        ftd = (
-            share * ftd_loss(z_0[ftd_samples], z_l[ftd_samples], v_path, c.t_l) if ftd_samples else v_path.sum()
-        )  # 0, with a gradient
+        ftd = v_path.sum()  # 0, with a gradient, where a micro-batch has no FTD sample
+        if on_path:
+            ftd = share * ftd_loss(z_0[on_path], z_l[on_path], v_path, c.t_l)
         if c.ftd_times == "uniform+start":
             ftd = (ftd + ftd_loss(z_0, z_l, v_step, c.t_l)) / 2
-        by_time = ftd_by_time(z_0[ftd_samples], z_l[ftd_samples], v_path, t, c.t_l)
+        by_time = ftd_by_time(z_0[on_path], z_l[on_path], v_path, t, c.t_l)
 
         terms = {"ftd": c.ftd_weight * ftd, "adl": c.adl_weight * rows * adl_loss(features)}
-        if _on_pixels(c):
-            terms |= self._pixels(step, x_0, z_hat)
-        critic, since = self.modules.get("latent_critic"), step - c.adversarial_start
-        real, fake = (torch.cat([z, z_l], dim=1) for z in (z_0, z_hat))
-        terms |= critic_terms(critic, real, fake, c.latent_adversarial_weight, since, "latent_")
+        pixels = self._decoded(step, x_0, z_hat) if _on_pixels(c) else None
+        if pixels is not None:
+            terms |= self._reconstruction(step, *pixels)
+        conditioned = torch.cat([z_hat, z_l], dim=1), torch.cat([z_0, z_l], dim=1)
+        period, latent_weight = latents.pixel_multiple(self.backbone.vae), c.latent_adversarial_weight
+        terms |= extra_terms(c, self.modules, step, pixels, period, conditioned, latent_weight)
         return terms | {f"log/ftd/{bin}": value for bin, value in by_time.items()}
 
     def _velocities(self, z_t: Tensor, t: Tensor, z_l: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,30 +126,27 @@ class DistillStage:
         v_step = mean_over_offsets(lambda z: v_theta(z, start), z_l, c.patch_offsets)
         return v_theta(z_t, t) if len(z_t) else z_t, v_step
 
-    def _pixels(self, step: int, x_0: Tensor, z_hat: Tensor) -> dict[str, Tensor]:
-        """Return the losses on a decoded crop of the one-step result z_hat (B,C,h,w) against x_0 (B,3,H,W)."""
+    def _decoded(self, step: int, x_0: Tensor, z_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same crop of the decoded result z_hat (B,C,h,w) and of x_0 (B,3,H,W), both in [-1,1]."""
         c, vae = self.config, self.backbone.vae
         side = c.pixel_crop // latents.latent_pixels(vae) or z_hat.shape[-1]
         _, corner = latents.random_crop(z_hat, side, keyed_generator(c.run.seed, step, 0, CROP))
         x_hat = latents.decode_crop(vae, z_hat, corner, side, checkpoint=c.run.decoder_checkpointing) * 2 - 1
-        target = latents.crop_pixels(vae, x_0, corner, side) * 2 - 1
+        return x_hat, latents.crop_pixels(vae, x_0, corner, side) * 2 - 1
+
+    def _reconstruction(self, step: int, x_hat: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return L_rec of the decoded result: squared error and TV-LPIPS."""
+        c = self.config
         terms = {"mse": c.mse_weight * F.mse_loss(x_hat, target)}
         if self.distance is not None and c.tv_lpips_weight:
             views = at_scale(x_hat, target, c.tv_lpips_scales, keyed_generator(c.run.seed, step, 0, SCALE))
             terms["tv_lpips"] = c.tv_lpips_weight * tv_lpips(*views, self.distance, c.tv_gamma)
-        if c.periodic_weight:  # the period is the side of a token
-            terms["periodic"] = c.periodic_weight * periodic_loss(x_hat - target, latents.pixel_multiple(vae))
-        if c.texture_weight:
-            terms["texture"] = c.texture_weight * texture_loss(x_hat, target, c.texture_gains)
-        critic, since = self.modules.get("critic"), step - c.adversarial_start
-        return terms | critic_terms(critic, target, x_hat, c.adversarial_weight, since)
+        return terms
 
 
 def _on_pixels(config: DistillConfig) -> bool:
     """Return whether any loss on pixels has a weight. Otherwise decoding, which is expensive, is skipped."""
-    c = config
-    weights = (c.mse_weight, c.tv_lpips_weight, c.periodic_weight, c.texture_weight, c.adversarial_weight)
-    return any(weights)
+    return any((config.mse_weight, config.tv_lpips_weight, config.periodic_weight, config.adversarial_weight))
 
 
 def check(config: DistillConfig, backbone: Backbone) -> None:
@@ -170,8 +162,6 @@ def check(config: DistillConfig, backbone: Backbone) -> None:
         raise InputError(f"run.batch is {c.run.batch}; it must be a multiple of ftd_every, which is {c.ftd_every}")
     if c.train_decoder and not _on_pixels(c):
         raise InputError("train_decoder is on, but no loss on pixels has a weight; set one, such as mse_weight")
-    if len(c.texture_gains) != len(SIGMAS):
-        raise InputError(f"texture_gains is {c.texture_gains}; give one for each of {len(SIGMAS)} bands, finest first")
     if not c.tv_lpips_scales or any(s <= 0 or max(s, 1 / s) % 1 for s in c.tv_lpips_scales):
         raise InputError(f"tv_lpips_scales is {c.tv_lpips_scales}; give whole numbers, or fractions such as 0.5")
     if c.pixel_crop < 0 or c.pixel_crop % pixels:

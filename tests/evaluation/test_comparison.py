@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fluxsr.errors import InputError
-from fluxsr.evaluation.diagnosis import FREQUENCIES, diagnose
+from fluxsr.evaluation.comparison import FREQUENCIES, diagnose, difference_map, edge_map, where_methods_differ
 
 
 @pytest.fixture
@@ -65,3 +66,29 @@ def test_what_is_missing_or_small_is_said(noise):
     Image.new("RGB", (128, 128)).save(noise["blur"] / "a.png")
     with pytest.raises(InputError, match="a: blur is 128x128, comb is 144x128, hr is 144x128"):
         diagnose(noise, ["a"])
+
+
+def test_equal_is_white_brighter_red_darker_blue():
+    hr = torch.full((1, 3, 1, 3), 0.5)
+    sr = hr + torch.tensor([0.0, 0.5, -0.5])
+    found = difference_map(sr, hr)[0, :, 0].T
+    torch.testing.assert_close(found, torch.tensor([[1.0, 1, 1], [1, 0, 0], [0, 0, 1]], dtype=torch.float64))
+
+
+def test_an_edge_is_dark_and_the_rest_white():
+    image = torch.zeros(1, 3, 6, 8)
+    image[..., 4:] = 1
+    found = edge_map(image)[0, 0]
+    assert found[:, 3:5].max() == 0 and found[:, :3].min() == 1 and found[:, 5:].min() == 1
+
+
+def test_the_window_is_where_the_versions_differ():
+    one = torch.rand(1, 3, 96, 160, generator=torch.Generator().manual_seed(0))
+    two = one.clone()
+    two[..., 40:70, 100:130] = 1 - two[..., 40:70, 100:130]
+    window = where_methods_differ("a", [one, two, two], 32)
+    assert 32 <= window.top <= 48 and 92 <= window.left <= 108 and window.side == 32
+    assert window.spread > 10
+    assert window.of(two).shape == (1, 3, 32, 32)
+    assert where_methods_differ("b", [one, one], 32).spread == 0
+    assert where_methods_differ("b", [one, two], 500).side == 96

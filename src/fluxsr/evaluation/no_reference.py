@@ -1,8 +1,12 @@
-"""NIQE (Mittal, Soundararajan, Bovik, 2013): distance between the statistics of an image and of good photographs.
+"""NIQE and PIQE: quality scores of an image alone.
 
-The photographs' statistics, the pristine model, are a file that the user names, or one fitted by
-`fit`: the published file's licence does not clearly allow shipping it. Values under different models
-cannot be compared.
+NIQE (Mittal, Soundararajan, Bovik, 2013) is the distance between the statistics of an image and of good photographs.
+The photographs' statistics, the pristine model, are a file that the user names or one that `fit` makes, because the
+licence of the published file does not clearly allow shipping it. Values under different models cannot be compared.
+
+PIQE (Venkatanath et al., 2015) is the fraction of an image's active blocks that look blurred, blocky or noisy. Two
+details follow the published code, on which tables rest: the columns around a block's centre omit the 8th and the
+10th, and an image is mirrored by the remainder of its side.
 """
 
 from __future__ import annotations
@@ -19,9 +23,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fluxsr.errors import InputError, needed
-from fluxsr.evaluation.natural import blocks, grey, normalised
 
-BLOCK = 96
+BLOCK = 96  # side of NIQE's blocks
 FEATURES = 36
 _SHARP = 0.75
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # horizontal, vertical, both diagonals
@@ -29,6 +32,48 @@ _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # horizontal, vertical, both di
 # The shape of a generalised Gaussian is found by looking up its moment ratio in a table of shapes.
 _SHAPES = torch.arange(200, 10001, dtype=torch.float64) / 1000
 _RATIOS = (2 * torch.lgamma(2 / _SHAPES) - torch.lgamma(1 / _SHAPES) - torch.lgamma(3 / _SHAPES)).exp()
+
+PIQE_BLOCK = 16
+_SEGMENT = 6
+_ACTIVE = 0.1
+_IMPAIRED = 0.1
+
+_WINDOW = 7  # of the local contrast normalisation
+_SIGMA = 7 / 6
+
+
+def grey(images: Tensor) -> Tensor:
+    """Return BT.601 grey in [0, 1] (MATLAB's rgb2gray), not rounded, float64; (B, 3, H, W) -> (B, H, W)."""
+    red, green, blue = images.double().unbind(1)
+    return red * 0.299 + green * 0.587 + blue * 0.114
+
+
+def normalise(planes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean-subtracted, contrast-normalised planes, and the local deviation; each (B, H, W).
+
+    (x - mu) / (sigma + 1) under a Gaussian window of 7x7 pixels (sigma 7/6), borders replicated.
+
+    Args:
+        planes: grey in 8-bit steps (0..255), float64.
+    """
+    mean = _blur(planes)
+    deviation = (_blur(planes * planes) - mean * mean).abs().sqrt()
+    return (planes - mean) / (deviation + 1), deviation
+
+
+def _blur(planes: Tensor) -> Tensor:
+    offset = torch.arange(_WINDOW, dtype=torch.float64, device=planes.device) - _WINDOW // 2
+    weight = torch.exp(-0.5 * (offset[:, None] ** 2 + offset**2) / _SIGMA**2)
+    # Rounded as in pyiqa: where an image is flat, NIQE depends only on the sign of this rounding error.
+    weight = (weight / weight.sum()).float().to(planes.dtype)
+    padded = F.pad(planes[:, None], [_WINDOW // 2] * 4, mode="replicate")
+    return F.conv2d(padded, weight[None, None])[:, 0]
+
+
+def blocks(planes: Tensor, side: int) -> Tensor:
+    """Return whole blocks, row by row, without the remainder at the border; (B, H, W) -> (B, N, side, side)."""
+    cut = planes.unfold(1, side, side).unfold(2, side, side)  # (B, rows, columns, side, side)
+    return cut.flatten(1, 2)
 
 
 @dataclass(frozen=True)
@@ -43,11 +88,11 @@ def niqe(images: Tensor, model: PristineModel) -> Tensor:
     """Return the NIQE of each image, (B,), 0 or more; lower is more like a good photograph.
 
     Args:
-        images: (B, 3, H, W), RGB in [0, 1]; of the sides, whole blocks of 96 pixels count.
-        model: of `read_model` or `fit`.
+        images: (B, 3, H, W), RGB in [0, 1]. Only whole blocks of 96 pixels are used.
+        model: the pristine model, from `read_model` or `fit`.
 
     Raises:
-        InputError: fewer than two blocks of 96x96 pixels, which have no covariance.
+        InputError: an image has fewer than two blocks, which have no covariance.
     """
     return torch.stack([_distance(features(image[None])[0], model) for image in images])
 
@@ -73,28 +118,27 @@ def features(image: Tensor) -> tuple[Tensor, Tensor]:
     """
     height, width = (side // BLOCK * BLOCK for side in image.shape[-2:])
     if height * width < 2 * BLOCK * BLOCK:
-        raise InputError(
-            f"NIQE needs two blocks of {BLOCK}x{BLOCK} pixels or more, got {image.shape[-1]}x{image.shape[-2]}"
-        )
+        size = f"{image.shape[-1]}x{image.shape[-2]}"
+        raise InputError(f"NIQE needs two blocks of {BLOCK}x{BLOCK} pixels or more, got {size}")
     plane = (grey(image) * 255).round()[:, :height, :width]
-    fine, deviation = normalised(plane)
-    coarse, _ = normalised(_halved(plane))
+    fine, deviation = normalise(plane)
+    coarse, _ = normalise(_halve(plane))
     both = [_block_features(blocks(fine, BLOCK)[0]), _block_features(blocks(coarse, BLOCK // 2)[0])]
     return torch.cat(both, 1), blocks(deviation, BLOCK)[0].mean((1, 2))
 
 
 def _block_features(cut: Tensor) -> Tensor:
     """Return 18 features of blocks, (N, side, side) -> (N, 18)."""
-    shape, left, right = _fitted(cut)
+    shape, left, right = _fit_gaussian(cut)
     columns = [shape, (left + right) / 2]
     for shift in _NEIGHBOURS:
-        shape, left, right = _fitted(cut * torch.roll(cut, shift, (1, 2)))
+        shape, left, right = _fit_gaussian(cut * torch.roll(cut, shift, (1, 2)))
         mean = (right - left) * (torch.lgamma(2 / shape) - torch.lgamma(1 / shape)).exp()
         columns += [shape, mean, left, right]
     return torch.stack(columns, 1)
 
 
-def _fitted(cut: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _fit_gaussian(cut: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Fit an asymmetric generalised Gaussian to each block: shape, left and right scale, each (N,)."""
     values = cut.flatten(1)
     power = values.square()
@@ -111,7 +155,7 @@ def _fitted(cut: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return shape, left * width, right * width
 
 
-def _halved(plane: Tensor) -> Tensor:
+def _halve(plane: Tensor) -> Tensor:
     """Resize even sides by 1/2 as MATLAB's imresize: cubic kernel (a = -1/2) over 8 pixels, mirrored borders."""
     distance = (torch.arange(8, dtype=plane.dtype) - 3.5).abs() / 2
     near = 1.5 * distance**3 - 2.5 * distance**2 + 1
@@ -128,11 +172,10 @@ def fit(images: Iterable[Tensor]) -> PristineModel:
     """Fit the pristine model of good photographs to their sharp blocks (3/4 of the sharpest or more).
 
     Args:
-        images: (1, 3, H, W) each, RGB in [0, 1], read one by one; sharp, without visible noise or compression.
-            The paper took 125.
+        images: (1, 3, H, W) each, RGB in [0, 1]; sharp, without visible noise or compression. The paper used 125.
 
     Raises:
-        InputError: an image of fewer than two blocks, or fewer blocks than features in all.
+        InputError: an image has fewer than two blocks, or all images together have too few.
     """
     kept = []
     for image in images:
@@ -184,3 +227,46 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         return scipy.io.loadmat(path)
     except failures as error:
         raise InputError(f"{path} is no .npz or .mat file of NIQE parameters: {error}") from error
+
+
+def piqe(images: Tensor) -> Tensor:
+    """Return the PIQE of each image, (B,), about 0..100; lower is better.
+
+    Args:
+        images: (B, 3, H, W), RGB in [0, 1], sides of 16 pixels or more.
+
+    Raises:
+        InputError: an image is smaller.
+    """
+    if min(images.shape[-2:]) < PIQE_BLOCK:
+        raise InputError(f"PIQE needs sides of {PIQE_BLOCK} pixels or more, got {tuple(images.shape[-2:])}")
+    plane = grey(images).float()  # thresholds decide, and published scores were taken in float32
+    brightest = plane.amax((1, 2), keepdim=True).clamp(min=1e-6)  # a black image stays black
+    plane = (255 * plane / brightest).round()
+    normal, _ = normalise(_mirror(plane))
+    cut = blocks(normal, PIQE_BLOCK)  # (B, N, 16, 16)
+    variance = cut.var((2, 3))
+    active = variance > _ACTIVE
+    distorted = _impaired(cut) * (1 - variance) + _noisy(cut, variance.sqrt()) * variance
+    return 100 * ((active * distorted).sum(1) + 1) / (active.sum(1) + 1)
+
+
+def _mirror(plane: Tensor) -> Tensor:
+    rows, columns = (side % PIQE_BLOCK for side in plane.shape[1:])
+    plane = torch.cat([plane, plane[:, plane.shape[1] - rows :].flip(1)], 1)
+    return torch.cat([plane, plane[..., plane.shape[2] - columns :].flip(2)], 2)
+
+
+def _impaired(cut: Tensor) -> Tensor:
+    """Return whether a run of 6 pixels along an edge of a block is flat, (B, N)."""
+    edges = torch.stack([cut[..., 0, :], cut[..., -1, :], cut[..., :, 0], cut[..., :, -1]], 2)  # (B, N, 4, 16)
+    return (edges.unfold(-1, _SEGMENT, 1).std(-1) < _IMPAIRED).any(-1).any(-1)
+
+
+def _noisy(cut: Tensor, deviation: Tensor) -> Tensor:
+    """Return whether the centre of a block differs from its surroundings as little as noise does, (B, N)."""
+    around = [column for column in range(PIQE_BLOCK) if column not in (7, 9)]
+    ratio = cut[..., 7:9].std((2, 3)) / cut[..., around].std((2, 3))
+    ratio = ratio.nan_to_num()
+    difference = (deviation - ratio).abs() / torch.maximum(deviation, ratio)
+    return deviation > 2 * difference

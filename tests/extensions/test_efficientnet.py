@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fluxsr.errors import InputError
-from fluxsr.losses.efficientnet import EPS, FILE, PACKAGE, EfficientNetLite, load_efficientnet
-from fluxsr.losses.features import feature_distance
+from fluxsr.extensions.efficientnet import EPS, FILE, PACKAGE, EfficientNetLite, load_efficientnet
 
 Weights = dict[str, Tensor]
 
@@ -76,13 +75,6 @@ def test_features_follow_a_shift_of_their_stride(network: EfficientNetLite) -> N
     here, there = network.features(wide)[2], network.features(wide.roll((8, 16), (2, 3)))[2]
     inner = (..., slice(8, -8), slice(8, -8))
     torch.testing.assert_close(here.roll((1, 2), (2, 3))[inner], there[inner], atol=1e-4, rtol=1e-3)
-
-
-def test_the_distance_is_one(network: EfficientNetLite) -> None:
-    x, y = images(1).requires_grad_(), images(2)
-    assert torch.equal(feature_distance(network, y, y), torch.zeros(2))
-    feature_distance(network, x, y).sum().backward()
-    assert x.grad is not None and float(x.grad.abs().max()) > 0
 
 
 def test_the_package_is_read(weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

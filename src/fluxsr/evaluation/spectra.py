@@ -1,4 +1,4 @@
-"""Spectral diagnostics: lost or invented detail, and patterns of the network's grid."""
+"""Spectra of images: lost or invented detail, and patterns at the network's grid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from fluxsr.errors import InputError
 from fluxsr.evaluation.metrics import luma
 
-SMALLEST = 128  # pixels a side: below, rings of the spectrum are empty and neighbours reach the next harmonic
+SMALLEST = 128  # smallest side in pixels; below, rings are empty and neighbours reach the next harmonic
 _BINS = SMALLEST // 2
 _NEAR = (3, 4, 5, 6)
 # The power mean of `grid_db` for white noise, whose excess follows an exponential distribution.
@@ -16,11 +16,9 @@ _NOISE_DB = 2.5
 
 
 def power_spectrum(planes: Tensor) -> Tensor:
-    """Return the power of Hann-windowed planes, floored at the noise of 8-bit rounding; (B, H, W) -> (B, H,
-    W).
+    """Return the power of Hann-windowed planes (B, H, W) of luma in 0..255, without their mean.
 
-    Args:
-        planes: luma in 8-bit steps (0..255), any float type; the mean is taken off.
+    The noise of 8-bit rounding is added as a lower bound.
     """
     planes = planes.double()
     rows, columns = (
@@ -46,14 +44,14 @@ def radial_power(power: Tensor) -> Tensor:
 def band_db(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
     """Return the luma power of `sr` over that of `hr` in two bands, dB, as (mid, high), each (B,).
 
-    mid is 1/8..1/4 and high 1/4..1/2 cycles per pixel, what an LR image of a quarter of the size
-    cannot hold. Below 0: blurrier than `hr`; above 0: more fine energy.
+    mid is 1/8..1/4 and high 1/4..1/2 cycles per pixel, which an LR image of a quarter of the size cannot hold. Below 0
+    dB, `sr` is blurrier than `hr`; above 0, it has more fine detail.
 
     Args:
         sr, hr: (B, 3, H, W), RGB in [0, 1], sides of 128 pixels or more.
 
     Raises:
-        InputError: a side is below 128 pixels, so that rings of the spectrum are empty.
+        InputError: a side is below 128 pixels.
     """
     if min(sr.shape[-2:]) < SMALLEST:
         raise InputError(f"band energies need sides of {SMALLEST} pixels or more, got {tuple(sr.shape[-2:])}")
@@ -65,14 +63,14 @@ def band_db(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
 def grid_excess(images: Tensor) -> Tensor:
     """Return the power at (u/16, v/16) cycles per pixel over that of nearby frequencies, dB, (B, 16, 9).
 
-    [:, 0, 0] is NaN. On an axis (u or v = 0), where photographs have a bright line, the neighbours
-    along that axis alone are compared.
+    [:, 0, 0] is NaN. On an axis (u or v = 0), where photographs have a bright line, only neighbours along that axis are
+    compared.
 
     Args:
         images: (B, 3, H, W), RGB in [0, 1]; sides are cropped to multiples of 16.
 
     Raises:
-        InputError: a side is below 128 pixels, so that neighbours would reach the next harmonic.
+        InputError: a side is below 128 pixels.
     """
     height, width = (side // 16 * 16 for side in images.shape[-2:])
     if min(height, width) < SMALLEST:
@@ -103,30 +101,18 @@ def harmonic_period() -> Tensor:
 
 
 def grid_db(excess: Tensor) -> dict[str, Tensor]:
-    """Return the power mean of the excess at the periods 4, 8 and 16, dB less what noise would give, each
-    (B,).
+    """Return the power mean of the excess (B, 16, 9) at the periods 4, 8 and 16, minus that of noise, in dB, each (B,).
 
-    About 0 or less for a photograph; above it, a pattern repeats every 4 (upsampling layers), 8
-    (latent pixels, JPEG) or 16 pixels (transformer patches).
-
-    Args:
-        excess: of `grid_excess`, (B, 16, 9).
+    It is about 0 or less for a photograph. Above 0, a pattern repeats every 4 (upsampling layers), 8 (latent pixels,
+    JPEG) or 16 pixels (transformer patches).
     """
-    period = harmonic_period().to(excess.device)
-    out = {}
-    for k in (4, 8, 16):
-        linear = 10 ** (excess[:, period == k] / 10)
-        out[f"grid{k}"] = 10 * linear.nanmean(1).log10() - _NOISE_DB
-    return out
+    period, power = harmonic_period().to(excess.device), 10 ** (excess / 10)
+    return {f"grid{k}": 10 * power[:, period == k].nanmean(1).log10() - _NOISE_DB for k in (4, 8, 16)}
 
 
 def peak16(excess: Tensor) -> float:
-    """Return the largest 1/16 harmonic after averaging the excess over all images, dB.
+    """Return the largest 1/16 harmonic of the excess (N, 16, 9) averaged over all images, dB.
 
-    Finds a faint pattern common to a whole set. Chance alone gives about 1 for 100 images, 2.5 for
-    20.
-
-    Args:
-        excess: of `grid_excess`, (N, 16, 9).
+    It finds a faint pattern that a whole set has in common. Chance alone gives about 1 for 100 images, 2.5 for 20.
     """
     return float(excess.mean(0)[harmonic_period().to(excess.device) == 16].max())

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from fluxsr.evaluation import extras
-from fluxsr.evaluation.catalogue import METRICS, chosen
+from fluxsr.evaluation import image_scores
+from fluxsr.evaluation.catalogue import METRICS, PIQ
 
 
 def test_piq_functions_have_the_recorded_values(pair):
@@ -18,46 +18,40 @@ def test_piq_functions_have_the_recorded_values(pair):
         **{"dss": 0.91611, "gmsd": 0.026708, "mdsi": 0.377829},
     }
     sr, hr = (image[..., 4:-4, 4:-4].float() for image in pair(0, 176, 192))
-    found = {key: float(metric(sr, hr)) for key, metric in extras.piq_functions(chosen(None)).items()}
+    names = [name for name, metric in METRICS.items() if metric.source == PIQ]
+    found = {name: float(image_scores.piq_function(name)(sr, hr)) for name in names}
     assert found == pytest.approx(recorded, abs=1e-4)
 
 
 @pytest.mark.slow  # needs the extra cvvdp, which brings torchvision
 def test_cvvdp_has_the_recorded_values(pair):
-    judge = extras.cvvdp_function()
+    judge = image_scores.cvvdp_function()
     sr, hr = (image.float() for image in pair(0, 176, 192))
     assert float(judge(sr, hr)) == pytest.approx(9.28407, abs=1e-3)
     assert float(judge(hr, hr)) == 10
-
-
-def test_a_cvvdp_that_cannot_be_imported_is_one_line(monkeypatch, caplog):
-    monkeypatch.setitem(sys.modules, "pycvvdp", None)
-    assert extras.cvvdp_function() is None
-    assert len(caplog.records) == 1 and "column cvvdp left out: its package cannot be imported" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("package", "name", "extra"), [("piq", "fsim", "eval"), ("cvvdp", "cvvdp", "cvvdp"), ("pyiqa", "musiq", "iqa")]
 )
 def test_a_missing_package_is_one_clear_line(package, name, extra, monkeypatch, caplog):
-    monkeypatch.setattr(extras, "_is_there", lambda wanted: wanted != package)
-    kept = extras.installed([METRICS["psnr"], METRICS[name]])
+    monkeypatch.setattr(image_scores, "_is_installed", lambda wanted: wanted != package)
+    kept = image_scores.installed([METRICS["psnr"], METRICS[name]])
     assert [metric.name for metric in kept] == ["psnr"]
     assert len(caplog.records) == 1
     assert f'columns {name} left out: {package} is not installed (pip install "fluxsr[{extra}]")' in caplog.text
 
 
-def test_nothing_is_imported_where_nothing_needs_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "piq", None)  # importing it would raise
-    assert extras.piq_functions(chosen(["psnr"])) == {}
-
-
-def test_cvvdp_leaves_the_root_logger_alone(monkeypatch):
+def test_cvvdp_leaves_the_root_logger_alone_and_its_failure_is_one_line(monkeypatch, caplog):
     def judge(**_):
         logging.debug("the root logger gets a handler")
         return SimpleNamespace(predict=lambda *_, **__: (logging.debug("again"), {}))
 
     monkeypatch.setitem(sys.modules, "pycvvdp", SimpleNamespace(cvvdp=judge))
-    monkeypatch.setattr(logging.root, "handlers", [])
-    extras.cvvdp_function()(None, None)
-    assert logging.root.handlers == []
+    with monkeypatch.context() as patch:
+        patch.setattr(logging.root, "handlers", [])
+        image_scores.cvvdp_function()(None, None)
+        assert logging.root.handlers == []
+    monkeypatch.setitem(sys.modules, "pycvvdp", None)
+    assert image_scores.cvvdp_function() is None
+    assert "column cvvdp left out: its package cannot be imported" in caplog.text

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from fluxsr.errors import InputError
-from fluxsr.evaluation import benchmark, extras, score_folders
+from fluxsr.evaluation import folder_scores, image_scores, score_folders
 from fluxsr.evaluation.catalogue import DEFAULT, METRICS
 from fluxsr.evaluation.folders import load_image
-from fluxsr.evaluation.niqe import PristineModel, save_model
+from fluxsr.evaluation.no_reference import PristineModel, save_model
 from fluxsr.losses.lpips import load_lpips
 
 BUILT_IN = [name for name, metric in METRICS.items() if metric.source == "built in"]
@@ -33,34 +33,17 @@ def test_scores_are_means_over_images_matched_by_stem(folders):
     # The mean spectrum's peak, not the mean of peaks.
     assert report.mean["peak16"] < (11.299108 + 12.905133) / 2
     assert "peak16" not in report.per_image["a"]
-
-
-def test_only_some_images(folders):
-    report = score(*folders, only=["b"], name="some")
-    assert list(report.per_image) == ["b"] and report.name == "some"
-    assert report.mean["peak16"] == pytest.approx(12.905133, abs=1e-5)
-
-
-def test_without_ground_truth_only_no_reference_columns_are_left(folders):
-    assert set(score(folders[0]).mean) == {"piqe", "grid4", "grid8", "grid16", "peak16"}
-
-
-def test_only_what_was_asked_for_is_measured(folders):
-    assert list(score(*folders, metrics=["hf_db", "psnr"]).mean) == ["psnr", "hf_db"]
-    assert list(score(*folders, metrics=["peak16"]).mean) == ["peak16"]
-
-
-def test_the_border_counts_or_not(folders):
-    whole, inner = (score(*folders, crop=crop) for crop in (0, 4))
-    assert whole.mean["psnr"] != inner.mean["psnr"]
-    assert whole.mean["grid4"] == inner.mean["grid4"]
+    some = score(*folders, only=["b"], name="some", crop=0, metrics=["hf_db", "psnr", "grid4"])
+    assert some.name == "some" and list(some.mean) == ["psnr", "hf_db", "grid4"] and list(some.per_image) == ["b"]
+    assert some.mean["psnr"] != report.per_image["b"]["psnr"], "the border counts where nothing is cropped"
+    assert some.mean["grid4"] == report.per_image["b"]["grid4"]
+    assert set(score(folders[0]).mean) == {"piqe", "grid4", "grid8", "grid16", "peak16"}, "without ground truth"
 
 
 def test_ground_truth_against_itself_is_ideal(folders, lpips_weights):
-    ideals = {name: metric.ideal for name, metric in METRICS.items() if name in DEFAULT and metric.needs_hr}
-    assert len(ideals) == 14
-    if importlib.util.find_spec("pycvvdp") is None:
-        del ideals["cvvdp"]
+    """ColorVideoVDP's ideal has its own test, which is slow."""
+    ideals = {name: METRICS[name].ideal for name in DEFAULT if METRICS[name].needs_hr and name != "cvvdp"}
+    assert len(ideals) == 13
     report = score_folders(folders[1], folders[1], metrics=list(ideals), lpips_weights=lpips_weights)
     assert {name: report.mean[name] for name in ideals} == pytest.approx(ideals, abs=1e-5)
 
@@ -90,7 +73,7 @@ def test_lpips_is_of_whole_images_by_the_weights_that_are_named(folders, lpips_w
 
 
 def test_lpips_needs_its_weights(folders, monkeypatch, caplog):
-    monkeypatch.setattr(benchmark, "cached_lpips", lambda: None)
+    monkeypatch.setattr(folder_scores, "cached_lpips", lambda: None)
     assert list(score(*folders, metrics=["psnr", "lpips"]).mean) == ["psnr"]
     assert [record.getMessage() for record in caplog.records] == [
         "column lpips left out: name its weights with --lpips-weights (docs/evaluation.md says which)"
@@ -103,29 +86,10 @@ def test_a_judge_of_whole_images_gets_no_crop(folders, monkeypatch):
     seen = []
     judge = SimpleNamespace(predict=lambda sr, hr, dim_order: (seen.append(sr.shape) or torch.tensor(9.5), {}))
     monkeypatch.setitem(sys.modules, "pycvvdp", SimpleNamespace(cvvdp=lambda **_: judge))
-    monkeypatch.setattr(extras, "_is_there", lambda package: True)
+    monkeypatch.setattr(image_scores, "_is_installed", lambda package: True)
     report = score(*folders, metrics=["psnr", "cvvdp"])
     assert report.mean["cvvdp"] == 9.5 and list(report.mean) == ["psnr", "cvvdp"]
     assert [shape[-2:] for shape in seen] == [(176, 192), (181, 203)]
-
-
-def test_niqe_needs_its_model(folders, tmp_path, caplog):
-    path = tmp_path / "own.npz"
-    save_model(PristineModel(torch.ones(36).double(), torch.eye(36).double()), path)
-    for stem in "ab":
-        Image.new("RGB", (16, 16)).save(folders[0] / f"{stem}.png")
-        pixels = np.random.default_rng(0).integers(0, 256, (192, 192, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folders[0] / f"{stem}.png")
-    report = score(folders[0], metrics=["niqe", "piqe"], niqe_params=path)
-    assert set(report.mean) == {"niqe", "piqe"} and report.mean["niqe"] > 0
-    assert not caplog.records
-    assert set(score(folders[0], metrics=["niqe", "piqe"]).mean) == {"piqe"}
-    assert [record.getMessage() for record in caplog.records if "niqe left out" in record.getMessage()]
-
-
-def test_the_optional_metrics_join_the_table(folders):
-    report = score_folders(*folders, only=["a"])
-    assert report.mean["fsim"] == pytest.approx(0.870335, abs=1e-4)
 
 
 def test_a_learned_metric_that_loads_joins_the_rest_and_one_that_does_not_is_left_out(folders, monkeypatch, caplog):
@@ -135,7 +99,7 @@ def test_a_learned_metric_that_loads_joins_the_rest_and_one_that_does_not_is_lef
         return lambda sr, hr: (sr - hr).abs().mean()
 
     monkeypatch.setitem(sys.modules, "pyiqa", SimpleNamespace(create_metric=create_metric))
-    monkeypatch.setattr(extras, "_is_there", lambda package: True)
+    monkeypatch.setattr(image_scores, "_is_installed", lambda package: True)
     report = score(*folders, metrics=["psnr", "lpips-alex", "musiq"])
     assert list(report.mean) == ["psnr", "lpips-alex"] and report.mean["lpips-alex"] > 0
     lines = [record.getMessage() for record in caplog.records]
@@ -176,6 +140,22 @@ def test_what_is_wrong_is_said(folders, tmp_path):
         score(sr, metrics=["psnr", "ssim"])
 
 
+def test_niqe_needs_its_model_and_two_squares(folders, tmp_path, caplog):
+    path = tmp_path / "own.npz"
+    save_model(PristineModel(torch.ones(36).double(), torch.eye(36).double()), path)
+    pixels = np.random.default_rng(0).integers(0, 256, (192, 192, 3), dtype=np.uint8)
+    for stem in "ab":
+        Image.fromarray(pixels).save(folders[0] / f"{stem}.png")
+    assert score(folders[0], metrics=["niqe", "piqe"], niqe_params=path).mean["niqe"] > 0
+    assert set(score(folders[0], metrics=["niqe", "piqe"]).mean) == {"piqe"}
+    Image.fromarray(pixels[:191, :191]).save(folders[0] / "a.png")
+    assert set(score(folders[0], metrics=["niqe", "piqe"], niqe_params=path).mean) == {"piqe"}
+    assert [record.getMessage() for record in caplog.records] == [
+        "column niqe left out: name its pristine model with --niqe-params (fluxsr fit-niqe makes one)",
+        "columns niqe left out: they need 2 squares of 96 pixels, and a is 191x191",
+    ]
+
+
 @pytest.mark.parametrize(
     ("size", "kept"),
     [
@@ -184,7 +164,6 @@ def test_what_is_wrong_is_said(folders, tmp_path):
             {"psnr", "ssim", "psnr_rgb", "lpips", "piqe", "mid_db", "hf_db", "grid4", "grid8", "grid16", "peak16"},
         ),
         ((130, 130), {"psnr", "ssim", "psnr_rgb", "lpips", "piqe", "grid4", "grid8", "grid16", "peak16"}),
-        ((40, 30), {"psnr", "ssim", "psnr_rgb", "lpips", "piqe"}),
         ((18, 17), {"psnr", "psnr_rgb", "lpips", "piqe"}),
         ((9, 9), {"psnr", "psnr_rgb"}),
         ((8, 9), set()),
@@ -211,12 +190,36 @@ def test_columns_that_an_image_is_too_small_for_are_left_out_with_a_line(tmp_pat
     assert not kept or "after cropping 4" in lines[0]
 
 
-def test_niqe_is_left_out_where_its_squares_do_not_fit(folders, tmp_path, caplog):
-    path = tmp_path / "own.npz"
-    save_model(PristineModel(torch.ones(36).double(), torch.eye(36).double()), path)
-    for stem in "ab":
-        Image.new("RGB", (191, 191)).save(folders[0] / f"{stem}.png")
-    assert set(score(folders[0], metrics=["niqe", "piqe"], niqe_params=path).mean) == {"piqe"}
-    assert [record.getMessage() for record in caplog.records] == [
-        "columns niqe left out: they need 2 squares of 96 pixels, and a is 191x191"
-    ]
+GB = 1_000_000_000
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """64 cores and 1000 GB; gives the folder in which its kernel tells of limits."""
+    monkeypatch.setattr(folder_scores.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr(folder_scores.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000 * GB))
+    monkeypatch.setattr(folder_scores, "_CGROUP", tmp_path)
+    return tmp_path
+
+
+def test_workers_are_as_many_as_cores_and_the_memory_of_the_container_allow(machine: Path) -> None:
+    assert folder_scores.workers_for(1_000_000) == 64
+    (machine / "memory.max").write_text(f"{8 * GB}\n")
+    (machine / "memory.current").write_text(f"{4 * GB}\n")
+    assert folder_scores.free_memory() == 4 * GB
+    assert folder_scores.workers_for(8_000_000) == 1 < folder_scores.workers_for(100_000) < 8
+    (machine / "memory.max").write_text("1000")
+    assert folder_scores.free_memory() == 0 and folder_scores.workers_for(10**9) == 1, "one is always left"
+    (machine / "memory.max").write_text("max\n")
+    assert folder_scores.free_memory() == 1000 * GB
+    (machine / "memory").mkdir()  # where older containers keep it
+    (machine / "memory" / "memory.limit_in_bytes").write_text(f"{3 * GB}\n")
+    (machine / "memory" / "memory.usage_in_bytes").write_text(f"{GB}\n")
+    assert folder_scores.free_memory() == 2 * GB
+
+
+def test_scores_ask_how_many_fit_the_largest_image(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(folder_scores, "workers_for", lambda pixels: asked.append(pixels) or 1)
+    score_folders(*folders, metrics=["psnr"], workers=None)
+    assert asked == [203 * 181]

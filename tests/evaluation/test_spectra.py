@@ -6,16 +6,15 @@ import pytest
 import torch
 
 from fluxsr.errors import InputError
-from fluxsr.evaluation.diagnostics import (
+from fluxsr.evaluation.metrics import crop_border
+from fluxsr.evaluation.spectra import (
     band_db,
     grid_db,
     grid_excess,
-    harmonic_period,
     peak16,
     power_spectrum,
     radial_power,
 )
-from fluxsr.evaluation.metrics import crop_border
 
 
 @pytest.mark.parametrize(
@@ -53,13 +52,6 @@ def test_a_pattern_shows_at_its_own_period(period: int):
 def test_a_faint_pattern_common_to_all_images_shows_in_the_peak():
     columns = 0.01 * torch.cos(torch.arange(128) * 2 * torch.pi / 16)
     assert peak16(grid_excess(noise(24) + columns)) > peak16(grid_excess(noise(24))) + 3
-
-
-def test_every_harmonic_has_one_period():
-    period = harmonic_period()
-    assert (period == 4).sum() == 4 * 3  # multiples of 1/4, with 0
-    assert (period == 8).sum() == 8 * 5 - 12
-    assert (period == 16).sum() == 16 * 9 - 40
 
 
 def test_white_noise_has_a_flat_spectrum_and_equal_images_no_band_error():

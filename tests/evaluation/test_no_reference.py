@@ -1,4 +1,4 @@
-"""NIQE: values recorded from pyiqa 0.1.16, the fitted model, and what cannot be measured."""
+"""NIQE and PIQE: values recorded from pyiqa 0.1.16, the fitted model, and what cannot be measured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ import torch
 from torch import Tensor
 
 from fluxsr.errors import InputError
-from fluxsr.evaluation.niqe import PristineModel, features, fit, niqe, read_model, save_model
+from fluxsr.evaluation.no_reference import (
+    PristineModel,
+    blocks,
+    fit,
+    grey,
+    niqe,
+    normalise,
+    piqe,
+    read_model,
+    save_model,
+)
 
 
 @pytest.fixture
@@ -24,25 +34,13 @@ def in_grey(image: Tensor) -> Tensor:
     return image[:, :1].expand(-1, 3, -1, -1)
 
 
-def test_recorded_values(pair, model):
+def test_recorded_values_of_niqe(pair, model):
     sr, hr = pair(2, 288, 304)
     found = [float(niqe(in_grey(image), model)[0]) for image in (sr, hr)]
     assert found == pytest.approx([24.079631, 25.034523], abs=1e-4)
     found = [float(niqe(image, model)[0]) for image in (sr, hr)]
     assert found == pytest.approx([21.967433, 24.982976], abs=2e-2)
-
-
-def test_values_are_per_image(pair, model):
-    sr, hr = pair(2, 192, 288)
-    both = niqe(torch.cat([sr, hr]), model)
-    assert both.tolist() == pytest.approx([float(niqe(sr, model)[0]), float(niqe(hr, model)[0])])
-
-
-def test_a_model_is_nearer_to_what_it_was_fitted_to(pair):
-    sharp = [pair(seed, 288, 384)[1] for seed in range(5)]
-    fitted = fit(sharp)
-    like, unlike = (float(niqe(image, fitted)[0]) for image in (pair(9, 288, 384)[1], pair(9, 288, 384)[0]))
-    assert like < unlike / 2
+    assert niqe(torch.cat([sr, hr]), model).tolist() == pytest.approx(found)
 
 
 def test_only_sharp_blocks_are_fitted(pair):
@@ -64,12 +62,6 @@ def test_what_is_too_little_is_said(pair, model):
 
 def test_a_flat_image_has_no_value(model):
     assert niqe(torch.full((1, 3, 192, 192), 0.5), model).isnan().all()
-
-
-def test_features_are_36_a_block(pair):
-    found, sharpness = features(pair(0, 200, 300)[0])
-    assert found.shape == (6, 36) and sharpness.shape == (6,)
-    assert found.isfinite().all()
 
 
 def test_a_saved_model_is_read_back(tmp_path, model):
@@ -108,3 +100,44 @@ def test_wrong_files_are_refused(tmp_path, uninstall):
     uninstall("scipy")
     with pytest.raises(InputError, match=r'text\.mat: a .mat file needs scipy; pip install "fluxsr\[eval\]"'):
         read_model(tmp_path / "text.mat")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "values"),
+    [
+        ((0, 176, 192), (13.260898, 38.102947)),
+        ((1, 181, 203), (11.455345, 33.172596)),  # sides that are no multiples of the block
+        ((2, 288, 304), (20.162872, 35.194717)),
+    ],
+)
+def test_recorded_values_of_piqe(pair, arguments, values):
+    assert piqe(torch.cat(pair(*arguments))).tolist() == pytest.approx(values, abs=2e-3)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5])
+def test_an_image_without_active_blocks_has_the_worst_value(level):
+    assert float(piqe(torch.full((1, 3, 32, 32), level))[0]) == 100
+
+
+def test_small_images_are_refused():
+    with pytest.raises(InputError, match="16 pixels"):
+        piqe(torch.zeros(1, 3, 15, 40))
+
+
+def test_grey_of_colours():
+    colours = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]]).T[None, :, None]
+    assert grey(colours)[0, 0].tolist() == pytest.approx([0.299, 0.587, 0.114, 1])
+
+
+def test_flat_areas_have_no_contrast_and_an_offset_changes_nothing():
+    flat, deviation = normalise(torch.full((1, 20, 20), 77.0, dtype=torch.float64))
+    assert flat.abs().max() < 1e-4 and deviation.max() < 0.1
+    plane = 200 * torch.rand(1, 20, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(normalise(plane)[0], normalise(plane + 30)[0], atol=1e-5, rtol=0)
+
+
+def test_blocks_are_cut_row_by_row():
+    plane = torch.arange(5 * 7.0).view(1, 5, 7)
+    cut = blocks(plane, 2)
+    assert cut.shape == (1, 6, 2, 2)
+    assert cut[0, 1].tolist() == [[2, 3], [9, 10]] and cut[0, 3].tolist() == [[14, 15], [21, 22]]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from fluxsr.losses.efficientnet import EfficientNetLite
+from fluxsr.extensions.efficientnet import EfficientNetLite
 
 LEAD = 100  # steps for which the critic trains before the adversarial term starts
 
