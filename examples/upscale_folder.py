@@ -15,7 +15,7 @@ import fluxsr
 from fluxsr.errors import FluxSRError
 from fluxsr.imaging.formats import ENDINGS
 from fluxsr.imaging.io import read, write_enlarged
-from fluxsr.imaging.picture import OutputOptions
+from fluxsr.options import UpscaleOptions
 
 
 def main(folder: Path, out: Path, scale: float = 4) -> int:
@@ -25,7 +25,7 @@ def main(folder: Path, out: Path, scale: float = 4) -> int:
         try:
             picture = read(path)
             hr = pipe(picture.lr, scale, output_type="pt").images  # (1,3,H,W)
-            for note in write_enlarged(picture, [hr], (hr.shape[-2], hr.shape[-1]), out / path.name, OutputOptions()):
+            for note in write_enlarged(picture, [hr], (hr.shape[-2], hr.shape[-1]), out / path.name, UpscaleOptions()):
                 print(f"note: {path}: {note}", file=sys.stderr)
         except FluxSRError as error:
             print(f"error: {error}", file=sys.stderr)

@@ -82,8 +82,8 @@ class TestBugsStayBugs:
     def test_of_a_configuration(self, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from fluxsr.backbones import parts
 
-        monkeypatch.setattr(parts, "known_class", None)
-        with pytest.raises(TypeError):
+        monkeypatch.setattr(parts, "json", None)
+        with pytest.raises(AttributeError):
             parts.part_config(model_folder, "vae")
 
     @pytest.mark.parametrize(

@@ -100,6 +100,7 @@ def test_all_is_compiled_in_few_graphs_and_gives_the_same(deep_vae: Any, transfo
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 def test_images_of_all_sizes_run_the_code_that_the_first_one_compiled(pipeline: Any) -> None:
     made: list[Any] = []
 
@@ -126,6 +127,7 @@ def test_images_of_all_sizes_run_the_code_that_the_first_one_compiled(pipeline: 
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 def test_sizes_beyond_torch_s_own_limit_are_compiled_too_in_any_thread(
     transformer: Any, prompt: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,6 +152,7 @@ def test_the_folded_config_builds_the_folded_model(folded: Any) -> None:
     assert (again.config.folded_t, again.config.folded_guidance) == (0.25, 3.5)
 
 
+@pytest.mark.slow
 def test_the_lora_hits_every_linear_but_modulation_and_conditions(flux: Any) -> None:
     add_lora(flux, rank=64, alpha=64)
     hit = {name for name, module in flux.named_modules() if hasattr(module, "lora_A")}

@@ -92,6 +92,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layer_of_every_block_finds_its_place(layout: str, flux: Any, tmp_path: Path) -> None:
     save_file(LAYOUTS[layout](), tmp_path / WEIGHTS_FILE)
@@ -102,6 +103,7 @@ def test_every_layer_of_every_block_finds_its_place(layout: str, flux: Any, tmp_
     assert {name: x.shape for name, x in matrices.items()} == places
 
 
+@pytest.mark.slow
 def test_the_modulation_of_every_layout_is_refused_on_a_folded_model(flux: Any, tmp_path: Path) -> None:
     folded = fold(flux, 0.25, 3.5, torch.zeros(1, 768, device="meta"))
     for layout in LAYOUTS.values():

@@ -70,6 +70,7 @@ def test_sizes_are_told_before_and_after(model_folder: Path, transformer: Any, t
     assert kept < count and after.startswith(f"after: {kept:,} parameters, {file.stat().st_size / 1e9:.3f} GB")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "near"), [("int8", 0.02), ("fp8", 0.1)])
 def test_a_quantized_export_is_smaller_and_near(
     kind: str, near: float, model_folder: Path, lora: Path, tmp_path: Path

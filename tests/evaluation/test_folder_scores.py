@@ -108,6 +108,7 @@ def test_a_learned_metric_that_loads_joins_the_rest_and_one_that_does_not_is_lef
         score(*folders, metrics=["musiq"])
 
 
+@pytest.mark.slow
 def test_built_in_metrics_import_no_optional_package(folders):
     code = (
         "import sys\nfrom fluxsr.evaluation import score_folders\n"

@@ -43,6 +43,7 @@ def test_recorded_values_of_niqe(pair, model):
     assert niqe(torch.cat([sr, hr]), model).tolist() == pytest.approx(found)
 
 
+@pytest.mark.slow
 def test_only_sharp_blocks_are_fitted(pair):
     images = [pair(seed, 288, 384)[1] for seed in range(8)]
     half_flat = [image.clone() for image in images]

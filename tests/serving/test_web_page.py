@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 TOAST = "[data-testid=toast-body]"
@@ -115,6 +116,7 @@ def test_a_stopped_batch_keeps_what_is_done(tab: Any, site: Any, tmp_path: Path)
     assert "1 done, 1 left" in tab.inner_text("#batch-report")
 
 
+@pytest.mark.slow
 def test_two_visitors_are_served_one_after_the_other(visit: Any, site: Any, photograph: Path) -> None:
     site.gate.at_once = 0
     site.gate.hold(after=0)
@@ -131,6 +133,7 @@ def test_two_visitors_are_served_one_after_the_other(visit: Any, site: Any, phot
     assert site.gate.at_once == 1
 
 
+@pytest.mark.slow
 def test_results_are_deleted_when_the_tab_is_closed(visit: Any, site: Any, photograph: Path, until: Any) -> None:
     known = set(site.store._jobs)
     tab = visit()
@@ -144,6 +147,7 @@ def test_results_are_deleted_when_the_tab_is_closed(visit: Any, site: Any, photo
     assert id not in site.store._jobs
 
 
+@pytest.mark.slow
 def test_a_phone_scrolls_one_way_only(visit: Any, photograph: Path) -> None:
     tab = visit(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     send(tab, photograph)

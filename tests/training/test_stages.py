@@ -185,6 +185,7 @@ def test_the_teachers_terms_go_with_the_student(runs: Path) -> None:
     assert [entry["name"] for entry in recorded] == ["terms of the teacher"]
 
 
+@pytest.mark.slow
 def test_they_go_with_what_is_trained_on_from_it(data: DataConfig, runs: Path, tmp_path: Path) -> None:
     """Without the pairs, whose manifest told them, the student's own config and notice still do."""
     student = str(runs / "distill" / "model")
@@ -201,6 +202,7 @@ def test_validation_is_recorded(runs: Path) -> None:
     assert (runs / "distill" / "validation-000002.png").is_file()
 
 
+@pytest.mark.slow
 def test_sampled_pairs_train_too(data: DataConfig, runs: Path, tmp_path: Path) -> None:
     config = distill_config(data, runs, pairs="sampled")
     config.prompt_folder = str(tmp_path)
@@ -231,6 +233,7 @@ def test_an_adapter_alone_is_a_folder_for_any_copy_of_its_base(data: DataConfig,
     assert bool(torch.isfinite(distillation.step_image(loaded, image, "fp32")).all())
 
 
+@pytest.mark.slow
 def test_a_trained_decoder_travels_with_the_model(data: DataConfig, runs: Path, tmp_path: Path) -> None:
     """The encoder, and so the latents that the teacher knows, stays as it was; processes make the batches."""
     config = replace(distill_config(data, runs), train_decoder=True, rank=0)
