@@ -37,12 +37,20 @@ class LatentFormat:
 
 
 @dataclass
+class DiffusionModel:
+    """comfy.ldm.flux.model.Flux."""
+
+    patch_size: int = 2
+
+
+@dataclass
 class Flux:
     """comfy.model_base.Flux: latents are shifted and scaled by it, x - sigma v is its answer."""
 
     transformer: Any
     model_sampling: Any = field(default_factory=CONST)
     latent_format: LatentFormat = field(default_factory=LatentFormat)
+    diffusion_model: DiffusionModel = field(default_factory=DiffusionModel)
 
     def process_latent_in(self, latent: Tensor) -> Tensor:
         return (latent - SHIFT) * SCALE
