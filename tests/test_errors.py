@@ -82,7 +82,7 @@ class TestBugsStayBugs:
     def test_of_a_configuration(self, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from fluxsr.backbones import parts
 
-        monkeypatch.setattr(parts, "known_class", None)
+        monkeypatch.setattr(parts, "json", SimpleNamespace(loads=None))
         with pytest.raises(TypeError):
             parts.part_config(model_folder, "vae")
 

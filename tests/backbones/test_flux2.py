@@ -15,12 +15,13 @@ from torch import Tensor
 import fluxsr
 from fluxsr.backbones import latents, lora
 from fluxsr.backbones.adapter import AdapterConfig
-from fluxsr.backbones.families import FAMILIES, family_of, family_of_lora
+from fluxsr.backbones.families import FAMILIES, family_of, family_of_layers
 from fluxsr.backbones.features import attention_taps
 from fluxsr.backbones.folding import fold
 from fluxsr.backbones.loading import load, load_base, plan_for
 from fluxsr.backbones.parts import in_flight, parameter_count, skeleton
 from fluxsr.backbones.prompts import FixedPrompt, load_prompt
+from fluxsr.backbones.single_file import read_weights
 from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import ModelError
 from fluxsr.imaging.settings import Settings
@@ -222,14 +223,14 @@ def test_a_file_s_family_is_told_by_its_layers() -> None:
         named("diffusion_model.double_blocks.0.img_mlp.0", 192, 32),
         named("diffusion_model.single_blocks.0.linear1", 288, 32),
     ):
-        assert family_of_lora(shapes) is FAMILIES[1], shapes
+        assert family_of_layers(shapes) is FAMILIES[1], shapes
     for shapes in (
         named("transformer.transformer_blocks.0.attn.to_out.0", 32, 32),
         named("double_blocks.0.img_mlp.0", 128, 32),
         named("single_blocks.0.linear1", 224, 32),
         named("diffusion_model.final_layer.adaLN_modulation.1", 64, 32),
     ):
-        assert family_of_lora(shapes) is FAMILIES[0], shapes
+        assert family_of_layers(shapes) is FAMILIES[0], shapes
 
 
 def test_a_modulation_is_refused_on_a_folded_model(klein: Any, adapter: Path, prompt: FixedPrompt) -> None:
@@ -298,3 +299,51 @@ def test_training_starts_from_the_folder(klein_folder: Path, klein: Any) -> None
     assert torch.equal(found, velocity(klein.transformer, noise(), 0.5, base.prompt))
     plan = plan_for(klein_folder, None, torch.device("cpu"), torch.float32, "auto")
     assert plan.quantize == "none"
+
+
+def in_bfl_s_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A transformer's weights under the names of Black Forest Labs' files."""
+    names = {
+        "x_embedder": "img_in", "context_embedder": "txt_in", "proj_out": "final_layer.linear",
+        "time_guidance_embed.timestep_embedder.linear_1": "time_in.in_layer",
+        "time_guidance_embed.timestep_embedder.linear_2": "time_in.out_layer",
+        "norm_out.linear": "final_layer.adaLN_modulation.1", "modulation_img.linear": "modulation_img.lin",
+        "modulation_txt.linear": "modulation_txt.lin", "stream_modulation.linear": "stream_modulation.lin",
+        "single_transformer_blocks": "single_blocks", "transformer_blocks": "double_blocks",
+        "attn.to_qkv_mlp_proj": "linear1", "attn.to_out.0": "img_attn.proj", "attn.to_out": "linear2",
+        "attn.to_add_out": "txt_attn.proj", "attn.norm_added_q.weight": "txt_attn.norm.query_norm.scale",
+        "attn.norm_added_k.weight": "txt_attn.norm.key_norm.scale", "ff.linear_in": "img_mlp.0",
+        "ff.linear_out": "img_mlp.2", "ff_context.linear_in": "txt_mlp.0", "ff_context.linear_out": "txt_mlp.2",
+    }  # fmt: skip
+    found: dict[str, Tensor] = {}
+    for name, weight in state.items():
+        if name.endswith(("to_k.weight", "to_v.weight", "add_k_proj.weight", "add_v_proj.weight")):
+            continue
+        new = name
+        for ours, theirs in names.items():
+            new = new.replace(ours, theirs)
+        stream = "norm" if "single" in new else "img_attn.norm"
+        new = new.replace("attn.norm_q.weight", f"{stream}.query_norm.scale")
+        new = new.replace("attn.norm_k.weight", f"{stream}.key_norm.scale")
+        for first, stream in (("to_q", "img_attn.qkv"), ("add_q_proj", "txt_attn.qkv")):
+            if f"attn.{first}." in new:
+                keys = (first, first.replace("q", "k"), first.replace("q", "v"))
+                weight = torch.cat([state[name.replace(first, key)] for key in keys])
+                new = new.replace(f"attn.{first}", stream)
+        found[new] = weight.roll(len(weight) // 2, 0).contiguous() if "adaLN" in new else weight
+    return found
+
+
+def test_a_single_file_in_bfl_s_names(klein: Any, klein_folder: Path, prompt: FixedPrompt, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(in_bfl_s_names(klein.transformer.state_dict()), file := tmp_path / "klein.safetensors")
+    prompt.save(tmp_path)
+    AdapterConfig(train_dtype="fp32").save(tmp_path)
+    parts = load(file, None, "cpu", "fp32", config_folder=klein_folder)
+    wanted = velocity(klein.transformer, noise(), 0.25, prompt)
+    torch.testing.assert_close(velocity(parts.transformer, noise(), 0.25, prompt), wanted, atol=1e-5, rtol=1e-5)
+    with pytest.raises(
+        ModelError, match="holds a Flux2Transformer2DModel, and the configuration is a FluxTransformer2D"
+    ):
+        read_weights(file, FAMILIES[0])

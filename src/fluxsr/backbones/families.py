@@ -53,9 +53,9 @@ def family_of(model: Any) -> Family:
     return next(one for one in FAMILIES if issubclass(kind, (one.transformer, *one.autoencoders)))
 
 
-def family_of_lora(shapes: Mapping[str, Sequence[int]]) -> Family:
-    """Return the family of a LoRA file whose tensors have these names and shapes."""
-    return next((one for one in FAMILIES if one.is_lora(shapes)), FAMILIES[0])
+def family_of_layers(shapes: Mapping[str, Sequence[int]]) -> Family:
+    """Return the family of a file, whole or LoRA, whose tensors have these names and shapes."""
+    return next((one for one in FAMILIES if one.claims(shapes)), FAMILIES[0])
 
 
 def is_folded(transformer: Any) -> bool:

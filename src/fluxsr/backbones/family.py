@@ -100,8 +100,8 @@ class Family(Protocol):
             KeyError: a weight is missing.
         """
 
-    def is_lora(self, shapes: Mapping[str, Sequence[int]]) -> bool:
-        """Return whether a LoRA file with tensors of these names and shapes can only be for this family."""
+    def claims(self, shapes: Mapping[str, Sequence[int]]) -> bool:
+        """Return whether a file with tensors of these names and shapes, whole or LoRA, can only be this family's."""
 
     def read_lora(self, source: Any, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Return matrices, alphas and header of a LoRA under diffusers' names.

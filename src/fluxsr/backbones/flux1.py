@@ -182,7 +182,7 @@ class Flux1(Family):
         found = {short: weights[name] for short, name in names.items() if short.startswith(ORIGINAL)}
         return convert_flux_transformer_checkpoint_to_diffusers(found)
 
-    def is_lora(self, shapes: Mapping[str, Sequence[int]]) -> bool:
+    def claims(self, shapes: Mapping[str, Sequence[int]]) -> bool:
         return False  # read as FLUX.1's where no other family claims it
 
     def read_lora(self, source: Any, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

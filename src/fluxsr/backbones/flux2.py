@@ -153,7 +153,7 @@ class Flux2(Family):
         found = {short: weights[name] for short, name in names.items() if short.startswith(ORIGINAL)}
         return convert_flux2_transformer_checkpoint_to_diffusers(found)
 
-    def is_lora(self, shapes: Mapping[str, Sequence[int]]) -> bool:
+    def claims(self, shapes: Mapping[str, Sequence[int]]) -> bool:
         def is_own(name: str, shape: Sequence[int]) -> bool:
             down = shapes.get(name.replace("lora_B", "lora_A").replace("lora_up", "lora_down"), ())
             ratio = next((ratio for layer, ratio in OWN_RATIOS.items() if layer in name), 0)

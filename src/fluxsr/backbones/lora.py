@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch import nn
 
 from fluxsr.backbones.adapter import AdapterConfig, load_config
-from fluxsr.backbones.families import family_of, family_of_lora, is_folded
+from fluxsr.backbones.families import family_of, family_of_layers, is_folded
 from fluxsr.backbones.family import Family
 from fluxsr.backbones.places import CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE, first_line
 from fluxsr.errors import ModelError, is_untranslatable
@@ -51,7 +51,7 @@ def read_lora(path: Path, family: Family | None = None) -> Lora:
     try:
         with safe_open(path, "pt") as file:
             keys = list(file.keys())
-            family = family or family_of_lora({key: file.get_slice(key).get_shape() for key in keys})
+            family = family or family_of_layers({key: file.get_slice(key).get_shape() for key in keys})
             peft = any(key.startswith(_PEFT_PREFIX) and "transformer_blocks." in key for key in keys)
             found = {key.removeprefix(_PEFT_PREFIX): file.get_tensor(key) for key in keys} if peft else {}
         if peft:  # diffusers would take the prefix for a sign of BFL's names
