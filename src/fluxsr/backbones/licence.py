@@ -89,8 +89,10 @@ def licence_of(model: str | Path, config: Mapping[str, Any], given: str = "") ->
     card = _card(path) if path else {}
     if stated := str(card.get("license_name") or card.get("license") or ""):
         return Licence(name, stated, str(card.get("license_link") or ""))
-    sizes = tuple(config.get(key) for key in ("num_layers", "num_single_layers", "num_attention_heads"))
-    return Licence(name, *(_FLUX_2_LICENCES.get(sizes, ()) if config.get("_class_name") in _FLUX_2 else ()))
+    sizes: Any = tuple(config.get(key) for key in ("num_layers", "num_single_layers", "num_attention_heads"))
+    if config.get("_class_name") in _FLUX_2 and sizes in _FLUX_2_LICENCES:
+        return Licence(name, *_FLUX_2_LICENCES[sizes])
+    return Licence(name)
 
 
 def slug(name: str) -> str:
