@@ -15,6 +15,7 @@ from torch import Tensor
 import fluxsr
 from fluxsr.backbones import latents, lora
 from fluxsr.backbones.adapter import AdapterConfig
+from fluxsr.backbones.attention import attend_by_chunks
 from fluxsr.backbones.families import FAMILIES, family_of, family_of_layers
 from fluxsr.backbones.features import attention_taps
 from fluxsr.backbones.folding import fold
@@ -159,6 +160,14 @@ def test_folding_is_exact(klein: Any, prompt: FixedPrompt, dtype: torch.dtype, e
         assert (velocity(folded, z, 0.25, prompt) - wanted).abs().max() <= error
     names = [name for name, _ in folded.named_modules()]
     assert not [name for name in names if "embed.time" in name or "modulation.linear" in name]
+
+
+def test_attention_by_chunks_is_the_same(klein: Any, prompt: FixedPrompt) -> None:
+    chunked = deepcopy(klein.transformer)
+    attend_by_chunks(chunked)
+    assert type(chunked.single_transformer_blocks[0].attn.processor).__name__.startswith("Chunked")
+    wanted = velocity(klein.transformer, noise(), 0.25, prompt)
+    torch.testing.assert_close(velocity(chunked, noise(), 0.25, prompt), wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_dev_embeds_its_guidance(prompt: FixedPrompt) -> None:
