@@ -172,6 +172,76 @@ def text_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def klein() -> Any:
+    """Flux2KleinPipeline, tiny and random, with Qwen3 and a tokenizer that knows letters; float32."""
+    from diffusers import (
+        AutoencoderKLFlux2,
+        FlowMatchEulerDiscreteScheduler,
+        Flux2KleinPipeline,
+        Flux2Transformer2DModel,
+    )
+    from transformers import Qwen2TokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+    end, *chat = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+    vocab = {token: k for k, token in enumerate([end, *chat, *"abcdefghijklmnopqrstuvwxyz0123456789,.", "\u0120"])}
+    tokenizer = Qwen2TokenizerFast(vocab=vocab, merges=[], pad_token=end, unk_token=end)
+    tokenizer.chat_template = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
+    torch.manual_seed(4)
+    made = Flux2KleinPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
+        vae=AutoencoderKLFlux2(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(8,) * 4,
+            layers_per_block=1,
+            latent_channels=LATENTS,
+            norm_num_groups=8,
+            mid_block_add_attention=False,
+        ),
+        text_encoder=Qwen3ForCausalLM(
+            Qwen3Config(
+                vocab_size=len(vocab),
+                hidden_size=8,
+                intermediate_size=8,
+                num_hidden_layers=28,
+                num_attention_heads=1,
+                num_key_value_heads=1,
+                head_dim=8,
+            )
+        ),
+        tokenizer=tokenizer,
+        transformer=Flux2Transformer2DModel(
+            in_channels=4 * LATENTS,
+            num_layers=2,
+            num_single_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=24,
+            axes_dims_rope=(4, 4, 4, 4),
+            guidance_embeds=False,
+        ),
+    )
+    bn = made.vae.bn
+    bn.running_mean.normal_(std=0.1), bn.running_var.uniform_(0.5, 2.0)
+    made.vae.eval(), made.transformer.eval(), made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.fixture(scope="session")
+def klein_folder(klein: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny klein saved in diffusers' layout, with a fixed prompt and settings; read only."""
+    from fluxsr.backbones.adapter import AdapterConfig
+    from fluxsr.backbones.prompts import FixedPrompt
+
+    folder = tmp_path_factory.mktemp("klein")
+    klein.save_pretrained(folder)
+    draw = torch.Generator().manual_seed(0)
+    FixedPrompt(torch.randn(1, 5, 24, generator=draw), torch.zeros(1, 0), "a photograph").save(folder)
+    AdapterConfig(train_dtype="fp32").save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of damaged image files, made by tests/corpus.py; read only."""
     folder = tmp_path_factory.mktemp("corpus")

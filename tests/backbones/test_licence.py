@@ -27,6 +27,17 @@ def test_flux_dev_is_known_by_its_sizes_wherever_it_lies(tmp_path: Path, monkeyp
     assert licence_of("x/small", FLUX_DEV | {"num_layers": 1}).name == ""
 
 
+def test_klein_s_licence_depends_on_its_size(tmp_path: Path) -> None:
+    small = {"_class_name": "Flux2Transformer2DModel", "num_layers": 5, "num_single_layers": 20}
+    found = licence_of(tmp_path, small | {"num_attention_heads": 24})
+    assert found.name == "apache-2.0" and not found.is_flux_dev and not found.attribution
+    large = small | {"num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32}
+    assert licence_of(tmp_path, large).name == "FLUX Non-Commercial License"
+    assert licence_of(tmp_path, small | {"num_attention_heads": 3}).name == ""
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
+    assert licence_of(tmp_path, large).name == "mit"
+
+
 def test_given_terms_win_and_cards_are_read(tmp_path: Path) -> None:
     assert licence_of(tmp_path, FLUX_DEV, "by contract").name == "by contract"
     (tmp_path / "README.md").write_text("---\nlicense: apache-2.0\ntags:\n- a\n---\n# model\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ import torch
 from fluxsr.backbones.memory import GIB, MEMORIES, Needs, Plan, plan
 from fluxsr.errors import InputError
 
-FLUX = Needs(transformer=8_622_754_880, vae=83_819_683, tile_size=1024)  # folded; test_flux_dev counts them
+# folded; test_flux_dev counts them
+FLUX = Needs(transformer=8_622_754_880, vae=83_819_683, tile_size=1024, in_flight=466_313_984)
 ALL = ("int8", "fp8", "nf4")
 
 
@@ -66,13 +68,13 @@ def test_float32_takes_twice_as_much() -> None:
 
 
 def test_a_model_that_is_small_already_is_not_quantized_again() -> None:
-    stored = Needs(FLUX.transformer, FLUX.vae, 1024, stored=int(8.05 * GIB))
+    stored = replace(FLUX, stored=int(8.05 * GIB))
     assert (on(11.3, needs=stored).quantize, on(11.3, needs=stored).offload) == ("none", False)
     assert on(7.3, needs=stored).offload
 
 
 def test_the_tile_is_never_larger_than_the_model_s_own() -> None:
-    small = Needs(FLUX.transformer, FLUX.vae, tile_size=512)
+    small = replace(FLUX, tile_size=512)
     assert {on(free, needs=small).tile_size for free in (5.2, 11.3, 139)} == {512}
     assert on(139, needs=small).batch_size == 4
     assert on(18.0, needs=small).batch_size == 1
@@ -80,7 +82,7 @@ def test_the_tile_is_never_larger_than_the_model_s_own() -> None:
 
 @pytest.mark.parametrize("memory", MEMORIES)
 def test_nothing_changes_on_a_cpu_or_for_a_small_model(memory: str) -> None:
-    bundled = Needs(transformer=8_997_376, vae=4_500_000, tile_size=512)
+    bundled = Needs(transformer=8_997_376, vae=4_500_000, tile_size=512, in_flight=6_000_000)
     cpu = plan(memory, None, FLUX, torch.float32, "cpu", ALL)
     assert cpu == Plan(torch.float32, "cpu", 1024)
     made = on(7.3, memory, bundled)

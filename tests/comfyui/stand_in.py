@@ -38,6 +38,7 @@ class Flux:
     transformer: Any
     model_sampling: Any = field(default_factory=CONST)
     latent_format: Any = field(default_factory=lambda: SimpleNamespace(latent_channels=16))
+    diffusion_model: Any = field(default_factory=lambda: SimpleNamespace(patch_size=2))  # comfy.ldm.flux.model.Flux
 
     def process_latent_in(self, latent: Tensor) -> Tensor:
         return (latent - SHIFT) * SCALE

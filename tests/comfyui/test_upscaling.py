@@ -144,7 +144,7 @@ def test_the_progress_bar_reaches_its_end_unless_interrupted(upscale: Any, tiny:
 def test_what_does_not_go_together_is_said(upscale: Any, tiny: Any, adapter: Path) -> None:
     condition = adapters.conditioning(adapter)
     sd_vae = SimpleNamespace(latent_channels=4)
-    with pytest.raises(InputError, match="vae has 4 latent channels, the model 16; load FLUX's"):
+    with pytest.raises(InputError, match="vae has 4 latent channels, the model 16; load the autoencoder of this FLUX"):
         upscale(tiny.comfy_model, sd_vae, condition, photographs())
     no_flow = SimpleNamespace(model=SimpleNamespace(model_sampling=None))
     with pytest.raises(InputError, match="which is no flow model"):

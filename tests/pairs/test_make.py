@@ -192,7 +192,7 @@ def test_more_processes_than_shards_have_nothing_to_load(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"window": 5}, "window is 5; .*must be even"),
+        ({"window": 5}, "window is 5; .*packs 2x2 latents, so 2 must divide it"),
         ({"shard": 0}, "shard is 0; it must be at least 1"),
         ({"seed": -1}, "seed is -1"),
     ],

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderKLFlux2
 from torch import Tensor, nn
 
 from fluxsr.backbones.attention import chunked_attention
@@ -75,14 +75,14 @@ def compile_(transformer: Any, vae: Any, **options: Any) -> None:
 
     Args:
         transformer: FLUX's, of which the repeated blocks are compiled, each kind once; None leaves it as it is.
-        vae: an AutoencoderKL becomes channels_last and is compiled; another one is left as it is.
+        vae: FLUX.1's or FLUX.2's becomes channels_last and is compiled; another one is left as it is.
         options: of ``torch.compile``.
     """
     options = {"dynamic": False, **options}
     if transformer is not None:
         transformer.compile_repeated_blocks(**options)
         transformer.register_forward_pre_hook(_allow_graphs)
-    if isinstance(vae, AutoencoderKL):
+    if isinstance(vae, (AutoencoderKL, AutoencoderKLFlux2)):
         attend_by_products(vae)
         sum_norms(vae)
         vae.to(memory_format=torch.channels_last)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from diffusers import ModelMixin
 
 from fluxsr.backbones.family import Family
 from fluxsr.backbones.flux1 import Flux1
+from fluxsr.backbones.flux2 import Flux2
 from fluxsr.backbones.prompts import PromptEmbeddings
 from fluxsr.errors import ModelError
 
-FAMILIES: tuple[Family, ...] = (Flux1(),)
+FAMILIES: tuple[Family, ...] = (Flux1(), Flux2())
 
 CLASSES: dict[str, dict[str, Any]] = {
     "transformer": {kind.__name__: kind for one in FAMILIES for kind in (one.transformer, one.folded)},
@@ -50,6 +51,11 @@ def family_of(model: Any) -> Family:
     """
     kind = known_class("transformer", model) if isinstance(model, Mapping) else type(model)
     return next(one for one in FAMILIES if issubclass(kind, (one.transformer, *one.autoencoders)))
+
+
+def family_of_layers(shapes: Mapping[str, Sequence[int]]) -> Family:
+    """Return the family of a file, whole or LoRA, whose tensors have these names and shapes."""
+    return next((one for one in FAMILIES if one.claims(shapes)), FAMILIES[0])
 
 
 def is_folded(transformer: Any) -> bool:

@@ -34,7 +34,6 @@ class Family(Protocol):
         blocks: names of the transformer's lists of blocks, by kind. Recipes choose blocks by these kinds.
         embedder: name of the module that embeds time, guidance and pooled text; folding removes it.
         lora_targets: names of the layers that a new LoRA adapts. None is a modulation, which folding needs.
-        single_file_autoencoder: name under which the autoencoder is published beside a transformer in one file.
     """
 
     transformer: Any
@@ -46,7 +45,6 @@ class Family(Protocol):
     blocks: Mapping[str, str]
     embedder: str
     lora_targets: tuple[str, ...]
-    single_file_autoencoder: str
 
     # Latents
 
@@ -69,6 +67,9 @@ class Family(Protocol):
 
     def embeds_guidance(self, config: Any) -> bool:
         """Return whether a transformer of this configuration needs a guidance scale as an input."""
+
+    def classifier_free(self, config: Any) -> bool:
+        """Return whether a transformer of this configuration is guided by a second prediction without a text."""
 
     def prompt_widths(self, config: Any) -> tuple[int, int]:
         """Return the widths of a prompt's embeddings and of its pooled embedding, 0 for none."""
@@ -97,6 +98,17 @@ class Family(Protocol):
 
         Raises:
             KeyError: a weight is missing.
+        """
+
+    def claims(self, shapes: Mapping[str, Sequence[int]]) -> bool:
+        """Return whether a file with tensors of these names and shapes, whole or LoRA, can only be this family's."""
+
+    def read_lora(self, source: Any, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Return matrices, alphas and header of a LoRA under diffusers' names.
+
+        Args:
+            source: as ``lora_state_dict`` of diffusers' pipelines takes it: a folder, a Hub id or tensors.
+            options: also of that method.
         """
 
     def encode_texts(

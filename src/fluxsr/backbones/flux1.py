@@ -110,7 +110,6 @@ class Flux1(Family):
         *("attn.to_add_out", "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
         *("proj_mlp", "proj_out", "x_embedder"),
     )
-    single_file_autoencoder = "ae.safetensors"
 
     def normalise(self, vae: Any, latents: Tensor) -> Tensor:
         return (latents - self._shift(vae)) * vae.config.scaling_factor
@@ -144,6 +143,9 @@ class Flux1(Family):
 
     def embeds_guidance(self, config: Any) -> bool:
         return bool(config.get("guidance_embeds"))
+
+    def classifier_free(self, config: Any) -> bool:
+        return False
 
     def prompt_widths(self, config: Any) -> tuple[int, int]:
         return config["joint_attention_dim"], config["pooled_projection_dim"]
@@ -179,6 +181,14 @@ class Flux1(Family):
             return weights
         found = {short: weights[name] for short, name in names.items() if short.startswith(ORIGINAL)}
         return convert_flux_transformer_checkpoint_to_diffusers(found)
+
+    def claims(self, shapes: Mapping[str, Sequence[int]]) -> bool:
+        return False  # read as FLUX.1's where no other family claims it
+
+    def read_lora(self, source: Any, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        options |= {"return_alphas": True, "return_lora_metadata": True}
+        state, alphas, header = self.pipeline.lora_state_dict(source, **options)
+        return state, alphas or {}, header or {}
 
     def encode_texts(
         self, pipeline: Any, texts: Sequence[str], device: torch.device, tokens: int

@@ -58,6 +58,15 @@ _FLUX_DEV = {
 }
 
 
+# FLUX.2's, whose licence depends on the size. The configuration of [dev] is the class's default.
+_FLUX_2 = ("Flux2Transformer2DModel", "FoldedFlux2Transformer2DModel")
+_FLUX_2_LICENCES = {
+    (5, 20, 24): ("apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0", ""),
+    (8, 24, 32): ("FLUX Non-Commercial License", "", "Non-commercial use only. Pass on a copy of the licence."),
+    (8, 48, 48): ("FLUX Non-Commercial License", "", "Non-commercial use only. Pass on a copy of the licence."),
+}
+
+
 def has_flux_dev_sizes(config: Mapping[str, Any]) -> bool:
     """Whether a transformer's configuration is FLUX.1-dev's, folded or not."""
     return all(config.get(key) == value for key, value in _FLUX_DEV.items())
@@ -68,7 +77,7 @@ def licence_of(model: str | Path, config: Mapping[str, Any], given: str = "") ->
 
     Args:
         model: folder, Hub id or "bundled"; its model card states ``license``.
-        config: of its transformer, whose sizes reveal FLUX.1-dev.
+        config: of its transformer, whose sizes reveal FLUX.1-dev, and FLUX.2 where no card states a licence.
         given: terms stated by the user, which come first.
     """
     name = public_name(model)
@@ -78,9 +87,12 @@ def licence_of(model: str | Path, config: Mapping[str, Any], given: str = "") ->
         return flux_dev(name)
     path = _readme(model)
     card = _card(path) if path else {}
-    return Licence(
-        name, str(card.get("license_name") or card.get("license") or ""), str(card.get("license_link") or "")
-    )
+    if stated := str(card.get("license_name") or card.get("license") or ""):
+        return Licence(name, stated, str(card.get("license_link") or ""))
+    sizes: Any = tuple(config.get(key) for key in ("num_layers", "num_single_layers", "num_attention_heads"))
+    if config.get("_class_name") in _FLUX_2 and sizes in _FLUX_2_LICENCES:
+        return Licence(name, *_FLUX_2_LICENCES[sizes])
+    return Licence(name)
 
 
 def slug(name: str) -> str:

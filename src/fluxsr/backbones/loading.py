@@ -18,7 +18,7 @@ from fluxsr.backbones.families import family_of, is_folded
 from fluxsr.backbones.folding import fingerprint
 from fluxsr.backbones.lora import lora_file
 from fluxsr.backbones.memory import BITS, Needs, Plan, plan
-from fluxsr.backbones.parts import load_part, parameter_count, part_config, skeleton
+from fluxsr.backbones.parts import in_flight, load_part, parameter_count, part_config, skeleton
 from fluxsr.backbones.places import (
     BUNDLED,
     COMPONENT_FILE,
@@ -132,13 +132,15 @@ def plan_for(
         raise InputError(f"compile needs a CUDA GPU, this is '{device.type}'; leave it out")
     folder, file = source_of(model, config_folder)
     source, vae = part_config(folder, "transformer"), skeleton(part_config(folder, "vae"), "vae")
-    count = parameter_count(skeleton(dict(source) | {"_class_name": family_of(source).folded.__name__}))
+    folded = skeleton(dict(source) | {"_class_name": family_of(source).folded.__name__})
+    count = parameter_count(folded)
     method, stored = (source.get("quantization_config") or {}).get("quant_method"), None
     if method is not None:
         stored = int(count * BITS["nf4" if method == "bitsandbytes" else "int8"] / 8)
     if file and is_gguf(file):
         stored = file.stat().st_size * count // parameter_count(skeleton(source))
-    needs = Needs(count, parameter_count(vae), load_config(adapter_folder(folder, file, adapter)).tile_size, stored)
+    tile_size = load_config(adapter_folder(folder, file, adapter)).tile_size
+    needs = Needs(count, parameter_count(vae), tile_size, in_flight(folded), stored)
     return plan(memory, free_bytes(device), needs, dtype, device.type, kinds_here(device), compiled)
 
 

@@ -14,9 +14,10 @@ from diffusers.utils import recurse_remove_peft_layers
 from peft import LoraConfig, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import safe_open
+from torch import nn
 
 from fluxsr.backbones.adapter import AdapterConfig, load_config
-from fluxsr.backbones.families import FAMILIES, family_of, is_folded
+from fluxsr.backbones.families import family_of, family_of_layers, is_folded
 from fluxsr.backbones.family import Family
 from fluxsr.backbones.places import CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE, first_line
 from fluxsr.errors import ModelError, is_untranslatable
@@ -34,11 +35,15 @@ def lora_file(folder: str | Path) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def read_lora(path: Path, family: Family = FAMILIES[0]) -> Lora:
+def read_lora(path: Path, family: Family | None = None) -> Lora:
     """Return matrices, alphas and header of a LoRA file under diffusers' names, without the text encoders' part.
 
     Every key style that diffusers converts for the family is read: its own, with or without prefix, with alpha in the
-    header or in tensors, Kohya's, X-Labs' and BFL's; the last three at FLUX's size only. So is PEFT's own.
+    header or in tensors, and those of Kohya, X-Labs and BFL, for FLUX.1 at its true size only. So is PEFT's own.
+
+    Args:
+        path: the file.
+        family: of the transformer that it is for; without one, names and shapes in the file tell it.
 
     Raises:
         ModelError: the file is unreadable, or holds DoRA, whose magnitudes diffusers would leave out.
@@ -46,21 +51,20 @@ def read_lora(path: Path, family: Family = FAMILIES[0]) -> Lora:
     try:
         with safe_open(path, "pt") as file:
             keys = list(file.keys())
+            family = family or family_of_layers({key: file.get_slice(key).get_shape() for key in keys})
             peft = any(key.startswith(_PEFT_PREFIX) and "transformer_blocks." in key for key in keys)
             found = {key.removeprefix(_PEFT_PREFIX): file.get_tensor(key) for key in keys} if peft else {}
         if peft:  # diffusers would take the prefix for a sign of BFL's names
-            state, alphas, header = found, None, _peft_settings(path)
+            state, alphas, header = found, dict[str, Any](), _peft_settings(path)
         else:
-            state, alphas, header = family.pipeline.lora_state_dict(
-                path.parent, weight_name=path.name, return_alphas=True, return_lora_metadata=True, local_files_only=True
-            )
+            state, alphas, header = family.read_lora(path.parent, weight_name=path.name, local_files_only=True)
     except Exception as error:  # diffusers and safetensors raise many kinds; all mean an unreadable file
         if is_untranslatable(error):
             raise
         raise ModelError(f"adapter weights {path} cannot be read: {first_line(error)}") from error
     if dora := next((key for key in keys if "dora_scale" in key), ""):
         raise ModelError(f"adapter {path} holds '{dora}': DoRA is not read, merge it into the base first")
-    state, alphas, header = (_for_transformer(entries or {}) for entries in (state, alphas, header))
+    state, alphas, header = (_for_transformer(entries) for entries in (state, alphas, header))
     return state, alphas, header
 
 
@@ -131,7 +135,8 @@ def add_lora(transformer: Any, rank: int, alpha: float, targets: Sequence[str] =
     """
     transformer.requires_grad_(False)
     targets = targets or family_of(transformer).lora_targets
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), init_lora_weights="gaussian")
+    layers = [name for target in targets for name in _layers(transformer, target)]
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers, init_lora_weights="gaussian")
     try:
         transformer.add_adapter(config)
     except ValueError as error:  # no module has such a name
@@ -139,6 +144,13 @@ def add_lora(transformer: Any, rank: int, alpha: float, targets: Sequence[str] =
     for parameter in transformer.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+
+
+def _layers(transformer: Any, target: str) -> list[str]:
+    """Return a target as it is, or whole names: FLUX.2's "to_out" is a list in some blocks, which peft refuses."""
+    named = [(name, module) for name, module in transformer.named_modules() if f".{name}".endswith(f".{target}")]
+    layers = [name for name, module in named if not isinstance(module, nn.ModuleList)]
+    return [target] if len(layers) == len(named) else layers
 
 
 def save_lora(transformer: Any, folder: str | Path, dtype: torch.dtype = torch.bfloat16, write: bool = True) -> None:
@@ -217,9 +229,7 @@ def load_lora_weights(
     if file and "weight_name" not in options:
         state, alphas, header = read_lora(file, family)
     else:
-        state, alphas, header = family.pipeline.lora_state_dict(
-            str(folder) if folder else source, return_alphas=True, return_lora_metadata=True, **options
-        )
+        state, alphas, header = family.read_lora(str(folder) if folder else source, **options)
     check_lora(transformer, state, str(folder or "given as tensors"))
     transformer.load_lora_adapter(
         state,

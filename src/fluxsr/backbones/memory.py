@@ -20,7 +20,6 @@ MEMORIES = ("auto", *SIZES, "max")
 
 BITS = {"int8": 8.02, "fp8": 8.02, "nf4": 4.13}  # a weight, its share of the scales included
 DECODE = 2.5 * GIB / 2**20  # bytes per pixel of a tile in 16 bits, all in all; compiled 1.4
-IN_FLIGHT = 0.9 * GIB  # of 17.2 GB that are offloaded: two blocks, and what belongs to no block
 CONTEXT = 0.7 * GIB  # driver and libraries; where free memory was asked for, they have theirs already
 SPARE = 0.05  # share of the memory that fragments
 BATCH = 4  # tiles per forward pass that still gain speed
@@ -35,12 +34,14 @@ class Needs:
         transformer: parameters, folded.
         vae: parameters.
         tile_size: the model's own, in output pixels.
+        in_flight: parameters of an offloaded transformer that are on the device at once (``parts.in_flight``).
         stored: bytes of a transformer that is quantized already; None for one in 16 or 32 bits.
     """
 
     transformer: int
     vae: int
     tile_size: int
+    in_flight: int
     stored: int | None = None
 
 
@@ -128,7 +129,7 @@ def plan(
             batch = 1 if compiled else max(1, min(BATCH, int((budget - fixed) // tile)))
             peak = int(fixed + batch * tile)
             return Plan(dtype, device, tile_size, quantize, offload, batch, compiled, peak, _hint(skipped))
-    least = IN_FLIGHT + needs.vae * dtype.itemsize + pixel * (FLOOR // 2) ** 2
+    least = needs.in_flight * dtype.itemsize + needs.vae * dtype.itemsize + pixel * (FLOOR // 2) ** 2
     raise InputError(
         f"{max(0.0, budget) / GIB:.1f} GiB are free on {device}, this model needs {least / GIB:.1f} "
         "even block by block; free some, take --memory max to try, or --device cpu"
@@ -143,7 +144,7 @@ def _choices(needs: Needs, dtype: torch.dtype) -> Iterator[tuple[str, bool, floa
     else:
         yield "none", False, whole
         yield from ((kind, False, needs.transformer * BITS[kind] / 8) for kind in ("int8", "nf4"))
-    yield "none", True, min(IN_FLIGHT, needs.stored or whole)
+    yield "none", True, min(needs.in_flight * dtype.itemsize, needs.stored or whole)
 
 
 def _tiles(largest: int, least: int) -> Iterator[int]:

@@ -74,3 +74,10 @@ def skeleton(config: Mapping[str, Any], part: str = "transformer") -> Any:
 def parameter_count(part: Any) -> int:
     """Parameters and constants of a ``skeleton``."""
     return sum(tensor.numel() for tensor in part.state_dict().values())
+
+
+def in_flight(transformer: Any) -> int:
+    """Parameters of a ``skeleton`` that are on the device at once if it is offloaded: two blocks, and the rest."""
+    lists = [child for child in transformer.children() if isinstance(child, torch.nn.ModuleList)]
+    blocks = [parameter_count(block) for child in lists for block in child]
+    return parameter_count(transformer) - sum(blocks) + 2 * max(blocks)

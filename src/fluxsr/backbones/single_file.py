@@ -1,7 +1,8 @@
 """A transformer in a file of its own, as it is passed around: GGUF, or safetensors in BFL's or diffusers' names.
 
 Such a file holds weights alone. Its configuration and the autoencoder come from a folder in diffusers layout; without
-one they are FLUX.1-dev's, whose sizes are in this package, and the autoencoder's file is looked for beside.
+one they are FLUX.1-dev's, whose sizes are in this package, and the autoencoder's file is looked for beside. FLUX.2
+always needs the folder: its sizes cannot be told from the names, and diffusers takes every file for [dev].
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import diffusers
 import torch
 from torch import Tensor
 
-from fluxsr.backbones.families import known_class
+from fluxsr.backbones.families import family_of_layers, known_class
 from fluxsr.backbones.family import Family
 from fluxsr.backbones.parts import check_whole, load_part, part_config
 from fluxsr.backbones.places import AUTOENCODER, in_one_line
@@ -44,9 +45,15 @@ def read_weights(file: Path, family: Family) -> Mapping[str, Tensor]:
     """The tensors of a safetensors file under diffusers' names.
 
     Raises:
-        ModelError: weights that are scaled for 8-bit kernels, which their numbers alone do not tell, or missing.
+        ModelError: weights that are missing, of another family, or scaled for 8-bit kernels, which numbers do not tell.
     """
     weights = Weights([file])
+    own = family_of_layers({name: () for name in weights})
+    if own is not family:
+        raise ModelError(
+            f"{file} holds a {own.transformer.__name__}, and the configuration is a {family.transformer.__name__}'s; "
+            "give --config (config_folder=) a folder of the file's model"
+        )
     scaled = [name for name in weights if "scale_weight" in name or "scaled_fp8" in name or name.endswith("_scale")]
     if scaled:
         raise ModelError(f"{file} holds scaled 8-bit weights ('{scaled[0]}'), which are not read; take bf16 or GGUF")
@@ -60,7 +67,7 @@ def load_gguf(file: Path, config: Path, dtype: torch.dtype) -> Any:
     """Load a transformer whose weights stay quantized as in its GGUF file and compute in ``dtype``.
 
     Args:
-        config: folder with its ``transformer/config.json``; only FLUX.1's width can be read.
+        config: folder with its ``transformer/config.json``; of FLUX.1, only the true width can be read.
 
     Raises:
         InputError: the package gguf is not installed.

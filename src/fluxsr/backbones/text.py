@@ -1,4 +1,4 @@
-"""Texts to embeddings by the model's own encoders (CLIP and T5 for FLUX.1): loaded once, used in batches, freed."""
+"""Texts to embeddings by the model's own encoders (CLIP and T5, or Qwen3): loaded once, used in batches, freed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from fluxsr.backbones.families import family_of
@@ -44,12 +45,12 @@ def encode_prompts(
     batch: int = 16,
     spool: str | Path | None = None,
 ) -> EncodedPrompts:
-    """Encode texts as diffusers' FluxPipeline does, and free the encoders before the transformer is loaded.
+    """Encode texts as the model's pipeline of diffusers does, and free the encoders before the transformer is loaded.
 
     Args:
-        model: folder in diffusers layout, or a Hub id, with both text encoders and tokenizers.
+        model: folder in diffusers layout, or a Hub id, with its text encoders and tokenizers.
         prompts: distinct texts.
-        tokens: length of T5's states; FLUX attends to the padding too, so that it is part of the condition.
+        tokens: length of the states; FLUX attends to the padding too, so that it is part of the condition.
         spool: folder for the embeddings, which take 4 MiB a prompt at FLUX's size; by default the system's own.
 
     Raises:
@@ -75,7 +76,7 @@ def encode_prompts(
 
 
 def _encoders(model: str | Path, family: Family, dtype: torch.dtype) -> Any:
-    """The family's pipeline of the text encoders alone."""
+    """The model's own pipeline of the text encoders alone."""
     folder = folder_of(model)
     missing = [part for part in family.text_parts if isinstance(folder, Path) and not (folder / part).is_dir()]
     if missing:
@@ -83,7 +84,7 @@ def _encoders(model: str | Path, family: Family, dtype: torch.dtype) -> Any:
             f"{model} has no {missing[0]}/; prompts need a model with text encoders, or else (pairs) no prompts"
         )
     with in_one_line(model, "text encoders"):
-        return family.pipeline.from_pretrained(folder, transformer=None, vae=None, torch_dtype=dtype)
+        return DiffusionPipeline.from_pretrained(folder, transformer=None, vae=None, torch_dtype=dtype)
 
 
 def _spooled(shape: Sequence[int], dtype: torch.dtype, folder: str | Path | None) -> Tensor:

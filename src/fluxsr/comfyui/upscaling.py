@@ -17,7 +17,6 @@ from comfy.utils import ProgressBar
 from torch import Tensor
 
 from fluxsr import flow
-from fluxsr.backbones.flux1 import PATCH
 from fluxsr.comfyui.adapters import config_in
 from fluxsr.errors import InputError, ModelError
 from fluxsr.extensions.patch_offsets import mean_over_offsets
@@ -93,7 +92,7 @@ def upscale(
     checked_count("batch_size", batch_size)
     lr = images[..., :3].movedim(-1, 1).float()  # (B,3,h,w)
     size = resize.scaled_size(lr.shape[-2], lr.shape[-1], options.scale)
-    multiple = PATCH * vae.spacial_compression_encode()
+    multiple = model.model.diffusion_model.patch_size * vae.spacial_compression_encode()
     grid = tiles.grid(*size, tile_size, options.tile_overlap, multiple)
     ups = [resize.bicubic(image[None], size) for image in lr]  # each (1,3,H,W)
     sampler = OneStep(config.t_l, strength, config.patch_offsets)
@@ -118,11 +117,11 @@ def check(model: Any, vae: Any) -> None:
     """Raise an InputError if model or autoencoder is not FLUX's. Others would fail later, or not fail."""
     name = type(model.model).__name__
     if not isinstance(model.model.model_sampling, CONST):
-        raise InputError(f"model is {name}, which is no flow model; FluxSR adapters are for FLUX.1-dev")
+        raise InputError(f"model is {name}, which is no flow model; FluxSR adapters are for FLUX")
     wanted = model.model.latent_format.latent_channels
     if vae.latent_channels != wanted:
         raise InputError(
-            f"vae has {vae.latent_channels} latent channels, the model {wanted}; load FLUX's ae.safetensors"
+            f"vae has {vae.latent_channels} latent channels, the model {wanted}; load the autoencoder of this FLUX"
         )
 
 

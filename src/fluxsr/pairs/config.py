@@ -17,11 +17,13 @@ class PairsConfig:
     mode: Literal["invert", "sample"] = "invert"  # set by the command; omit it in a recipe that serves both
     count: int = 0  # number of pairs; 0 makes one for every crop of every photograph, or for every prompt in a file
     prompts: str = ""  # text file (one prompt per line), JSON file, or "composer"; empty uses the base's fixed prompt
-    text_tokens: int = 512  # length of the T5 states; FLUX also attends to the padding
+    text_tokens: int = 512  # length of the text encoder's states; FLUX also attends to the padding
     steps: int = 8  # solver steps
     solver: Literal["euler", "midpoint", "heun"] = "heun"  # midpoint and heun evaluate the teacher twice per step
     shift: Literal["none", "dynamic"] = "none"  # dynamic: FLUX's time shift for the number of tokens in a window
-    guidance: float | None = None  # distilled guidance of the teacher; only for bases that embed one
+    guidance: float | None = (
+        None  # of the teacher: embedded (FLUX.1-dev), or classifier-free, which needs prompts (FLUX.2 klein)
+    )
     window: int = 32  # side in latent pixels of the teacher's input; a sampled image is one window
     crop: int = 512  # side in pixels of the squares cut from photographs; a multiple of the window in pixels
     batch: int = 4  # pairs per call of the teacher; with 1 a pair is bit-identical whatever its neighbours

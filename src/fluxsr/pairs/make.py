@@ -14,6 +14,7 @@ import torch
 
 from fluxsr.backbones import latents
 from fluxsr.backbones.device import best_device
+from fluxsr.backbones.families import family_of
 from fluxsr.backbones.licence import licence_of
 from fluxsr.backbones.loading import load_autoencoder
 from fluxsr.backbones.parts import part_config, skeleton
@@ -50,6 +51,7 @@ def make_pairs(config: PairsConfig, out: Path) -> None:
     manifests.refuse_early(store, settings)
     missing = [k for k in range(rank, len(parts), world) if not store.has_shard(k)]
     if missing:
+        _check_window(config)
         store.create()
         needed = [specs[k].prompt for part in missing for k in parts[part]]
         teacher = load_teacher(config, needed, device, out)
@@ -70,10 +72,16 @@ def _check(config: PairsConfig) -> None:
     for name in ("steps", "window", "batch", "shard", "text_tokens"):
         if getattr(config, name) < 1:
             raise InputError(f"{name} is {getattr(config, name)}; it must be at least 1")
-    if config.window % 2:
-        raise InputError(f"window is {config.window}; the teacher packs 2x2 latents, so it must be even")
     if config.seed < 0:
         raise InputError(f"seed is {config.seed}; it must not be negative")
+
+
+def _check_window(config: PairsConfig) -> None:
+    patch = family_of(part_config(config.base, "transformer")).patch
+    if config.window % patch:
+        raise InputError(
+            f"window is {config.window}; the teacher packs {patch}x{patch} latents, so {patch} must divide it"
+        )
 
 
 def _fill(

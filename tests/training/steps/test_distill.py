@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from fluxsr.backbones import latents
 from fluxsr.backbones.loading import Backbone
 from fluxsr.backbones.lora import add_lora
-from fluxsr.backbones.prompts import random_prompt
+from fluxsr.backbones.prompts import load_prompt, random_prompt
 from fluxsr.backbones.tiny import build_autoencoder, build_transformer
 from fluxsr.errors import InputError
 from fluxsr.extensions import losses as extensions
@@ -111,6 +112,23 @@ def test_each_term_alone_moves_the_adapter(backbone: Backbone, tmp_path: Path, t
     names = moved(backbone, tmp_path, **{TERMS[term]: 1.0})
     for block in ("transformer_blocks.0.attn", "single_transformer_blocks.0.attn"):
         assert any(name.startswith(block) and "lora_B" in name for name in names), f"{term} does not reach {block}"
+
+
+def test_each_term_reaches_an_adapter_of_klein(klein: Any, klein_folder: Path) -> None:
+    transformer, vae = deepcopy(klein.transformer), deepcopy(klein.vae).requires_grad_(False)
+    add_lora(transformer, rank=2, alpha=2.0)
+    backbone = Backbone(transformer, vae, load_prompt(klein_folder))
+    wake(backbone)
+    x_0 = F.interpolate(batch(0, 1)[0], scale_factor=2)
+    z = torch.randn(3, 2, 16, 4, 4, generator=torch.Generator().manual_seed(0))
+    found = terms(stage(backbone, (x_0, *z), pixel_crop=64, **dict.fromkeys(TERMS.values(), 1.0)))
+    layers = adapter(backbone)
+    for term in TERMS:
+        gradients = torch.autograd.grad(found[term], list(layers.values()), retain_graph=True, allow_unused=True)
+        reached = {name for name, x in zip(layers, gradients, strict=True) if x is not None and x.any()}
+        missed = {name.split(".lora")[0] for name in layers.keys() - reached}
+        # the last block's projection comes after what ADL looks at
+        assert missed == ({"single_transformer_blocks.1.attn.to_out"} if term == "adl" else set()), term
 
 
 def test_without_weights_nothing_moves(backbone: Backbone, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fluxsr import flow
-from fluxsr.backbones.flux1 import PATCH
+from fluxsr.backbones.families import family_of
 from fluxsr.backbones.prompts import random_prompt
 from fluxsr.backbones.tiny import build_transformer
 from fluxsr.backbones.velocity import on_grid, velocity
@@ -33,19 +33,18 @@ class TeacherStage:
         Raises:
             InputError: the crop is not a multiple of a token, or is larger than every photograph.
         """
-        crop, token = config.run.crop, latent_pixels * PATCH
+        torch.manual_seed(config.run.seed)
+        self.transformer = build_transformer(
+            *(latents[0].shape[0], config.num_layers, config.num_single_layers, config.num_attention_heads),
+            *(config.text_dim, config.head_dim),
+        ).to(device)
+        crop, token = config.run.crop, latent_pixels * family_of(self.transformer).patch
         if crop < token or crop % token:
             raise InputError(f"run.crop is {crop}; it must be a multiple of a token's {token} pixels")
         self.side = crop // latent_pixels
         self.latents = [z for z in latents if min(z.shape[1:]) >= self.side]
         if not self.latents:
             raise InputError(f"run.crop is {crop}, but every photograph is smaller; set a smaller crop")
-        torch.manual_seed(config.run.seed)
-        channels = self.latents[0].shape[0]
-        self.transformer = build_transformer(
-            *(channels, config.num_layers, config.num_single_layers, config.num_attention_heads),
-            *(config.text_dim, config.head_dim),
-        ).to(device)
         self.prompt = random_prompt(config.text_tokens, config.text_dim, keyed_generator(config.run.seed, 7))
         self.modules: dict[str, nn.Module] = {"transformer": self.transformer}
         self.config, self.device = config, device
