@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from fluxsr import __version__
+from fluxsr.cli import adapter as adapter_cli
 from fluxsr.cli import pairs as pairs_cli
 from fluxsr.cli import train as train_cli
 from fluxsr.cli.arguments import Debug, Inputs, Output, Overwrite, expand_dataclass_options, planned
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(train_cli.train, name="train")
 app.add_typer(pairs_cli.pairs, name="pairs")
+app.add_typer(adapter_cli.adapter, name="adapter")
 
 
 @app.callback(invoke_without_command=True)
