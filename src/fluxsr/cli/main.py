@@ -26,6 +26,7 @@ from fluxsr.cli.evaluate import evaluate
 from fluxsr.cli.export import export
 from fluxsr.cli.fit_niqe import fit_niqe
 from fluxsr.cli.info import info
+from fluxsr.cli.models import models
 from fluxsr.cli.prompt import prompt
 from fluxsr.cli.push import push
 from fluxsr.cli.serve import serve
@@ -74,7 +75,7 @@ def upscale(
     raise typer.Exit(1 if report.bad else 0)
 
 
-for _command in (batch, comfyui, degrade, evaluate, fit_niqe, export, prompt, push, serve, web, info):
+for _command in (batch, comfyui, degrade, evaluate, fit_niqe, export, models, prompt, push, serve, web, info):
     app.command()(_command)
 
 
