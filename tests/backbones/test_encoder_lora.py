@@ -12,6 +12,7 @@ import torch
 from diffusers import AutoencoderKL
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 from fluxsr.backbones import latents
 from fluxsr.backbones.encoder_lora import (
@@ -21,11 +22,14 @@ from fluxsr.backbones.encoder_lora import (
     read_encoder_lora,
     save_encoder_lora,
 )
+from fluxsr.backbones.identity import contents_of
 from fluxsr.backbones.loading import load
 from fluxsr.backbones.parts import part_config, skeleton
 from fluxsr.backbones.places import ENCODER_FILE
 from fluxsr.backbones.single_file import flux_dev
+from fluxsr.cli.main import app
 from fluxsr.errors import InputError, ModelError, OutputError
+from fluxsr.hub.contents import CardOverrides, contents
 from fluxsr.pipeline import FluxSRPipeline
 
 # The layers that OMGSR adapts, by the ends of their names.
@@ -130,6 +134,19 @@ def test_an_adapter_carries_it(model_folder: Path, adapted: Path, vae: Any, tmp_
     with pytest.raises(OutputError, match="would be fused again"):
         (tmp_path / "whole" / ENCODER_FILE).write_bytes((adapted / ENCODER_FILE).read_bytes())
         FluxSRPipeline.of(parts).save_pretrained(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("fuse", ["--fuse", "--no-fuse"])
+def test_an_export_and_a_push_carry_it(fuse: str, model_folder: Path, adapted: Path, tmp_path: Path) -> None:
+    expected, out = encoded(load(model_folder, adapted, "cpu", torch.float32)), tmp_path / "out"
+    options = ["--adapter", adapted, "-o", out, "--dtype", "fp32", "--device", "cpu", fuse]
+    result = CliRunner().invoke(app, ["export", "--model", *map(str, [model_folder, *options])])
+    assert result.exit_code == 0, result.output
+    assert alike(encoded(load(out, None, "cpu", torch.float32)), expected)
+    card = CardOverrides(base_model="bundled")
+    assert (ENCODER_FILE in contents(out, "a/b", card)) == (out / ENCODER_FILE).is_file() == (fuse == "--no-fuse")
+    assert ENCODER_FILE in contents(adapted, "a/b", card)
+    assert any(ENCODER_FILE in name for name in contents_of("bundled", str(adapted))), "it is part of the fingerprint"
 
 
 def test_where_it_cannot_be_applied_a_line_says_so(model_folder: Path, adapted: Path) -> None:

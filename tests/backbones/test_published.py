@@ -160,6 +160,16 @@ def test_the_community_s_adapter_runs_with_its_own_embeddings(
     assert torch.allclose(pipeline.one_step(IMAGE), expected, atol=1e-5)
 
 
+def test_an_adapter_on_the_hub(community: Path, fake_hub: Any, text_model_folder: Path, tmp_path: Path) -> None:
+    files = files_of(community)
+    fake_hub.repositories["owner/theirs"] = files | {"prompts_10k.json": b"[]", "more/checkpoint.safetensors": b"large"}
+    (tmp_path / "ours").mkdir()
+    name, config = import_adapter("owner/theirs", text_model_folder, tmp_path / "ours", device="cpu")
+    assert (name, config.t_l) == ("community", 0.25)
+    fetched = {path.name for path in (tmp_path / "cache").rglob("*") if path.is_symlink() or path.is_file()}
+    assert "FLUX.1-dev-LICENSE.md" in fetched and not {"prompts_10k.json", "checkpoint.safetensors"} & fetched
+
+
 def test_settings_of_the_community_that_leave_a_doubt(community: Path, text_model_folder: Path, tmp_path: Path) -> None:
     path = community / "training_config.json"
     for settings, words in (

@@ -58,6 +58,7 @@ def import_adapter(
     name = layout_of(folder)
     found = LAYOUTS[name].read(folder, given)
     settings = {key: value for key, value in (found.settings | given.settings).items() if value is not None}
+    settings.setdefault("source", public_name(source))
     config = part_config(base, "transformer")
     transformer = skeleton(config)
     if family_of(transformer).embeds_guidance(config) and settings.get("guidance") is None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fluxsr.backbones.adapter import load_config
 from fluxsr.backbones.encoder_lora import Pairs, encoder_file, read_encoder_lora
-from fluxsr.backbones.licence import NOTHING_GRANTED, Licence, public_name
+from fluxsr.backbones.licence import NOTHING_GRANTED, Licence
 from fluxsr.backbones.loading import ADAPTER_FILES
 from fluxsr.backbones.lora import lora_file
 from fluxsr.backbones.places import CONFIG_FILE, PEFT_FILES, PROMPT_FILE, PROMPT_PICKLES, WEIGHTS_FILE, first_line
@@ -166,7 +166,7 @@ def _plain(folder: Path, given: Given) -> Found:
         raise ModelError(f"{folder} holds a LoRA without settings; give --t-l, the time at which it was trained")
     names = (PROMPT_FILE, PROMPT_PICKLES[0])
     prompt = folder if given.prompt is None and any((folder / name).is_file() for name in names) else None
-    return Found(_lora_in(folder), {"source": public_name(folder)}, prompt=prompt)
+    return Found(_lora_in(folder), {}, prompt=prompt)
 
 
 def _lora_in(folder: Path) -> Path:

@@ -73,9 +73,9 @@ def export(
         parts.config = replace(parts.config, licences=terms)
         with replaced_folder(output) as folder:
             FluxSRPipeline.of(parts).save_pretrained(folder)
-            for part in (lora, *([lora.with_name(name) for name in (PEFT_FILES[1], ENCODER_FILE)] if lora else [])):
-                if part and part.is_file():
-                    shutil.copy(part, folder)
+            for name in (lora.name, PEFT_FILES[1], ENCODER_FILE) if lora else ():
+                if (adapted / name).is_file():
+                    shutil.copy(adapted / name, folder)
             write_notice(folder, *terms)
             pass_on(folder, str(place), adapted)
         size = sum(file.stat().st_size for file in (output / "transformer").glob("*.safetensors"))
