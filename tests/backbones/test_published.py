@@ -26,7 +26,7 @@ from fluxsr.backbones.published import FILES, Given, omgsr_time
 from fluxsr.backbones.single_file import flux_dev
 from fluxsr.backbones.text import encode_prompts
 from fluxsr.cli.main import app
-from fluxsr.errors import ModelError
+from fluxsr.errors import InputError, ModelError
 from fluxsr.hub.contents import CardOverrides, contents
 from fluxsr.single import load
 
@@ -135,6 +135,8 @@ def test_omgsr_runs_as_its_authors_run_it(omgsr: Path, parts: Any, text_model_fo
     expected = step(transformer.eval(), vae.eval(), IMAGE, prompt, config.t_l, 0.504, 1.0)
     pipeline = load(text_model_folder, adapter=tmp_path / "ours", device="cpu", dtype="fp32")
     assert torch.allclose(pipeline.one_step(IMAGE), expected, atol=1e-5)
+    with pytest.raises(InputError, match="must lie between 0 and 999"):
+        imported(omgsr, text_model_folder, tmp_path / "late", mid_timestep=999)
     plain = step(parts.transformer, parts.vae, IMAGE, prompt, config.t_l, 0.504, 1.0)
     assert not torch.allclose(plain, expected, atol=1e-2)
     with pytest.raises(ModelError, match=r"wuer5/OMGSR, whose authors state no licence; only they may share"):
@@ -179,6 +181,8 @@ def test_settings_of_the_community_that_leave_a_doubt(community: Path, text_mode
         path.write_text(json.dumps(settings))
         with pytest.raises(ModelError, match=words):
             imported(community, text_model_folder, tmp_path / words[:5])
+    with pytest.raises(InputError, match="only omgsr has a mid_timestep"):
+        imported(community, text_model_folder, tmp_path / "step", mid_timestep=244)
     assert imported(community, text_model_folder, tmp_path / "given", t_l=0.4, guidance=2.0).t_l == 0.4
 
 

@@ -19,7 +19,7 @@ from fluxsr.backbones.adapter import AdapterConfig, load_config, unfit
 from fluxsr.backbones.device import best_device
 from fluxsr.backbones.encoder_lora import check_encoder_lora, save_encoder_lora
 from fluxsr.backbones.families import family_of
-from fluxsr.backbones.licence import Licence, licence_of, pass_on, public_name, stated, write_notice
+from fluxsr.backbones.licence import NOTICE_FILE, Licence, licence_of, pass_on, public_name, stated, write_notice
 from fluxsr.backbones.loading import check_fit
 from fluxsr.backbones.lora import check_lora, lora_file, read_lora
 from fluxsr.backbones.parts import part_config, skeleton
@@ -27,7 +27,7 @@ from fluxsr.backbones.places import CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE, downl
 from fluxsr.backbones.prompts import FixedPrompt, load_prompt
 from fluxsr.backbones.published import FILES, LAYOUTS, Found, Given, layout_of
 from fluxsr.backbones.text import encode_prompts
-from fluxsr.errors import ModelError
+from fluxsr.errors import InputError, ModelError
 
 
 def import_adapter(
@@ -52,10 +52,13 @@ def import_adapter(
 
     Raises:
         ModelError: the layout is unknown, a value is missing, or the adapter does not fit the base.
+        InputError: a value that the layout does not have.
     """
     given, place = given or Given(), folder_of(source)
     folder = download(place, FILES, "adapter") if isinstance(place, str) else place
     name = layout_of(folder)
+    if given.mid_timestep is not None and name != "omgsr":
+        raise InputError(f"{source} is of the layout {name}, and only omgsr has a mid_timestep; give --t-l")
     found = LAYOUTS[name].read(folder, given)
     settings = {key: value for key, value in (found.settings | given.settings).items() if value is not None}
     settings.setdefault("source", public_name(source))
@@ -64,14 +67,9 @@ def import_adapter(
     if family_of(transformer).embeds_guidance(config) and settings.get("guidance") is None:
         raise ModelError(f"{source} names no guidance, and {base} needs one; give --guidance")
     prompt = _prompt(base, found, given, settings, prompt_folder, device)
-    terms = [licence_of(base, config, ""), found.licence, *_earlier(folder)]
-    if given.licence:
-        terms.append(Licence(public_name(source), given.licence))
-    settings |= {
-        "base": public_name(base),
-        "licences": [one.as_dict() for one in stated(*terms)],
-        "prompt": prompt.text,
-    }
+    own = Licence(public_name(source), given.licence)  # left out where it is empty
+    terms = stated(licence_of(base, config), found.licence, *_earlier(folder), own)
+    settings |= {"base": public_name(base), "prompt": prompt.text, "licences": [one.as_dict() for one in terms]}
     made = AdapterConfig(**settings)
     if fault := unfit(made):
         raise ModelError(f"{source}: {fault}")
@@ -83,12 +81,17 @@ def import_adapter(
         save_encoder_lora(found.encoder, output)
     made.save(output)
     prompt.save(output)
-    if name != "fluxsr":  # ours has its notice, which is passed on
+    _write_terms(made, output, folder, base)
+    return name, made
+
+
+def _write_terms(made: AdapterConfig, output: Path, folder: Path, base: str | Path) -> None:
+    """Write the notice, and copy the licences of the adapter and of its base."""
+    if not ((folder / CONFIG_FILE).is_file() and (folder / NOTICE_FILE).is_file()):  # ours is passed on as it is
         write_notice(output, *made.licences)
     pass_on(output, folder, base)
     for text in folder.glob("*-LICENSE*"):  # such as FLUX.1-dev-LICENSE.md
         shutil.copy(text, output / f"LICENSE{text.suffix}")
-    return name, made
 
 
 def _earlier(folder: Path) -> list[Mapping[str, str]]:

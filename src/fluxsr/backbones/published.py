@@ -22,7 +22,7 @@ from fluxsr.backbones.licence import NOTHING_GRANTED, Licence
 from fluxsr.backbones.loading import ADAPTER_FILES
 from fluxsr.backbones.lora import lora_file
 from fluxsr.backbones.places import CONFIG_FILE, PEFT_FILES, PROMPT_FILE, PROMPT_PICKLES, WEIGHTS_FILE, first_line
-from fluxsr.errors import ModelError
+from fluxsr.errors import InputError, ModelError
 
 OMGSR_STEPS, OMGSR_TOKENS = 999, 4096  # steps and image tokens of the schedule in which OMGSR counts its time
 TRAINING_CONFIG = "training_config.json"
@@ -78,7 +78,7 @@ def omgsr_time(mid_timestep: int) -> float:
 def _omgsr(folder: Path, given: Given) -> Found:
     step = 244 if given.mid_timestep is None else given.mid_timestep
     if not 0 < step < OMGSR_STEPS:
-        raise ModelError(f"mid_timestep is {step}; it must lie between 0 and {OMGSR_STEPS} (published: 244, older 295)")
+        raise InputError(f"mid_timestep is {step}; it must lie between 0 and {OMGSR_STEPS} (published: 244, older 295)")
     settings = {"t_l": omgsr_time(step), "guidance": 1.0, "prompt": "", "tile_size": 1024}
     settings["source"] = f"OMGSR-F (github.com/wuer5/OMGSR), mid_timestep {step}"
     licence = Licence("wuer5/OMGSR", NOTHING_GRANTED, "https://github.com/wuer5/OMGSR")
