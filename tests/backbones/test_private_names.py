@@ -35,6 +35,7 @@ DEEP_IMPORTS = {
     "diffusers.utils.SAFE_WEIGHTS_INDEX_NAME",
     "diffusers.utils.recurse_remove_peft_layers",
     "peft.tuners.tuners_utils.BaseTunerLayer",
+    "peft.utils.other.get_pattern_key",
 }
 ATTRIBUTES = {
     "_callback_tensor_inputs",

@@ -16,7 +16,7 @@ from fluxsr.backbones.velocity import on_grid
 from fluxsr.errors import ModelError
 from fluxsr.options import MAX_STRENGTH
 
-ORIGIN = ("base", "rank", "alpha", "licences")  # settings that say where an adapter comes from and change no pixel
+ORIGIN = ("base", "rank", "alpha", "licences", "source")  # where an adapter comes from; they change no pixel
 PATCH_OFFSETS = (1, 2, 4)
 
 
@@ -39,6 +39,7 @@ class AdapterConfig:
     alpha: float = 0.0
     base: str = ""  # model it adapts
     licences: list[dict[str, str]] = field(default_factory=list)  # of what it was made from (licence.py's fields)
+    source: str = ""  # published adapter that it was imported from
     format: int = 1
 
     @property

@@ -14,6 +14,7 @@ from fluxsr.backbones.places import (
     AUTOENCODER,
     COMPONENT_FILE,
     CONFIG_FILE,
+    ENCODER_FILE,
     INDEX_FILE,
     PEFT_FILES,
     PROMPT_FILE,
@@ -25,7 +26,8 @@ from fluxsr.backbones.places import (
 
 HASHED = 256 * 2**20  # bytes up to which the whole file is read; FLUX.1-dev's 24 GB would take most of a minute
 _HEAD = 2**20  # bytes that are read of a larger one
-_ADAPTER = (CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, PROMPT_FILE, *PROMPT_PICKLES, COMPONENT_FILE, INDEX_FILE)
+_ADAPTER = [CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, ENCODER_FILE]
+_ADAPTER += [PROMPT_FILE, *PROMPT_PICKLES, COMPONENT_FILE, INDEX_FILE]
 _PARTS = (".json", ".safetensors", ".bin")
 
 

@@ -18,6 +18,7 @@ from fluxsr.errors import is_untranslatable
 from fluxsr.names import raw
 
 NOTICE_FILE = "NOTICE"
+NOTHING_GRANTED = "no licence stated"  # so that nobody but its authors may pass it on
 
 
 @dataclass(frozen=True)

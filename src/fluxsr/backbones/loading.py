@@ -14,6 +14,7 @@ from fluxsr.backbones.adapter import CONFIG_FILE, AdapterConfig, load_config
 from fluxsr.backbones.assemble import assemble
 from fluxsr.backbones.attention import attend_by_chunks
 from fluxsr.backbones.device import best_device, best_dtype, free_bytes, has_bf16_units
+from fluxsr.backbones.encoder_lora import encoder_file, fuse_encoder_lora
 from fluxsr.backbones.families import family_of, is_folded
 from fluxsr.backbones.folding import fingerprint
 from fluxsr.backbones.lora import lora_file
@@ -23,6 +24,7 @@ from fluxsr.backbones.places import (
     BUNDLED,
     COMPONENT_FILE,
     COMPONENT_FOLDER,
+    ENCODER_FILE,
     INDEX_FILE,
     PEFT_FILES,
     WEIGHTS_FILE,
@@ -35,7 +37,7 @@ from fluxsr.backbones.single_file import flux_dev, is_gguf, load_autoencoder_for
 from fluxsr.errors import InputError, ModelError
 
 ADAPTER_FILES = [
-    *(CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, FILE, "t5_embedding.pth", "clip_embedding.pth"),
+    *(CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, ENCODER_FILE, FILE, "t5_embedding.pth", "clip_embedding.pth"),
     *(COMPONENT_FILE, f"{COMPONENT_FOLDER}/config.json", INDEX_FILE),
     *("NOTICE", "LICENSE", "LICENSE.md", "LICENSE.txt"),  # fluxsr export and push pass them on
 ]
@@ -95,6 +97,8 @@ def load(
     check_fit(empty, prompt, config, adapted)
     home = torch.device("cpu") if offload else device  # where the transformer's weights live
     vae = load_autoencoder_for(file, Path(folder), dtype) if file else load_part(folder, "vae", dtype)
+    if fused and adapter is not False and (encoder := encoder_file(adapted)):
+        fuse_encoder_lora(vae, encoder)
     at = (*config.condition, prompt.pooled_prompt_embeds.to(home)) if folded else None
     transformer = assemble(empty, folder, file, dtype, home, adapted if lora and fused else None, at, scheme)
     attend_in_products(transformer, device, dtype)

@@ -19,7 +19,7 @@ from torch import nn
 from fluxsr.backbones.adapter import AdapterConfig, load_config
 from fluxsr.backbones.families import family_of, family_of_layers, is_folded
 from fluxsr.backbones.family import Family
-from fluxsr.backbones.places import CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE, first_line
+from fluxsr.backbones.places import CONFIG_FILE, ENCODER_FILE, PEFT_FILES, WEIGHTS_FILE, first_line
 from fluxsr.errors import ModelError, is_untranslatable
 
 ADAPTER = "fluxsr"  # peft's name for the adapter while it is attached
@@ -225,6 +225,8 @@ def load_lora_weights(
             f"adapter {folder} was trained at t, guidance = {own}, and the pipeline stands at {settings.condition}; "
             "call fluxsr.load(model, adapter=...)"
         )
+    if folder and (folder / ENCODER_FILE).is_file():
+        raise ModelError(f"adapter {folder} changes the autoencoder too; call fluxsr.load(model, adapter=...)")
     family, file = family_of(transformer), folder and (folder if folder.is_file() else lora_file(folder))
     if file and "weight_name" not in options:
         state, alphas, header = read_lora(file, family)

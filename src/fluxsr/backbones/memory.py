@@ -136,6 +136,13 @@ def plan(
     )
 
 
+def plans(needs: Needs, dtype: torch.dtype, device: str) -> Iterator[Plan]:
+    """Every plan for the model's own tile, one at a time, with the memory that it takes; in the order of ``plan``."""
+    fixed = needs.vae * dtype.itemsize + DECODE * dtype.itemsize / 2 * needs.tile_size**2
+    for quantize, offload, weights in _choices(needs, dtype):
+        yield Plan(dtype, device, needs.tile_size, quantize, offload, 1, peak=int(weights + fixed))
+
+
 def _choices(needs: Needs, dtype: torch.dtype) -> Iterator[tuple[str, bool, float]]:
     """(quantization, offload, bytes of weights on the device), the most faithful first, offload last: it is slow."""
     whole = needs.transformer * dtype.itemsize

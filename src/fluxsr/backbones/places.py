@@ -24,6 +24,7 @@ CONFIG_FILE = "fluxsr_config.json"
 INDEX_FILE = "model_index.json"  # of a saved pipeline, with its settings
 WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
 PEFT_FILES = ("adapter_model.safetensors", "adapter_config.json")  # a folder that PEFT itself saved
+ENCODER_FILE = "vae_encoder_lora.safetensors"  # LoRA of the autoencoder's encoder
 PROMPT_FILE = "prompt_embeds.safetensors"
 PROMPT_PICKLES = ("t5_embedding.pth", "clip_embedding.pth")
 COMPONENT_FOLDER = "prompt"  # the fixed prompt as a component of a saved pipeline

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fluxsr.backbones.adapter import AdapterConfig, load_config
+from fluxsr.backbones.encoder_lora import encoder_file
 from fluxsr.backbones.lora import lora_file
 from fluxsr.backbones.places import BUNDLED, COMPONENT_FOLDER, CONFIG_FILE, INDEX_FILE, PROMPT_FILE
 from fluxsr.errors import InputError, ModelError, OutputError
@@ -43,7 +44,7 @@ def check_saved(source: str, pipeline: Any, options: dict[str, Any]) -> None:
         raise ModelError(
             f"{source} was not saved by {pipeline.__name__} with its prompt; {hint}, with adapter=... if need be"
         )
-    if lora := lora_file(folder):
+    if lora := lora_file(folder) or encoder_file(folder):
         raise ModelError(f"{lora} has to be fused first, which from_pretrained does not do; {hint}")
     if (folder / CONFIG_FILE).is_file() and load_config(folder).registered != AdapterConfig.of(index, "").registered:
         raise ModelError(f"{CONFIG_FILE} and {INDEX_FILE} in {source} differ; {hint}, which reads the former")
@@ -62,7 +63,7 @@ def check_free(folder: Path, of: str) -> None:
     Raises:
         OutputError: something is in the way.
     """
-    if lora := lora_file(folder):
+    if lora := lora_file(folder) or encoder_file(folder):
         raise OutputError(f"{lora} is in the way: it would be fused again on loading; move it, or save elsewhere")
     index = folder / INDEX_FILE
     if index.is_file() and f'"_class_name": "{of}"' in index.read_text(encoding="utf-8", errors="replace"):

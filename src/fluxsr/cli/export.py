@@ -21,6 +21,7 @@ from fluxsr.options import Dtype
 _EXPORTED = ["model_index.json", "fluxsr_config.json", "prompt_embeds.safetensors", "NOTICE", "LICENSE*"]
 _EXPORTED += [f"{part}/*.{end}" for part in ("transformer", "vae", "prompt") for end in ("json", "safetensors")]
 _UNFUSED = ["pytorch_lora_weights.safetensors", "adapter_model.safetensors", "adapter_config.json"]
+_UNFUSED += ["vae_encoder_lora.safetensors"]
 
 
 def export(
@@ -49,7 +50,7 @@ def export(
         from fluxsr.backbones.loading import adapter_folder, load, source_of
         from fluxsr.backbones.lora import check_lora, lora_file, read_lora
         from fluxsr.backbones.parts import parameter_count, part_config, skeleton
-        from fluxsr.backbones.places import PEFT_FILES
+        from fluxsr.backbones.places import ENCODER_FILE, PEFT_FILES
         from fluxsr.backbones.single_file import is_gguf
         from fluxsr.pipeline import FluxSRPipeline
 
@@ -72,9 +73,9 @@ def export(
         parts.config = replace(parts.config, licences=terms)
         with replaced_folder(output) as folder:
             FluxSRPipeline.of(parts).save_pretrained(folder)
-            for part in (lora, lora and lora.with_name(PEFT_FILES[1])):
-                if part and part.is_file():
-                    shutil.copy(part, folder)
+            for name in (lora.name, PEFT_FILES[1], ENCODER_FILE) if lora else ():
+                if (adapted / name).is_file():
+                    shutil.copy(adapted / name, folder)
             write_notice(folder, *terms)
             pass_on(folder, str(place), adapted)
         size = sum(file.stat().st_size for file in (output / "transformer").glob("*.safetensors"))

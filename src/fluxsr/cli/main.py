@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from fluxsr import __version__
+from fluxsr.cli import adapter as adapter_cli
 from fluxsr.cli import pairs as pairs_cli
 from fluxsr.cli import train as train_cli
 from fluxsr.cli.arguments import Debug, Inputs, Output, Overwrite, expand_dataclass_options, planned
@@ -25,6 +26,7 @@ from fluxsr.cli.evaluate import evaluate
 from fluxsr.cli.export import export
 from fluxsr.cli.fit_niqe import fit_niqe
 from fluxsr.cli.info import info
+from fluxsr.cli.models import models
 from fluxsr.cli.prompt import prompt
 from fluxsr.cli.push import push
 from fluxsr.cli.serve import serve
@@ -38,6 +40,7 @@ app = typer.Typer(
 )
 app.add_typer(train_cli.train, name="train")
 app.add_typer(pairs_cli.pairs, name="pairs")
+app.add_typer(adapter_cli.adapter, name="adapter")
 
 
 @app.callback(invoke_without_command=True)
@@ -72,7 +75,7 @@ def upscale(
     raise typer.Exit(1 if report.bad else 0)
 
 
-for _command in (batch, comfyui, degrade, evaluate, fit_niqe, export, prompt, push, serve, web, info):
+for _command in (batch, comfyui, degrade, evaluate, fit_niqe, export, models, prompt, push, serve, web, info):
     app.command()(_command)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Sequence
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -49,19 +50,20 @@ def text_of(reports: Sequence[Report], kind: str, protocol: Protocol | None, *, 
         )
     scores, *others = tables(reports, protocol, ci=ci, seed=seed)
     if kind == "terminal":
-        return "\n".join(_rich(table) for table in (turned(scores), *others))
+        return "\n".join(drawn(table) for table in (turned(scores), *others))
     return "\n".join(TEXTS[kind](table) for table in (scores, *others))
 
 
-def _rich(table: Table) -> str:
-    drawn = RichTable(box=box.SIMPLE_HEAD)
+def drawn(table: Table, justify: Literal["left", "right"] = "right") -> str:
+    """Return a table for the terminal, with its notes below."""
+    drawing = RichTable(box=box.SIMPLE_HEAD)
     for number, text in enumerate(table.head):
-        drawn.add_column(text, justify="left" if number == 0 else "right", overflow="fold")
+        drawing.add_column(text, justify="left" if number == 0 else justify, overflow="fold")
     for row in table.rows:
-        drawn.add_row(*(text.replace("[", "\\[") for text in row))
+        drawing.add_row(*(text.replace("[", "\\[") for text in row))
     console = Console(width=shutil.get_terminal_size((120, 24)).columns, color_system=None, highlight=False)
     with console.capture() as captured:
-        console.print(drawn)
+        console.print(drawing)
         for note in table.notes:
             console.print(f"  {note}", markup=False)
     return captured.get()

@@ -11,6 +11,7 @@ from typing import Any
 
 from fluxsr.backbones import prompts
 from fluxsr.backbones.adapter import AdapterConfig, load_config
+from fluxsr.backbones.encoder_lora import encoder_file
 from fluxsr.backbones.lora import check_lora_alone, lora_file, read_lora
 from fluxsr.errors import InputError, ModelError
 
@@ -45,6 +46,8 @@ def conditioning(folder: Path) -> list[list[Any]]:
     Raises:
         ModelError: the prompt or the config is missing or cannot be used.
     """
+    if encoder := encoder_file(folder):
+        raise ModelError(f"{encoder} adapts the autoencoder, which ComfyUI's LoRA loader does not; use fluxsr upscale")
     config, prompt = load_config(folder), prompts.load_prompt(folder)
     extras: dict[str, Any] = {"pooled_output": prompt.pooled_prompt_embeds.float(), KEY: config}
     _, guidance = config.condition

@@ -11,10 +11,19 @@ from huggingface_hub import hf_hub_download
 from safetensors.torch import save
 
 from fluxsr.backbones.adapter import CONFIG_FILE, AdapterConfig, load_config
-from fluxsr.backbones.licence import NOTICE_FILE, Licence, flux_dev, has_flux_dev_sizes, licence_of, notice_text, stated
+from fluxsr.backbones.licence import (
+    NOTHING_GRANTED,
+    NOTICE_FILE,
+    Licence,
+    flux_dev,
+    has_flux_dev_sizes,
+    licence_of,
+    notice_text,
+    stated,
+)
 from fluxsr.backbones.lora import lora_file, read_lora
 from fluxsr.backbones.parts import parameter_count, part_config, skeleton
-from fluxsr.backbones.places import BUNDLED, COMPONENT_FILE, COMPONENT_FOLDER, PEFT_FILES, is_hub_id
+from fluxsr.backbones.places import BUNDLED, COMPONENT_FILE, COMPONENT_FOLDER, ENCODER_FILE, PEFT_FILES, is_hub_id
 from fluxsr.backbones.prompts import FILE, FixedPrompt, load_prompt
 from fluxsr.errors import InputError, ModelError, is_untranslatable
 from fluxsr.hub.card import Subject, card
@@ -99,6 +108,10 @@ def _base(folder: Path, config: AdapterConfig, base_model: str, whole: bool) -> 
 def _terms(folder: Path, config: AdapterConfig, prompt: FixedPrompt, base: str, whole: bool) -> list[Licence]:
     """Return the recorded licences, and FLUX.1-dev's if sizes or names reveal it; without any, the base's."""
     terms = stated(*config.licences)
+    if ungranted := [entry for entry in terms if entry.name == NOTHING_GRANTED]:
+        raise ModelError(
+            f"{folder} holds weights of {ungranted[0].model}, whose authors state no licence; only they may share them"
+        )
     if any(entry.is_flux_dev for entry in terms):
         return terms
     widths = (prompt.prompt_embeds.shape[-1], prompt.pooled_prompt_embeds.shape[-1])
@@ -173,7 +186,7 @@ def _lora(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, Any]]:
         "adapted layers": len(down),
         "weights": f"{count:,} in {dtype}",
     }
-    names = [path.name, *([PEFT_FILES[1]] if (folder / PEFT_FILES[1]).is_file() else [])]
+    names = [name for name in (path.name, PEFT_FILES[1], ENCODER_FILE) if (folder / name).is_file()]
     return {name: folder / name for name in names}, facts
 
 
@@ -181,7 +194,7 @@ def _model(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, Any]]:
     """Return a whole model's files, and facts about its weights for the card."""
     paths = [path for part in ("transformer", "vae", COMPONENT_FOLDER) for path in sorted((folder / part).glob("*"))]
     paths = [path for path in paths if path.suffix in (".json", ".safetensors")]
-    extra = [folder / "model_index.json", lora_file(folder), folder / PEFT_FILES[1]]
+    extra = [folder / "model_index.json", lora_file(folder), folder / PEFT_FILES[1], folder / ENCODER_FILE]
     paths += [path for path in extra if path and path.is_file()]
     source = part_config(str(folder), "transformer")
     facts = {

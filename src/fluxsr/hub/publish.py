@@ -15,7 +15,15 @@ from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 from fluxsr.backbones.adapter import CONFIG_FILE, AdapterConfig, load_config
 from fluxsr.backbones.loading import ADAPTER_FILES
 from fluxsr.backbones.lora import lora_file
-from fluxsr.backbones.places import COMPONENT_FOLDER, PEFT_FILES, WEIGHTS_FILE, download, explain_push, folder_of
+from fluxsr.backbones.places import (
+    COMPONENT_FOLDER,
+    ENCODER_FILE,
+    PEFT_FILES,
+    WEIGHTS_FILE,
+    download,
+    explain_push,
+    folder_of,
+)
 from fluxsr.backbones.prompts import FILE, load_prompt
 from fluxsr.errors import InputError, ModelError, OutputError, is_untranslatable
 from fluxsr.hub.contents import CardOverrides, contents
@@ -24,7 +32,7 @@ from fluxsr.version import __version__
 _PUSH = ("repo_id", "private", "token", "commit_message", "create_pr")
 PUSH_OPTIONS = (*_PUSH, *(entry.name for entry in fields(CardOverrides)))
 # Files that a push deletes from a repository if they are not in the folder, because an old LoRA might be loaded.
-OURS = [CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, FILE, "*_embedding.pth", "model_index.json"]
+OURS = [CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, ENCODER_FILE, FILE, "*_embedding.pth", "model_index.json"]
 OURS += [f"{part}/*" for part in ("transformer", "vae", COMPONENT_FOLDER)]
 
 

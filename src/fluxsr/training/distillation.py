@@ -14,6 +14,7 @@ from torch import Tensor
 from fluxsr import flow
 from fluxsr.backbones import latents
 from fluxsr.backbones.adapter import AdapterConfig, has_config, load_config, unfit
+from fluxsr.backbones.encoder_lora import encoder_file
 from fluxsr.backbones.families import family_of
 from fluxsr.backbones.licence import Licence, licence_of, pass_on, stated, write_notice
 from fluxsr.backbones.loading import Backbone, load_base, save, save_base
@@ -142,6 +143,8 @@ def _check(config: DistillConfig) -> None:
         raise InputError("train_decoder is on, but an adapter does not contain the decoder; set export: model")
     if config.start and config.export == "adapter":
         raise InputError("start is fused into the base, so an adapter would not contain it; set export: model")
+    if config.start and (start := folder_of(config.start)) and isinstance(start, Path) and encoder_file(start):
+        raise InputError(f"start is {config.start}, whose LoRA of the autoencoder's encoder training does not read")
     if config.quantize_base != "none" and not (config.rank and config.export == "adapter"):
         raise InputError(
             f"a base in {config.quantize_base} cannot be trained or exported; set rank and export: adapter"

@@ -1,0 +1,110 @@
+"""LoRA of an autoencoder's encoder, convolutions included: read it from PEFT's files or ours, check, merge and save it.
+
+Our file, ``vae_encoder_lora.safetensors``, holds ``encoder.<layer>.lora_A.weight`` and ``lora_B.weight``, whose product
+is added to the layer's weight as it is: the scale alpha / rank is part of B.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft.utils.other import get_pattern_key
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fluxsr.backbones.places import ENCODER_FILE, PEFT_FILES, first_line
+from fluxsr.errors import ModelError
+
+_PEFT_PREFIX = "base_model.model."
+
+Pairs = dict[str, tuple[Tensor, Tensor]]
+"""The layers of an encoder's LoRA by name: A (rank, in, ...) and B (out, rank, ...), with the scale in B."""
+
+
+def encoder_file(folder: str | Path) -> Path | None:
+    """Return the file with the LoRA of the encoder in an adapter's folder; None if there is none."""
+    file = Path(folder, ENCODER_FILE)
+    return file if file.is_file() else None
+
+
+def read_encoder_lora(path: Path) -> Pairs:
+    """Read our file, or the ``adapter_model.safetensors`` that PEFT writes for an encoder.
+
+    Raises:
+        ModelError: the file cannot be read, or holds more than pairs of matrices.
+    """
+    try:
+        state = load_file(path)
+        config = path.with_name(PEFT_FILES[1])
+        peft = json.loads(config.read_text(encoding="utf-8")) if path.name == PEFT_FILES[0] else {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"encoder LoRA {path} cannot be read: {first_line(error)}") from error
+    pairs: Pairs = {}
+    for key in sorted(state):
+        name, end, _ = key.partition(".lora_A.weight")
+        if not key.endswith((".lora_A.weight", ".lora_B.weight")):
+            raise ModelError(f"encoder LoRA {path} holds '{key}'; only pairs of lora_A and lora_B are read")
+        other = key.replace(".lora_A.", ".lora_B.") if end else key.replace(".lora_B.", ".lora_A.")
+        if other not in state:
+            raise ModelError(f"encoder LoRA {path} lacks '{other}'; the file is incomplete")
+        if end:
+            layer = name.removeprefix(_PEFT_PREFIX).removeprefix("encoder.")
+            scale = _scale(peft, layer, len(state[key])) if peft else 1.0
+            pairs[layer] = state[key], state[other] if scale == 1 else state[other].float() * scale
+    return pairs
+
+
+def _scale(config: Mapping[str, Any], layer: str, rank: int) -> float:
+    """Return the factor of a layer's product, from the configuration that PEFT wrote."""
+    alphas = config.get("alpha_pattern") or {}
+    alpha = alphas.get(get_pattern_key(alphas, layer), config.get("lora_alpha") or rank)
+    return float(alpha / (rank**0.5 if config.get("use_rslora") else rank))
+
+
+def save_encoder_lora(pairs: Pairs, folder: str | Path) -> None:
+    """Write ``vae_encoder_lora.safetensors`` into an adapter's folder."""
+    state: dict[str, Tensor] = {}
+    for name, (down, up) in pairs.items():
+        state |= {f"encoder.{name}.lora_A.weight": down.contiguous(), f"encoder.{name}.lora_B.weight": up.contiguous()}
+    save_file(state, Path(folder, ENCODER_FILE))
+
+
+def check_encoder_lora(vae: Any, pairs: Pairs, path: Path | str) -> None:
+    """Check that every layer of a LoRA is in the encoder and has its size.
+
+    Raises:
+        ModelError: a layer is missing or has another size, or there is no layer.
+    """
+    layers = dict(vae.encoder.named_modules())
+    if not pairs:
+        raise ModelError(f"encoder LoRA {path} holds no weights")
+    for name, (down, up) in pairs.items():
+        weight = getattr(layers.get(name), "weight", None)
+        if weight is None:
+            raise ModelError(f"encoder LoRA {path} adapts '{name}', which this autoencoder's encoder does not have")
+        # A has the layer's kernel, B is 1 x 1
+        if (*up.shape[:1], *down.shape[1:]) != tuple(weight.shape) or up.flatten(1).shape[1] != len(down):
+            raise ModelError(
+                f"encoder LoRA {path}: '{name}' has lora_A {[*down.shape]} and lora_B {[*up.shape]}; "
+                f"the encoder's layer has the weight {[*weight.shape]}"
+            )
+
+
+@torch.no_grad()
+def fuse_encoder_lora(vae: Any, path: Path) -> None:
+    """Merge the LoRA of a file into an autoencoder's encoder, in place; the sum is rounded once.
+
+    Raises:
+        ModelError: the file cannot be read or does not fit.
+    """
+    pairs = read_encoder_lora(path)
+    check_encoder_lora(vae, pairs, path)
+    for name, (down, up) in pairs.items():
+        weight = vae.encoder.get_submodule(name).weight
+        product = up.to(weight.device).float().flatten(1) @ down.to(weight.device).float().flatten(1)
+        weight.copy_(weight.float() + product.view_as(weight))
