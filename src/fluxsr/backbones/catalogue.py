@@ -10,7 +10,7 @@ import torch
 from fluxsr.backbones.families import family_of
 from fluxsr.backbones.licence import NOTHING_GRANTED, flux_dev
 from fluxsr.backbones.memory import CONTEXT, GIB, Needs, Plan, plan, plans
-from fluxsr.backbones.parts import parameter_count, part_config, skeleton
+from fluxsr.backbones.parts import in_flight, parameter_count, part_config, skeleton
 from fluxsr.backbones.places import BUNDLED, folder_of
 from fluxsr.backbones.single_file import flux_dev as flux_dev_configuration
 
@@ -61,7 +61,7 @@ def needs_of(model: Model) -> Needs:
     config = part_config(str(model.configuration), "transformer")
     folded = skeleton({**config, "_class_name": family_of(config).folded.__name__})
     vae = skeleton(part_config(str(model.configuration), "vae"), "vae")
-    return Needs(parameter_count(folded), parameter_count(vae), model.tile_size)
+    return Needs(parameter_count(folded), parameter_count(vae), model.tile_size, in_flight(folded))
 
 
 def name_of(made: Plan) -> str:
