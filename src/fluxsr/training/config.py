@@ -101,6 +101,8 @@ class DistillConfig:
     prompt_folder: str = ""  # folder with the fixed prompt's embeddings; empty uses the base's prompt
     start: str = ""  # folder of a student to start from; its adapter is fused into the base first
     pairs: str = ""  # folder of teacher pairs (stage 4); optional when eps_source is fresh
+    paired: str = ""  # folder with LR/ and HR/: pairs of files with the same stem; needs eps_source: fresh, no pairs
+    paired_share: float = 0.5  # share of the samples drawn from it, 0 to 1; the rest are degraded photographs
     perceptual: str = ""  # folder that stage 2 exported, "efficientnet", "lpips", or a file of LPIPS (squeeze)
     degradation: str = "realesrgan"  # preset of fluxsr.degradation, or a YAML file
     degradation_group: int = 2  # consecutive samples that share resize factors; use 1 if a micro-batch is one sample

@@ -35,7 +35,7 @@ from fluxsr.losses.lpips import load_lpips
 from fluxsr.losses.lpips_vgg import load_lpips_vgg
 from fluxsr.pairs.store import PairStore
 from fluxsr.training import loop
-from fluxsr.training.batches import prepared
+from fluxsr.training.batches import pair_crops, prepared
 from fluxsr.training.config import DistillConfig
 from fluxsr.training.pictures import curves
 from fluxsr.training.processes import is_main, main_first, refuse_sharding, training_device
@@ -87,7 +87,8 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     if config.run.gradient_checkpointing:
         base.transformer.enable_gradient_checkpointing()
     check(config, base)  # before the pairs are read and decoded
-    stage = DistillStage(config, base, prepared(config, base.vae, settings), distance, device)
+    targets = pair_crops(config, base.vae, settings)
+    stage = DistillStage(config, base, prepared(config, base.vae, targets), distance, device)
     photos = [photo[None] / 255 for photo in validation_photographs(config.data)]
     degraded = [_enlarged(photo, settings, config.run.seed, index) for index, photo in enumerate(photos)]
 
@@ -98,7 +99,7 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         curves(out)
         return spectral_scores(output, photos)
 
-    loop.run(stage, config.run, out, validate if photos else None, recipe=config)
+    loop.run(stage, config.run, out, validate if photos else None, recipe=config, counts=targets.targets_seen)
     model = Path(out, "model")
     export(base, model, alone=config.export == "adapter")
     if is_main():  # the licences of all sources apply to the result
@@ -136,6 +137,12 @@ def _check(config: DistillConfig) -> None:
             f"base is {config.base}, which has a LoRA beside its transformer; the LoRA would be ignored: set base to "
             "the model that the LoRA adapts, and start to this folder"
         )
+    if config.paired and (config.pairs or config.eps_source != "fresh"):
+        raise InputError(
+            f"paired is {config.paired}, whose files have no teacher's noise; set eps_source: fresh, leave pairs empty"
+        )
+    if not 0 <= config.paired_share <= 1:
+        raise InputError(f"paired_share is {config.paired_share}; it must lie between 0 and 1")
     if config.export == "adapter" and not config.rank:
         raise InputError("export is adapter, but rank is 0, so there is no adapter; set export: model")
     if config.train_decoder and config.export == "adapter":

@@ -88,6 +88,7 @@ def run(
     out: Path,
     on_checkpoint: Callable[[int, Path], dict[str, float]] | None = None,
     recipe: Any = None,
+    counts: Callable[[int], dict[str, float]] = lambda step: {},
 ) -> None:
     """Train a stage up to ``config.steps``, resuming from the checkpoint that ``config.resume`` names, if any.
 
@@ -101,6 +102,7 @@ def run(
         on_checkpoint: called on the main process after every checkpoint with the step and the checkpoint's path;
             returns scores for the log.
         recipe: the stage's complete configuration. It is written into ``out`` and compared when a run is resumed.
+        counts: returns further values for the log line of a step.
 
     Raises:
         Diverged: the loss or its gradient is not finite, or the loss exploded; the last checkpoint is kept.
@@ -119,9 +121,8 @@ def run(
             loss, asked = _step(state, stop)
             journal.moved(state.step, loss)
             if state.step % config.log_every == 0 or state.step == end:
-                journal.record(
-                    state.step, {"seconds_per_step": journal.seconds_per_step(state.step), **state.meter.take()}
-                )
+                timed = {"seconds_per_step": journal.seconds_per_step(state.step)}
+                journal.record(state.step, timed | counts(state.step) | state.meter.take())
             if state.step % config.save_every == 0 or state.step == end or asked:
                 path = _save(state)
                 journal.say(f"saved {path}")
