@@ -11,8 +11,8 @@ from fluxsr.errors import InputError
 from fluxsr.evaluation.folders import check_stems, list_images, load_image
 
 
-def file_pairs(folder: str | Path, scale: int) -> dict[str, tuple[Tensor, Tensor]]:
-    """Read the pairs (LR, HR) of a folder, each (3,H,W) uint8, by stem.
+def file_pairs(folder: str | Path, scale: int, limit: int = 0) -> dict[str, tuple[Tensor, Tensor]]:
+    """Read the pairs (LR, HR) of a folder, each (3,H,W) uint8, by stem; the first ``limit``, or all.
 
     Raises:
         InputError: a folder or a partner is missing, a file cannot be read, or HR is not ``scale`` times LR.
@@ -20,7 +20,7 @@ def file_pairs(folder: str | Path, scale: int) -> dict[str, tuple[Tensor, Tensor
     low, high = (list_images(Path(folder, name)) for name in ("LR", "HR"))
     check_stems(list(low), high, Path(folder, "HR"))
     check_stems(list(high), low, Path(folder, "LR"))
-    pairs = {stem: (_pixels(path), _pixels(high[stem])) for stem, path in low.items()}
+    pairs = {stem: (_pixels(path), _pixels(high[stem])) for stem, path in list(low.items())[: limit or None]}
     for stem, (lr, hr) in pairs.items():
         (h, w), (height, width) = lr.shape[1:], hr.shape[1:]
         if (height, width) != (scale * h, scale * w):

@@ -86,7 +86,7 @@ def run(
     stage: Stage,
     config: RunConfig,
     out: Path,
-    on_checkpoint: Callable[[int, Path], dict[str, float]] | None = None,
+    on_checkpoint: Callable[[int, Path], Mapping[str, float | Path]] | None = None,
     recipe: Any = None,
     counts: Callable[[int], dict[str, float]] = lambda step: {},
 ) -> None:
@@ -100,7 +100,7 @@ def run(
         config: options of the loop.
         out: folder of the run.
         on_checkpoint: called on the main process after every checkpoint with the step and the checkpoint's path;
-            returns scores for the log.
+            returns scores and pictures (paths) for the log.
         recipe: the stage's complete configuration. It is written into ``out`` and compared when a run is resumed.
         counts: returns further values for the log line of a step.
 
@@ -227,7 +227,8 @@ def _save(state: _Run) -> Path:
     held |= {"recent": state.recent, "meter": state.meter.sums}
     path = checkpoint.path_of(state.out, state.step)
     if state.processes.main:
-        checkpoint.save(state.out, state.step, held, state.config.keep)
+        best = run_folder.best_score(state.out, state.config.best)
+        checkpoint.save(state.out, state.step, held, state.config.keep, best.step if best else None)
     state.processes.wait()
     state.last = str(path)
     return path
@@ -260,9 +261,11 @@ def _resume(state: _Run, recipe: Any) -> list[str]:
 
 
 def _validate(
-    state: _Run, on_checkpoint: Callable[[int, Path], dict[str, float]], path: Path, journal: Journal
+    state: _Run, on_checkpoint: Callable[[int, Path], Mapping[str, float | Path]], path: Path, journal: Journal
 ) -> None:
     with average.in_place(state.average, state.parameters), gathered(state.model):
         if state.processes.main:
             journal.record(state.step, on_checkpoint(state.step, path))
+            if best := run_folder.best_score(state.out, state.config.best):
+                journal.say(f"best so far: step {best.step}, {best.name}={best.value:.5g}")
         state.processes.wait()
