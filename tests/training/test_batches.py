@@ -100,6 +100,8 @@ def test_an_unfinished_store_is_not_trained_on(vae: Any, tmp_path: Path) -> None
         batches.pair_crops(chosen, vae, BICUBIC)
     store.write_shard(1, [TeacherPair("seed-1", *torch.zeros(2, 4, 8, 8))])
     assert len(batches.pair_crops(chosen, vae, BICUBIC).photos) == 3
+    store.write_dropped({"dropped": {"seed-1": "flat"}})
+    assert len(batches.pair_crops(chosen, vae, BICUBIC).photos) == 2
 
 
 def test_a_pair_without_its_photograph_is_named(vae: Any, photographs: Path, tmp_path: Path) -> None:

@@ -106,7 +106,10 @@ def _pairs(config: DistillConfig, photos: dict[str, Tensor]) -> Iterator[Teacher
         raise InputError(
             f"{store.folder} holds {found} of {expected} pairs; run the command that made the store again to finish it"
         )
+    dropped = store.dropped()
     for pair in store:
+        if pair.name in dropped:
+            continue
         if sampled or pair.cut(photos) is not None:
             yield pair
         elif not config.data.limit:
