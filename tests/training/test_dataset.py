@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from fluxsr.errors import InputError
 from fluxsr.keyed import keyed_generator
 from fluxsr.training import dataset
-from fluxsr.training.dataset import Ahead, AheadInProcesses, PairCrops, PhotoCrops
+from fluxsr.training.ahead import Ahead, AheadInProcesses
+from fluxsr.training.dataset import PairCrops, PhotoCrops
 
 
 def latents_of(photo: Tensor) -> Tensor:

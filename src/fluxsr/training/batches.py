@@ -14,8 +14,9 @@ from fluxsr.degradation import DegradationSettings, degrade_samples
 from fluxsr.errors import InputError
 from fluxsr.imaging.photographs import read_photographs
 from fluxsr.pairs.store import PairStore, TeacherPair
+from fluxsr.training.ahead import Ahead, AheadInProcesses
 from fluxsr.training.config import DistillConfig
-from fluxsr.training.dataset import Ahead, AheadInProcesses, PairCrops
+from fluxsr.training.dataset import PairCrops
 from fluxsr.training.file_pairs import file_pairs
 from fluxsr.training.steps.distill import Batch
 
