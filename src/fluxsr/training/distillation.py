@@ -134,10 +134,13 @@ def _validation_sets(
     config: DistillConfig, settings: DegradationSettings
 ) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
     """Return enlarged LR images and their targets, (1,3,H,W) in [0,1], by the beginning of their scores' names."""
-    sets = {}
+    sets: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
     for folder in config.validation_pairs:
+        name = f"val/{Path(folder).resolve().name}"
+        if name in sets:
+            raise InputError(f"validation_pairs has two folders named {name[4:]}; rename one, as their scores share it")
         pairs = validation_pairs(folder, settings.scale, config.data.validation_limit)
-        sets[f"val/{Path(folder).resolve().name}"] = (
+        sets[name] = (
             [bicubic(lr, (hr.shape[-2], hr.shape[-1])) for lr, hr in pairs],
             [hr for _, hr in pairs],
         )
