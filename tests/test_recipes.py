@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import diffusers.models.transformers.transformer_flux as flux
@@ -11,6 +13,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from fluxsr import recipe
 from fluxsr.degradation import DegradationSettings
 from fluxsr.training.config import STAGES
+from fluxsr.training.dataset import PairCrops
 
 SCHEMAS = {**STAGES, "degradation": DegradationSettings}
 ROOT = Path(__file__).parents[1]
@@ -72,3 +75,28 @@ def test_the_full_size_recipe_fits_its_launchers() -> None:
         overrides = [word for word in first_line(launcher).split() if word.startswith("run.")]
         batch = recipe.load(STAGES["distill"], path, overrides).run.batch
         assert batch % load_config_from_file(str(launcher)).num_processes == 0, launcher.name
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs bash")
+def test_every_variant_of_the_gate_changes_one_known_option() -> None:
+    def variants(names: str) -> subprocess.CompletedProcess[str]:
+        command, environment = ["bash", str(ROOT / "recipes/flux/gate.sh"), names], os.environ | {"DRY_RUN": "1"}
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
+
+    gate = ROOT / "recipes" / "flux" / "gate.yaml"
+    plain = recipe.flatten(recipe.load(STAGES["distill"], gate))
+    assert (plain["run.steps"], plain["run.crop"], plain["run.ema"], plain["ftd_weight"]) == (1000, 512, 0.999, 1.0)
+    for line in variants("all").stdout.splitlines():
+        name, *overrides = line.split()
+        changed = recipe.flatten(recipe.load(STAGES["distill"], gate, overrides))
+        different = [key for key in plain if changed[key] != plain[key]]
+        assert len(different) == (name != "paper"), (name, different)
+    assert len(variants("all").stdout.splitlines()) == 9
+    assert variants("no_ftd,no_adl").stdout.split() == ["no_ftd", "ftd_weight=0", "no_adl", "adl_weight=0"]
+    assert "unknown variant 'x'; choose from: paper no_ftd" in variants("x").stderr
+
+
+def test_a_pair_of_flux_has_many_places_for_a_crop() -> None:
+    pairs, train = (recipe.read(ROOT / "recipes" / "flux" / f"{name}.yaml") for name in ("pairs", "train"))
+    assert pairs["crop"] == 8 * pairs["window"]
+    assert (pairs["crop"] - train["run"]["crop"] - 2 * PairCrops.MARGIN) // 16 + 1 == 9

@@ -35,6 +35,9 @@ def test_generate_verify_show(recipe: Path, tmp_path: Path) -> None:
     assert checked.exit_code == 0, checked.output
     assert "seed-4: eps leads to z_0 within" in checked.stdout
     assert "3 pairs, mode sample, teacher's licence: ours; 0 faults" in checked.stdout
+    screened = run("pairs", "screen", out, "--device", "cpu", "--detail", "1")
+    assert screened.exit_code == 0 and "seed-4: " in screened.stdout, screened.output
+    assert "kept 0 of 3 pairs; dropped " in screened.stdout and (out / "screened.json").is_file()
     shown = run("pairs", "show", out, "-o", tmp_path / "sheet.png", "--device", "cpu")
     assert shown.exit_code == 0 and (tmp_path / "sheet.png").is_file()
 

@@ -25,6 +25,15 @@ def test_newest_are_kept_in_the_order_of_steps(tmp_path: Path) -> None:
     assert [checkpoint.load(path)["step"] for path in checkpoint.listing(tmp_path)] == [100_000_000, 100_000_001]
 
 
+def test_the_best_is_kept_beside_the_newest(tmp_path: Path) -> None:
+    for step in range(1, 6):
+        checkpoint.save(tmp_path, step, {"step": step}, keep=1, best=2 if step > 2 else None)
+    assert [path.name for path in checkpoint.listing(tmp_path)] == ["step-00000002.pt", "step-00000005.pt"]
+    assert checkpoint.best(tmp_path).name == "step-00000005.pt", "nothing was scored"
+    (tmp_path / "metrics.jsonl").write_text('{"step": 2, "val/psnr": 20.0}\n', encoding="utf-8")
+    assert checkpoint.best(tmp_path).name == "step-00000002.pt"
+
+
 def test_one_is_always_kept(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 1, {}, keep=0)
     assert checkpoint.listing(tmp_path) == [path]

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from fluxsr.errors import InputError
 from fluxsr.keyed import keyed_generator
 from fluxsr.training import dataset
-from fluxsr.training.dataset import Ahead, AheadInProcesses, PairCrops, PhotoCrops
+from fluxsr.training.ahead import Ahead, AheadInProcesses
+from fluxsr.training.dataset import PairCrops, PhotoCrops
 
 
 def latents_of(photo: Tensor) -> Tensor:
@@ -31,12 +32,12 @@ def shrink(images: Tensor, _generators: Sequence[torch.Generator]) -> Tensor:
 
 
 def pair_crops(photos: list[Tensor], seed: int = 0, crop: int = 32) -> PairCrops:
-    return PairCrops(photos, [latents_of(photo) for photo in photos], crop, seed, shrink)
+    return PairCrops(photos, [latents_of(photo) for photo in photos], crop, seed, 8, shrink)
 
 
 def test_a_purpose_is_a_key_of_its_own() -> None:
     """SeedSequence pads with zeros, so a purpose must not be 0: the crop is drawn without one."""
-    purposes = (dataset.TIME, dataset.NOISE, dataset.SPOIL, dataset.CROP, dataset.DEGRADE)
+    purposes = (dataset.TIME, dataset.NOISE, dataset.SPOIL, dataset.CROP, dataset.SLOT, dataset.ORDER, dataset.DEGRADE)
     draws = [keyed_generator(1, 2, 3, *purpose).initial_seed() for purpose in ((), *((p,) for p in purposes))]
     assert len(set(draws)) == len(draws)
     assert keyed_generator(1, 2, 3, 0).initial_seed() == draws[0]
@@ -98,7 +99,7 @@ def test_pairs_keep_pixels_and_latents_together(photos: list[Tensor]) -> None:
 def test_latents_of_other_sizes_stay_with_their_pixels(photos: list[Tensor], pixels: int) -> None:
     codes = [photo[:, ::pixels, ::pixels].float() for photo in photos]
     latents = [torch.stack([code, -code]) for code in codes]
-    x_0, _, z_0, _ = PairCrops(photos, latents, 32, 0, shrink, pixels=pixels)(0, range(8))
+    x_0, _, z_0, _ = PairCrops(photos, latents, 32, 0, 8, shrink, pixels=pixels)(0, range(8))
     assert z_0.shape == (8, 3, 32 // pixels, 32 // pixels)
     torch.testing.assert_close(x_0[:, :, ::pixels, ::pixels] * 255, z_0)
 
@@ -141,14 +142,37 @@ def test_a_share_of_the_samples_is_drawn_as_the_whole(photos: list[Tensor]) -> N
     assert len(set(keys)) == 3  # always the same three groups
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_every_target_is_used_once_an_epoch(alone: bool) -> None:
+    """Five photographs of one grey each, batches of two: epochs end within a step."""
+    photos = [torch.full((3, 96, 96), index, dtype=torch.uint8) for index in range(5)]
+    held = [] if alone else [torch.full((2, 4, 12, 12), float(index)) for index in range(5)]
+    crops = PairCrops(photos, held, 32, 3, 2, shrink)
+    drawn = (torch.cat([crops(step, range(2))[0] for step in range(25)])[:, 0, 0, 0] * 255).round().int().tolist()
+    epochs = [drawn[k : k + 5] for k in range(0, 48, 2) if k % 10 == 0]
+    counted = [drawn.count(index) for index in range(5)]
+    assert counted == [10] * 5 and crops.targets_seen(25) == {"targets_seen": 10.0}
+    # Within a step, samples take their places in a random order; an epoch of five ends within every fifth step.
+    assert all(len(set(drawn[k : k + 4])) == 4 for k in range(0, 50, 10)) and len({tuple(e) for e in epochs}) > 1
+
+
+def test_photographs_alone_are_turned_and_teacher_pairs_are_not(photos: list[Tensor]) -> None:
+    def orientations(crops: PairCrops) -> set[tuple[int, ...]]:
+        wide = torch.cat([(crops(step, range(8))[0] * 255).round().int() for step in range(8)])
+        return {tuple(int(x[axis, r, c] - x[axis, 0, 0]) for axis in (0, 1) for r, c in ((1, 0), (0, 1))) for x in wide}
+
+    assert len(orientations(PairCrops(photos, [], 32, 0, 8, shrink))) == 8
+    assert len(orientations(pair_crops(photos))) == 1
+
+
 def test_a_group_of_one_throws_nothing_away(photos: list[Tensor]) -> None:
     shapes = []
     latents = [latents_of(photo) for photo in photos]
-    crops = PairCrops(photos, latents, 32, 0, lambda hr, g: shapes.append(hr.shape) or shrink(hr, g), group=1)  # type: ignore[func-returns-value]
+    crops = PairCrops(photos, latents, 32, 0, 8, lambda hr, g: shapes.append(hr.shape) or shrink(hr, g), group=1)  # type: ignore[func-returns-value]
     crops(0, [3])
     assert shapes == [(1, 3, 64, 64)], "a margin of 16 pixels around the crop"
     with pytest.raises(InputError, match="degradation_group is 0; it must be at least 1"):
-        PairCrops(photos, latents, 32, 0, shrink, group=0)
+        PairCrops(photos, latents, 32, 0, 8, shrink, group=0)
 
 
 @pytest.mark.parametrize("crop", [24, 80])
@@ -162,7 +186,7 @@ def test_what_would_cut_a_token_or_part_pixels_from_latents_is_refused(
     photos: list[Tensor], pixels: int, reason: str
 ) -> None:
     with pytest.raises(InputError, match=reason):
-        PairCrops(photos, [latents_of(photo) for photo in photos], 48, 0, shrink, pixels=pixels)
+        PairCrops(photos, [latents_of(photo) for photo in photos], 48, 0, 8, shrink, pixels=pixels)
 
 
 def test_a_batch_made_ahead_is_the_same_and_made_once() -> None:
@@ -206,7 +230,7 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_processes_make_the_same_batches_in_order(spoilt: Any) -> None:
     """Whatever their number, also after a resume and for shares of their own."""
     photo = torch.randint(256, (3, 96, 96), dtype=torch.uint8)
-    crops = PairCrops([photo], [latents_of(photo)], 32, 0, spoilt.shrink)
+    crops = PairCrops([photo], [latents_of(photo)], 32, 0, 4, spoilt.shrink)
     crops.share_memory()
     ahead = AheadInProcesses(crops, workers=2)
     for step, share in ((0, (0, 1)), (0, (2, 3)), (1, (0, 1)), (1, (2, 3)), (2, (0, 1)), (7, (0, 1)), (8, (0, 1))):

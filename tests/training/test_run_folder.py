@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -78,3 +79,12 @@ def test_results_replace_nothing_that_no_run_of_the_folder_made(tmp_path: Path) 
         run_folder.check_free(tmp_path, "model")
     run_folder.write_recipe(tmp_path, BEFORE)
     run_folder.check_free(tmp_path, "model")
+
+
+def test_the_best_score_is_the_lowest_lpips_or_the_highest_psnr(tmp_path: Path) -> None:
+    assert run_folder.best_score(tmp_path) is None
+    rows = [{"step": 1, "loss": 9.0}, {"step": 2, "val/psnr": 20.0, "val/a/lpips": 0.3}]
+    rows += [{"step": 3, "val/psnr": 21.0, "val/a/lpips": 0.4}, {"step": 4, "val/psnr": float("nan")}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert run_folder.best_score(tmp_path) == (2, "val/a/lpips", 0.3)
+    assert run_folder.best_score(tmp_path, "val/psnr") == (3, "val/psnr", 21.0)

@@ -24,7 +24,7 @@ from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import FluxSRError, InputError
 from fluxsr.pairs.make import make_pairs
 from fluxsr.pairs.store import PairStore
-from fluxsr.training import checkpoint, distillation, stages
+from fluxsr.training import checkpoint, distillation, stages, student
 from fluxsr.training.config import (
     AutoencoderConfig,
     DataConfig,
@@ -213,6 +213,39 @@ def test_sampled_pairs_train_too(data: DataConfig, runs: Path, tmp_path: Path) -
     assert load_config(tmp_path / "model").prompt == "a sharp photograph"
 
 
+def test_pairs_are_scored_and_any_checkpoint_becomes_an_adapter(data: DataConfig, runs: Path, tmp_path: Path) -> None:
+    """With EMA, the exported weights are the averaged ones; the end of the run exports the same."""
+    from fluxsr.training.student import export_checkpoint
+
+    Image.open(data.validation[0]).save(tmp_path / "hr.png")
+    for name, size in (("LR", 40), ("HR", 160)):
+        (tmp_path / "camera" / name).mkdir(parents=True)
+        Image.open(tmp_path / "hr.png").resize((size, size)).save(tmp_path / "camera" / name / "a.png")
+    config = distill_config(data, runs)
+    config.export, config.validation_pairs, config.data = "adapter", [str(tmp_path / "camera")], DataConfig(data.shards)
+    config.run = run(ema=0.5, save_every=1, lr=0.1)  # type: ignore[arg-type]
+    out = tmp_path / "run"
+    distillation.train_distill(config, out)
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    scored = [row for row in rows if "val/camera/psnr" in row]
+    assert [row["step"] for row in scored] == [1, 2] and {"val/camera/ssim", "val/camera/grid16"} < scored[0].keys()
+    assert [row["targets_seen"] for row in rows if "targets_seen" in row] == [0.6667, 1.3333]
+    assert Image.open(out / "validation-camera-000002.png").width == 256
+    name = "pytorch_lora_weights.safetensors"
+    export_checkpoint(out / "step-00000002.pt", tmp_path / "last", "cpu")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "last").iterdir()} == {
+        p.name: p.read_bytes() for p in (out / "model").iterdir()
+    }
+    export_checkpoint(out / "step-00000001.pt", tmp_path / "first", "cpu")
+    first, last = (load_file(tmp_path / which / name) for which in ("first", "last"))
+    assert first.keys() == last.keys() and any(not torch.equal(first[key], last[key]) for key in first)
+    with pytest.raises(FluxSRError, match="last already exists and is not empty; choose another -o"):
+        export_checkpoint(out / "step-00000001.pt", tmp_path / "last", "cpu")
+    with pytest.raises(InputError, match="is a checkpoint of stage autoencoder; only those of distill"):
+        export_checkpoint(runs / "autoencoder", tmp_path / "other", "cpu")
+    assert export_checkpoint(out, tmp_path / "best", "cpu") == checkpoint.best(out)
+
+
 def test_an_adapter_alone_is_a_folder_for_any_copy_of_its_base(data: DataConfig, runs: Path, tmp_path: Path) -> None:
     """Other targets, no validation, blocks computed again: options that a base of 24 GB asks for."""
     from fluxsr.backbones.loading import load
@@ -278,7 +311,7 @@ def test_what_the_base_needs_is_said_before_it_is_read(
     path = tmp_path / "base" / "transformer" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "guidance_embeds": True}))
     config.base = str(tmp_path / "base")
-    monkeypatch.setattr(distillation, "load_base", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(student, "load_base", lambda *_: pytest.fail("read"))
     with pytest.raises(InputError, match="base embeds a guidance scale; set guidance .FLUX.1-dev: 3.5."):
         distillation.train_distill(config, tmp_path / "out")
 

@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from fluxsr.errors import InputError
 from fluxsr.training import loop
@@ -56,11 +57,24 @@ def test_without_wandb_it_is_named(uninstall: Callable[..., None], tmp_path: Pat
 def test_wandb_gets_records_and_the_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[Any] = []
     run = SimpleNamespace(log=lambda values, step: seen.append((step, values)), finish=lambda: seen.append("finished"))
-    wandb = SimpleNamespace(__spec__="found", init=lambda **options: seen.append(options) or run)
+    wandb = SimpleNamespace(__spec__="found", init=lambda **options: seen.append(options) or run, Image=len)
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     with Journal(tmp_path, "wandb", 0, 5, True, {"rank": 4}) as journal:
-        journal.record(3, {"loss": 1.0})
-    assert seen[0]["config"] == {"rank": 4} and seen[1:] == [(3, {"loss": 1.0}), "finished"]
+        journal.record(3, {"loss": 1.0, "images": Path("abc.png")})
+    assert seen[0]["config"] == {"rank": 4} and seen[1:] == [(3, {"loss": 1.0, "images": 7}), "finished"]
+    assert (tmp_path / "metrics.jsonl").read_text(encoding="utf-8") == '{"step": 3, "loss": 1.0}\n'
+
+
+def test_tensorboard_shows_pictures(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    Image.new("RGB", (20, 10), (255, 0, 0)).save(tmp_path / "a.png")
+    with Journal(tmp_path, "tensorboard", 0, 5, True, {}) as journal:
+        journal.record(3, {"val/images": tmp_path / "a.png"})
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    (picture,) = events.Images("val/images")
+    assert (picture.step, picture.width, picture.height) == (3, 20, 10)
 
 
 def test_a_run_that_goes_on_is_the_same_to_wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -57,7 +57,9 @@ def distill(out: Path, base: torch.dtype = torch.float32, **changes: Any) -> Non
         replace(run, **changes), adversarial_weight=0.1, critic_widths=[4, 4], eps_source="fresh",
         ftd_every=4,  # one of two processes walks no path
     )  # fmt: skip
-    crops = PairCrops(photos, pairs, 32, run.seed, lambda hr, g: degrade_samples(hr, PRESETS["realesrgan"], g))
+    crops = PairCrops(
+        photos, pairs, 32, run.seed, run.batch, lambda hr, g: degrade_samples(hr, PRESETS["realesrgan"], g)
+    )
 
     @torch.no_grad()
     def batches(step: int, samples: Sequence[int]) -> Batch:

@@ -103,3 +103,35 @@ def show(
     vae = load_autoencoder(base or there.manifest()["base"], best_device(device))
     contact_sheet(there, vae, output, count)
     typer.echo(f"{output}")
+
+
+@pairs.command()
+def screen(
+    store: StoreArgument,
+    flat: Annotated[float, typer.Option(min=0, max=1, help="Largest share of blocks without texture.")] = 0.8,
+    detail: Annotated[
+        float, typer.Option(min=0, max=1, help="Smallest contrast of the finest detail, relative to all contrast.")
+    ] = 0.1,
+    clipped: Annotated[float, typer.Option(min=0, max=1, help="Largest share of pure black or white pixels.")] = 0.3,
+    base: BaseOption = "",
+    device: Device = "auto",
+) -> None:
+    """Leave flat, blurred and broken pairs out of training, and report them.
+
+    Nothing is deleted: the list is screened.json in the store. Delete it to use every pair again.
+    """
+    from fluxsr.backbones.device import best_device
+    from fluxsr.backbones.loading import load_autoencoder
+    from fluxsr.pairs import screen as screening
+    from fluxsr.pairs.store import PairStore
+
+    there = PairStore(store)
+    vae = load_autoencoder(base or there.manifest()["base"], best_device(device))
+    results = []
+    for name, reason in screening.screen(there, vae, screening.Measures(flat, detail, clipped)):
+        results.append(reason)
+        if reason:
+            typer.echo(f"{name}: {reason}")
+    counts = {kind: sum(reason.startswith(kind) for reason in results) for kind in ("flat", "blurred", "broken")}
+    shown = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    typer.echo(f"kept {results.count('')} of {len(results)} pairs; dropped {shown}")

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from fluxsr.cli.arguments import Device
+
 RecipeOption = Annotated[Path, typer.Option("--recipe", help="Recipe, a YAML file such as those in recipes/.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder for checkpoints, logs and results.")]
 Overrides = Annotated[
@@ -44,3 +46,20 @@ def _command(stage: str) -> Callable[..., None]:
 
 for _stage, _help in _STAGES.items():
     train.command(_stage, help=_help)(_command(_stage))
+
+
+@train.command()
+def export(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT", help="A step-*.pt file, or the folder of a distill run for its best checkpoint."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    device: Device = "auto",
+) -> None:
+    """Write a checkpoint of stage 5 as an adapter, or as a model folder if its recipe says so."""
+    from fluxsr.training.student import export_checkpoint
+
+    typer.echo(f"{output}: written from {export_checkpoint(checkpoint, output, device)}")

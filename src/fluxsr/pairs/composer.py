@@ -1,7 +1,8 @@
 """Prompts for a text-to-image teacher, composed by a seed from the lists of phrases in phrases.json.
 
-The lists cover the content that super-resolution meets: faces, fur, leaves, fabric, bricks, letters, water, food,
-night scenes, plain and crowded pictures. Subjects combine with places of their kind, and with any light and camera.
+They describe the photographs that super-resolution learns from: sharp, deep in focus, well lit and full of texture.
+People, text, plants, buildings, interiors, landscapes, animals, food, fabric, things and streets are equally frequent.
+A subject combines with a place of its own kind, and the light suits the place: sunlight never falls indoors.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from fluxsr.errors import InputError
 from fluxsr.keyed import keyed_generator
 
 _PHRASES = json.loads(resources.files("fluxsr.pairs").joinpath("phrases.json").read_text(encoding="utf-8"))
-KINDS = {name: (kind["subjects"], kind["places"]) for name, kind in _PHRASES["kinds"].items()}
+# By kind: its subjects, and its places with "indoors" or "outdoors", which decides on the light.
+KINDS: dict[str, tuple[list[str], list[tuple[str, str]]]] = {
+    name: (kind["subjects"], [(place, where) for where, places in kind["places"].items() for place in places])
+    for name, kind in _PHRASES["kinds"].items()
+}
 LIGHT, CAMERA, LOOK = _PHRASES["light"], _PHRASES["camera"], _PHRASES["look"]
 
 
@@ -34,15 +39,15 @@ def compose(count: int, seed: int) -> list[str]:
         return options[int(torch.randint(len(options), (), generator=generator))]
 
     found: dict[str, None] = {}  # keeps the order
-    kinds = tuple(KINDS)
     while len(found) < count:
-        subjects, places = KINDS[pick(kinds)]
-        found[f"a photograph of {pick(subjects)} {pick(places)}, {pick(LIGHT)}, {pick(CAMERA)}, {pick(LOOK)}"] = None
+        subjects, places = KINDS[pick(tuple(KINDS))]
+        place, where = places[int(torch.randint(len(places), (), generator=generator))]
+        parts = [f"a photograph of {pick(subjects)} {place}", pick(LIGHT[where]), pick(CAMERA), pick(LOOK)]
+        found[", ".join(parts)] = None
     return list(found)
 
 
 def capacity() -> int:
     """Return the number of combinations."""
-    return (
-        sum(len(subjects) * len(places) for subjects, places in KINDS.values()) * len(LIGHT) * len(CAMERA) * len(LOOK)
-    )
+    scenes = sum(len(subjects) * len(LIGHT[where]) for subjects, places in KINDS.values() for _, where in places)
+    return scenes * len(CAMERA) * len(LOOK)

@@ -169,6 +169,18 @@ class PairStore:
         except (ValueError, TypeError) as error:
             raise _unreadable(path, error) from error
 
+    def write_dropped(self, record: Mapping[str, Any]) -> None:
+        """Write ``screened.json``, whose ``dropped`` maps names of pairs to reasons. No pair is deleted."""
+        write_text(_json(record), self.folder / "screened.json")
+
+    def dropped(self) -> dict[str, str]:
+        """Return the pairs that screening dropped, with the reason; empty if the store was not screened."""
+        path = self.folder / "screened.json"
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8"))["dropped"]) if path.is_file() else {}
+        except (ValueError, KeyError, TypeError) as error:
+            raise _unreadable(path, error) from error
+
     def __iter__(self) -> Iterator[TeacherPair]:
         index = 0
         while self.has_shard(index):

@@ -14,18 +14,19 @@ from fluxsr.degradation import DegradationSettings, degrade_samples
 from fluxsr.errors import InputError
 from fluxsr.imaging.photographs import read_photographs
 from fluxsr.pairs.store import PairStore, TeacherPair
+from fluxsr.training.ahead import Ahead, AheadInProcesses
 from fluxsr.training.config import DistillConfig
-from fluxsr.training.dataset import Ahead, AheadInProcesses, PairCrops
+from fluxsr.training.dataset import PairCrops
+from fluxsr.training.file_pairs import file_pairs
 from fluxsr.training.steps.distill import Batch
 
 
-def prepared(config: DistillConfig, vae: Any, settings: DegradationSettings) -> Callable[[int, Sequence[int]], Batch]:
+def prepared(config: DistillConfig, vae: Any, pairs: PairCrops) -> Callable[[int, Sequence[int]], Batch]:
     """Return a function from a step and its samples to the batch (x_0, z_l, z_0, eps).
 
     The batches of the next steps are prepared in the background while the current step trains.
     """
     workers, device = config.run.workers, next(vae.parameters()).device
-    pairs = pair_crops(config, vae, settings)
     crops: Callable[[int, Sequence[int]], Batch] = pairs
     if workers:
         pairs.share_memory()
@@ -40,6 +41,7 @@ def prepared(config: DistillConfig, vae: Any, settings: DegradationSettings) -> 
             z_l = latents.encode(vae, lr_up)
             if _without_pairs(config):
                 z_0 = latents.encode(vae, x_0.to(device, memory_format=torch.channels_last))
+                eps = torch.zeros_like(z_0)  # the step draws it
         return x_0, z_l, z_0, eps
 
     return encoded if workers else Ahead(encoded)
@@ -50,8 +52,7 @@ def pair_crops(config: DistillConfig, vae: Any, settings: DegradationSettings) -
     shards, device = config.data.shards, next(vae.parameters()).device  # sampled pairs need no photographs
     spoilt_on = torch.device("cpu") if config.run.workers else device
     by_name = dict(zip(*read_photographs(shards, config.data.limit), strict=True)) if shards else {}
-    photos = list(by_name.values()) if _without_pairs(config) else []
-    pairs = [_no_pair(vae, photo) for photo in photos]
+    photos, pairs = list(by_name.values()) if _without_pairs(config) else [], []
     for pair in () if _without_pairs(config) else _pairs(config, by_name):
         photo = pair.cut(by_name)
         if photo is None:  # the teacher sampled this pair, so its image is the decoded latent
@@ -60,14 +61,24 @@ def pair_crops(config: DistillConfig, vae: Any, settings: DegradationSettings) -
             photo = (decoded.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
         photos.append(photo)
         pairs.append(torch.stack([pair.z_0, pair.eps]))
-    if not photos:
+    files = list(file_pairs(config.paired, settings.scale).values()) if config.paired else []
+    side = config.run.crop + 2 * PairCrops.MARGIN
+    if side % settings.scale:
+        raise InputError(
+            f"a crop and its margin are {side} pixels, no multiple of the scale {settings.scale}; change run.crop"
+        )
+    if not photos and not (files and config.paired_share == 1):
         if _without_pairs(config):
-            raise InputError("data.shards is empty; name the photographs to train on, or set pairs")
+            raise InputError(
+                "data.shards is empty; name the photographs to train on, or set pairs, or paired with paired_share: 1"
+            )
         raise InputError(f"no pairs in {config.pairs or 'pairs (it is empty)'}; run `fluxsr pairs invert` first")
 
     run = config.run
     pixels, group = latents.latent_pixels(vae), config.degradation_group
-    return PairCrops(photos, pairs, run.crop, run.seed, Degradation(settings), group, spoilt_on, pixels)
+    share = config.paired_share if files else 0.0
+    degradation = Degradation(settings)
+    return PairCrops(photos, pairs, run.crop, run.seed, run.batch, degradation, group, spoilt_on, pixels, files, share)
 
 
 @dataclass(frozen=True)
@@ -86,12 +97,6 @@ def _without_pairs(config: DistillConfig) -> bool:
     return config.eps_source == "fresh" and not config.pairs
 
 
-def _no_pair(vae: Any, photo: Tensor) -> Tensor:
-    """Return zeros in place of z_0 and eps, which take no memory; z_0 is encoded step by step from the crop."""
-    height, width = (side // latents.latent_pixels(vae) for side in photo.shape[-2:])
-    return torch.zeros((), dtype=torch.float16).expand(2, vae.config.latent_channels, height, width)
-
-
 def _pairs(config: DistillConfig, photos: dict[str, Tensor]) -> Iterator[TeacherPair]:
     """Yield the teacher's pairs whose photographs are there."""
     store = PairStore(config.pairs)
@@ -102,7 +107,10 @@ def _pairs(config: DistillConfig, photos: dict[str, Tensor]) -> Iterator[Teacher
         raise InputError(
             f"{store.folder} holds {found} of {expected} pairs; run the command that made the store again to finish it"
         )
+    dropped = store.dropped()
     for pair in store:
+        if pair.name in dropped:
+            continue
         if sampled or pair.cut(photos) is not None:
             yield pair
         elif not config.data.limit:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fluxsr.errors import InputError, is_untranslatable
 from fluxsr.imaging.atomic import remove_orphans, replaced
+from fluxsr.training import run_folder
 from fluxsr.training.processes import like, place, whole_tree
 
 _NAME = re.compile(r"step-(\d+)\.pt$")
@@ -54,15 +55,30 @@ def set_aside(folder: Path, after: int) -> None:
             os.replace(path, path.with_suffix(".pt.old"))
 
 
-def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Write step-XXXXXXXX.pt atomically, then delete all but the newest ``keep``."""
+def save(folder: Path, step: int, state: dict[str, Any], keep: int, best: int | None = None) -> Path:
+    """Write step-XXXXXXXX.pt atomically, then delete all but the newest ``keep`` and that of step ``best``."""
     path = path_of(folder, step)
     with replaced(path) as file:
         torch.save(state, file)
     remove_orphans([folder])  # of killed runs
     for old in listing(folder)[: -max(keep, 1)]:
-        old.unlink()
+        if best is None or old != path_of(folder, best):
+            old.unlink()
     return path
+
+
+def best(folder: Path) -> Path:
+    """Return a run's best checkpoint by its validation scores; the newest, if none was scored.
+
+    Raises:
+        InputError: the folder has no checkpoint.
+    """
+    found = listing(folder)
+    if not found:
+        raise InputError(f"no checkpoint in {folder}; give a step-*.pt file, or the folder of a run")
+    score = run_folder.best_score(folder)
+    scored = path_of(folder, score.step) if score else found[-1]
+    return scored if scored in found else found[-1]
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -92,11 +108,8 @@ def restore(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim
         InputError: the file cannot be read, or belongs to another model or optimizer than the recipe's.
     """
     state = load(path)
+    restore_modules(path, state, modules)
     try:
-        for name, module in modules.items():
-            own = _moved(module)
-            for key, value in state["modules"][name].items():
-                place(own[key], value)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for index, moments in state["optimizer"]["state"].items():
             for key, value in moments.items():
@@ -107,6 +120,23 @@ def restore(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim
             raise
         raise unfit(path, error) from error
     return state
+
+
+def restore_modules(path: Path, state: Mapping[str, Any], modules: Mapping[str, nn.Module]) -> None:
+    """Copy the trained parameters and buffers of a checkpoint's content into modules.
+
+    Raises:
+        InputError: the checkpoint belongs to another model than the recipe's.
+    """
+    try:
+        for name, module in modules.items():
+            own = _moved(module)
+            for key, value in state["modules"][name].items():
+                place(own[key], value)
+    except (KeyError, RuntimeError, ValueError) as error:
+        if is_untranslatable(error):
+            raise
+        raise unfit(path, error) from error
 
 
 def unfit(path: Path, error: Exception) -> InputError:

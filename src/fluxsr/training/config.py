@@ -37,7 +37,8 @@ class RunConfig:
     device: str = "auto"
     workers: int = 0  # CPU processes that degrade photographs in stage 5; 0 uses one thread and the training device
     save_every: int = 500  # steps between checkpoints (and validations)
-    keep: int = 2  # number of checkpoints to keep
+    keep: int = 2  # number of checkpoints to keep, besides the best
+    best: str = ""  # validation score of the best checkpoint, such as val/psnr; empty: LPIPS, or else PSNR
     resume: str = "latest"  # checkpoint to resume from: latest in the run's folder, none, or a file
     log_every: int = 20  # steps per line of metrics.jsonl; a line holds the means over these steps
     tracker: Literal["tensorboard", "wandb", "none"] = "tensorboard"  # training curves, in addition to metrics.jsonl
@@ -101,6 +102,10 @@ class DistillConfig:
     prompt_folder: str = ""  # folder with the fixed prompt's embeddings; empty uses the base's prompt
     start: str = ""  # folder of a student to start from; its adapter is fused into the base first
     pairs: str = ""  # folder of teacher pairs (stage 4); optional when eps_source is fresh
+    paired: str = ""  # folder with LR/ and HR/: pairs of files with the same stem; needs eps_source: fresh, no pairs
+    paired_share: float = 0.5  # share of the samples drawn from it, 0 to 1; the rest are degraded photographs
+    validation_pairs: list[str] = field(default_factory=list)  # folders with LR/ and HR/, scored at every checkpoint
+    validation_lpips: str = ""  # "lpips" (VGG) or a file of LPIPS (squeeze) for the scores; empty: no LPIPS
     perceptual: str = ""  # folder that stage 2 exported, "efficientnet", "lpips", or a file of LPIPS (squeeze)
     degradation: str = "realesrgan"  # preset of fluxsr.degradation, or a YAML file
     degradation_group: int = 2  # consecutive samples that share resize factors; use 1 if a micro-batch is one sample
@@ -159,7 +164,8 @@ KEPT = {
 # Options that do not affect what the model learns.
 FREE = {
     "data.validation", "data.validation_limit", "export", "name",
-    "run.accumulate", "run.decoder_checkpointing", "run.device", "run.explode",
+    "run.accumulate", "run.best", "run.decoder_checkpointing", "run.device", "run.explode",
     "run.gradient_checkpointing", "run.keep", "run.log_every", "run.resume", "run.save_every", "run.stop",
     "run.tracker", "run.workers", "tile_size", "lattice_reach", "fine_strength", "flat_floor", "strength",
+    "validation_lpips", "validation_pairs",
 }  # fmt: skip

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import accumulate
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from fluxsr.errors import InputError
 from fluxsr.imaging.resize import bicubic
 from fluxsr.keyed import keyed_generator
 
-T = TypeVar("T")
-
 # Purpose of a random draw, the last part of its key. 0 is not usable, because SeedSequence pads keys with zeros.
-TIME, NOISE, SPOIL, CROP, SCALE, DEGRADE = 1, 2, 3, 4, 6, 1 << 20
+TIME, NOISE, SPOIL, CROP, SCALE, SLOT, ORDER, FILE_ORDER, DEGRADE = 1, 2, 3, 4, 6, 7, 8, 9, 1 << 20
 
 
 def sample_generators(seed: int, step: int, samples: Sequence[int], purpose: int) -> list[torch.Generator]:
@@ -30,6 +26,18 @@ def sample_generators(seed: int, step: int, samples: Sequence[int], purpose: int
 def normals(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
     """Return Gaussian noise (B, *shape), with each sample drawn from its own generator."""
     return torch.stack([torch.randn(tuple(shape), generator=generator) for generator in generators])
+
+
+@lru_cache(maxsize=8)
+def keyed_order(count: int, *key: int) -> tuple[int, ...]:
+    """Return a random order of ``count`` things that depends only on the integers of the key."""
+    return tuple(torch.randperm(count, generator=keyed_generator(*key)).tolist())
+
+
+def turned(images: Sequence[Tensor], flip: float, turn: float) -> list[Tensor]:
+    """Mirror images (3,n,n) for ``flip`` below 0.5 and rotate them by whole quarters of ``turn``, all alike."""
+    mirrored = [image.flip(2) if flip < 0.5 else image for image in images]
+    return [image.rot90(int(4 * turn), (1, 2)) for image in mirrored]
 
 
 class PhotoCrops:
@@ -89,13 +97,22 @@ class Shared(Sequence[Tensor]):
 
 
 class PairCrops:
-    """Crops of teacher pairs: the photograph x_0, a newly degraded LR image, its latent z_0 and the teacher's eps.
+    """Crops of targets: the image x_0, its LR image, enlarged, and the latents z_0 and eps of a teacher pair.
 
-    Crops start at multiples of 16 pixels, so that pixels and latents stay aligned. The degradation sees a margin
-    around the crop, so that blur has no border effect inside it; z_0 is cropped from the latent of the whole image
-    for the same reason. The degradation is drawn for fixed groups of ``group`` consecutive samples, which share
+    There are three kinds of targets:
+
+    - Teacher pairs have ``latents``. Their crops start at multiples of 16 pixels, so that pixels and latents stay
+      aligned; z_0 is cropped from the latent of the whole image. They are neither mirrored nor rotated, because the
+      mirrored latent is not the latent of the mirrored image.
+    - Photographs without ``latents`` are cropped anywhere, mirrored and rotated.
+    - Pairs of files (LR, HR) are cropped at any LR pixel, mirrored and rotated, both images alike.
+
+    The LR image of the first two is a newly degraded crop. The degradation sees a margin around the crop, so that
+    blur has no border effect inside it. It is drawn for fixed groups of ``group`` consecutive samples, which share
     resize factors. A group is always degraded as a whole, so that the result does not depend on the number of
     processes; a micro-batch smaller than a group discards the other samples.
+
+    Every target is used once an epoch, in an order that depends only on the seed and the epoch.
     """
 
     MARGIN = 16  # pixels
@@ -106,125 +123,113 @@ class PairCrops:
         latents: list[Tensor],
         crop: int,
         seed: int,
+        batch: int,
         degradation: Callable[[Tensor, Sequence[torch.Generator]], Tensor],
         group: int = 2,
         device: torch.device | None = None,
         pixels: int = 8,
+        files: Sequence[tuple[Tensor, Tensor]] = (),
+        share: float = 0.0,
     ):
-        """Store photographs and latents.
+        """Store photographs, latents and pairs of files.
 
         Args:
             photos: photographs (3,H,W), uint8.
-            latents: z_0 and eps of each photograph, (2,C,h,w).
+            latents: z_0 and eps of each photograph, (2,C,h,w); empty for photographs alone.
+            batch: number of samples per step.
             degradation: function from HR to LR on ``device``, with one generator per group (``degrade_samples``).
             pixels: side of a latent in pixels.
+            files: LR and HR images (3,H,W), uint8.
+            share: share of the samples that are pairs of files, 0 to 1.
 
         Raises:
-            InputError: a crop or group size that does not fit.
+            InputError: a crop, group size or share that does not fit.
         """
         if 16 % pixels:
             raise InputError(
                 f"a latent is {pixels} pixels wide; crops start at multiples of 16, so use an autoencoder of 16 or less"
             )
-        token = max(16, 2 * pixels)
-        if crop % token or crop + 2 * self.MARGIN > min(min(photo.shape[1:]) for photo in photos):
+        token, sides = max(16, 2 * pixels), [min(hr.shape[1:]) for hr in (*photos, *(hr for _, hr in files))]
+        if crop % token or crop + 2 * self.MARGIN > min(sides):
             raise InputError(
                 f"run.crop is {crop}; it must be a multiple of {token} and fit the photographs with a margin of "
-                f"{self.MARGIN} pixels"
+                f"{self.MARGIN} pixels (the smallest side is {min(sides)})"
             )
         if group < 1:
             raise InputError(f"degradation_group is {group}; it must be at least 1")
         self.photos: Sequence[Tensor] = photos
         self.latents: Sequence[Tensor] = latents
-        self.crop, self.seed = crop, seed
+        self.crop, self.seed, self.batch, self.share = crop, seed, batch, share
         self.degradation, self.group, self.device = degradation, group, device or torch.device("cpu")
         self.pixels = pixels
+        self.lr: Sequence[Tensor] = [lr for lr, _ in files]
+        self.hr: Sequence[Tensor] = [hr for _, hr in files]
 
     def __call__(self, step: int, samples: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return (x_0, lr_up, z_0, eps): two images (B,3,n,n), RGB in [0,1], and two latents."""
+        """Return (x_0, lr_up, z_0, eps): two images (B,3,n,n), RGB in [0,1], and two latents, empty without any."""
         groups = {first: self._group(step, first) for first in {s - s % self.group for s in samples}}
         rows = [[part[s % self.group] for part in groups[s - s % self.group]] for s in samples]
         x_0, lr_up, pairs = (torch.stack(column) for column in zip(*rows, strict=True))
         return x_0, lr_up, pairs[:, 0], pairs[:, 1]
 
     def share_memory(self) -> None:
-        """Move photographs and latents into shared memory."""
-        self.photos, self.latents = Shared(self.photos), Shared(self.latents)
+        """Move all images and latents into shared memory."""
+        for name in ("photos", "latents", "lr", "hr"):
+            if held := getattr(self, name):
+                setattr(self, name, Shared(held))
+
+    def targets_seen(self, steps: int) -> dict[str, float]:
+        """Return how often every target has been used after a number of steps."""
+        files = int(steps * self.batch * self.share)
+        counts = {"targets_seen": (steps * self.batch - files, self.photos), "targets_seen/files": (files, self.hr)}
+        return {name: round(uses / len(held), 4) for name, (uses, held) in counts.items() if len(held)}
 
     def _group(self, step: int, first: int) -> tuple[Tensor, Tensor, Tensor]:
-        cut = [self._cut(keyed_generator(self.seed, step, first + k)) for k in range(self.group)]
-        images = torch.stack([wide for wide, _ in cut]).to(self.device).float() / 255
+        cut = [self._cut(step, sample) for sample in range(first, min(first + self.group, self.batch))]
+        images = torch.stack([hr for hr, _, _ in cut]).to(self.device).float() / 255
+        given = {row: lr.to(self.device).float() / 255 for row, (_, lr, _) in enumerate(cut) if lr is not None}
+        clean = [row for row in range(len(cut)) if row not in given]
         # The loop's autocast would be active here if the batch is prepared in the main thread.
         with torch.autocast(self.device.type, enabled=False):
-            lr = self.degradation(images, [keyed_generator(self.seed, step, first, DEGRADE)])
-            lr_up = bicubic(lr, (images.shape[-2], images.shape[-1]))  # the kernel of inference
+            if clean:
+                lr = self.degradation(images[clean], [keyed_generator(self.seed, step, first, DEGRADE)])
+                given |= dict(zip(clean, lr, strict=True))
+            lr_up = bicubic(torch.stack([given[row] for row in range(len(cut))]), (images.shape[-2], images.shape[-1]))
         inner = slice(self.MARGIN, -self.MARGIN)
-        return images[..., inner, inner], lr_up[..., inner, inner], torch.stack([pair for _, pair in cut])
+        return images[..., inner, inner], lr_up[..., inner, inner], torch.stack([pair for _, _, pair in cut])
 
-    def _cut(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return a crop with its margin, uint8, and its z_0 and eps (2,C,h,w)."""
-        index, y, x = torch.rand(3, generator=generator).tolist()
-        photo, pair = (images[int(index * len(self.photos))] for images in (self.photos, self.latents))
+    def _cut(self, step: int, sample: int) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return a crop with its margin, uint8, its LR crop if that is a file, and its z_0 and eps (2,C,h,w)."""
+        # Samples take their places in a random order, so that no kind always meets the same sample of a step.
+        place = step * self.batch + keyed_order(self.batch, self.seed, step, 0, SLOT)[sample]
+        files_before = int(place * self.share)
+        y, x, flip, turn = torch.rand(4, generator=keyed_generator(self.seed, step, sample)).tolist()
         side = self.crop + 2 * self.MARGIN
-        top, left = (16 * int(r * ((n - side) // 16 + 1)) for r, n in zip((y, x), photo.shape[1:], strict=True))
-        wide = photo[:, top : top + side, left : left + side]
-        top, left, side = ((n + self.MARGIN) // self.pixels for n in (top, left, self.crop - self.MARGIN))
-        return wide, pair[:, :, top : top + side, left : left + side].float()
-
-
-class Ahead(Generic[T]):
-    """Prepare the batch of the next step in a thread while the current step trains.
-
-    A batch depends only on its step and samples, so reading ahead does not change it.
-    """
-
-    def __init__(self, batches: Callable[[int, Sequence[int]], T]):
-        self.batches, self.pool = batches, ThreadPoolExecutor(1)
-        self.coming: dict[tuple[int, tuple[int, ...]], Future[T]] = {}
-
-    def __call__(self, step: int, samples: Sequence[int]) -> T:
-        share = tuple(samples)
-        this = self.coming.pop((step, share), None)
-        self.coming = {key: batch for key, batch in self.coming.items() if key[0] >= step}
-        batch = self.batches(step, share) if this is None else this.result()
-        self.coming[step + 1, share] = self.pool.submit(self.batches, step + 1, share)
-        return batch
-
-
-class _Steps(Dataset[T]):
-    """Batches of one micro-batch's samples for every step, starting at step ``first``."""
-
-    def __init__(self, batches: Callable[[int, Sequence[int]], T], share: tuple[int, ...], first: int):
-        self.batches, self.share, self.first = batches, share, first
-
-    def __len__(self) -> int:
-        return sys.maxsize  # endless, but the sampler needs a number
-
-    def __getitem__(self, index: int) -> T:
-        return self.batches(self.first + index, self.share)
-
-
-class AheadInProcesses(Generic[T]):
-    """Prepare batches in ``workers`` single-threaded processes, for a device that is faster than its host.
-
-    The processes are spawned, because forking a process that runs PyTorch threads may hang. ``batches`` must
-    therefore be picklable and keep large tensors in shared memory, as ``PairCrops.share_memory`` does. Every
-    micro-batch of a step has its own ``workers`` processes.
-    """
-
-    def __init__(self, batches: Callable[[int, Sequence[int]], T], workers: int, pin_memory: bool = False):
-        self.batches, self.workers, self.pin_memory = batches, workers, pin_memory
-        self.coming: dict[tuple[int, ...], tuple[int, Iterator[T]]] = {}
-
-    def __call__(self, step: int, samples: Sequence[int]) -> T:
-        share = tuple(samples)
-        following, coming = self.coming.get(share, (None, None))
-        if coming is None or following != step:
-            steps = _Steps(self.batches, share, step)
-            loader = DataLoader(
-                steps, None, num_workers=self.workers, multiprocessing_context="spawn", pin_memory=self.pin_memory
+        if int((place + 1) * self.share) > files_before:
+            index = self._target(files_before, len(self.hr), FILE_ORDER)
+            low, high = self.lr[index], self.hr[index]
+            scale = high.shape[1] // low.shape[1]
+            top, left = (int(r * (n - side // scale + 1)) for r, n in zip((y, x), low.shape[1:], strict=True))
+            lr, hr = turned(
+                (_square(low, top, left, side // scale), _square(high, top * scale, left * scale, side)), flip, turn
             )
-            coming = iter(loader)
-        batch = next(coming)
-        self.coming[share] = (step + 1, coming)
-        return batch
+            return hr, lr, torch.zeros(2, 0)
+        index = self._target(place - files_before, len(self.photos), ORDER)
+        grid = 16 if self.latents else 1
+        photo = self.photos[index]
+        top, left = (grid * int(r * ((n - side) // grid + 1)) for r, n in zip((y, x), photo.shape[1:], strict=True))
+        wide = _square(photo, top, left, side)
+        if not self.latents:
+            (hr,) = turned((wide,), flip, turn)
+            return hr, None, torch.zeros(2, 0)
+        top, left, side = ((n + self.MARGIN) // self.pixels for n in (top, left, self.crop - self.MARGIN))
+        return wide, None, _square(self.latents[index], top, left, side).float()
+
+    def _target(self, number: int, count: int, purpose: int) -> int:
+        """Return the target of the ``number``-th sample of one kind, of ``count`` targets."""
+        epoch, place = divmod(number, count)
+        return keyed_order(count, self.seed, epoch, 0, purpose)[place]
+
+
+def _square(image: Tensor, top: int, left: int, side: int) -> Tensor:
+    return image[..., top : top + side, left : left + side]

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fluxsr import flow
 from fluxsr.backbones import latents
-from fluxsr.backbones.adapter import AdapterConfig, has_config, load_config, unfit
+from fluxsr.backbones.adapter import unfit
 from fluxsr.backbones.encoder_lora import encoder_file
 from fluxsr.backbones.families import family_of
-from fluxsr.backbones.licence import Licence, licence_of, pass_on, stated, write_notice
-from fluxsr.backbones.loading import Backbone, load_base, save, save_base
-from fluxsr.backbones.lora import add_lora, fuse_lora, lora_file, save_lora
+from fluxsr.backbones.loading import Backbone
+from fluxsr.backbones.lora import lora_file
 from fluxsr.backbones.parts import part_config
 from fluxsr.backbones.places import folder_of
 from fluxsr.backbones.velocity import velocity
@@ -34,16 +31,16 @@ from fluxsr.keyed import keyed_generator
 from fluxsr.losses.features import feature_distance
 from fluxsr.losses.lpips import load_lpips
 from fluxsr.losses.lpips_vgg import load_lpips_vgg
-from fluxsr.pairs.store import PairStore
 from fluxsr.training import loop
-from fluxsr.training.batches import prepared
+from fluxsr.training.batches import pair_crops, prepared
 from fluxsr.training.config import DistillConfig
 from fluxsr.training.pictures import curves
-from fluxsr.training.processes import is_main, main_first, refuse_sharding, training_device
+from fluxsr.training.processes import main_first, refuse_sharding, training_device
 from fluxsr.training.run_folder import check_free
 from fluxsr.training.stages import load_feature_network
 from fluxsr.training.steps.distill import DistillStage, check, guidance_missing
-from fluxsr.training.validation import spectral_scores, validation_photographs
+from fluxsr.training.student import build_student, export
+from fluxsr.training.validation import spectral_scores, validation_pairs, validation_photographs
 
 TILE_OVERLAP = 32  # pixels, as the pipeline's default
 
@@ -54,73 +51,26 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     check_free(out, "model")
     settings, device = load_settings(config.degradation), training_device(config.run.device)
     distance = _distance(config.perceptual, device) if config.tv_lpips_weight else None
-    # The frozen parts are stored in bfloat16 on disk, so loading them in bfloat16 changes no value and saves casts.
-    dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
-    base = load_base(config.base, device, dtype, config.quantize_base, config.prompt_folder)
-    if config.start:  # fused in float32, because bfloat16 would round much of a small adapter away
-        fuse_lora(base.transformer.float(), config.start)
-        if config.rank:  # frozen below a new LoRA, where float32 would only double its memory
-            base.transformer.to(dtype)
-    base.config = AdapterConfig(
-        t_l=config.t_l,
-        guidance=config.guidance,
-        train_dtype=config.run.precision,
-        scale=settings.scale,
-        tile_size=config.tile_size,
-        patch_offsets=config.patch_offsets,
-        lattice_reach=config.lattice_reach,
-        fine_strength=config.fine_strength,
-        flat_floor=config.flat_floor,
-        strength=config.strength,
-        rank=config.rank,
-        alpha=config.alpha,
-        base=config.name,
-        prompt=base.prompt.text,
-        licences=[terms.as_dict() for terms in _terms(config, base.transformer)],
-    )
-    if config.rank:
-        torch.manual_seed(config.run.seed)  # for the initial LoRA weights; peft takes no generator
-        add_lora(base.transformer, config.rank, config.alpha, config.targets)
-    else:
-        train_all(base.transformer)
-    if config.train_decoder:  # trained weights are float32, and the autoencoder must have one dtype
-        base.vae.float().decoder.requires_grad_(True)
-    if config.run.gradient_checkpointing:
-        base.transformer.enable_gradient_checkpointing()
+    base = build_student(config, settings.scale, device)
     check(config, base)  # before the pairs are read and decoded
-    stage = DistillStage(config, base, prepared(config, base.vae, settings), distance, device)
-    photos = [photo[None] / 255 for photo in validation_photographs(config.data)]
-    degraded = [_enlarged(photo, settings, config.run.seed, index) for index, photo in enumerate(photos)]
+    targets = pair_crops(config, base.vae, settings)
+    stage = DistillStage(config, base, prepared(config, base.vae, targets), distance, device)
+    sets = _validation_sets(config, settings)
+    scored_by = _validation_distance(config, distance, device) if sets else None
 
-    def validate(step: int, _path: Path) -> dict[str, float]:
-        output = [_upscaled(base, image, device, config.run.precision) for image in degraded]
-        rows = [[image[0] * 255 for image in images[:6]] for images in (degraded, output, photos)]
-        contact_sheet(out / f"validation-{step:06d}.png", rows)
+    def validate(step: int, _path: Path) -> dict[str, float | Path]:
+        found: dict[str, float | Path] = {}
+        for name, (enlarged, photos) in sets.items():
+            output = [_upscaled(base, image, device, config.run.precision) for image in enlarged]
+            rows = [[image[0] * 255 for image in images[:6]] for images in (enlarged, output, photos)]
+            picture = out / f"{name.replace('val', 'validation').replace('/', '-')}-{step:06d}.png"
+            contact_sheet(picture, rows)
+            found |= spectral_scores(output, photos, name, scored_by) | {f"{name}/images": picture}
         curves(out)
-        return spectral_scores(output, photos)
+        return found
 
-    loop.run(stage, config.run, out, validate if photos else None, recipe=config)
-    model = Path(out, "model")
-    export(base, model, alone=config.export == "adapter")
-    if is_main():  # the licences of all sources apply to the result
-        write_notice(model, *base.config.licences)
-        pass_on(model, config.base, *filter(None, [config.start]))
-
-
-def _terms(config: DistillConfig, transformer: Any) -> list[Licence]:
-    """Return the licences that apply to the student: the base's, its sources', and that of the pairs' teacher.
-
-    The base's licence is recorded under the name that the adapter's config gives to the base.
-    """
-    own = replace(licence_of(config.base, transformer.config), model=config.name)
-    earlier = [terms for source in _sources(config) for terms in load_config(source).licences]
-    return stated(own, *earlier, PairStore(config.pairs).manifest().get("licence") if config.pairs else None)
-
-
-def _sources(config: DistillConfig) -> list[Path]:
-    """Return the folders of the models that the student starts from, if they have a config."""
-    folders = [folder_of(model) for model in (config.base, config.start) if model]
-    return [folder for folder in folders if isinstance(folder, Path) and has_config(folder)]
+    loop.run(stage, config.run, out, validate if sets else None, recipe=config, counts=targets.targets_seen)
+    export(base, config, Path(out, "model"))
 
 
 def _check(config: DistillConfig) -> None:
@@ -136,6 +86,16 @@ def _check(config: DistillConfig) -> None:
         raise InputError(
             f"base is {config.base}, which has a LoRA beside its transformer; the LoRA would be ignored: set base to "
             "the model that the LoRA adapts, and start to this folder"
+        )
+    if config.paired and (config.pairs or config.eps_source != "fresh"):
+        raise InputError(
+            f"paired is {config.paired}, whose files have no teacher's noise; set eps_source: fresh, leave pairs empty"
+        )
+    if not 0 <= config.paired_share <= 1:
+        raise InputError(f"paired_share is {config.paired_share}; it must lie between 0 and 1")
+    if config.validation_lpips not in ("", "lpips") and not config.validation_lpips.endswith(".safetensors"):
+        raise InputError(
+            f"validation_lpips is {config.validation_lpips}; give lpips (VGG) or a .safetensors file of LPIPS (squeeze)"
         )
     if config.export == "adapter" and not config.rank:
         raise InputError("export is adapter, but rank is 0, so there is no adapter; set export: model")
@@ -161,38 +121,6 @@ def _check(config: DistillConfig) -> None:
         refuse_sharding("export: model")
 
 
-def export(base: Backbone, folder: Path, alone: bool = False) -> None:
-    """Write a trained student in bfloat16.
-
-    A student with a LoRA is written as base and LoRA, or as the LoRA ``alone``. A student trained as a whole is
-    written as a model.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    if base.config.rank:
-        save_lora(base.transformer, folder, write=is_main())
-    if alone and is_main():
-        save(base, folder)
-    if alone or not is_main():
-        return
-    if base.config.rank:
-        base.transformer.unload_lora()
-    base.transformer.to(torch.bfloat16)
-    base.vae.to(torch.bfloat16)
-    save_base(base, folder)
-
-
-def train_all(transformer: Any) -> None:
-    """Make a transformer trainable in float32, except its modulation layers.
-
-    Modulation depends only on time, guidance and prompt, so at inference it is a constant and is folded away.
-    """
-    transformer.float().requires_grad_(True)
-    family = family_of(transformer)
-    for name, part in transformer.named_modules():
-        if family.is_modulation(name):
-            part.requires_grad_(False)
-
-
 def _distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the perceptual distance that the option ``perceptual`` names."""
     if perceptual == "efficientnet":
@@ -203,6 +131,36 @@ def _distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor
         return partial(feature_distance, load_feature_network(perceptual).to(device))
     with main_first():  # one process downloads VGG16 if it is missing
         return load_lpips_vgg().to(device)
+
+
+def _validation_sets(
+    config: DistillConfig, settings: DegradationSettings
+) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
+    """Return enlarged LR images and their targets, (1,3,H,W) in [0,1], by the beginning of their scores' names."""
+    sets: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
+    for folder in config.validation_pairs:
+        name = f"val/{Path(folder).resolve().name}"
+        if name in sets:
+            raise InputError(f"validation_pairs has two folders named {name[4:]}; rename one, as their scores share it")
+        pairs = validation_pairs(folder, settings.scale, config.data.validation_limit)
+        sets[name] = (
+            [bicubic(lr, (hr.shape[-2], hr.shape[-1])) for lr, hr in pairs],
+            [hr for _, hr in pairs],
+        )
+    photos = [photo[None] / 255 for photo in validation_photographs(config.data)]
+    degraded = [_enlarged(photo, settings, config.run.seed, index) for index, photo in enumerate(photos)]
+    return sets | ({"val": (degraded, photos)} if photos else {})
+
+
+def _validation_distance(
+    config: DistillConfig, distance: Callable[[Tensor, Tensor], Tensor] | None, device: torch.device
+) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """Return LPIPS for validation, which is the loss's own network where both options name the same."""
+    if not config.validation_lpips:
+        return None
+    same = distance and config.validation_lpips == config.perceptual
+    lpips = distance if distance and same else _distance(config.validation_lpips, device)
+    return lambda x, y: lpips(x.to(device), y.to(device))
 
 
 def _enlarged(photo: Tensor, settings: DegradationSettings, seed: int, index: int) -> Tensor:

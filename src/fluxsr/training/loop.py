@@ -86,8 +86,9 @@ def run(
     stage: Stage,
     config: RunConfig,
     out: Path,
-    on_checkpoint: Callable[[int, Path], dict[str, float]] | None = None,
+    on_checkpoint: Callable[[int, Path], Mapping[str, float | Path]] | None = None,
     recipe: Any = None,
+    counts: Callable[[int], dict[str, float]] = lambda step: {},
 ) -> None:
     """Train a stage up to ``config.steps``, resuming from the checkpoint that ``config.resume`` names, if any.
 
@@ -99,8 +100,9 @@ def run(
         config: options of the loop.
         out: folder of the run.
         on_checkpoint: called on the main process after every checkpoint with the step and the checkpoint's path;
-            returns scores for the log.
+            returns scores and pictures (paths) for the log.
         recipe: the stage's complete configuration. It is written into ``out`` and compared when a run is resumed.
+        counts: returns further values for the log line of a step.
 
     Raises:
         Diverged: the loss or its gradient is not finite, or the loss exploded; the last checkpoint is kept.
@@ -119,9 +121,8 @@ def run(
             loss, asked = _step(state, stop)
             journal.moved(state.step, loss)
             if state.step % config.log_every == 0 or state.step == end:
-                journal.record(
-                    state.step, {"seconds_per_step": journal.seconds_per_step(state.step), **state.meter.take()}
-                )
+                timed = {"seconds_per_step": journal.seconds_per_step(state.step)}
+                journal.record(state.step, timed | counts(state.step) | state.meter.take())
             if state.step % config.save_every == 0 or state.step == end or asked:
                 path = _save(state)
                 journal.say(f"saved {path}")
@@ -226,7 +227,8 @@ def _save(state: _Run) -> Path:
     held |= {"recent": state.recent, "meter": state.meter.sums}
     path = checkpoint.path_of(state.out, state.step)
     if state.processes.main:
-        checkpoint.save(state.out, state.step, held, state.config.keep)
+        best = run_folder.best_score(state.out, state.config.best)
+        checkpoint.save(state.out, state.step, held, state.config.keep, best.step if best else None)
     state.processes.wait()
     state.last = str(path)
     return path
@@ -259,9 +261,11 @@ def _resume(state: _Run, recipe: Any) -> list[str]:
 
 
 def _validate(
-    state: _Run, on_checkpoint: Callable[[int, Path], dict[str, float]], path: Path, journal: Journal
+    state: _Run, on_checkpoint: Callable[[int, Path], Mapping[str, float | Path]], path: Path, journal: Journal
 ) -> None:
     with average.in_place(state.average, state.parameters), gathered(state.model):
         if state.processes.main:
             journal.record(state.step, on_checkpoint(state.step, path))
+            if best := run_folder.best_score(state.out, state.config.best):
+                journal.say(f"best so far: step {best.step}, {best.name}={best.value:.5g}")
         state.processes.wait()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -75,3 +76,28 @@ def forget_after(step: int, metrics: Path) -> None:
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
     if len(kept) < len(lines):
         write_text("".join(kept), metrics)
+
+
+class Score(NamedTuple):
+    """The best validation score of a run."""
+
+    step: int
+    name: str
+    value: float
+
+
+def best_score(folder: Path, name: str = "") -> Score | None:
+    """Return the best validation score in a run's log; None if it has none.
+
+    Args:
+        folder: folder of the run.
+        name: the score that decides; empty for the first LPIPS, or else the first PSNR. Lower LPIPS is better.
+    """
+    path = folder / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    if not name:
+        names = [key for line in lines for key in line if key.startswith("val/")]
+        name = next((key for kind in ("lpips", "psnr") for key in names if key.endswith(kind)), "")
+    found = [Score(line["step"], name, line[name]) for line in lines if math.isfinite(line.get(name, math.nan))]
+    pick = min if name.endswith("lpips") else max
+    return pick(found, key=lambda score: score.value) if found else None

@@ -53,7 +53,8 @@ def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
         output = [_reconstruct(stage.vae, image.to(device)) for image in validation]
         contact_sheet(out / "reconstructions.png", [validation[:6], output[:6]])
         curves(out)
-        return spectral_scores(*([image[None] / 255 for image in images] for images in (output, validation)))
+        results, targets = ([image[None] / 255 for image in images] for images in (output, validation))
+        return spectral_scores(results, targets)
 
     loop.run(stage, config.run, out, validate, recipe=config)
     if not is_main():

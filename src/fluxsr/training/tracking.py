@@ -14,9 +14,11 @@ from uuid import uuid4
 import torch
 
 from fluxsr.errors import needed
+from fluxsr.evaluation.folders import load_image
 from fluxsr.progress import progress
 
-Writer = tuple[Callable[[int, Mapping[str, float]], None], Callable[[], None]]  # record, close
+Values = Mapping[str, float | Path]  # a path is a picture
+Writer = tuple[Callable[[int, Values], None], Callable[[], None]]  # record, close
 
 
 class Meter:
@@ -80,13 +82,14 @@ class Journal:
     def moved(self, step: int, loss: float) -> None:
         self.bar.update(self.task, completed=step, description=f"{self.out.name} {loss:.4f}")
 
-    def record(self, step: int, values: Mapping[str, float]) -> None:
-        """Write values to metrics.jsonl, run.log and the tracker."""
+    def record(self, step: int, values: Values) -> None:
+        """Write values to metrics.jsonl, run.log and the tracker, and pictures to the tracker only."""
         if not self.main:
             return
-        self.metrics.write(json.dumps({"step": step, **values}) + "\n")
+        numbers = {name: value for name, value in values.items() if not isinstance(value, Path)}
+        self.metrics.write(json.dumps({"step": step, **numbers}) + "\n")
         self.metrics.flush()
-        self.say(f"step {step} " + " ".join(f"{name}={value:.5g}" for name, value in values.items()))
+        self.say(f"step {step} " + " ".join(f"{name}={value:.5g}" for name, value in numbers.items()))
         if self.writer:
             self.writer[0](step, values)
 
@@ -111,7 +114,14 @@ def open_tracker(name: str, out: Path, step: int, settings: Mapping[str, Any]) -
 
         known = {"id": _wandb_id(out, step), "resume": "allow"}
         run = wandb.init(project="fluxsr", name=out.name, dir=str(out), config=dict(settings), **known)
-        return (lambda step, values: run.log(dict(values), step=step)), run.finish
+
+        def log(step: int, values: Values) -> None:
+            shown = {
+                key: wandb.Image(str(value)) if isinstance(value, Path) else value for key, value in values.items()
+            }
+            run.log(shown, step=step)
+
+        return log, run.finish
     if name == "none":
         return None
     try:
@@ -120,9 +130,12 @@ def open_tracker(name: str, out: Path, step: int, settings: Mapping[str, Any]) -
         return None
     board: Any = SummaryWriter(out / "tensorboard", purge_step=step + 1)
 
-    def record(step: int, values: Mapping[str, float]) -> None:
+    def record(step: int, values: Values) -> None:
         for key, value in values.items():
-            board.add_scalar(key, value, step)
+            if isinstance(value, Path):
+                board.add_image(key, load_image(value)[0], step)
+            else:
+                board.add_scalar(key, value, step)
         board.flush()
 
     return record, board.close

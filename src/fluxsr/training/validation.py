@@ -1,6 +1,9 @@
-"""Scores of a checkpoint on the validation photographs. They need no downloaded weights."""
+"""Scores of a checkpoint on validation photographs and pairs. Only LPIPS needs weights."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from math import lcm
 
 import torch
 from torch import Tensor
@@ -9,6 +12,9 @@ from fluxsr.errors import InputError
 from fluxsr.evaluation.metrics import psnr_y, ssim_y
 from fluxsr.evaluation.spectra import SMALLEST, band_db, grid_db, grid_excess, peak16
 from fluxsr.imaging.photographs import DataConfig, read_photographs, whole_tokens
+from fluxsr.training.file_pairs import file_pairs
+
+Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 def validation_photographs(data: DataConfig) -> list[Tensor]:
@@ -29,15 +35,46 @@ def validation_photographs(data: DataConfig) -> list[Tensor]:
     return [whole_tokens(photo) for photo in photos]
 
 
-def spectral_scores(output: list[Tensor], photos: list[Tensor]) -> dict[str, float]:
-    """Return mean PSNR, SSIM and spectral scores of outputs against photographs, both (1,3,H,W) in [0,1]."""
-    rows, excess = [], []
+def validation_pairs(folder: str, scale: int, limit: int = 0) -> list[tuple[Tensor, Tensor]]:
+    """Read pairs (LR, HR) of a folder, (1,3,H,W) in [0,1], with HR cropped to whole tokens and LR to match.
+
+    Raises:
+        InputError: the folder has no pairs, or one is too small for its spectrum to be measured.
+    """
+    found, multiple = [], lcm(16, scale)
+    for stem, (lr, hr) in file_pairs(folder, scale, limit).items():
+        height, width = (side // multiple * multiple for side in hr.shape[1:])
+        if min(height, width) < SMALLEST:
+            raise InputError(
+                f"validation pair {stem} of {folder} has {hr.shape[2]}x{hr.shape[1]} pixels; validation_pairs needs "
+                f"HR images with sides of {SMALLEST} pixels or more"
+            )
+        found.append((lr[None, :, : height // scale, : width // scale] / 255, hr[None, :, :height, :width] / 255))
+    return found
+
+
+@torch.no_grad()
+def spectral_scores(
+    output: list[Tensor], photos: list[Tensor], name: str = "val", distance: Distance | None = None
+) -> dict[str, float]:
+    """Return mean PSNR, SSIM and spectral scores of outputs against photographs, both (1,3,H,W) in [0,1].
+
+    Args:
+        output: the outputs.
+        photos: the photographs.
+        name: beginning of the scores' names.
+        distance: LPIPS of two batches in [-1,1]; None leaves it out.
+    """
+    rows, excess, lpips = [], [], []
     for x, y in zip(output, photos, strict=True):
         x = (x * 255).round() / 255
         excess.append(grid_excess(x))
         grids = grid_db(excess[-1])
         rows.append([psnr_y(x, y), ssim_y(x, y), *band_db(x, y), *(grids[f"grid{k}"] for k in (4, 8, 16))])
+        if distance:
+            lpips.append(float(distance(x * 2 - 1, y * 2 - 1).mean()))
     means = [sum(float(value) for value in column) / len(rows) for column in zip(*rows, strict=True)]
     names = ("psnr", "ssim", "mid_db", "hf_db", "grid4", "grid8", "grid16")
-    scores = {f"val/{name}": round(mean, 4) for name, mean in zip(names, means, strict=True)}
-    return scores | {"val/peak16": round(peak16(torch.cat(excess)), 3)}
+    scores = {f"{name}/lpips": round(sum(lpips) / len(lpips), 4)} if lpips else {}
+    scores |= {f"{name}/{score}": round(mean, 4) for score, mean in zip(names, means, strict=True)}
+    return scores | {f"{name}/peak16": round(peak16(torch.cat(excess)), 3)}
