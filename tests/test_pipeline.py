@@ -308,7 +308,7 @@ def test_an_earlier_save_is_written_over_unless_an_adapter_has_joined_it(pipelin
     pipeline.save_pretrained(tmp_path)
     pipeline.save_pretrained(tmp_path)
     (tmp_path / WEIGHTS_FILE).write_text("trained for days")
-    with pytest.raises(OutputError, match=f"{WEIGHTS_FILE} is in the way: it would be fused again on loading; move it"):
+    with pytest.raises(OutputError, match=f"{WEIGHTS_FILE} would be fused a second time on loading; move it"):
         pipeline.save_pretrained(tmp_path)
     assert (tmp_path / WEIGHTS_FILE).read_text() == "trained for days"
     assert (tmp_path / "letter.txt").read_text() == "mine"

@@ -17,7 +17,7 @@ from diffusers.loaders.lora_base import LoraBaseMixin
 from torch import Tensor
 
 from fluxsr.backbones import loading, lora, saved
-from fluxsr.backbones.adapter import AdapterConfig, unfit, unknown_dtype
+from fluxsr.backbones.adapter import AdapterConfig, invalid_setting, unknown_dtype
 from fluxsr.backbones.families import Autoencoder, Transformer
 from fluxsr.backbones.loading import Backbone
 from fluxsr.backbones.memory import Plan
@@ -78,7 +78,7 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
         prompt = PromptEmbeddings.of(prompt) if isinstance(prompt, FixedPrompt) else prompt
         self.register_modules(transformer=transformer, vae=vae, prompt=prompt)
         self.register_to_config(**registered)
-        if fault := unfit(self.adapter_config) or unknown_dtype(train_dtype):
+        if fault := invalid_setting(self.adapter_config) or unknown_dtype(train_dtype):
             raise InputError(fault)
         if transformer is not None and prompt is not None:
             loading.check_fit(transformer, prompt, self.adapter_config, "the pipeline")

@@ -99,7 +99,7 @@ def load_config(folder: str | Path) -> AdapterConfig:
         config = AdapterConfig.of(values, "") if index else AdapterConfig(**values)
         for entry in config.licences:
             Licence(**entry)  # raises a TypeError for an unknown key
-        if fault := unfit(config) or unknown_dtype(config.train_dtype):
+        if fault := invalid_setting(config) or unknown_dtype(config.train_dtype):
             raise ModelError(f"{path} says {fault}")
     except FileNotFoundError:
         raise ModelError(
@@ -110,7 +110,7 @@ def load_config(folder: str | Path) -> AdapterConfig:
     return config
 
 
-def unfit(settings: Any) -> str:
+def invalid_setting(settings: Any) -> str:
     """Return a description of the first setting that is out of range, or "" if all are valid.
 
     Args:

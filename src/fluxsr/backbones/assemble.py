@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from fluxsr.backbones.families import family_of, is_folded
 from fluxsr.backbones.folding import fold
 from fluxsr.backbones.lora import attach_lora, fuse_lora
-from fluxsr.backbones.parts import check_whole, load_part, part_config
+from fluxsr.backbones.parts import check_complete, load_part, part_config
 from fluxsr.backbones.places import download, explain
 from fluxsr.backbones.quantize import compute_in, declare, is_quantized, quantize_
 from fluxsr.backbones.single_file import is_gguf, load_gguf, read_weights
@@ -46,7 +46,7 @@ def assemble(
     """
     weights = _readable(file or folder, lambda: _original(empty, folder, file))
     if weights is not None:
-        check_whole(file or f"{folder}/transformer", set(empty.state_dict()) - set(weights))
+        check_complete(file or f"{folder}/transformer", set(empty.state_dict()) - set(weights))
         return _readable(
             file or folder, lambda: stream(empty, weights, dtype, device, adapter=lora, at=at, scheme=scheme)
         )

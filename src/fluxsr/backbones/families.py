@@ -19,8 +19,8 @@ CLASSES: dict[str, dict[str, Any]] = {
     "transformer": {kind.__name__: kind for one in FAMILIES for kind in (one.transformer, one.folded)},
     "vae": {kind.__name__: kind for one in reversed(FAMILIES) for kind in one.autoencoders},
 }
-# Classes that ``model_index.json`` of a saved pipeline names. diffusers looks for them in ``fluxsr``, and for their base
-# class too, from which it learns how to load them.
+# Classes that ``model_index.json`` of a saved pipeline names. diffusers looks for them and for their base class in
+# ``fluxsr``. The base class tells it how to load them.
 COMPONENTS = {kind.__name__: kind for kind in (ModelMixin, PromptEmbeddings, *(one.folded for one in FAMILIES))}
 
 if TYPE_CHECKING:

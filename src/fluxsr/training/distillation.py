@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fluxsr import flow
 from fluxsr.backbones import latents
-from fluxsr.backbones.adapter import AdapterConfig, has_config, load_config, unfit
+from fluxsr.backbones.adapter import AdapterConfig, has_config, invalid_setting, load_config
 from fluxsr.backbones.families import family_of
 from fluxsr.backbones.licence import Licence, licence_of, pass_on, stated, write_notice
 from fluxsr.backbones.loading import Backbone, load_base, save, save_base
@@ -128,7 +128,7 @@ def _check(config: DistillConfig) -> None:
     Raises:
         InputError: options that contradict each other, or that the base does not support.
     """
-    if fault := unfit(config):
+    if fault := invalid_setting(config):
         raise InputError(f"the recipe says {fault}")
     base = folder_of(config.base)
     if isinstance(base, Path) and lora_file(base):
