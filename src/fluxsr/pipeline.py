@@ -200,8 +200,8 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
             return_dict: return an ImagePipelineOutput; False returns ``(images,)``.
             progress: called with (finished tiles, number of tiles) of the current image.
             callback_on_step_end: called as in diffusers after the step of every batch of tiles and before decoding,
-                with (pipeline, number of the batch, t_l, {"latents": z_0}). It returns a dict, whose ``latents`` replace
-                z_0.
+                with (pipeline, number of the batch, t_l, {"latents": z_0}). The ``latents`` of the dict that
+                it returns replace z_0.
             callback_on_step_end_tensor_inputs: names of the tensors for the callback, ``latents`` or none.
 
         Raises:
