@@ -106,8 +106,8 @@ def test_an_older_save_is_replaced_whole(pipeline: Any, tmp_path: Path) -> None:
     ("options", "words"),
     [
         ({"adapter": "a/b"}, r"has no option adapter; call fluxsr.load\(model, adapter=...\)"),
-        ({"device": "cpu"}, "takes no device; call fluxsr.load"),
-        ({"memory": "8gb"}, "takes no memory; call fluxsr.load"),
+        ({"device": "cpu"}, "has no option device; call fluxsr.load"),
+        ({"memory": "8gb"}, "has no option memory; call fluxsr.load"),
         ({"dtype": "fp32"}, "dtype is 'fp32'; pass a torch.dtype, or call fluxsr.load"),
     ],
 )
