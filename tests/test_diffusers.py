@@ -105,10 +105,10 @@ def test_an_older_save_is_replaced_whole(pipeline: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"adapter": "a/b"}, r"takes no adapter; call fluxsr.load\(model, adapter=...\)"),
-        ({"device": "cpu"}, "takes no device; call fluxsr.load"),
-        ({"memory": "8gb"}, "takes no memory; call fluxsr.load"),
-        ({"dtype": "fp32"}, "dtype is 'fp32'; give a torch.dtype, or call fluxsr.load"),
+        ({"adapter": "a/b"}, r"has no option adapter; call fluxsr.load\(model, adapter=...\)"),
+        ({"device": "cpu"}, "has no option device; call fluxsr.load"),
+        ({"memory": "8gb"}, "has no option memory; call fluxsr.load"),
+        ({"dtype": "fp32"}, "dtype is 'fp32'; pass a torch.dtype, or call fluxsr.load"),
     ],
 )
 def test_what_only_load_takes_is_refused(saved: Path, options: dict[str, Any], words: str) -> None:
@@ -126,7 +126,7 @@ def test_what_needs_load_says_so(
     with pytest.raises(ModelError, match="fluxsr_config.json and model_index.json in .* differ; call fluxsr.load"):
         FluxSRPipeline.from_pretrained(saved)
     shutil.copytree(make_adapter(), saved, dirs_exist_ok=True)
-    with pytest.raises(ModelError, match="has to be fused first, .* call fluxsr.load"):
+    with pytest.raises(ModelError, match="must be fused, .* call fluxsr.load"):
         FluxSRPipeline.from_pretrained(saved)
 
 
@@ -165,8 +165,8 @@ def test_a_flux_pipeline_lends_its_components(text_model_folder: Path) -> None:
         ({"strength": 3.0}, InputError, "strength = 3.0; it must be 2 or less"),
         ({"t_l": 1.5}, InputError, "t_l = 1.5"),
         ({"train_dtype": "int8"}, InputError, "train_dtype = 'int8'"),
-        ({"t_l": 0.5}, ModelError, "folded at t, guidance = .0.25, None., but the pipeline wants .0.5, None."),
-        ({"prompt": random_prompt(3, 16, torch.Generator().manual_seed(9))}, ModelError, "folded for another prompt"),
+        ({"t_l": 0.5}, ModelError, "folded at t, guidance = .0.25, None., but the pipeline needs .0.5, None."),
+        ({"prompt": random_prompt(3, 16, torch.Generator().manual_seed(9))}, ModelError, "folded with another prompt"),
         ({"prompt": random_prompt(3, 8, torch.Generator())}, ModelError, "has widths .8, 8.; this transformer needs"),
     ],
 )
@@ -221,9 +221,9 @@ def test_a_lora_is_loaded_beside_the_weights_and_taken_away(
 
 def test_a_lora_that_would_do_something_else_is_refused(model_folder: Path, make_adapter: Callable[..., Path]) -> None:
     folded = fluxsr.load(model_folder, device="cpu", dtype="fp32")
-    with pytest.raises(ModelError, match=r"is folded and takes no LoRA; call fluxsr.load\(model, adapter=...\)"):
+    with pytest.raises(ModelError, match=r"so no LoRA can be attached; call fluxsr.load\(model, adapter=...\)"):
         folded.load_lora_weights(make_adapter("one"))
-    with pytest.raises(ModelError, match="was trained at t, guidance = .0.5, None., and the pipeline stands at .0.25"):
+    with pytest.raises(ModelError, match="was trained at t, guidance = .0.5, None., but the pipeline uses .0.25"):
         FluxSRPipeline.from_pretrained(model_folder).load_lora_weights(make_adapter("two", t_l=0.5))
 
 

@@ -71,7 +71,7 @@ def test_other_errors_leave_the_accelerator_usable(error: Exception) -> None:
 class TestBugsStayBugs:
     """A mistake of the package behind a broad ``except`` reaches the caller, and is not blamed on a file."""
 
-    @pytest.mark.parametrize("name", ["known_class", "check_whole"])
+    @pytest.mark.parametrize("name", ["known_class", "check_complete"])
     def test_of_a_part(self, model_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         from fluxsr.backbones import parts
 

@@ -157,10 +157,10 @@ def test_strength_none_is_the_models_own(pipeline: Any) -> None:
         (photograph(), {"batch_size": "2"}, "batch_size is '2'"),
         (photograph(), {"tile_overlap": -1}, "tile_overlap is -1; choose a whole number from 0 to 2048"),
         (photograph(), {"tile_overlap": "16"}, "tile_overlap is '16'"),
-        ([], {}, "image holds no image; pass one or more"),
-        ([[], []], {}, "image holds no image"),
-        (torch.zeros(0, 3, 16, 16), {}, "image holds no image"),
-        (np.zeros((0, 16, 16, 3), np.uint8), {}, "image holds no image"),
+        ([], {}, "image is empty; pass one or more images"),
+        ([[], []], {}, "image is empty"),
+        (torch.zeros(0, 3, 16, 16), {}, "image is empty"),
+        (np.zeros((0, 16, 16, 3), np.uint8), {}, "image is empty"),
         (photograph(), {"color_fix": "lab"}, "color_fix is 'lab'"),
         (photograph(), {"output_type": "jpg"}, "output_type is 'jpg'"),
         (photograph(), {"tile_size": 64, "tile_overlap": 33}, "tile_overlap is 33, more than half of tile_size 64"),
@@ -308,7 +308,7 @@ def test_an_earlier_save_is_written_over_unless_an_adapter_has_joined_it(pipelin
     pipeline.save_pretrained(tmp_path)
     pipeline.save_pretrained(tmp_path)
     (tmp_path / WEIGHTS_FILE).write_text("trained for days")
-    with pytest.raises(OutputError, match=f"{WEIGHTS_FILE} is in the way: it would be fused again on loading; move it"):
+    with pytest.raises(OutputError, match=f"{WEIGHTS_FILE} would be fused a second time on loading; move it"):
         pipeline.save_pretrained(tmp_path)
     assert (tmp_path / WEIGHTS_FILE).read_text() == "trained for days"
     assert (tmp_path / "letter.txt").read_text() == "mine"
@@ -343,7 +343,7 @@ def test_upscale_takes_grey_and_rgba_arrays(bundled: list[str]) -> None:
 @pytest.mark.parametrize(
     ("image", "options", "words"),
     [
-        ([photograph()], {}, "image is a list of 1; upscale takes one, FluxSRPipeline more"),
+        ([photograph()], {}, "image is a list of 1; pass one image, or use FluxSRPipeline"),
         (photograph().expand(2, -1, -1, -1), {}, "image is a Tensor of 2"),
         (photograph(), {"output_type": "pt"}, "takes no output_type; use FluxSRPipeline"),
         (photograph(), {"return_dict": False}, "takes no return_dict"),

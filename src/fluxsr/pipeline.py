@@ -1,4 +1,4 @@
-"""FluxSRPipeline: the one step as a pipeline of diffusers."""
+"""FluxSRPipeline, a diffusers pipeline that upscales images in one step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffusers.loaders.lora_base import LoraBaseMixin
 from torch import Tensor
 
 from fluxsr.backbones import loading, lora, saved
-from fluxsr.backbones.adapter import AdapterConfig, unfit, unknown_dtype
+from fluxsr.backbones.adapter import AdapterConfig, invalid_setting, unknown_dtype
 from fluxsr.backbones.families import Autoencoder, Transformer
 from fluxsr.backbones.loading import Backbone
 from fluxsr.backbones.memory import Plan
@@ -35,23 +35,24 @@ _DEFAULT = UpscaleOptions()
 
 
 class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore[misc]
-    """One-step super-resolution: a diffusers pipeline of three components, without text encoders and scheduler.
+    """Diffusers pipeline for one-step super-resolution, without text encoders and scheduler.
 
-    All other arguments are registered in the pipeline's config, and `AdapterConfig` describes them. ``fluxsr.load``
-    builds a pipeline from a model and an adapter. ``from_pretrained`` loads what ``save_pretrained`` wrote.
+    All arguments but the components are registered in the pipeline's config, and `AdapterConfig` describes them.
+    ``fluxsr.load`` builds a pipeline from a model and an adapter. ``from_pretrained`` loads what ``save_pretrained``
+    wrote.
 
     Args:
-        transformer: transformer of a known family, with or without a LoRA; folded or not.
+        transformer: transformer of a known family, folded or not, with or without a LoRA.
         vae: autoencoder of the same family.
-        prompt: the fixed condition of all images.
-        origin: what the adapter was made from; see `adapter.ORIGIN`. It changes no pixel.
+        prompt: fixed prompt for all images.
+        origin: base, rank, alpha and licences of the adapter (`adapter.ORIGIN`). Outputs do not depend on it.
 
     Raises:
         InputError: a setting is out of range.
-        ModelError: the components do not belong together.
+        ModelError: the components do not fit together.
     """
 
-    # The transformer goes before the autoencoder decodes, which takes the most memory of all steps.
+    # The transformer is offloaded before the autoencoder decodes, which needs the most memory.
     model_cpu_offload_seq = "transformer->vae"
     _lora_loadable_modules = ["transformer"]
     _callback_tensor_inputs = ["latents"]
@@ -78,24 +79,24 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
         prompt = PromptEmbeddings.of(prompt) if isinstance(prompt, FixedPrompt) else prompt
         self.register_modules(transformer=transformer, vae=vae, prompt=prompt)
         self.register_to_config(**registered)
-        if fault := unfit(self.adapter_config) or unknown_dtype(train_dtype):
+        if fault := invalid_setting(self.adapter_config) or unknown_dtype(train_dtype):
             raise InputError(fault)
         if transformer is not None and prompt is not None:
             loading.check_fit(transformer, prompt, self.adapter_config, "the pipeline")
 
     @classmethod
     def of(cls, parts: Backbone, plan: Plan | None = None) -> FluxSRPipeline:
-        """Return the pipeline of what ``backbones.loading.load`` returned, which runs by this plan."""
+        """Return a pipeline from the result of ``backbones.loading.load`` and its plan."""
         prompt = PromptEmbeddings.of(parts.prompt, parts.config.prompt)
-        made = cls(parts.transformer, parts.vae, prompt, **parts.config.registered)
-        made.name = parts.name
+        pipeline = cls(parts.transformer, parts.vae, prompt, **parts.config.registered)
+        pipeline.name = parts.name
         if plan is not None:
-            made.plan = plan
-        return made
+            pipeline.plan = plan
+        return pipeline
 
     @property
     def name(self) -> str:
-        """The name of the model in messages."""
+        """Name of the model in messages."""
         return self.__dict__.get("_model_name") or str(self.config.get("_name_or_path") or type(self).__name__)
 
     @name.setter
@@ -104,7 +105,7 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
 
     @property
     def adapter_config(self) -> AdapterConfig:  # type: ignore[override]
-        """The registered settings; assign a changed copy to change them."""
+        """Registered settings. Assign a changed copy to change them."""
         return AdapterConfig.of(self.config, "" if self.prompt is None else self.prompt.config.text)
 
     @adapter_config.setter
@@ -113,20 +114,20 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
 
     @property
     def dtype(self) -> torch.dtype:
-        """Number format of the transformer; the prompt keeps its own."""
+        """Number format of the transformer. The prompt may have another one."""
         return self.transformer.dtype
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **options: Any) -> FluxSRPipeline:
-        """Load what ``save_pretrained`` wrote, as every pipeline of diffusers is loaded.
+        """Load a pipeline that ``save_pretrained`` wrote.
 
-        The options are those of ``DiffusionPipeline.from_pretrained``: ``dtype``, ``revision``, ``variant``, components
-        and settings to replace, and so on. ``fluxsr.load`` does the rest: it takes a base model and an adapter, and
-        chooses device, number format and quantization.
+        The options are those of ``DiffusionPipeline.from_pretrained``, such as ``dtype``, ``revision``, ``variant``,
+        and components and settings to replace. Use ``fluxsr.load`` for a base model with an adapter. It also chooses
+        device, number format and quantization.
 
         Raises:
-            InputError: an option of ``fluxsr.load``.
-            ModelError: what is there was not saved by this class, or an adapter has joined it.
+            InputError: one of the options belongs to ``fluxsr.load``.
+            ModelError: the source was not saved by this class, or has an adapter that must be fused.
         """
         source = str(pretrained_model_name_or_path)
         saved.check_saved(source, cls, options)
@@ -134,26 +135,26 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **options: Any) -> FluxSRPipeline:
-        """Return a pipeline of another one's components; options replace components and settings.
+        """Return a pipeline with the components of another one. Options replace components and settings.
 
-        The number format stays as it is, where diffusers would cast the shared components to float32.
+        The number format does not change. Diffusers would cast the shared components to float32.
         """
         if not {"dtype", "torch_dtype"} & options.keys():
             options["dtype"] = pipeline.dtype
-        made = super().from_pipe(pipeline, **options)
+        new = super().from_pipe(pipeline, **options)
         if isinstance(pipeline, FluxSRPipeline):
-            made.name = pipeline.name
-        return made
+            new.name = pipeline.name
+        return new
 
     def load_lora_weights(  # type: ignore[override]
         self, source: str | PathLike[str] | dict[str, Tensor], adapter_name: str | None = None, **options: Any
     ) -> None:
-        """Put a LoRA beside the transformer's weights, as diffusers' pipelines do; prompt and settings stay.
+        """Attach a LoRA to the transformer, like diffusers' pipelines. Prompt and settings do not change.
 
         Args:
-            source: an adapter's folder, a LoRA's file or Hub id, or its tensors.
-            adapter_name: its name in ``set_adapters`` and ``delete_adapters``.
-            options: diffusers', such as ``weight_name``, ``revision``, ``token`` or ``hotswap``.
+            source: folder of an adapter, file or Hub id of a LoRA, or its tensors.
+            adapter_name: name of the LoRA in ``set_adapters`` and ``delete_adapters``.
+            options: options of diffusers, such as ``weight_name``, ``revision``, ``token`` or ``hotswap``.
 
         Raises:
             ModelError: the transformer is folded, or the LoRA does not fit it or was trained at another time or
@@ -161,7 +162,7 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
         """
         lora.load_lora_weights(self, source, self.adapter_config, adapter_name, **options)
 
-    @torch.no_grad()  # not inference_mode: its tensors could not be worked on by the caller
+    @torch.no_grad()  # not inference_mode, whose tensors are restricted for the caller
     def __call__(
         self,
         image: Any,
@@ -178,35 +179,35 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
         callback_on_step_end: Callable[..., Any] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> Any:
-        """Enlarge one image or several, each on its own.
+        """Upscale one image or several. Each image is processed separately.
 
-        The model works at the target size, on the bicubic enlargement of the image, whatever the
-        scale; it was trained at x4, where it is at its best.
+        The image is first enlarged to the target size by bicubic interpolation, and the model works at that size. It
+        was trained at x4, and works best at this scale.
 
         Args:
-            image: PIL image; array (H,W), (H,W,C) or (B,H,W,C); tensor (3,H,W) or (B,3,H,W); or a list
-                of these, see imaging/io.py. Sides of 16 pixels or more.
-            scale: 1 to 8; the target's sides are rounded to whole pixels.
-            strength: share of the step, 0 to 2 (more than 1 exaggerates); None takes the model's own.
-            tile_size: largest tile that autoencoder and transformer see, 64 to 4096 output pixels; None takes the
-                plan's, which is at most the size up to which the model is known to work.
-            tile_overlap: least overlap of tiles, in output pixels; at most half of tile_size.
-            batch_size: tiles per forward pass; None takes the plan's, or 1 on a CPU and 4 elsewhere. Where memory
-                runs out, it becomes 1, and then tiles half as large, with a warning.
+            image: PIL image, array (H,W), (H,W,C) or (B,H,W,C), tensor (3,H,W) or (B,3,H,W), or a list of these; see
+                imaging/io.py. Both sides must have 16 pixels or more.
+            scale: upscaling factor from 1 to 8. The output size is rounded to whole pixels.
+            strength: fraction of the step, 0 to 2. More than 1 exaggerates. None is the model's own.
+            tile_size: largest tile, 64 to 4096 output pixels. None is the size in the plan, which is at most the
+                largest size that was tested with the model.
+            tile_overlap: minimum overlap of tiles in output pixels, at most half of tile_size.
+            batch_size: tiles per forward pass. None is the number in the plan, or 1 on a CPU and 4 elsewhere. If memory
+                runs out, a warning is shown and the batch size becomes 1. If that does not suffice, tiles are halved.
             color_fix: "wavelet", "adain" or "none"; see imaging/color/fix.py.
-            output_type: "pil", "pt" (B,3,H,W) or "np" (B,H,W,3), both float32 in [0,1]. Images of
-                different sizes come as a list.
-            return_dict: False returns ``(images,)``.
-            progress: called with (tiles done, tiles in all) of the image at hand.
-            callback_on_step_end: called as diffusers does, after the step of every batch of tiles and before it is
-                decoded, with (pipeline, number of the batch, t_l, {"latents": z_0}). It returns a dict, whose
-                ``latents`` replace z_0.
-            callback_on_step_end_tensor_inputs: ``latents`` or nothing.
+            output_type: "pil", "pt" (B,3,H,W) or "np" (B,H,W,3), the last two in float32 and [0,1]. Images of different
+                sizes are returned as a list.
+            return_dict: return an ImagePipelineOutput; False returns ``(images,)``.
+            progress: called with (finished tiles, number of tiles) of the current image.
+            callback_on_step_end: called as in diffusers after the step of every batch of tiles and before decoding,
+                with (pipeline, number of the batch, t_l, {"latents": z_0}). The ``latents`` of the dict that
+                it returns replace z_0.
+            callback_on_step_end_tensor_inputs: names of the tensors for the callback, ``latents`` or none.
 
         Raises:
-            InputError: an image or an argument that cannot be used.
-            ModelError: the model gives values that are not finite.
-            torch.OutOfMemoryError: not even a small tile fits.
+            InputError: an image or an argument cannot be used.
+            ModelError: the model returns values that are not finite.
+            torch.OutOfMemoryError: even a small tile does not fit into memory.
 
         Returns:
             diffusers' ImagePipelineOutput, whose ``images`` has one entry per image.
@@ -223,7 +224,7 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
         how = Settings(options, batch_size, with_bar(self.progress_bar, progress), step)
         lrs = io.as_tensors(image)
         if not lrs:
-            raise InputError("image holds no image; pass one or more")
+            raise InputError("image is empty; pass one or more images")
         try:
             images = [io.as_output(self.upscale_tensor(lr, how), output_type) for lr in lrs]
         finally:
@@ -232,14 +233,14 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
         return ImagePipelineOutput(images=result) if return_dict else (result,)
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:  # type: ignore[override]
-        """Write a folder that diffusers' ``from_pretrained``, ``fluxsr.load`` and ``--model`` take.
+        """Write a model folder for ``from_pretrained``, ``fluxsr.load`` and ``--model``.
 
-        Only an earlier save of this class is written over; nothing else in the folder is changed or deleted.
+        An earlier save of this class is overwritten. Other files in the folder are not changed or deleted.
 
         Args:
-            save_directory: made if need be.
-            options: diffusers'; with ``push_to_hub`` those of ``push_to_hub`` here, ``repo_id`` among them. Only
-                ``from_pretrained`` reads a ``variant``.
+            save_directory: folder, which is created if necessary.
+            options: options of diffusers. ``push_to_hub=True`` also allows the options of ``push_to_hub`` below. A
+                ``variant`` can only be loaded by ``from_pretrained``.
 
         Raises:
             OutputError: the folder holds an adapter, or a model that this class did not save.
@@ -247,18 +248,18 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
         pushed = {key: options.pop(key) for key in publish.PUSH_OPTIONS if key in options}
         folder = Path(save_directory)
         saved.check_free(folder, type(self).__name__)
-        folder.mkdir(parents=True, exist_ok=True)  # diffusers only logs that it cannot be made
+        folder.mkdir(parents=True, exist_ok=True)  # diffusers would only log a failure
         to_hub = options.pop("push_to_hub", False)
         super().save_pretrained(str(folder), **options)
-        for name in (PROMPT_FILE, CONFIG_FILE):  # of an older version; they would be read first
+        for name in (PROMPT_FILE, CONFIG_FILE):  # files of older versions, which would be read first
             (folder / name).unlink(missing_ok=True)
         if to_hub:
             publish.push_folder(folder, pushed.pop("repo_id", folder.name), **pushed)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:  # type: ignore[override]
-        """Save the pipeline and put it on the Hub, with a model card, its licence and a notice.
+        """Save the pipeline and upload it to the Hub, with a model card, its licence and a notice.
 
-        Options are ``save_pretrained``'s and ``publish.push_folder``'s, whose are result and errors.
+        Options are those of ``save_pretrained`` and ``publish.push_folder``. The latter describes result and errors.
         """
         pushed = {key: options.pop(key) for key in publish.PUSH_OPTIONS if key in options}
         with TemporaryDirectory() as folder:
@@ -266,7 +267,7 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
             return publish.push_folder(folder, repo_id, **pushed)
 
 
-# diffusers has no registry. It looks for a pipeline's class in its own namespace, and for the package of a component
-# on the Hub among its pipelines.
+# diffusers has no registry. It looks for pipeline classes in its own namespace, and for the package of a component on
+# the Hub in ``diffusers.pipelines``.
 diffusers.FluxSRPipeline = FluxSRPipeline
 diffusers.pipelines.fluxsr = sys.modules["fluxsr"]

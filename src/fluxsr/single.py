@@ -1,4 +1,4 @@
-"""``fluxsr.load`` and ``fluxsr.upscale``: a model ready to run, and one image by the bundled model."""
+"""``fluxsr.load``, which loads a model, and ``fluxsr.upscale``, which upscales one image with the bundled model."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ def load(
     config_folder: str | Path | None = None,
     compile: bool = False,
 ) -> FluxSRPipeline:
-    """Load a model and its adapter onto a device, ready to run.
+    """Load a model and its adapter onto a device as a pipeline.
 
-    The adapter is fused and the modulation is folded into constants. Where the model would not fit into the memory, it
-    is quantized, gets smaller tiles, or is offloaded; ``plan`` of the pipeline tells. Its progress bar is off;
-    ``set_progress_bar_config(disable=False)`` shows it.
+    The adapter is fused and the modulation is folded into constants. A model that does not fit into the memory is
+    quantized, uses smaller tiles, or is offloaded. The pipeline's ``plan`` shows what was chosen. The progress bar is
+    off, and ``set_progress_bar_config(disable=False)`` turns it on.
 
     Args:
-        model: "bundled", a folder in diffusers layout, a Hub id, or a transformer's file (GGUF, safetensors).
-        adapter: folder, Hub id or ``fluxsr.Adapter``. None takes the one in the model's folder, False takes none.
-        device: "auto" takes the first that is available of cuda, xpu, mps, cpu.
+        model: "bundled", a folder in diffusers layout, a Hub id, or a file with a transformer (GGUF, safetensors).
+        adapter: folder, Hub id or ``fluxsr.Adapter``. None uses the adapter in the model's folder, False uses none.
+        device: name or torch.device. "auto" is the first that is available of cuda, xpu, mps and cpu.
         dtype: "auto", "bf16", "fp16", "fp32" or a torch.dtype.
-        memory: GPU memory budget: "auto" (what is free), "8gb", "12gb", "16gb", "24gb" or "max" (no savings).
-        config_folder: for a transformer's file, the folder with configuration and autoencoder; None takes
-            FLUX.1-dev's configuration, and ``ae.safetensors`` beside the file.
-        compile: compile FLUX for a CUDA GPU. Images take less time, but the first takes most of a minute more. All get
-            tiles of one size, which are reflected beyond the ends of smaller images.
+        memory: GPU memory budget, "auto" (free memory), "8gb", "12gb", "16gb", "24gb" or "max" (no savings).
+        config_folder: folder with configuration and autoencoder, for a model in one file. None uses FLUX.1-dev's
+            configuration, and ``ae.safetensors`` beside the file.
+        compile: compile FLUX for a CUDA GPU. Images are faster, but the first one takes most of a minute more. All
+            tiles have the same size, and smaller images are padded by reflection.
 
     Raises:
-        InputError: a device or dtype that is not available, too little memory, or no CUDA GPU to compile for.
-        ModelError: a model or adapter that cannot be used.
+        InputError: the device or dtype is not available, the memory is too small, or ``compile`` lacks a CUDA GPU.
+        ModelError: the model or the adapter cannot be used.
     """
     target = best_device(device)
     plan = loading.plan_for(model, adapter, target, best_dtype(target, dtype), memory, config_folder, compile)
@@ -66,25 +66,26 @@ def load(
 
 
 def upscale(image: Any, scale: float = _DEFAULT.scale, **options: Any) -> Image.Image:
-    """Enlarge one image with the bundled model, which is loaded once.
+    """Upscale one image with the bundled model, which is loaded once per process.
 
     Args:
-        image: a path, or one image as ``FluxSRPipeline`` takes it; a file's colour profile and EXIF
-            orientation are applied, a PIL image is taken as it is.
-        scale, options: those of ``FluxSRPipeline.__call__``, but for ``output_type`` and ``return_dict``.
+        image: path, or one image in a form that ``FluxSRPipeline`` accepts. The colour profile and EXIF orientation of
+            a file are applied, those of a PIL image are not.
+        scale: upscaling factor from 1 to 8.
+        options: options of ``FluxSRPipeline.__call__``, except ``output_type`` and ``return_dict``.
 
     Raises:
-        InputError: an image or an argument that cannot be used, or several images.
-        ModelError: the bundled model is missing, or gives values that are not finite.
+        InputError: the image or an argument cannot be used, or there are several images.
+        ModelError: the bundled model is missing, or returns values that are not finite.
     """
     for name in ("output_type", "return_dict"):
         if name in options:
-            raise InputError(f"upscale gives one PIL image and takes no {name}; use FluxSRPipeline")
+            raise InputError(f"upscale returns a PIL image and has no option {name}; use FluxSRPipeline")
     if isinstance(image, (str, Path)):
         image = io.read(image).image
     images = io.as_tensors(image)
     if isinstance(image, (list, tuple)) or len(images) != 1:
-        raise InputError(f"image is a {type(image).__name__} of {len(images)}; upscale takes one, FluxSRPipeline more")
+        raise InputError(f"image is a {type(image).__name__} of {len(images)}; pass one image, or use FluxSRPipeline")
     return _bundled()(images[0], scale, **options).images[0]
 
 

@@ -172,13 +172,13 @@ def test_a_file_without_lora_says_so(build: Callable[..., Any], tmp_path: Path) 
 
 def test_weights_other_than_lora_are_not_ignored(build: Callable[..., Any], tmp_path: Path) -> None:
     state = pair() | {"transformer.transformer_blocks.0.attn.norm_q.weight": torch.ones(16)}
-    assert "no LoRA weight" in error_of(build, tmp_path, state)
+    assert "not one of LoRA's two matrices" in error_of(build, tmp_path, state)
 
 
 @pytest.mark.parametrize("end", ["lora_magnitude_vector", "lora_B.bias"])
 def test_dora_and_biases_are_refused_rather_than_dropped(end: str, build: Callable[..., Any], tmp_path: Path) -> None:
     state = pair() | {f"transformer.{NAME}.{end}": torch.ones(32)}
-    assert f"holds 'transformer.{NAME}.{end}', which is no LoRA weight" in error_of(build, tmp_path, state)
+    assert f"contains 'transformer.{NAME}.{end}', which is not one of LoRA's" in error_of(build, tmp_path, state)
 
 
 @pytest.mark.parametrize("name", ["transformer_blocks.0.norm1.linear", "time_text_embed.text_embedder.linear_1"])
@@ -188,7 +188,7 @@ def test_an_adapter_of_the_modulation_does_not_fit_a_folded_model(
     def folded() -> Any:
         return fold(build(), 0.25, None, prompt.pooled_prompt_embeds)
 
-    assert "the transformer is folded: give it unfolded" in error_of(folded, tmp_path, pair(name))
+    assert "the transformer is folded, use the unfolded model" in error_of(folded, tmp_path, pair(name))
 
 
 @pytest.mark.parametrize("content", [b"", b"no safetensors", b"\xff" * 100], ids=["empty", "text", "bytes"])
@@ -234,7 +234,7 @@ def test_what_records_no_number_format_was_trained_in_bfloat16(tmp_path: Path) -
         ("{", "cannot be read"),
         ("[1]", "cannot be read"),
         ("\udcff", "cannot be read"),
-        ('{"t_1": 0.25}', "unknown keys t_1; known are .*t_l"),
+        ('{"t_1": 0.25}', "unknown keys t_1; known keys are .*t_l"),
         ('{"t_l": 0}', "t_l = 0; it must lie between 0 and 1"),
         ('{"lattice_reach": null}', "lattice_reach = None; it must be a number"),
         ('{"patch_offsets": 3}', "patch_offsets = 3; it must be one of 1, 2, 4"),

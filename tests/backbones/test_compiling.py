@@ -164,5 +164,5 @@ def test_what_is_loaded_compiled_is_ready_to_be_unless_its_blocks_come_and_go(
 
 
 def test_without_a_gpu_compiling_is_refused_before_anything_is_loaded() -> None:
-    with pytest.raises(InputError, match="needs a CUDA GPU, this is 'cpu'"):
+    with pytest.raises(InputError, match="needs a CUDA GPU, but the device is 'cpu'"):
         fluxsr.load("no such model", device="cpu", compile=True)

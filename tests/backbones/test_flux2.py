@@ -245,7 +245,7 @@ def test_a_file_s_family_is_told_by_its_layers() -> None:
 def test_a_modulation_is_refused_on_a_folded_model(klein: Any, adapter: Path, prompt: FixedPrompt) -> None:
     folded = fold(deepcopy(klein.transformer), 0.25, None, prompt.pooled_prompt_embeds)
     name = "transformer.single_stream_modulation.linear.lora_A.weight"
-    with pytest.raises(ModelError, match="the transformer is folded: give it unfolded"):
+    with pytest.raises(ModelError, match="the transformer is folded, use the unfolded model"):
         lora.check_lora(folded, {name: torch.zeros(2, 32)}, adapter)
 
 
@@ -353,6 +353,6 @@ def test_a_single_file_in_bfl_s_names(klein: Any, klein_folder: Path, prompt: Fi
     wanted = velocity(klein.transformer, noise(), 0.25, prompt)
     torch.testing.assert_close(velocity(parts.transformer, noise(), 0.25, prompt), wanted, atol=1e-5, rtol=1e-5)
     with pytest.raises(
-        ModelError, match="holds a Flux2Transformer2DModel, and the configuration is a FluxTransformer2D"
+        ModelError, match="holds a Flux2Transformer2DModel, but the configuration is of a FluxTransformer2D"
     ):
         read_weights(file, FAMILIES[0])

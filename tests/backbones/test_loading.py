@@ -152,7 +152,7 @@ def test_base_models_are_saved_unfolded_and_loaded_to_the_bit(
 def test_a_folded_transformer_is_no_base(model_folder: Path, tmp_path: Path) -> None:
     fluxsr.load(model_folder, device="cpu", dtype="fp32").save_pretrained(tmp_path)
     for load in (loading.load_base, loading.load_transformer):
-        with pytest.raises(ModelError, match="is folded, it stands at one time; give it unfolded"):
+        with pytest.raises(ModelError, match="is folded, so its time is fixed; use the unfolded model"):
             load(tmp_path, CPU, torch.float32)
 
 
@@ -188,7 +188,7 @@ def test_a_loaded_pipeline_is_saved_to_the_same_bytes(model_folder: Path, tmp_pa
 
 
 def test_no_such_folder() -> None:
-    assert "no model folder ./nowhere; give a folder or file that exists, a Hub id" in error_of("./nowhere")
+    assert "no model folder ./nowhere; pass an existing folder or file, a Hub id" in error_of("./nowhere")
     assert "no model folder" in error_of(Path("owner/name"))
 
 
@@ -209,7 +209,7 @@ def test_a_missing_config_or_prompt(name: str, words: str, folder: Path) -> None
 def test_an_unknown_class(folder: Path) -> None:
     edit_json(folder / "transformer/config.json", _class_name="SanaTransformer2DModel")
     message = error_of(folder)
-    assert "class SanaTransformer2DModel; known are FluxTransformer2DModel" in message
+    assert "class SanaTransformer2DModel; known classes are FluxTransformer2DModel" in message
 
 
 @pytest.mark.parametrize("text", ["{", "[]", ""], ids=["truncated", "list", "empty"])
@@ -309,7 +309,7 @@ def test_a_model_that_embeds_guidance_needs_it_in_the_config(
 ) -> None:
     base = loading.Backbone(build(guidance_embeds=True), vae, prompt)
     loading.save_base(base, tmp_path)
-    assert "gives no guidance, but this transformer embeds one" in error_of(tmp_path)
+    assert "has no guidance, but this transformer embeds one" in error_of(tmp_path)
     edit_json(tmp_path / places.CONFIG_FILE, guidance=3.5)
     assert load(tmp_path).transformer.config.folded_guidance == 3.504  # as a training in bfloat16 saw it
     edit_json(tmp_path / places.CONFIG_FILE, train_dtype="fp32")
@@ -344,7 +344,7 @@ def test_an_adapter_for_another_time_does_not_fit_a_folded_model(
 ) -> None:
     fluxsr.load(model_folder, device="cpu", dtype="fp32").save_pretrained(tmp_path / "folded")
     message = error_of(tmp_path / "folded", adapter=adapter_folder)  # 0.25 and 0.5
-    assert "folded at t, guidance = (0.25, None)" in message and "give the model unfolded" in message
+    assert "folded at t, guidance = (0.25, None)" in message and "use the unfolded model" in message
 
 
 def test_a_prompt_of_the_same_width_does_not_fit_a_model_folded_for_another(model_folder: Path, tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ def test_a_prompt_of_the_same_width_does_not_fit_a_model_folded_for_another(mode
     fluxsr.load(model_folder, device="cpu", dtype="fp32").save_pretrained(tmp_path)
     load(tmp_path)
     random_prompt(3, 16, torch.Generator().manual_seed(7)).save(tmp_path)
-    assert "folded for another prompt than" in error_of(tmp_path)
+    assert "folded with another prompt than" in error_of(tmp_path)
     edit_json(tmp_path / "transformer/config.json", folded_prompt="")
     load(tmp_path)
 
@@ -375,8 +375,8 @@ def _hub_error(kind: str) -> Exception:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("GatedRepoError", "owner/name is gated: accept its licence at https://huggingface.co/owner/name, then run"),
-        ("RepositoryNotFoundError", "owner/name is not on the Hub, or private"),
+        ("GatedRepoError", "owner/name is gated; accept its licence at https://huggingface.co/owner/name, then run"),
+        ("RepositoryNotFoundError", "owner/name is not on the Hub, or is private"),
     ],
 )
 @pytest.mark.parametrize("which", ["model", "adapter"])

@@ -108,7 +108,7 @@ def test_the_modulation_of_every_layout_is_refused_on_a_folded_model(flux: Any, 
     folded = fold(flux, 0.25, 3.5, torch.zeros(1, 768, device="meta"))
     for layout in LAYOUTS.values():
         save_file(layout(), tmp_path / WEIGHTS_FILE)
-        with pytest.raises(ModelError, match="the transformer is folded: give it unfolded"):
+        with pytest.raises(ModelError, match="the transformer is folded, use the unfolded model"):
             attach_lora(folded, tmp_path)
 
 
@@ -147,5 +147,5 @@ def test_doras_magnitudes_are_not_left_out_in_silence(tmp_path: Path) -> None:
     state = kohya()
     name = next(key.split(".lora_down")[0] for key in state if ".lora_down" in key)
     save_file(state | {f"{name}.dora_scale": torch.ones(1)}, tmp_path / WEIGHTS_FILE)
-    with pytest.raises(ModelError, match="dora_scale': DoRA is not read, merge it into the base first"):
+    with pytest.raises(ModelError, match="dora_scale'; DoRA is not supported, merge it into the base first"):
         read_lora(tmp_path / WEIGHTS_FILE)

@@ -91,7 +91,7 @@ def test_nothing_changes_on_a_cpu_or_for_a_small_model(memory: str) -> None:
 
 def test_too_little_for_anything_says_how_much_is_needed() -> None:
     with pytest.raises(
-        InputError, match=r"0.9 GiB are free on cuda, this model needs 1.2 even block by block"
+        InputError, match=r"0.9 GiB are free on cuda, but this model needs 1.2 GiB even with offload"
     ) as caught:
         on(1.0)
     assert "\n" not in str(caught.value)

@@ -24,7 +24,7 @@ GPU: Any = SimpleNamespace(type="cuda")
 
 
 def test_what_it_needs_is_named(uninstall: Callable[..., None]) -> None:
-    with pytest.raises(InputError, match="nf4 needs a GPU, this is 'cpu'; take none"):
+    with pytest.raises(InputError, match="nf4 needs a GPU, but the device is 'cpu'; use none"):
         nf4(torch.device("cpu"), torch.bfloat16)
     uninstall("bitsandbytes")
     with pytest.raises(InputError, match=r'nf4 needs bitsandbytes; pip install "fluxsr\[nf4\]"'):

@@ -103,7 +103,7 @@ def test_bfl_s_autoencoder_beside_the_file(file: Path, model_folder: Path, tmp_p
     folder = tmp_path / "configs"
     shutil.copytree(model_folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     with pytest.raises(
-        ModelError, match=r"no autoencoder for tiny.safetensors: put FLUX.1-dev's ae.safetensors beside"
+        ModelError, match=r"no autoencoder for tiny.safetensors; put FLUX.1-dev's ae.safetensors beside"
     ):
         load(file, config_folder=folder)
     vae = load_file(model_folder / "vae/diffusion_pytorch_model.safetensors")
@@ -125,15 +125,15 @@ def in_bfl_s(name: str) -> str:
 
 def test_what_is_wrong_is_one_line(file: Path, model_folder: Path) -> None:
     weights = load_file(file)
-    with pytest.raises(InputError, match="goes with a transformer's file, and bundled is none"):
+    with pytest.raises(InputError, match="bundled is not a single file; leave --config"):
         load("bundled", config_folder=model_folder)
-    with pytest.raises(ModelError, match="no model folder .*gone.gguf; give a folder or file that exists"):
+    with pytest.raises(ModelError, match="no model folder .*gone.gguf; pass an existing folder or file"):
         load(file.with_name("gone.gguf"))
     save_file({name: x for name, x in weights.items() if name != "x_embedder.weight"}, file)
     with pytest.raises(ModelError, match="tiny.safetensors lacks 1 weights, the first is 'x_embedder.weight'"):
         load(file, config_folder=model_folder)
     save_file(weights | {"x_embedder.scale_weight": torch.ones(1)}, file)
-    with pytest.raises(ModelError, match="holds scaled 8-bit weights .*; take bf16 or GGUF"):
+    with pytest.raises(ModelError, match="holds scaled 8-bit weights .*; use bf16 or GGUF"):
         load(file, config_folder=model_folder)
 
 
@@ -238,5 +238,5 @@ def test_a_gguf_file_is_folded_and_takes_a_lora_unfused(wide: Path, wide_load: C
     assert (step(small) - exact).norm() / exact.norm() < 0.03
     adapted = wide_load("flux1-q8.gguf", adapter=wide / "lora")
     assert (step(adapted) - exact_lora).norm() / exact_lora.norm() < 0.03
-    with pytest.raises(ModelError, match="is quantized already; take quantize none"):
+    with pytest.raises(ModelError, match="is already quantized; use quantize none"):
         wide_load("flux1-q8.gguf", quantize="int8")

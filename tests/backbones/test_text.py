@@ -41,7 +41,7 @@ def test_embeddings_keep_the_encoders_dtype_and_leave_no_file(text_model_folder:
 
 
 def test_a_model_without_encoders_is_named(model_folder: Path) -> None:
-    with pytest.raises(ModelError, match="has no text_encoder/; prompts need a model with text encoders"):
+    with pytest.raises(ModelError, match="has no text_encoder/; use a model with text encoders"):
         encode_prompts(model_folder, PROMPTS, CPU, torch.float32)
 
 

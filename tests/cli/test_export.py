@@ -99,7 +99,7 @@ def test_an_adapter_of_the_modulation_must_be_fused_before_folding(
 ) -> None:
     lora = make_adapter("m", targets=(*Flux1.lora_targets, "norm1.linear"))
     refused = command(model_folder, tmp_path / "out", "--adapter", lora, "--no-fuse")
-    assert refused.exit_code == 1 and "the transformer is folded: give it unfolded" in error_lines(refused)[0]
+    assert refused.exit_code == 1 and "the transformer is folded, use the unfolded model" in error_lines(refused)[0]
     assert not (tmp_path / "out").exists()
     assert command(model_folder, tmp_path / "out", "--adapter", lora, "--no-fuse", "--no-fold").exit_code == 0
     assert command(model_folder, tmp_path / "fused", "--adapter", lora).exit_code == 0

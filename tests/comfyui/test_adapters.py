@@ -63,7 +63,7 @@ def test_a_lora_that_comfyui_would_read_wrongly_is_refused(adapter: Path) -> Non
     layers = {key.removeprefix("transformer."): value for key, value in state.items()}
     name = next(iter(state)).rsplit(".lora_", 1)[0]
     save_file(state | {f"{name}.lora_magnitude_vector": torch.ones(1)}, adapter / WEIGHTS_FILE)
-    with pytest.raises(ModelError, match="lora_magnitude_vector', which is no LoRA weight"):
+    with pytest.raises(ModelError, match="lora_magnitude_vector', which is not one of LoRA's"):
         adapters.lora_strength(adapter)
     header = {"r": 2, "lora_alpha": 2, "alpha_pattern": {"x_embedder": 4}, "target_modules": ["x_embedder"]}
     FluxPipeline.save_lora_weights(adapter, transformer_lora_layers=layers, transformer_lora_adapter_metadata=header)

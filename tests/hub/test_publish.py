@@ -129,9 +129,9 @@ def test_offline_and_nobody_there(adapter: Adapter, monkeypatch: pytest.MonkeyPa
 
 def test_not_there_private_gated_and_incomplete(adapter: Adapter, fake_hub: Any) -> None:
     missing = error_of(ModelError, Adapter.from_pretrained, "owner/nothing")
-    assert missing.startswith("owner/nothing is not on the Hub, or private")
+    assert missing.startswith("owner/nothing is not on the Hub, or is private")
     fake_hub.repositories[REPO], fake_hub.gated = {}, {REPO}
-    assert f"{REPO} is gated: accept its licence at" in error_of(ModelError, Adapter.from_pretrained, REPO)
+    assert f"{REPO} is gated; accept its licence at" in error_of(ModelError, Adapter.from_pretrained, REPO)
     fake_hub.gated = set()
     assert f"no {CONFIG_FILE} in" in error_of(ModelError, Adapter.from_pretrained, REPO)
     (adapter.folder / WEIGHTS_FILE).unlink()

@@ -1,1 +1,1 @@
-"""Everything that depends on a model family; the only package that imports diffusers, transformers and peft."""
+"""Code that depends on a model family. Only this package imports transformers and peft."""

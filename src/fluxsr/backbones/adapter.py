@@ -27,50 +27,51 @@ class AdapterConfig:
     t_l: float = 0.25  # time at which the LR latent enters
     strength: float = 1.0  # default strength of the step
     guidance: float | None = None  # distilled guidance, for bases that embed one
-    train_dtype: str = "bf16"  # number format that it was trained in (device.DTYPES); what names none is taken for bf16
-    scale: int = 4  # magnification it was trained for
-    tile_size: int = 512  # largest tile, in output pixels, that it is known to work on
-    patch_offsets: int = 1  # 1, 2 or 4: average the velocity over offsets of the tokens (extensions/patch_offsets.py)
-    lattice_reach: float = 0.0  # tokens over which the removed lattice is averaged; 0: off (extensions/postprocess.py)
+    train_dtype: str = "bf16"  # number format of the training (device.DTYPES); files without it count as bf16
+    scale: int = 4  # upscaling factor that it was trained for
+    tile_size: int = 512  # largest tile that was tested, in output pixels
+    patch_offsets: int = 1  # 1, 2 or 4 token offsets over which the velocity is averaged (extensions/patch_offsets.py)
+    lattice_reach: float = 0.0  # tokens over which the removed lattice is averaged (extensions/postprocess.py)
     fine_strength: float = 1.0  # fraction of the finest added detail that is kept (extensions/postprocess.py)
-    flat_floor: float = 0.0  # detail amplitude of the input below which added detail is attenuated; 0 is off (ditto)
-    prompt: str = ""  # text of the fixed prompt, for people; the embeddings are in their own file
+    flat_floor: float = 0.0  # input detail below which added detail is attenuated (same file)
+    prompt: str = ""  # text of the fixed prompt, for information only; the embeddings are in their own file
     rank: int = 0
     alpha: float = 0.0
-    base: str = ""  # model it adapts
-    licences: list[dict[str, str]] = field(default_factory=list)  # of what it was made from (licence.py's fields)
+    base: str = ""  # model that the adapter was trained on
+    licences: list[dict[str, str]] = field(default_factory=list)  # of base and teacher, as licence.Licence
     source: str = ""  # published adapter that it was imported from
     format: int = 1
 
     @property
     def condition(self) -> tuple[float, float | None]:
-        """Time and guidance as the transformer saw them in training; in every number format it has to see the same.
+        """Time and guidance after the rounding of training. Every number format must use these values.
 
-        A guidance of 3.5 was 3.504 in a training in bfloat16; 3.5 itself changes FLUX.1-dev's velocity by 3 %.
+        Training in bfloat16 rounds a guidance of 3.5 to 3.504. With 3.5 itself, FLUX.1-dev's velocity changes by 3 %.
         """
         dtype = DTYPES[self.train_dtype]
         return on_grid(self.t_l, dtype), None if self.guidance is None else on_grid(self.guidance, dtype)
 
     @property
     def postprocess(self) -> dict[str, float]:
-        """Options of ``extensions.postprocess.postprocess``."""
+        """Keyword arguments for ``extensions.postprocess.postprocess``."""
         return {name: getattr(self, name) for name in ("lattice_reach", "fine_strength", "flat_floor")}
 
     @property
     def registered(self) -> dict[str, Any]:
-        """The settings as ``FluxSRPipeline`` takes and registers them; the prompt's text is in its own component."""
+        """Keyword arguments for ``FluxSRPipeline``. The text of the prompt is in its own component."""
         values = {name: value for name, value in asdict(self).items() if name not in ("prompt", "format")}
-        # a mapping: diffusers takes every list in model_index.json for a component
+        # "origin" is a mapping because diffusers treats every list in model_index.json as a component
         return {"origin": {name: values.pop(name) for name in ORIGIN}, **values}
 
     @classmethod
     def of(cls, registered: Mapping[str, Any], prompt: str) -> AdapterConfig:
-        """Return the settings that a pipeline has registered, and the text of its prompt."""
+        """Return an `AdapterConfig` from the registered settings of a pipeline and the text of its prompt."""
         known = {entry.name for entry in fields(cls)} - {"prompt", "format", *ORIGIN}
         own = {name: registered[name] for name in known if name in registered}
         return cls(**own, **(registered["origin"] or {}), prompt=prompt)
 
     def save(self, folder: str | Path) -> None:
+        """Write ``fluxsr_config.json`` into a folder."""
         Path(folder, CONFIG_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
 
@@ -81,10 +82,10 @@ def has_config(folder: Path) -> bool:
 
 
 def load_config(folder: str | Path) -> AdapterConfig:
-    """Read the settings of an adapter, or of a saved pipeline that no adapter has joined.
+    """Read the settings of an adapter, or of a saved pipeline if the folder has no adapter.
 
     Raises:
-        ModelError: missing or unreadable file, unknown keys, or settings that cannot be.
+        ModelError: the file is missing or unreadable, a key is unknown, or a setting is out of range.
     """
     path = Path(folder, CONFIG_FILE)
     index = not path.is_file() and Path(folder, INDEX_FILE).is_file()
@@ -95,11 +96,11 @@ def load_config(folder: str | Path) -> AdapterConfig:
         known = {entry.name for entry in fields(AdapterConfig)}
         unknown = sorted(set(values) - known)
         if unknown and not index:
-            raise ModelError(f"{path} has unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+            raise ModelError(f"{path} has unknown keys {', '.join(unknown)}; known keys are {', '.join(sorted(known))}")
         config = AdapterConfig.of(values, "") if index else AdapterConfig(**values)
         for entry in config.licences:
-            Licence(**entry)  # a TypeError names a key that there is not
-        if fault := unfit(config) or unknown_dtype(config.train_dtype):
+            Licence(**entry)  # raises a TypeError for an unknown key
+        if fault := invalid_setting(config) or unknown_dtype(config.train_dtype):
             raise ModelError(f"{path} says {fault}")
     except FileNotFoundError:
         raise ModelError(
@@ -110,11 +111,11 @@ def load_config(folder: str | Path) -> AdapterConfig:
     return config
 
 
-def unfit(settings: Any) -> str:
-    """What none of an adapter's settings may be; empty where all are well.
+def invalid_setting(settings: Any) -> str:
+    """Return a description of the first setting that is out of range, or "" if all are valid.
 
     Args:
-        settings: an `AdapterConfig`, or a recipe whose settings travel into one.
+        settings: an `AdapterConfig`, or a training recipe with the same settings.
     """
     if not 0 < settings.t_l < 1:
         return f"t_l = {settings.t_l}; it must lie between 0 and 1"
@@ -136,5 +137,5 @@ def unfit(settings: Any) -> str:
 
 
 def unknown_dtype(name: Any) -> str:
-    """The fault of an adapter's ``train_dtype``; empty where there is none."""
+    """Return a description of the error if a name is not in ``DTYPES``, and "" otherwise."""
     return "" if name in DTYPES else f"train_dtype = {name!r}; it must be one of {', '.join(DTYPES)}"

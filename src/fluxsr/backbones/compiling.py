@@ -1,8 +1,9 @@
-"""FLUX for GPUs, compiled: the transformer's blocks, and the autoencoder in a form that compiles into few passes.
+"""Compile FLUX for GPUs: the transformer's blocks, and the autoencoder after changes that make it fast.
 
-AutoencoderKL as it comes is slow on a GPU: its two attentions have one head of 512 channels, for which there is no
-fast kernel, and its group norms cannot be had in channels_last, in which the convolutions run. Here attention is plain
-matrix products, and a group norm is sums over pixels, which the compiler makes one pass over memory in that format.
+diffusers' AutoencoderKL is slow on a GPU for two reasons. Its two attention layers have one head of 512 channels, for
+which there is no fast kernel. Its group norms have no channels_last kernel, but the convolutions run in that format.
+Here attention is computed as plain matrix products. A group norm is computed from sums over pixels, which the compiler
+turns into one pass over memory.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from torch import Tensor, nn
 
 from fluxsr.backbones.attention import chunked_attention
 
-ROWS = 4096  # query rows of the autoencoder's attention at a time: a tile of 1024 px takes 128 MiB of scores
-DEEP = 256  # channels of a head up to which GPUs have fast attention
-GRAPHS = 64  # of a block; a size takes two (the first single block's input lies otherwise in memory), torch allows 8
+ROWS = 4096  # query rows per slice of the autoencoder's attention; a tile of 1024 px needs 128 MiB for the scores
+DEEP = 256  # largest number of channels per head for which GPUs have fast attention
+GRAPHS = 64  # compiled graphs per block. A size needs two, because the first single block's input has other strides
 
 
 class ProductsAttnProcessor:
-    """diffusers' AttnProcessor2_0 for pictures, by products over slices of the queries in place of SDPA."""
+    """Replacement for diffusers' AttnProcessor2_0 for images, with ``chunked_attention`` instead of SDPA."""
 
-    def __call__(  # encoder_hidden_states, attention_mask and temb: an autoencoder passes None
+    def __call__(  # an autoencoder passes None for encoder_hidden_states, attention_mask and temb
         self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Any, attention_mask: Any, temb: Any
     ) -> Tensor:
         x = attn.group_norm(hidden_states.flatten(2)).transpose(1, 2)  # (B, N, C)
@@ -34,13 +35,16 @@ class ProductsAttnProcessor:
 
 
 class SummedGroupNorm(nn.GroupNorm):
-    """GroupNorm that compiles well in channels_last: sums over pixels, then over a group's channels; eager as ever."""
+    """GroupNorm that compiles well in channels_last: it sums over pixels and then over the channels of a group.
+
+    It behaves like ``nn.GroupNorm`` outside of compiled code.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return self.summed(input) if torch.compiler.is_compiling() else super().forward(input)
 
     def summed(self, x: Tensor) -> Tensor:
-        """(B,C,...) to the same, in float32 inside."""
+        """Return the normalised tensor, of shape (B,C,...) like ``x``. It is computed in float32."""
         wide = x.float()
         over = tuple(range(2, x.dim()))
         channels = torch.stack([wide.sum(over), (wide * wide).sum(over)])  # (2, B, C)
@@ -53,7 +57,7 @@ class SummedGroupNorm(nn.GroupNorm):
 
 
 def attend_by_products(vae: Any) -> None:
-    """Give an AutoencoderKL's attentions ``ProductsAttnProcessor``, where their heads are too deep for GPU kernels."""
+    """Set ``ProductsAttnProcessor`` on the attention layers whose heads are too wide for fast GPU kernels."""
     for module in vae.modules():
         if hasattr(module, "to_q") and module.to_q.out_features // module.heads > DEEP:
             module.set_processor(ProductsAttnProcessor())
@@ -69,14 +73,15 @@ def sum_norms(vae: Any) -> None:
 
 
 def compile_(transformer: Any, vae: Any, **options: Any) -> None:
-    """Compile both in place, on the first call at every size: most of a minute, for much work at few sizes.
+    """Compile a transformer and an autoencoder in place.
 
-    A size has a graph of its own ("dynamic" is off): one that serves several sizes would be slower at each.
+    The first call at every size compiles and takes most of a minute. Every size has its own graph ("dynamic" is off),
+    because a graph for several sizes would be slower at each.
 
     Args:
-        transformer: FLUX's, of which the repeated blocks are compiled, each kind once; None leaves it as it is.
-        vae: FLUX.1's or FLUX.2's becomes channels_last and is compiled; another one is left as it is.
-        options: of ``torch.compile``.
+        transformer: transformer of FLUX, whose repeated blocks are compiled, each kind once; or None.
+        vae: autoencoder. One of FLUX.1 or FLUX.2 is converted to channels_last and compiled, others stay unchanged.
+        options: options of ``torch.compile``.
     """
     options = {"dynamic": False, **options}
     if transformer is not None:
@@ -91,5 +96,5 @@ def compile_(transformer: Any, vae: Any, **options: Any) -> None:
 
 
 def _allow_graphs(*_: Any) -> None:
-    """More sizes than torch compiles by itself, after which code runs as it is; its settings are a thread's own."""
+    """Raise torch's limit of 8 graphs, after which code would run uncompiled. The limit is a setting per thread."""
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, GRAPHS)

@@ -1,4 +1,4 @@
-"""Which device and number format a model runs in."""
+"""Choose the device and the number format in which a model runs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch.nn import functional as F
 
 from fluxsr.errors import InputError
 
-GAIN = 0.8  # share of float32's time that bfloat16 has to stay below: measurements vary, and float32 is more exact
+GAIN = 0.8  # bfloat16 must take less than this fraction of float32's time, which is more exact
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def best_device(name: str | torch.device = "auto") -> torch.device:
-    """The named device, or the best there is: cuda, xpu, mps, cpu.
+    """Return the named device, or for "auto" the first that is available of cuda, xpu, mps and cpu.
 
     Raises:
-        InputError: a device that this PyTorch does not have.
+        InputError: the device is unknown or not available.
     """
     backends = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps}
     here = [kind for kind, backend in backends.items() if backend.is_available()] + ["cpu"]
@@ -33,15 +33,17 @@ def best_device(name: str | torch.device = "auto") -> torch.device:
 
 
 def best_dtype(device: torch.device, name: str | torch.dtype = "auto") -> torch.dtype:
-    """The named number format, or the one that the device is fastest in; see ``choose_dtype``."""
+    """Return the named number format, or the fastest one for the device; see ``choose_dtype``."""
     return choose_dtype(device, name)[0]
 
 
 def choose_dtype(device: torch.device, name: str | torch.dtype = "auto") -> tuple[torch.dtype, str]:
-    """The named number format, or the one that the device is fastest in, and the reason in a few words.
+    """Return a number format and the reason for the choice.
+
+    The format is the named one, or for "auto" the one in which the device is fastest.
 
     Raises:
-        InputError: a name that is not known, or a torch.dtype that is not floating.
+        InputError: the name is unknown, or is a torch.dtype that is not floating point.
     """
     if isinstance(name, torch.dtype) and name.is_floating_point:
         return name, "as asked for"
@@ -59,7 +61,7 @@ def choose_dtype(device: torch.device, name: str | torch.dtype = "auto") -> tupl
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that is free on a GPU, in bytes; None where it is the system's own (CPU, Apple)."""
+    """Return the free memory of a GPU in bytes, or None for devices that share the system's memory (CPU, Apple)."""
     if device.type in ("cuda", "xpu") and hasattr(getattr(torch, device.type), "mem_get_info"):
         return getattr(torch, device.type).mem_get_info(device)[0]
     return None
@@ -67,9 +69,9 @@ def free_bytes(device: torch.device) -> int | None:
 
 @cache
 def _of_cpu() -> tuple[torch.dtype, str]:
-    """This CPU's faster number format, found out once per process.
+    """Return the faster number format of this CPU and the reason. The result is cached per process.
 
-    bfloat16 is faster with AMX. With AVX512-BF16 alone it depends on the CPU and on PyTorch, so it is measured.
+    bfloat16 is faster with AMX. With AVX512-BF16 alone the result depends on the CPU and on PyTorch, so it is measured.
     """
     if _supported("_is_amx_tile_supported"):
         return torch.bfloat16, "this CPU has AMX"
@@ -81,7 +83,7 @@ def _of_cpu() -> tuple[torch.dtype, str]:
 
 
 def has_bf16_units() -> bool:
-    """Whether this CPU has instructions for products in bfloat16."""
+    """Return whether this CPU has instructions for products in bfloat16."""
     return _supported("_is_amx_tile_supported") or _supported("_is_avx512_bf16_supported")
 
 
@@ -91,12 +93,11 @@ def _supported(check: str) -> bool:
 
 @torch.no_grad()
 def milliseconds(dtype: torch.dtype, rounds: int = 3) -> float:
-    """Time on the CPU of a little of what the models do: a convolution, a linear layer and an attention, as they do it.
+    """Return the time in ms that the CPU needs for a convolution, a linear layer and an attention as in the models.
 
-    Returns:
-        The fastest of some rounds after a first one that does not count.
+    The result is the minimum over ``rounds`` rounds, after one round of warm-up.
     """
-    from fluxsr.backbones.attention import chunked_attention  # imports diffusers: seconds, which a name alone can spare
+    from fluxsr.backbones.attention import chunked_attention  # imports diffusers, which takes seconds
 
     pixels = torch.ones(1, 64, 64, 64, dtype=dtype).to(memory_format=torch.channels_last)
     kernel = torch.ones(64, 64, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
@@ -114,6 +115,6 @@ def milliseconds(dtype: torch.dtype, rounds: int = 3) -> float:
 
 
 def _flash_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """PyTorch's attention of (B,N,heads,d)."""
+    """Return PyTorch's attention for inputs (B,N,heads,d)."""
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""The families of models that this package knows, and the one that a model belongs to."""
+"""List the supported model families, and find the family of a model."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ CLASSES: dict[str, dict[str, Any]] = {
     "transformer": {kind.__name__: kind for one in FAMILIES for kind in (one.transformer, one.folded)},
     "vae": {kind.__name__: kind for one in reversed(FAMILIES) for kind in one.autoencoders},
 }
-# What ``model_index.json`` of a saved pipeline names. diffusers looks for the classes in ``fluxsr``, and learns how to
-# load them from the base class that it finds there.
+# Classes that ``model_index.json`` of a saved pipeline names. diffusers looks for them and for their base class in
+# ``fluxsr``. The base class tells it how to load them.
 COMPONENTS = {kind.__name__: kind for kind in (ModelMixin, PromptEmbeddings, *(one.folded for one in FAMILIES))}
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def known_class(part: str, config: Mapping[str, Any]) -> Any:
     """
     name = config.get("_class_name", "none")
     if name not in CLASSES[part]:
-        raise ModelError(f"the {part} is of class {name}; known are {', '.join(CLASSES[part])}")
+        raise ModelError(f"the {part} is of class {name}; known classes are {', '.join(CLASSES[part])}")
     return CLASSES[part][name]
 
 

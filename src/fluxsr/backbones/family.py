@@ -1,7 +1,7 @@
-"""What the package must know of a family of models, such as FLUX.1, and what its implementations share.
+"""Interface of a model family such as FLUX.1, and helpers for its implementations.
 
-Everything that differs between families is one object of the type `Family`, in one file per family. The rest of the
-package asks `families.family_of`, and never which family it is.
+Each family is one object of the type `Family` in a file of its own. All differences between families are there. The
+rest of the package calls its methods and never tests which family it is.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Family(Protocol):
     ``patch`` x ``patch`` latents.
 
     Attributes:
-        transformer: diffusers' class.
-        folded: our subclass of it, whose modulation is constant.
-        autoencoders: diffusers' classes. A class belongs to the first family that lists it.
-        pipeline: diffusers' pipeline, whose methods read and write LoRA files and encode texts.
-        text_parts: folders of a model that are needed to encode texts.
+        transformer: class of the transformer in diffusers.
+        folded: subclass of ``transformer`` whose modulation is constant.
+        autoencoders: classes of autoencoders in diffusers. A class belongs to the first family that lists it.
+        pipeline: pipeline class of diffusers, whose methods read and write LoRA files and encode texts.
+        text_parts: names of the model's folders that are needed to encode texts.
         patch: side of a token in latents.
         blocks: names of the transformer's lists of blocks, by kind. Recipes choose blocks by these kinds.
         embedder: name of the module that embeds time, guidance and pooled text; folding removes it.
@@ -63,29 +63,29 @@ class Family(Protocol):
     # The transformer
 
     def velocity(self, transformer: Any, z_t: Tensor, t: Tensor, prompt: Prompt, guidance: float | None) -> Tensor:
-        """Return eps - z_0 (B,C,h,w) in the transformer's number format, for times t (B,) in [0,1], 1 is noise."""
+        """Return eps - z_0 (B,C,h,w) in the transformer's number format. Times t (B,) are in [0,1], 1 is noise."""
 
     def embeds_guidance(self, config: Any) -> bool:
         """Return whether a transformer of this configuration needs a guidance scale as an input."""
 
     def classifier_free(self, config: Any) -> bool:
-        """Return whether a transformer of this configuration is guided by a second prediction without a text."""
+        """Return whether a transformer of this configuration uses classifier-free guidance as a teacher."""
 
     def prompt_widths(self, config: Any) -> tuple[int, int]:
         """Return the widths of a prompt's embeddings and of its pooled embedding, 0 for none."""
 
     def tap(self, block: nn.Module, text_tokens: int, collect: Callable[[Tensor], None]) -> RemovableHandle:
-        """Give ``collect`` the attention output (B,N,D) of a block's image tokens at every call of the block."""
+        """Pass the attention output (B,N,D) of a block's image tokens to ``collect`` whenever the block is called."""
 
     # Folding
 
     def condition(self, transformer: Any, t: float, guidance: float | None, pooled: Tensor) -> Tensor:
-        """Return what all modulations are computed from, (1,D). Only ``embedder`` needs to be in memory."""
+        """Return the embedding (1,D) that all modulations are computed from. It needs only ``embedder`` in memory."""
 
     def constant(self, module: nn.Module, condition: Tensor | None) -> nn.Module | None:
-        """Return the constant that replaces a module, or None for a module that stays.
+        """Return the constant that replaces a module when folding, or None if the module is kept.
 
-        Without a condition, the constant is zero and will be loaded.
+        Without a condition the constant is zero, and its values are loaded later.
         """
 
     def is_modulation(self, name: str) -> bool:
@@ -94,21 +94,21 @@ class Family(Protocol):
     # Files and texts
 
     def convert(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return a transformer's weights under diffusers' names; they may be under their original ones.
+        """Return a transformer's weights under diffusers' names. The input may use the original names.
 
         Raises:
             KeyError: a weight is missing.
         """
 
     def claims(self, shapes: Mapping[str, Sequence[int]]) -> bool:
-        """Return whether a file with tensors of these names and shapes, whole or LoRA, can only be this family's."""
+        """Return whether tensors of these names and shapes (a model or a LoRA) can only belong to this family."""
 
     def read_lora(self, source: Any, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Return matrices, alphas and header of a LoRA under diffusers' names.
 
         Args:
-            source: as ``lora_state_dict`` of diffusers' pipelines takes it: a folder, a Hub id or tensors.
-            options: also of that method.
+            source: folder, Hub id or tensors, as for ``lora_state_dict`` of diffusers' pipelines.
+            options: other arguments of that method.
         """
 
     def encode_texts(
@@ -119,14 +119,14 @@ class Family(Protocol):
     # The teacher
 
     def shift(self, tokens: int, steps: int) -> float:
-        """Return mu of the teacher's schedule for images of so many tokens."""
+        """Return mu of the teacher's schedule for images with ``tokens`` tokens."""
 
 
 Prompt = FixedPrompt | PromptEmbeddings
 
 
 class NoCondition(nn.Module):
-    """Replacement for a folded transformer's embedder of conditions, whose output is not used."""
+    """Replacement for the condition embedder of a folded transformer, which does not use its output."""
 
     def forward(self, *_: Any, **__: Any) -> None:
         return None
@@ -134,7 +134,7 @@ class NoCondition(nn.Module):
 
 @torch.no_grad()
 def replace_modules(module: nn.Module, replacement: Callable[[nn.Module], nn.Module | None]) -> None:
-    """Replace modules anywhere below a module, in place, where ``replacement`` returns something."""
+    """Replace, in place, every module below ``module`` for which ``replacement`` does not return None."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if (new := replacement(child)) is not None:
@@ -142,13 +142,15 @@ def replace_modules(module: nn.Module, replacement: Callable[[nn.Module], nn.Mod
 
 
 def folded_class(kind: Any, embedder: str, constant: Callable[[nn.Module, Tensor | None], nn.Module | None]) -> Any:
-    """Return a subclass of a transformer's class that stands at one time, guidance and prompt.
+    """Return a subclass of a transformer class whose time, guidance and prompt are fixed.
 
-    It saves and loads like any other, with ``folded_t``, ``folded_guidance`` and ``folded_prompt`` in its config.
+    It is saved and loaded like its base class. Its config also has ``folded_t``, ``folded_guidance`` and
+    ``folded_prompt``.
 
     Args:
-        kind: diffusers' class.
-        embedder, constant: the family's.
+        kind: transformer class of diffusers.
+        embedder: see `Family`.
+        constant: see `Family.constant`.
     """
     own = {"folded_t": 0.0, "folded_guidance": None, "folded_prompt": ""}
     parameters = list(signature(kind.__init__).parameters.values())
@@ -156,11 +158,11 @@ def folded_class(kind: Any, embedder: str, constant: Callable[[nn.Module, Tensor
 
     def __init__(self: Any, **config: Any) -> None:
         filled = {p.name: config.get(p.name, p.default) for p in parameters[1:] if p.name not in own}
-        kind.__init__(self, **filled)  # with all values: diffusers notes others as defaults, and from_config drops them
+        kind.__init__(self, **filled)  # pass all values, because from_config would drop defaults
         replace_modules(self, lambda module: constant(module, None))
         setattr(self, embedder, NoCondition())
 
     __init__.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # read by diffusers
-    members = {"__init__": register_to_config(__init__), "__doc__": f"{kind.__name__} at one fixed condition."}
+    members = {"__init__": register_to_config(__init__), "__doc__": f"{kind.__name__} with fixed conditions."}
     # diffusers looks for the class in the top-level package when it loads a pipeline
     return type(f"Folded{kind.__name__}", (kind,), {**members, "__module__": "fluxsr"})

@@ -1,4 +1,4 @@
-"""Attention taps for the Attention Diversification Loss."""
+"""Collect attention outputs of a transformer for the Attention Diversification Loss."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ def attention_taps(
     double: Sequence[int] | None = None,
     single: Sequence[int] | None = None,
 ) -> Iterator[list[Tensor]]:
-    """Collect the attention outputs of chosen blocks, image tokens only, while the context is open.
+    """Collect the attention outputs of the image tokens in chosen blocks while the context is open.
 
     A block is collected at its first call only, because gradient checkpointing calls it again in the backward pass.
     With non-reentrant checkpointing, which diffusers uses, gradients are the same as without it.
 
     Args:
-        transformer: transformer of a known family, whose ``tap`` says what a block's attention output is.
-        text_tokens: length L of the prompt; single-stream blocks carry it before the image.
-        double: which double-stream blocks, counted from 0; None for all, () for none.
-        single: which single-stream blocks, likewise.
+        transformer: transformer of a known family, whose ``tap`` defines the attention output of a block.
+        text_tokens: length L of the prompt. In single-stream blocks its tokens come before the image tokens.
+        double: numbers of the double-stream blocks, from 0; None for all, () for none.
+        single: numbers of the single-stream blocks, in the same form.
 
     Yields:
-        A list that fills with (B,N,D), in the order of the blocks.
+        A list to which every block appends its output (B,N,D), in the order of the blocks.
 
     Raises:
-        ValueError: a block that is not there, or none chosen.
+        ValueError: a block does not exist, or no block is chosen.
     """
     family, numbers = family_of(transformer), {"double": double, "single": single}
     chosen = [
@@ -70,5 +70,5 @@ def _chosen(blocks: Any, numbers: Sequence[int] | None, kind: str) -> list[Any]:
     numbers = range(count) if numbers is None else numbers
     wrong = [number for number in numbers if not 0 <= number < count]
     if wrong:
-        raise ValueError(f"{kind}-stream block {wrong[0]} is not there; the transformer has 0 to {count - 1}")
+        raise ValueError(f"{kind}-stream block {wrong[0]} does not exist; the transformer has blocks 0 to {count - 1}")
     return [blocks[number] for number in sorted(set(numbers))]

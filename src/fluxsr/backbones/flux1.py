@@ -1,6 +1,6 @@
-"""FLUX.1: its latents, token positions, transformer call, folding, layer names, text encoders and schedule.
+"""The FLUX.1 family: latents, token positions, transformer call, folding, layer names, text encoders and schedule.
 
-The bundled model is of this family too. It has the same transformer class at a smaller size, and the autoencoder
+The bundled model belongs to this family too. It has the same transformer class at a smaller size, and the autoencoder
 AutoencoderDC in place of AutoencoderKL.
 """
 
@@ -23,7 +23,7 @@ from fluxsr.backbones.family import Family, Prompt, folded_class
 
 PATCH = 2
 MODULATED = (AdaLayerNormZero, AdaLayerNormZeroSingle, AdaLayerNormContinuous)
-# First part of the names in a checkpoint of Black Forest Labs; an all-in-one checkpoint has other models beside it.
+# Prefixes of the transformer's names in BFL's own checkpoints. All-in-one checkpoints also hold other models.
 ORIGINAL = (
     "double_blocks.",
     "single_blocks.",
@@ -37,21 +37,21 @@ ORIGINAL = (
 
 
 def pack(z: Tensor) -> Tensor:
-    """Latents (B,C,h,w) to tokens (B, h/2*w/2, 4C), channel order c, dy, dx."""
+    """Convert latents (B,C,h,w) to tokens (B, h/2*w/2, 4C) with channel order c, dy, dx."""
     return rearrange(z, "b c (h dy) (w dx) -> b (h w) (c dy dx)", dy=PATCH, dx=PATCH)
 
 
 def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
-    """Tokens (B,N,4C) to latents (B,C,height,width)."""
+    """Convert tokens (B,N,4C) to latents (B,C,height,width)."""
     return rearrange(
         tokens, "b (h w) (c dy dx) -> b c (h dy) (w dx)", h=height // PATCH, w=width // PATCH, dy=PATCH, dx=PATCH
     )
 
 
 def image_ids(height: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Positions (h/2*w/2, 3) = (0, row, column) of the tokens of latents (..., height, width).
+    """Return the positions (h/2*w/2, 3) = (0, row, column) of the tokens of latents (..., height, width).
 
-    Always float32: bfloat16 cannot tell rows above 256 apart.
+    They are always float32, because bfloat16 cannot distinguish rows above 256.
     """
     rows, columns = height // PATCH, width // PATCH
     ids = torch.zeros(rows, columns, 3, device=device)
@@ -93,7 +93,7 @@ FoldedFluxTransformer2DModel = folded_class(FluxTransformer2DModel, "time_text_e
 
 
 class Flux1(Family):
-    """The family; `family.Family` describes all members."""
+    """FLUX.1 as a `Family`, which documents all members."""
 
     transformer = FluxTransformer2DModel
     folded = FoldedFluxTransformer2DModel
@@ -103,8 +103,8 @@ class Flux1(Family):
     patch = PATCH
     blocks = {"double": "transformer_blocks", "single": "single_transformer_blocks"}
     embedder = "time_text_embed"
-    # diffusers' own list, and the linears of single-stream blocks, the embedder of the latents and the last layer,
-    # which is called proj_out too.
+    # diffusers' own list, the linear layers of single-stream blocks, the latent embedder and the last layer. The last
+    # layer is called proj_out too.
     lora_targets = (
         *(f"attn.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj")),
         *("attn.to_add_out", "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
@@ -151,9 +151,9 @@ class Flux1(Family):
         return config["joint_attention_dim"], config["pooled_projection_dim"]
 
     def tap(self, block: Any, text_tokens: int, collect: Callable[[Tensor], None]) -> RemovableHandle:
-        """A double-stream block gives its output after the output projection and before the gate.
+        """Collect the output of a double-stream block after the output projection and before the gate.
 
-        A single-stream block has no output projection for attention alone, so it gives the attention itself. The paper
+        A single-stream block has no output projection for attention alone, so its raw attention is collected. The paper
         does not say which of the two it means.
         """
 
@@ -183,7 +183,7 @@ class Flux1(Family):
         return convert_flux_transformer_checkpoint_to_diffusers(found)
 
     def claims(self, shapes: Mapping[str, Sequence[int]]) -> bool:
-        return False  # read as FLUX.1's where no other family claims it
+        return False  # FLUX.1 is the default if no other family claims the file
 
     def read_lora(self, source: Any, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         options |= {"return_alphas": True, "return_lora_metadata": True}

@@ -1,7 +1,6 @@
-"""FLUX.2 [klein] and [dev]: latents, token positions, transformer call, folding, layer names, text encoder, schedule.
+"""The FLUX.2 family, [klein] and [dev]: latents, positions, transformer call, folding, names, text encoder, schedule.
 
-klein differs from dev in its sizes, and in that it embeds no guidance. Its teacher is guided by a second prediction
-without a text (classifier-free guidance).
+klein has other sizes than dev, and embeds no guidance. Its teacher uses classifier-free guidance.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from torch.utils.hooks import RemovableHandle
 from fluxsr.backbones import flux1
 from fluxsr.backbones.family import Family, Prompt, folded_class
 
-# First part of the names in a checkpoint of Black Forest Labs; an all-in-one checkpoint has other models beside it.
+# Prefixes of the transformer's names in BFL's own checkpoints. All-in-one checkpoints also hold other models.
 ORIGINAL = (*flux1.ORIGINAL, "double_stream_modulation_", "single_stream_modulation.")
-# Names of layers that FLUX.1 does not have, and rows of an original layer as a multiple of its columns.
+# Names of layers that FLUX.1 does not have, and the ratio of rows to columns of layers in the original checkpoint.
 OWN_LAYERS = re.compile(
     r"to_qkv_mlp_proj|\.linear_(in|out)\b|stream_modulation|time_guidance|single_\w+\.\d+\.attn\.to_out"
 )
@@ -32,7 +31,7 @@ OWN_RATIOS = {"linear1": 9, "img_mlp.0": 6, "txt_mlp.0": 6, "img_mlp_0": 6, "txt
 
 
 class ConstantModulation(nn.Module):
-    """Replacement for a Flux2Modulation, which all blocks of a kind share."""
+    """Replacement for a Flux2Modulation, which is shared by all blocks of a kind."""
 
     modulation: Tensor
 
@@ -55,7 +54,7 @@ FoldedFlux2Transformer2DModel = folded_class(Flux2Transformer2DModel, "time_guid
 
 
 class Flux2(Family):
-    """The family; `family.Family` describes all members.
+    """FLUX.2 as a `Family`, which documents all members.
 
     Latents have the size of tokens, (B,128,H/16,W/16): the autoencoder's 32 channels at H/8 are packed by 2x2 and
     then normalised, because the statistics differ between the four positions in a token.
@@ -69,7 +68,7 @@ class Flux2(Family):
     patch = 1
     blocks = {"double": "transformer_blocks", "single": "single_transformer_blocks"}
     embedder = "time_guidance_embed"
-    # All linears of the blocks. A double-stream block's "attn.to_out" is a list and no layer; add_lora leaves it out.
+    # All linear layers of the blocks. In a double-stream block "attn.to_out" is a list, which add_lora skips.
     lora_targets = (
         *(f"attn.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj")),
         *("attn.to_add_out", "ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out"),
@@ -85,7 +84,7 @@ class Flux2(Family):
         return F.pixel_shuffle(z * std + mean, vae.config.patch_size[0])
 
     def _statistics(self, vae: Any) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the packed latents, (1,C,1,1) each, in float32."""
+        """Return mean and standard deviation of the packed latents, (1,C,1,1) each, in float32."""
         mean, variance = (x.float().view(1, -1, 1, 1) for x in (vae.bn.running_mean, vae.bn.running_var))
         return mean, (variance + vae.config.batch_norm_eps).sqrt()
 
@@ -177,5 +176,5 @@ class Flux2(Family):
 
 
 def positions(*lengths: int, device: torch.device | None = None) -> Tensor:
-    """Positions (N,4) = (time, row, column, word) of the points of a grid with so many of each."""
+    """Return the positions (N,4) = (time, row, column, word) of a grid with these lengths."""
     return torch.cartesian_prod(*(torch.arange(length, device=device) for length in lengths)).float()

@@ -1,4 +1,7 @@
-"""Folding: in one-step use, time, pooled text and guidance never change, so every modulation vector is a constant."""
+"""Fold a transformer: replace its modulation by constants.
+
+One-step inference never changes time, pooled text or guidance, so every modulation vector is a constant.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,23 @@ from fluxsr.backbones.families import family_of, is_folded
 from fluxsr.backbones.family import NoCondition, replace_modules
 from fluxsr.backbones.velocity import needed_guidance
 
-QUANTIZED = ("hf_quantizer", "is_quantized", "quantization_method", "is_loaded_in_4bit")  # mark quantized weights
+QUANTIZED = ("hf_quantizer", "is_quantized", "quantization_method", "is_loaded_in_4bit")  # set on quantized models
 
 
 def fold(transformer: Any, t: float, guidance: float | None, pooled: Tensor) -> Any:
-    """Return a transformer whose modulation is constant; it takes over the blocks of the given one.
+    """Return a folded transformer, which takes over the blocks of the input.
 
-    Constants come from calling the modules, so an adapter that is not fused is included.
+    The constants are computed by calling the modules, so they include an adapter that is not fused.
 
     Args:
         transformer: transformer of a known family; do not use it afterwards.
-        t: the time it will always be called at. Time and guidance are taken as they are, whatever the transformer's
-            number format, so pass them as training saw them (``AdapterConfig.condition``).
+        t: time of every later call. Time and guidance are not rounded to the transformer's number format, so pass them
+            as training saw them (``AdapterConfig.condition``).
         guidance: guidance scale, if the transformer embeds one.
         pooled: pooled prompt embedding (1,P).
 
     Returns:
-        The same function at (t, guidance, pooled), without the weights of modulation and embedder.
+        A transformer with the same outputs at (t, guidance, pooled), without the weights of modulation and embedder.
 
     Raises:
         ValueError: guidance is None, but the transformer embeds one.
@@ -41,19 +44,19 @@ def fold(transformer: Any, t: float, guidance: float | None, pooled: Tensor) -> 
 
 
 def condition_of(transformer: Any, t: float, guidance: float | None, pooled: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return what all modulations are computed from; see ``fold``. Only the embedder needs to be in memory."""
+    """Return the embedding that all modulations are computed from; see ``Family.condition`` and ``fold``."""
     family = family_of(transformer)
     return family.condition(transformer, t, needed_guidance(transformer, guidance), pooled.to(dtype))
 
 
 def fold_part(part: nn.Module, transformer: Any, condition: Tensor | None) -> None:
-    """Replace all modulation below a part of a transformer by constants, in place."""
+    """Replace all modulation in a part of a transformer by constants, in place."""
     family = family_of(transformer)
     replace_modules(part, lambda module: family.constant(module, condition))
 
 
 def fingerprint(pooled: Tensor) -> str:
-    """Return a hash of a pooled prompt, the same in every number format from bfloat16 on; empty if there is none."""
+    """Return a hash of a pooled prompt, or "" if it is empty. bfloat16 and all finer formats give the same hash."""
     if pooled.is_meta or not pooled.numel():
         return ""
     values = pooled.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy()
@@ -61,20 +64,20 @@ def fingerprint(pooled: Tensor) -> str:
 
 
 def as_folded(transformer: Any, t: float, guidance: float | None, pooled: Tensor) -> Any:
-    """Return the folded class around the parts of a transformer whose modulation is constant already."""
+    """Return the folded class with the parts of a transformer whose modulation is already constant."""
     family = family_of(transformer)
-    known = signature(family.folded.__init__).parameters  # config.json may hold more than a class takes
+    known = signature(family.folded.__init__).parameters  # config.json may hold other keys
     config = {key: value for key, value in transformer.config.items() if key in known}
     config |= {"folded_t": t, "folded_guidance": guidance, "folded_prompt": fingerprint(pooled)}
     with torch.device("meta"):
         folded: Any = family.folded(**config)
     for name, child in transformer.named_children():
         setattr(folded, name, child if name != family.embedder else NoCondition())
-    for name in QUANTIZED:  # diffusers saves and moves by these
+    for name in QUANTIZED:  # diffusers reads these when it saves or moves a model
         if hasattr(transformer, name):
             setattr(folded, name, getattr(transformer, name))
     if "quantization_config" in transformer.config:
         folded.register_to_config(quantization_config=transformer.config.quantization_config)
-    if getattr(transformer, "peft_config", None):  # an unfused adapter can still be scaled, switched and fused
+    if getattr(transformer, "peft_config", None):  # so that an unfused adapter can still be scaled, disabled and fused
         folded.peft_config, folded._hf_peft_config_loaded = transformer.peft_config, True
     return folded.train(transformer.training)

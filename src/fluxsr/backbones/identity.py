@@ -1,6 +1,6 @@
-"""Which model this is: marks of the files that a result depends on, without loading them.
+"""Identify a model by hashes of the files that its results depend on, without loading the model.
 
-Neither diffusers nor transformers is imported, so that a command can tell at once that nothing is to do.
+The module does not import diffusers or transformers, so a command without work ends at once.
 """
 
 from __future__ import annotations
@@ -24,23 +24,31 @@ from fluxsr.backbones.places import (
     folder_of,
 )
 
-HASHED = 256 * 2**20  # bytes up to which the whole file is read; FLUX.1-dev's 24 GB would take most of a minute
-_HEAD = 2**20  # bytes that are read of a larger one
-_ADAPTER = [CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, ENCODER_FILE]
-_ADAPTER += [PROMPT_FILE, *PROMPT_PICKLES, COMPONENT_FILE, INDEX_FILE]
+HASHED = 256 * 2**20  # largest file that is hashed completely; FLUX.1-dev's 24 GB would take most of a minute
+_HEAD = 2**20  # bytes that are read of a larger file
+_ADAPTER = (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    *PEFT_FILES,
+    ENCODER_FILE,
+    PROMPT_FILE,
+    *PROMPT_PICKLES,
+    COMPONENT_FILE,
+    INDEX_FILE,
+)
 _PARTS = (".json", ".safetensors", ".bin")
 
 
 def contents_of(model: str, adapter: str | None = None, config_folder: str | None = None) -> dict[str, str]:
-    """Return a mark of every file that the results of a model depend on; it changes when the file does.
+    """Return a hash of every file that the results of a model depend on.
 
-    A model on the Hub has the mark of its commit. Where a folder lies and what it is called does not matter.
+    A model on the Hub is identified by its commit. The path and the name of a local folder do not matter.
 
     Args:
-        model, adapter, config_folder: as ``fluxsr.load`` takes them.
+        model, adapter, config_folder: see ``fluxsr.load``.
 
     Raises:
-        ModelError: a model or adapter that is not there.
+        ModelError: the model or the adapter does not exist.
     """
     path, found = Path(model), dict[str, str]()
     if path.is_file():
@@ -56,7 +64,7 @@ def contents_of(model: str, adapter: str | None = None, config_folder: str | Non
 
 
 def mark_of(file: Path) -> str:
-    """Return a hash of a file's contents; of a large file, its size, time of change and the hash of its beginning."""
+    """Return a hash of a file. A large file gets its size, its modification time and a hash of its beginning."""
     state = file.stat()
     digest = hashlib.sha256()
     with file.open("rb") as data:
@@ -68,7 +76,7 @@ def mark_of(file: Path) -> str:
 
 
 def _marks(folder: Path | str, role: str, parts: bool) -> dict[str, str]:
-    if isinstance(folder, str):  # a Hub id: the Hub's cache has a folder for each commit
+    if isinstance(folder, str):  # for a Hub id, the folder in the Hub's cache is named by the commit
         return {role: download(folder, [CONFIG_FILE, INDEX_FILE], role).name}
     files = _of_model(folder) if parts else (folder / name for name in _ADAPTER)
     return {f"{role}/{file.relative_to(folder).as_posix()}": mark_of(file) for file in files if file.is_file()}

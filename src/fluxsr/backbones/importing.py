@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fluxsr.backbones.adapter import AdapterConfig, load_config, unfit
+from fluxsr.backbones.adapter import AdapterConfig, invalid_setting, load_config
 from fluxsr.backbones.device import best_device
 from fluxsr.backbones.encoder_lora import check_encoder_lora, save_encoder_lora
 from fluxsr.backbones.families import family_of
@@ -71,7 +71,7 @@ def import_adapter(
     terms = stated(licence_of(base, config), found.licence, *_earlier(folder), own)
     settings |= {"base": public_name(base), "prompt": prompt.text, "licences": [one.as_dict() for one in terms]}
     made = AdapterConfig(**settings)
-    if fault := unfit(made):
+    if fault := invalid_setting(made):
         raise ModelError(f"{source}: {fault}")
     check_fit(transformer, prompt, made, source)
     _write_lora(found.lora, output)

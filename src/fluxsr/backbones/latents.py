@@ -1,7 +1,6 @@
-"""Pixels to latents and back, for the autoencoders of all families.
+"""Convert pixels to latents and back, for the autoencoders of all families.
 
-Scale and shift come from the autoencoder's config, never from constants: FLUX's are 0.3611 and 0.1159,
-the bundled model has its own.
+Scale and shift are read from the autoencoder's config. FLUX.1 has 0.3611 and 0.1159, the bundled model has its own.
 """
 
 from __future__ import annotations
@@ -16,28 +15,27 @@ from fluxsr.backbones.families import family_of
 
 
 def encode(vae: Any, images: Tensor) -> Tensor:
-    """Images to latents, z = (VAE.encode(x) - shift) * scale, at the mode of the posterior.
+    """Convert images to latents, z = (VAE.encode(x) - shift) * scale, at the mode of the posterior.
 
     Args:
         vae: diffusers AutoencoderKL (FLUX) or AutoencoderDC (the bundled model).
-        images: (B,3,H,W), RGB in [0,1]; H and W multiples of the autoencoder's downsampling.
+        images: (B,3,H,W), RGB in [0,1]. H and W are multiples of the autoencoder's downsampling.
 
     Returns:
         Latents (B,C,H/8,W/8), float32.
     """
     encoded = vae.encode(images.to(vae.dtype) * 2 - 1)
-    # AutoencoderKL gives a posterior, AutoencoderDC the latent itself.
+    # AutoencoderKL returns a posterior, AutoencoderDC returns the latent itself.
     z = encoded.latent if hasattr(encoded, "latent") else encoded.latent_dist.mode()
     return normalise(vae, z.float())
 
 
 def decode(vae: Any, z: Tensor, checkpoint: bool = False) -> Tensor:
-    """Latents (B,C,h,w) to images (B,3,8h,8w), float32, about [0,1] and not clamped.
+    """Convert latents (B,C,h,w) to images (B,3,8h,8w) in float32, about [0,1] and not clamped.
 
     Args:
-        checkpoint: compute activations again in the backward pass instead of keeping them; values and gradients stay
-            the same. AutoencoderKL does so block by block and keeps this switched on. AutoencoderDC cannot, so its
-            whole decoder is one block.
+        checkpoint: use gradient checkpointing, which does not change values or gradients. AutoencoderKL does this block
+            by block, and it stays enabled. AutoencoderDC does not support it, so its whole decoder is one block.
     """
     z = denormalise(vae, z).to(vae.dtype)
     if checkpoint and not vae._supports_gradient_checkpointing:
@@ -50,15 +48,15 @@ def decode(vae: Any, z: Tensor, checkpoint: bool = False) -> Tensor:
 
 
 def random_crop(z: Tensor, side: int, generator: torch.Generator) -> tuple[Tensor, tuple[int, int]]:
-    """Cut a random square from latents (B,C,h,w), at one place for the whole batch.
+    """Cut a random square from latents (B,C,h,w), at the same position for the whole batch.
 
-    A single draw lets processes that share a seed crop alike.
+    There is one draw per batch, so processes with the same seed cut the same crop.
 
     Args:
-        side: of the crop, in latents; a shorter axis is taken whole.
+        side: side of the crop in latents. An axis that is shorter is not cropped.
 
     Returns:
-        The crop (B,C,side,side), and its place (top, left) in latents, for `decode_crop` and `crop_pixels`.
+        The crop (B,C,side,side), and its position (top, left) in latents, for `decode_crop` and `crop_pixels`.
     """
     if side < 1:
         raise ValueError(f"side is {side}; a crop has at least one latent")
@@ -72,18 +70,19 @@ def random_crop(z: Tensor, side: int, generator: torch.Generator) -> tuple[Tenso
 def decode_crop(
     vae: Any, z: Tensor, place: tuple[int, int], side: int, margin: int = 2, checkpoint: bool = False
 ) -> Tensor:
-    """Decode a crop of latents (B,C,h,w) together with its surroundings, which the gradient reaches too.
+    """Decode a crop of latents (B,C,h,w) with a margin around it. The gradient reaches the margin too.
 
-    A decoder sees beyond a latent's own pixels, so a crop that is decoded alone (margin 0) is wrong at its rim.
-    AutoencoderKL's norms and attention also see the whole image, which no margin replaces.
+    The receptive field of a decoder extends beyond one latent, so a crop without margin is wrong at its border.
+    AutoencoderKL's norms and attention also depend on the whole image, which no margin replaces.
 
     Args:
-        place, side: of the crop, in latents, as `random_crop` returns them.
-        margin: latents that are decoded and cut off on each side.
-        checkpoint: as for `decode`.
+        place: position (top, left) of the crop in latents, from `random_crop`.
+        side: side of the crop in latents.
+        margin: latents that are decoded and then cut off on each side.
+        checkpoint: see `decode`.
 
     Returns:
-        (B,3,8 side,8 side), as `decode`.
+        Images (B,3,8 side,8 side), as from `decode`.
     """
     top, left = (max(start - margin, 0) for start in place)
     inside = (place[0] - top, place[1] - left)
@@ -92,7 +91,7 @@ def decode_crop(
 
 
 def crop_pixels(vae: Any, images: Tensor, place: tuple[int, int], side: int) -> Tensor:
-    """The pixels (B,3,8 side,8 side) of images (B,3,H,W) that a crop of their latents decodes to."""
+    """Return the pixels (B,3,8 side,8 side) of images (B,3,H,W) that correspond to a crop of their latents."""
     factor = latent_pixels(vae)
     top, left = (factor * start for start in place)
     return images[..., top : top + factor * side, left : left + factor * side]
@@ -107,15 +106,15 @@ def denormalise(vae: Any, z: Tensor) -> Tensor:
 
 
 def latent_pixels(vae: Any) -> int:
-    """Side of a latent in pixels (8 for FLUX.1)."""
+    """Return the side of a latent in pixels (8 for FLUX.1)."""
     return family_of(vae).latent_pixels(vae)
 
 
 def pixel_multiple(vae: Any) -> int:
-    """Side of a token in pixels, of which image sides must be multiples (16 for FLUX)."""
+    """Return the side of a token in pixels (16 for FLUX). Image sides must be multiples of it."""
     return family_of(vae).patch * latent_pixels(vae)
 
 
 def channels(transformer: Any) -> int:
-    """Number of channels of the latents that a transformer takes (16 for FLUX.1)."""
+    """Return the number of latent channels that a transformer takes (16 for FLUX.1)."""
     return family_of(transformer).latent_channels(transformer.config)

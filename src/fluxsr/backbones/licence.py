@@ -1,4 +1,4 @@
-"""The licence of a model, and the notice that travels with whatever is made from it."""
+"""Find the licence of a model, and write the notice for models that are made from it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ NOTHING_GRANTED = "no licence stated"  # so that nobody but its authors may pass
 
 @dataclass(frozen=True)
 class Licence:
-    """Terms of a model.
+    """Licence of a model.
 
     Attributes:
-        model: whose terms these are.
-        name: of the licence; empty where the model states none.
-        url: its text.
-        terms: what matters most, in a line.
-        attribution: the line that the licence wants in a notice.
+        model: name of the model.
+        name: name of the licence, or "" if the model states none.
+        url: address of the licence's text.
+        terms: summary of the terms in one line.
+        attribution: line that the licence requires in a notice.
     """
 
     model: str
@@ -44,12 +44,12 @@ class Licence:
 
     @property
     def is_flux_dev(self) -> bool:
-        """The FLUX.1 [dev] Non-Commercial License, however it is spelled."""
+        """Whether this is the FLUX.1 [dev] Non-Commercial License, in any spelling."""
         words = slug(self.name).replace(".", "-")
         return "flux" in words and "dev" in words and "non-commercial" in words
 
 
-# The sizes of FLUX.1-dev's transformer; whatever shares them and embeds a guidance was made from its weights.
+# Configuration of FLUX.1-dev's transformer. A model with these values is treated as a derivative of FLUX.1-dev.
 _FLUX_DEV = {
     "num_layers": 19,
     "num_single_layers": 38,
@@ -59,7 +59,7 @@ _FLUX_DEV = {
 }
 
 
-# FLUX.2's, whose licence depends on the size. The configuration of [dev] is the class's default.
+# Licences of FLUX.2 by (double blocks, single blocks, heads). The last entry is [dev].
 _FLUX_2 = ("Flux2Transformer2DModel", "FoldedFlux2Transformer2DModel")
 _FLUX_2_LICENCES = {
     (5, 20, 24): ("apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0", ""),
@@ -69,27 +69,27 @@ _FLUX_2_LICENCES = {
 
 
 def has_flux_dev_sizes(config: Mapping[str, Any]) -> bool:
-    """Whether a transformer's configuration is FLUX.1-dev's, folded or not."""
+    """Return whether a configuration has the sizes of FLUX.1-dev's transformer, folded or not."""
     return all(config.get(key) == value for key, value in _FLUX_DEV.items())
 
 
-def licence_of(model: str | Path, config: Mapping[str, Any], given: str = "") -> Licence:
+def licence_of(model: str | Path, config: Mapping[str, Any], override: str = "") -> Licence:
     """Return the licence of a model.
 
     Args:
-        model: folder, Hub id or "bundled"; its model card states ``license``.
-        config: of its transformer, whose sizes reveal FLUX.1-dev, and FLUX.2 where no card states a licence.
-        given: terms stated by the user, which come first.
+        model: folder, Hub id or "bundled", whose model card may state ``license``.
+        config: configuration of its transformer. The sizes identify FLUX.1-dev, and FLUX.2 if no card states a licence.
+        override: name of a licence that the user states, which takes precedence.
     """
     name = public_name(model)
-    if given:
-        return Licence(name, given)
+    if override:
+        return Licence(name, override)
     if has_flux_dev_sizes(config):
         return flux_dev(name)
     path = _readme(model)
     card = _card(path) if path else {}
-    if stated := str(card.get("license_name") or card.get("license") or ""):
-        return Licence(name, stated, str(card.get("license_link") or ""))
+    if licence := str(card.get("license_name") or card.get("license") or ""):
+        return Licence(name, licence, str(card.get("license_link") or ""))
     sizes: Any = tuple(config.get(key) for key in ("num_layers", "num_single_layers", "num_attention_heads"))
     if config.get("_class_name") in _FLUX_2 and sizes in _FLUX_2_LICENCES:
         return Licence(name, *_FLUX_2_LICENCES[sizes])
@@ -97,17 +97,17 @@ def licence_of(model: str | Path, config: Mapping[str, Any], given: str = "") ->
 
 
 def slug(name: str) -> str:
-    """A licence's name as the Hub spells names: small letters, digits, dots and hyphens."""
+    """Return a licence's name as the Hub spells it: lower case, with digits, dots and hyphens."""
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 
 def public_name(model: str | Path) -> str:
-    """A model's name in what is passed on: a Hub id as it is, of a path its end; the rest is nobody's business."""
+    """Return the name of a model for published files: the Hub id, or the last part of a path to keep paths private."""
     return str(model) if is_hub_id(model) else Path(model).name
 
 
 def flux_dev(model: str) -> Licence:
-    """FLUX.1-dev's terms, with the line that its licence wants in a notice; the licence's text is not ours to write."""
+    """Return the licence of FLUX.1-dev with the attribution that it requires, but without the full text."""
     return Licence(
         model,
         "FLUX.1 [dev] Non-Commercial License",
@@ -122,19 +122,19 @@ def flux_dev(model: str) -> Licence:
 
 
 def stated(*licences: Licence | Mapping[str, str] | None) -> list[Licence]:
-    """Those that name their terms, each once."""
+    """Return the licences that have a name, without duplicates."""
     found = [entry if isinstance(entry, Licence) else Licence(**entry) for entry in licences if entry]
     return list({(entry.model, entry.name): entry for entry in found if entry.name}.values())
 
 
 def write_notice(folder: str | Path, *licences: Licence | Mapping[str, str] | None) -> None:
-    """Write ``NOTICE`` beside weights, if any licence of what they were made from is stated."""
+    """Write ``NOTICE`` into a model folder if any of the licences has a name."""
     if text := notice_text(stated(*licences)):
         Path(folder, NOTICE_FILE).write_text(text, encoding="utf-8")
 
 
 def notice_text(licences: Sequence[Licence]) -> str:
-    """What ``NOTICE`` says: a modified work, what of, and under which terms. Empty where none is stated."""
+    """Return the text of ``NOTICE``, which lists the source models and their terms. Return "" without licences."""
     if not licences:
         return ""
     parts = ["The weights in this folder were made with fluxsr. They are a modified work, made from:"]
@@ -146,33 +146,33 @@ def notice_text(licences: Sequence[Licence]) -> str:
 
 
 def pass_on(folder: str | Path, *sources: str | Path) -> None:
-    """Copy licence texts of source folders into a model's folder, and add their notices to its own.
+    """Copy the licence texts of source folders into a model folder, and append their notices to its own.
 
-    ``write_notice`` comes first. Sources that are Hub ids are ignored; ``licence_of`` links to their texts.
+    Call ``write_notice`` first. Sources that are Hub ids are ignored, because ``licence_of`` links to their texts.
     """
     notice = Path(folder, NOTICE_FILE)
     for source in filter(Path.is_dir, map(Path, sources)):
         for text in sorted(source.glob("LICENSE*")):
             shutil.copy(text, folder)
-        told = _exactly(notice) if notice.is_file() else ""
+        present = _lossless_text(notice) if notice.is_file() else ""
         theirs = Path(source, NOTICE_FILE)
-        if theirs.is_file() and (more := _exactly(theirs)) not in told:
-            notice.write_bytes(raw(f"{told}\n{more}" if told else more))
+        if theirs.is_file() and (more := _lossless_text(theirs)) not in present:
+            notice.write_bytes(raw(f"{present}\n{more}" if present else more))
 
 
-def _exactly(path: Path) -> str:
-    """The text of a file whose bytes ``raw`` gives back, whatever their encoding."""
+def _lossless_text(path: Path) -> str:
+    """Return the text of a file in any encoding, from which ``raw`` restores the bytes."""
     return path.read_bytes().decode("utf-8", "surrogateescape")
 
 
 def _readme(model: str | Path) -> Path | None:
-    """The model card's file, fetched where the model is a Hub id; None, and a line on stderr, if it cannot be had."""
+    """Return the path of the model card, downloaded for a Hub id. Warn and return None if the download fails."""
     folder = folder_of(model)
     if isinstance(folder, Path):
         return folder / "README.md"
     try:
         return Path(hf_hub_download(folder, "README.md"))
-    except Exception as error:  # offline, gated, no card: the hub raises many kinds, and a licence stops no work
+    except Exception as error:  # the Hub client raises many types; a missing licence is only a warning
         if is_untranslatable(error):
             raise
         print(f"warning: licence of {model} not found, its card cannot be read: {first_line(error)}", file=sys.stderr)
@@ -180,11 +180,11 @@ def _readme(model: str | Path) -> Path | None:
 
 
 def _card(path: Path) -> dict[str, Any]:
-    """The YAML head of a model card; empty without one."""
+    """Return the YAML head of a model card, or an empty dict if there is none."""
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     head = text.split("---\n")[1] if text.startswith("---\n") and text.count("---\n") > 1 else ""
     try:
         card = yaml.safe_load(head)
-    except yaml.YAMLError:  # a card that is no YAML states nothing
+    except yaml.YAMLError:  # an invalid head states no licence
         return {}
     return card if isinstance(card, dict) else {}

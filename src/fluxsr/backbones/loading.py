@@ -1,4 +1,4 @@
-"""Loading: a folder in diffusers layout, a Hub id, or the bundled model, with or without an adapter."""
+"""Load a model from a folder in diffusers layout, a file or the Hub, with or without an adapter."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from fluxsr.errors import InputError, ModelError
 ADAPTER_FILES = [
     *(CONFIG_FILE, WEIGHTS_FILE, *PEFT_FILES, ENCODER_FILE, FILE, "t5_embedding.pth", "clip_embedding.pth"),
     *(COMPONENT_FILE, f"{COMPONENT_FOLDER}/config.json", INDEX_FILE),
-    *("NOTICE", "LICENSE", "LICENSE.md", "LICENSE.txt"),  # fluxsr export and push pass them on
+    *("NOTICE", "LICENSE", "LICENSE.md", "LICENSE.txt"),  # copied by fluxsr export and push
 ]
 
 
 @dataclass
 class Backbone:
-    """What one step needs."""
+    """The components and settings of a loaded model."""
 
     transformer: Any
     vae: Any
@@ -66,23 +66,25 @@ def load(
     config_folder: str | Path | None = None,
     compiled: bool = False,
 ) -> Backbone:
-    """Load what inference needs onto its device: adapter fused, modulation folded, weights quantized.
+    """Load a model for inference onto a device, with fused adapter, folded modulation and quantized weights.
 
-    In this order, because a merge into quantized weights would lose what it adds. If the weights are quantized already,
-    the adapter's LoRA stays beside them.
+    The adapter is fused before quantization, because quantized weights would lose its small changes. If the weights are
+    already quantized, the adapter's LoRA is attached beside them.
 
     Args:
-        model, adapter, config_folder: as ``fluxsr.load`` takes them. Prompt and settings are the adapter's even if
-            ``adapter`` is False.
+        model, config_folder: see ``fluxsr.load``.
+        adapter: see ``fluxsr.load``. Even if it is False, prompt and settings come from the folder of the adapter.
+        device: device, or its name.
+        dtype: number format, or its name.
         folded: replace the modulation by constants.
-        fused: False leaves the adapter's LoRA out, for ``fluxsr export --no-fuse``.
+        fused: fuse the adapter's LoRA; False leaves it out, for ``fluxsr export --no-fuse``.
         quantize: "none", "int8", "fp8" or "nf4" (quantize.py).
-        offload: keep the transformer in the host's memory and move its blocks to the device one by one.
-        compiled: see ``compiling.compile_``; an offloaded transformer is not compiled.
+        offload: keep the transformer in host memory and move its blocks to the device one by one.
+        compiled: compile the model, see ``compiling.compile_``. An offloaded transformer is not compiled.
 
     Raises:
         ModelError: a part is missing or does not fit.
-        InputError: unknown device, dtype or quantization, or one that is not available here.
+        InputError: the device, dtype or quantization is unknown or not available.
     """
     device = best_device(device) if isinstance(device, str) else device
     dtype = best_dtype(device, dtype) if isinstance(dtype, str) else dtype
@@ -92,10 +94,10 @@ def load(
     config, prompt = load_config(adapted), load_prompt(adapted)
     lora = None if adapter is False else lora_file(adapted)
     if adapter not in (None, False) and lora is None:
-        raise ModelError(f"no {WEIGHTS_FILE} in {adapted}; give the folder of an adapter")
+        raise ModelError(f"no {WEIGHTS_FILE} in {adapted}; expected the folder of an adapter")
     empty = skeleton(part_config(folder, "transformer"))
     check_fit(empty, prompt, config, adapted)
-    home = torch.device("cpu") if offload else device  # where the transformer's weights live
+    home = torch.device("cpu") if offload else device  # device that holds the transformer's weights
     vae = load_autoencoder_for(file, Path(folder), dtype) if file else load_part(folder, "vae", dtype)
     if fused and adapter is not False and (encoder := encoder_file(adapted)):
         fuse_encoder_lora(vae, encoder)
@@ -103,12 +105,11 @@ def load(
     transformer = assemble(empty, folder, file, dtype, home, adapted if lora and fused else None, at, scheme)
     attend_in_products(transformer, device, dtype)
     if offload:
-        # prefetching the next block needs a stream of its own, which only CUDA has here
+        # prefetching the next block needs a separate stream, which is used only on CUDA
         transformer.enable_group_offload(
             device, home, offload_type="block_level", num_blocks_per_group=1, use_stream=device.type == "cuda"
         )
-    # FLUX's autoencoder takes 1.5 times as long in channels_last on an H100, both are faster with it on a CPU
-    # (docs/benchmarks.md).
+    # On a CPU channels_last is faster. On an H100 FLUX's uncompiled autoencoder takes 1.5 times as long with it.
     layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
     vae = vae.to(device, memory_format=layout).eval()
     if compiled:
@@ -126,14 +127,18 @@ def plan_for(
     config_folder: str | Path | None = None,
     compiled: bool = False,
 ) -> Plan:
-    """Plan how to load a model here (memory.py), from its configurations alone; arguments as ``load``'s.
+    """Return a plan for loading a model on this machine (memory.py). Only its configurations are read.
+
+    Args:
+        memory: GPU memory budget, one of ``memory.MEMORIES``.
+        model, adapter, device, dtype, config_folder, compiled: see ``load``.
 
     Raises:
-        ModelError: they cannot be read.
-        InputError: an unknown or too small memory, or no GPU to compile for.
+        ModelError: a configuration cannot be read.
+        InputError: the memory budget is unknown or too small, or there is no GPU to compile for.
     """
     if compiled and device.type != "cuda":
-        raise InputError(f"compile needs a CUDA GPU, this is '{device.type}'; leave it out")
+        raise InputError(f"compile needs a CUDA GPU, but the device is '{device.type}'; leave it out")
     folder, file = source_of(model, config_folder)
     source, vae = part_config(folder, "transformer"), skeleton(part_config(folder, "vae"), "vae")
     folded = skeleton(dict(source) | {"_class_name": family_of(source).folded.__name__})
@@ -149,15 +154,15 @@ def plan_for(
 
 
 def source_of(model: str | Path, config_folder: str | Path | None) -> tuple[Path | str, Path | None]:
-    """Return a model's folder or Hub id, and its transformer's file if it is a single file."""
+    """Return the folder or Hub id of a model, and the file of its transformer if the model is a single file."""
     file = single_file(model)
     if file is None and config_folder is not None:
-        raise InputError(f"a config folder goes with a transformer's file, and {model} is none; leave one of them out")
+        raise InputError(f"{model} is not a single file; leave --config (config_folder=) out")
     return (folder_of(config_folder or flux_dev()), file) if file else (folder_of(model), None)
 
 
 def adapter_folder(folder: Path | str, file: Path | None, adapter: str | PathLike[str] | bool | None) -> Path:
-    """Return the folder of settings, prompt and LoRA: the adapter's, or else the model's."""
+    """Return the folder with settings, prompt and LoRA: the adapter's, or the model's if there is no adapter."""
     if file and (adapter is None or isinstance(adapter, bool)):
         adapter = file.parent
     adapted = folder if adapter is None or isinstance(adapter, bool) else folder_of(adapter)
@@ -167,9 +172,14 @@ def adapter_folder(folder: Path | str, file: Path | None, adapter: str | PathLik
 def load_base(
     folder: str | Path, device: torch.device, dtype: torch.dtype, quantize: str = "none", prompt_folder: str | Path = ""
 ) -> Backbone:
-    """Load what training starts from: transformer, autoencoder and prompt, unfolded and without an adapter.
+    """Load the base of a training run: unfolded transformer, autoencoder and prompt, without an adapter.
 
-    ``quantize`` "nf4" keeps the transformer in 4 bits. ``prompt_folder`` is for a prompt that is not beside the base.
+    Args:
+        folder: folder or Hub id of the base.
+        device: device of transformer and autoencoder.
+        dtype: number format.
+        quantize: "nf4" quantizes the transformer to 4 bits.
+        prompt_folder: folder of the prompt, if it is not in the folder of the base.
     """
     path = folder_of(folder)
     fixed = load_prompt(prompt_folder or path)
@@ -180,7 +190,7 @@ def load_base(
 
 
 def load_transformer(model: str | Path, device: torch.device, dtype: torch.dtype) -> Any:
-    """The transformer alone, frozen and unfolded: a teacher whose prompts come from elsewhere."""
+    """Load the transformer alone, frozen and unfolded, as a teacher."""
     transformer = _unfolded(load_part(folder_of(model), "transformer", dtype), model)
     transformer = transformer.to(device).eval().requires_grad_(False)
     attend_in_products(transformer, device, dtype)
@@ -188,33 +198,33 @@ def load_transformer(model: str | Path, device: torch.device, dtype: torch.dtype
 
 
 def attend_in_products(transformer: Any, device: torch.device, dtype: torch.dtype) -> None:
-    """Let a transformer attend by plain products where those are faster: in bfloat16, on a CPU with units for it."""
+    """Use ``chunked_attention`` where it is faster, which is in bfloat16 on a CPU with units for it."""
     if device.type == "cpu" and dtype == torch.bfloat16 and has_bf16_units():
         attend_by_chunks(transformer)
 
 
 def _unfolded(transformer: Any, model: str | Path) -> Any:
-    """Return a transformer that depends on time, which training and inversion need."""
+    """Return the transformer, or raise a ModelError if it is folded. Training and inversion need a time input."""
     if is_folded(transformer):
-        raise ModelError(f"the transformer of {model} is folded, it stands at one time; give it unfolded")
+        raise ModelError(f"the transformer of {model} is folded, so its time is fixed; use the unfolded model")
     return transformer
 
 
 def load_autoencoder(model: str | Path, device: torch.device) -> Any:
-    """The autoencoder alone, frozen, in float32."""
+    """Load the autoencoder alone, frozen and in float32."""
     vae = load_part(folder_of(model), "vae", torch.float32).to(device, memory_format=torch.channels_last)
     return vae.eval().requires_grad_(False)
 
 
 def save_base(backbone: Backbone, folder: str | Path) -> None:
-    """Write transformer, autoencoder, config and prompt in diffusers layout; an adapter may join them there."""
+    """Write transformer, autoencoder, config and prompt in diffusers layout. An adapter may be saved there later."""
     backbone.transformer.save_pretrained(Path(folder, "transformer"))
     backbone.vae.save_pretrained(Path(folder, "vae"))
     save(backbone, folder)
 
 
 def save(backbone: Backbone, folder: str | Path) -> None:
-    """Write what diffusers' own ``save_pretrained`` does not know of: config and fixed prompt."""
+    """Write the config and the fixed prompt, which are not part of diffusers' layout."""
     backbone.config.save(folder)
     backbone.prompt.save(folder)
 
@@ -223,10 +233,14 @@ def check_fit(transformer: Any, prompt: FixedPrompt | PromptEmbeddings, config: 
     """Check that a transformer, a fixed prompt and settings belong together.
 
     Args:
+        transformer: transformer of a known family.
+        prompt: fixed prompt.
+        config: settings.
         where: name of the folder with prompt and settings, for messages.
 
     Raises:
-        ModelError: the prompt has other widths, a guidance is missing, or the transformer is folded for others.
+        ModelError: the prompt has other widths, the guidance is missing, or the transformer is folded with other
+            conditions.
     """
     family = family_of(transformer)
     wants = family.prompt_widths(transformer.config)
@@ -234,14 +248,14 @@ def check_fit(transformer: Any, prompt: FixedPrompt | PromptEmbeddings, config: 
     if wants != has:
         raise ModelError(f"the fixed prompt in {where} has widths {has}; this transformer needs {wants}")
     if family.embeds_guidance(transformer.config) and config.guidance is None:
-        raise ModelError(f"{where} gives no guidance, but this transformer embeds one; set guidance, 3.5 for example")
+        raise ModelError(f"{where} has no guidance, but this transformer embeds one; set guidance, for example to 3.5")
     if is_folded(transformer):
         at = (transformer.config.folded_t, transformer.config.folded_guidance)
-        if at not in (config.condition, (config.t_l, config.guidance)):  # older versions wrote down the latter
+        if at not in (config.condition, (config.t_l, config.guidance)):  # older versions saved the latter
             raise ModelError(
-                f"the transformer is folded at t, guidance = {at}, but {where} wants {config.condition}, "
-                f"as a training in {config.train_dtype} sees them; give the model unfolded"
+                f"the transformer is folded at t, guidance = {at}, but {where} needs {config.condition} "
+                f"(rounded to {config.train_dtype} as in training); use the unfolded model"
             )
-        mark = transformer.config.folded_prompt  # absent from models that older versions folded
+        mark = transformer.config.folded_prompt  # empty in models of older versions
         if mark and mark != fingerprint(prompt.pooled_prompt_embeds):
-            raise ModelError(f"the transformer is folded for another prompt than {where} has; give the model unfolded")
+            raise ModelError(f"the transformer is folded with another prompt than {where} has; use the unfolded model")

@@ -1,4 +1,4 @@
-"""LoRA: read its files in any published key style, check that they fit, add, attach, merge and save."""
+"""Read LoRA files in all published key styles, check them, and add, attach, merge and save LoRAs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fluxsr.backbones.family import Family
 from fluxsr.backbones.places import CONFIG_FILE, ENCODER_FILE, PEFT_FILES, WEIGHTS_FILE, first_line
 from fluxsr.errors import ModelError, is_untranslatable
 
-ADAPTER = "fluxsr"  # peft's name for the adapter while it is attached
+ADAPTER = "fluxsr"  # name of the attached adapter in peft
 _PEFT_PREFIX = "base_model.model."
 _PEFT_SETTINGS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "use_rslora")
 
@@ -30,23 +30,24 @@ Lora = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
 
 def lora_file(folder: str | Path) -> Path | None:
-    """Return the file with an adapter's LoRA in a folder, under diffusers' or PEFT's name; None if there is none."""
+    """Return the file in a folder that holds an adapter's LoRA (diffusers' or PEFT's name), or None."""
     files = (Path(folder, name) for name in (WEIGHTS_FILE, PEFT_FILES[0]))
     return next((file for file in files if file.is_file()), None)
 
 
 def read_lora(path: Path, family: Family | None = None) -> Lora:
-    """Return matrices, alphas and header of a LoRA file under diffusers' names, without the text encoders' part.
+    """Return matrices, alphas and header of a LoRA file under diffusers' names, without those of text encoders.
 
-    Every key style that diffusers converts for the family is read: its own, with or without prefix, with alpha in the
-    header or in tensors, and those of Kohya, X-Labs and BFL, for FLUX.1 at its true size only. So is PEFT's own.
+    The function reads PEFT's key style and all styles that diffusers converts for the family. Diffusers' own keys may
+    have a prefix or none, and alpha in the header or in tensors. The styles of Kohya, X-Labs and BFL need FLUX.1's
+    original size.
 
     Args:
         path: the file.
-        family: of the transformer that it is for; without one, names and shapes in the file tell it.
+        family: family of the transformer. By default names and shapes in the file determine it.
 
     Raises:
-        ModelError: the file is unreadable, or holds DoRA, whose magnitudes diffusers would leave out.
+        ModelError: the file is unreadable, or contains DoRA, whose magnitudes diffusers would ignore.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -54,29 +55,29 @@ def read_lora(path: Path, family: Family | None = None) -> Lora:
             family = family or family_of_layers({key: file.get_slice(key).get_shape() for key in keys})
             peft = any(key.startswith(_PEFT_PREFIX) and "transformer_blocks." in key for key in keys)
             found = {key.removeprefix(_PEFT_PREFIX): file.get_tensor(key) for key in keys} if peft else {}
-        if peft:  # diffusers would take the prefix for a sign of BFL's names
+        if peft:  # diffusers would mistake the prefix for BFL's key style
             state, alphas, header = found, dict[str, Any](), _peft_settings(path)
         else:
             state, alphas, header = family.read_lora(path.parent, weight_name=path.name, local_files_only=True)
-    except Exception as error:  # diffusers and safetensors raise many kinds; all mean an unreadable file
+    except Exception as error:  # diffusers and safetensors raise many types for an unreadable file
         if is_untranslatable(error):
             raise
         raise ModelError(f"adapter weights {path} cannot be read: {first_line(error)}") from error
     if dora := next((key for key in keys if "dora_scale" in key), ""):
-        raise ModelError(f"adapter {path} holds '{dora}': DoRA is not read, merge it into the base first")
+        raise ModelError(f"adapter {path} contains '{dora}'; DoRA is not supported, merge it into the base first")
     state, alphas, header = (_for_transformer(entries) for entries in (state, alphas, header))
     return state, alphas, header
 
 
 def _peft_settings(path: Path) -> dict[str, Any]:
-    """Return rank and alpha from the config beside a file of PEFT's; without one, alpha is the rank."""
+    """Return rank and alpha from the config beside a PEFT file. Without a config, alpha equals the rank."""
     config = path.with_name(PEFT_FILES[1])
     settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
     return {key: settings[key] for key in _PEFT_SETTINGS if key in settings}
 
 
 def _for_transformer(entries: dict[str, Any]) -> dict[str, Any]:
-    """Return the transformer's entries under diffusers' prefix, without which they would be dropped with a warning."""
+    """Return the transformer's entries with diffusers' prefix. Without it, diffusers would ignore them."""
     return {
         key if key.startswith("transformer.") else f"transformer.{key}": value
         for key, value in entries.items()
@@ -85,21 +86,21 @@ def _for_transformer(entries: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_lora(transformer: Any, state: dict[str, Any], path: Path | str) -> None:
-    """Check that every matrix has its module and its partner, with their widths; diffusers only warns.
+    """Check that every matrix belongs to a layer, has its partner, and has the right shape. Diffusers only warns.
 
     Raises:
-        ModelError: one has not, or there is none.
+        ModelError: a matrix fails a check, or there is no matrix.
     """
     modules = dict(transformer.named_modules())
     pairs = {key: value for key, value in state.items() if ".lora_A" in key}
     if not pairs:
-        raise ModelError(f"adapter {path} holds no LoRA weights for the transformer")
+        raise ModelError(f"adapter {path} has no LoRA weights for the transformer")
     for key, value in pairs.items():
         name = key.removeprefix("transformer.").split(".lora_A")[0]
         module = modules.get(name)
         if module is None or not hasattr(module, "in_features"):
             folded = family_of(transformer).is_modulation(name)
-            hint = "; the transformer is folded: give it unfolded" if folded else ""
+            hint = "; the transformer is folded, use the unfolded model" if folded else ""
             raise ModelError(f"adapter {path} adapts '{name}', which this transformer does not have{hint}")
         other = state.get(key.replace(".lora_A", ".lora_B"))
         if other is None:
@@ -114,24 +115,27 @@ def check_lora(transformer: Any, state: dict[str, Any], path: Path | str) -> Non
 
 
 def check_lora_alone(state: dict[str, Any], path: Path | str) -> None:
-    """Check that a file holds nothing but LoRA's two matrices; loaders drop the rest, such as DoRA's magnitudes.
+    """Check that a file has only LoRA's two matrices. Loaders would ignore anything else, such as DoRA's magnitudes.
 
     Raises:
-        ModelError: there is something else.
+        ModelError: the file has other tensors.
     """
     strays = sorted(key for key in state if not key.endswith((".lora_A.weight", ".lora_B.weight")))
     if strays:
         raise ModelError(
-            f"adapter {path} holds '{strays[0]}', which is no LoRA weight; only LoRA's two matrices are read: "
+            f"adapter {path} contains '{strays[0]}', which is not one of LoRA's two matrices; "
             "merge DoRA, biases and the like into the base first"
         )
 
 
 def add_lora(transformer: Any, rank: int, alpha: float, targets: Sequence[str] = ()) -> None:
-    """Freeze the transformer and give it a trainable LoRA in float32; peft would follow a bfloat16 base.
+    """Freeze a transformer and add a trainable LoRA. It is in float32, even if the base is in bfloat16.
 
     Args:
-        targets: names of the layers to adapt; without any, those of the family.
+        transformer: transformer of a known family.
+        rank: rank of the LoRA.
+        alpha: the LoRA is scaled by ``alpha / rank``.
+        targets: names of the layers to adapt. The default is the family's ``lora_targets``.
     """
     transformer.requires_grad_(False)
     targets = targets or family_of(transformer).lora_targets
@@ -139,7 +143,7 @@ def add_lora(transformer: Any, rank: int, alpha: float, targets: Sequence[str] =
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers, init_lora_weights="gaussian")
     try:
         transformer.add_adapter(config)
-    except ValueError as error:  # no module has such a name
+    except ValueError as error:  # no layer has one of these names
         raise ModelError(f"cannot adapt {', '.join(targets)}: {first_line(error)}") from error
     for parameter in transformer.parameters():
         if parameter.requires_grad:
@@ -147,16 +151,16 @@ def add_lora(transformer: Any, rank: int, alpha: float, targets: Sequence[str] =
 
 
 def _layers(transformer: Any, target: str) -> list[str]:
-    """Return a target as it is, or whole names: FLUX.2's "to_out" is a list in some blocks, which peft refuses."""
+    """Return a target, or the full names of its layers if some are lists, which peft refuses ("to_out" in FLUX.2)."""
     named = [(name, module) for name, module in transformer.named_modules() if f".{name}".endswith(f".{target}")]
     layers = [name for name, module in named if not isinstance(module, nn.ModuleList)]
     return [target] if len(layers) == len(named) else layers
 
 
 def save_lora(transformer: Any, folder: str | Path, dtype: torch.dtype = torch.bfloat16, write: bool = True) -> None:
-    """Write ``pytorch_lora_weights.safetensors`` with rank and alpha in its header, as diffusers does.
+    """Write ``pytorch_lora_weights.safetensors`` with rank and alpha in its header, like diffusers.
 
-    If FSDP shards the weights, they are gathered: all processes must call, and one of them writes.
+    Weights that are sharded by FSDP are gathered, so all processes must call this. Only one should ``write``.
     """
     state = get_peft_model_state_dict(transformer)
     gathered = {key: value.full_tensor() if hasattr(value, "full_tensor") else value for key, value in state.items()}
@@ -167,22 +171,22 @@ def save_lora(transformer: Any, folder: str | Path, dtype: torch.dtype = torch.b
 
 
 def fuse_lora(transformer: Any, folder: str | Path) -> None:
-    """Merge an adapter's LoRA into the transformer, in place; see ``attach_lora``."""
+    """Merge an adapter's LoRA into a transformer, in place; see ``attach_lora``."""
     attach_lora(transformer, folder)
     transformer.fuse_lora()
     transformer.unload_lora()
 
 
 def attach_lora(transformer: Any, folder: str | Path) -> dict[str, Any]:
-    """Attach an adapter's LoRA beside the transformer's weights, without merging anything.
+    """Attach an adapter's LoRA to a transformer without merging it. Quantized weights allow no merge.
 
     Args:
-        transformer: transformer of a known family; if its weights are quantized, this is the only way.
-        folder: the adapter's.
+        transformer: transformer of a known family.
+        folder: folder of the adapter.
 
     Returns:
-        The LoRA's matrices by their names in the transformer now. If the transformer is on the meta device, they are on
-        it there, too, and have to be put there.
+        The LoRA's matrices by their names in the transformer. If the transformer is on the meta device, the caller has
+        to assign them.
 
     Raises:
         ModelError: the file is unreadable, or its weights do not fit this transformer.
@@ -197,7 +201,7 @@ def attach_lora(transformer: Any, folder: str | Path) -> dict[str, Any]:
             prefix="transformer",
             metadata=None if alphas else header or None,
             adapter_name=ADAPTER,
-            low_cpu_mem_usage=True,  # the file's own tensors, not copies of them
+            low_cpu_mem_usage=True,  # uses the file's tensors without copies
         )
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         if is_untranslatable(error):
@@ -215,14 +219,14 @@ def load_lora_weights(
     adapter_name: str | None = None,
     **options: Any,
 ) -> None:
-    """Attach a LoRA to a pipeline's transformer, as diffusers' pipelines do; ``FluxSRPipeline`` documents it."""
+    """Attach a LoRA to the transformer of a pipeline; see ``FluxSRPipeline.load_lora_weights``."""
     transformer, hotswap = pipeline.transformer, options.pop("hotswap", False)
     if is_folded(transformer):
-        raise ModelError("the transformer is folded and takes no LoRA; call fluxsr.load(model, adapter=...)")
+        raise ModelError("the transformer is folded, so no LoRA can be attached; call fluxsr.load(model, adapter=...)")
     folder = None if isinstance(source, dict) else Path(source)
     if folder and (folder / CONFIG_FILE).is_file() and (own := load_config(folder).condition) != settings.condition:
         raise ModelError(
-            f"adapter {folder} was trained at t, guidance = {own}, and the pipeline stands at {settings.condition}; "
+            f"adapter {folder} was trained at t, guidance = {own}, but the pipeline uses {settings.condition}; "
             "call fluxsr.load(model, adapter=...)"
         )
     if folder and (folder / ENCODER_FILE).is_file():
@@ -244,7 +248,7 @@ def load_lora_weights(
 
 
 def merge_lora(module: Any) -> None:
-    """Merge what ``attach_lora`` attached to a part of a transformer, and remove it."""
+    """Merge the LoRA that ``attach_lora`` attached to a part of a transformer, and remove its layers."""
     for layer in module.modules():
         if isinstance(layer, BaseTunerLayer):
             layer.merge()

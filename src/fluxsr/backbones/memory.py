@@ -1,7 +1,7 @@
-"""Which number format, quantization, offload and tile make a model fit a device: arithmetic alone.
+"""Choose quantization, offload and tile size so that a model fits the memory of a device.
 
-Activations were measured at FLUX.1-dev's size on an H200 (docs/benchmarks.md), overheads with an allocation tracker; a
-model of other sizes is small enough for it not to matter.
+The choice is computed. The memory of activations was measured at FLUX.1-dev's size on an H200 (docs/benchmarks.md), and
+overheads with an allocation tracker. Smaller models need so little that the estimate does not matter.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from fluxsr.errors import InputError
 GIB = 2**30
 SIZES = {"8gb": 8, "12gb": 12, "16gb": 16, "24gb": 24}
 MEMORIES = ("auto", *SIZES, "max")
-"""auto: what is free; a size: a card of so many GiB, of which more may be free; max: nothing is saved."""
+"""auto: the free memory. A size: a card with so many GiB, even if more is free. max: no savings."""
 
-BITS = {"int8": 8.02, "fp8": 8.02, "nf4": 4.13}  # a weight, its share of the scales included
-DECODE = 2.5 * GIB / 2**20  # bytes per pixel of a tile in 16 bits, all in all; compiled 1.4
-CONTEXT = 0.7 * GIB  # driver and libraries; where free memory was asked for, they have theirs already
-SPARE = 0.05  # share of the memory that fragments
-BATCH = 4  # tiles per forward pass that still gain speed
-FLOOR = 512  # smallest tile that is planned for resident weights; where they are offloaded, half of it
+BITS = {"int8": 8.02, "fp8": 8.02, "nf4": 4.13}  # bits per weight, including the scales
+DECODE = 2.5 * GIB / 2**20  # bytes per pixel of a tile in 16 bits for all activations (1.4 if compiled)
+CONTEXT = 0.7 * GIB  # driver and libraries, which a measured free memory already excludes
+SPARE = 0.05  # fraction of the memory that fragmentation may cost
+BATCH = 4  # largest number of tiles per forward pass that increases speed
+FLOOR = 512  # smallest tile for resident weights; with offload it is half as large
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a model takes.
+    """Memory needs of a model.
 
     Attributes:
-        transformer: parameters, folded.
-        vae: parameters.
-        tile_size: the model's own, in output pixels.
-        in_flight: parameters of an offloaded transformer that are on the device at once (``parts.in_flight``).
-        stored: bytes of a transformer that is quantized already; None for one in 16 or 32 bits.
+        transformer: number of parameters of the folded transformer.
+        vae: number of parameters of the autoencoder.
+        tile_size: the model's largest tile in output pixels.
+        in_flight: number of parameters that are on the device at once with offload (``parts.in_flight``).
+        stored: bytes of a transformer that is already quantized; None for one in 16 or 32 bits.
     """
 
     transformer: int
@@ -50,15 +50,15 @@ class Plan:
     """How a model is loaded and run.
 
     Attributes:
-        dtype: of what is not quantized.
-        device: on which it computes, for people.
-        quantize: as ``quantize.KINDS``.
-        offload: whether the transformer waits in the host's memory and comes block by block.
-        tile_size: largest tile, output pixels.
-        batch_size: tiles per forward pass; None takes 1 on a CPU and 4 elsewhere.
-        compiled: whether the code is compiled, for one size: every image gets tiles of ``tile_size``, one at a time.
-        peak: bytes that it is expected to need on the device; 0 where nobody counted.
-        hint: what would make a better plan.
+        dtype: number format of the weights that are not quantized.
+        device: type of the device, for messages.
+        tile_size: largest tile in output pixels.
+        quantize: one of ``quantize.KINDS``.
+        offload: whether the transformer stays in host memory and is moved to the device block by block.
+        batch_size: tiles per forward pass; None means 1 on a CPU and 4 elsewhere.
+        compiled: whether the model is compiled. Every image then gets tiles of ``tile_size``, one at a time.
+        peak: expected memory on the device in bytes, or 0 if it was not estimated.
+        hint: how to get a better plan.
     """
 
     dtype: torch.dtype
@@ -72,12 +72,12 @@ class Plan:
     hint: str = ""
 
     def moved(self, dtype: torch.dtype, device: str) -> Plan:
-        """Return the plan of a model that was cast or moved after loading; nobody counted the memory for it."""
+        """Return the plan of a model that was cast or moved after loading, without an estimate of its memory."""
         batch_size = self.batch_size if self.compiled or device == self.device else None
         return replace(self, dtype=dtype, device=device, batch_size=batch_size, peak=0, hint="")
 
     def line(self) -> str:
-        """The plan in one line."""
+        """Return the plan in one line."""
         kind = str(self.dtype).removeprefix("torch.") + (f", weights in {self.quantize}" * (self.quantize != "none"))
         parts = [f"{kind} on {self.device}", "offloaded block by block" * self.offload]
         parts += [("autoencoder " * self.offload + "compiled") * self.compiled, f"tiles of {self.tile_size} px"]
@@ -95,19 +95,21 @@ def plan(
     kinds: tuple[str, ...],
     compiled: bool = False,
 ) -> Plan:
-    """The plan that loses least and fits: first whole weights, then 8 bits, then 4, then offload; large tiles first.
+    """Return the plan with the highest quality that fits.
+
+    The order is: no quantization, 8 bits, 4 bits, offload. For each of them, the largest tile that fits is chosen.
 
     Args:
         memory: one of ``MEMORIES``.
-        free: bytes free on the device; None where there is no such number (a CPU): nothing is saved then.
-        needs: of the model.
-        dtype: asked for, or the device's best.
-        device: its type.
-        kinds: of quantization that can be had here, such as ("int8", "nf4").
-        compiled: what is loaded will be compiled.
+        free: free bytes on the device. None, as for a CPU, plans no savings.
+        needs: memory needs of the model.
+        dtype: number format of the model.
+        device: type of the device.
+        kinds: available kinds of quantization, such as ("int8", "nf4").
+        compiled: whether the model will be compiled.
 
     Raises:
-        InputError: an unknown memory, or one that is too small for any plan.
+        InputError: the memory is unknown, or too small for every plan.
     """
     if memory not in MEMORIES:
         raise InputError(f"memory is '{memory}'; choose one of {', '.join(MEMORIES)}")
@@ -131,8 +133,8 @@ def plan(
             return Plan(dtype, device, tile_size, quantize, offload, batch, compiled, peak, _hint(skipped))
     least = needs.in_flight * dtype.itemsize + needs.vae * dtype.itemsize + pixel * (FLOOR // 2) ** 2
     raise InputError(
-        f"{max(0.0, budget) / GIB:.1f} GiB are free on {device}, this model needs {least / GIB:.1f} "
-        "even block by block; free some, take --memory max to try, or --device cpu"
+        f"{max(0.0, budget) / GIB:.1f} GiB are free on {device}, but this model needs {least / GIB:.1f} GiB "
+        "even with offload; free some memory, try --memory max, or use --device cpu"
     )
 
 
@@ -144,7 +146,7 @@ def plans(needs: Needs, dtype: torch.dtype, device: str) -> Iterator[Plan]:
 
 
 def _choices(needs: Needs, dtype: torch.dtype) -> Iterator[tuple[str, bool, float]]:
-    """(quantization, offload, bytes of weights on the device), the most faithful first, offload last: it is slow."""
+    """Yield (quantization, offload, bytes of weights on the device), from the most exact to the slowest."""
     whole = needs.transformer * dtype.itemsize
     if needs.stored is not None:
         yield "none", False, needs.stored

@@ -1,6 +1,6 @@
-"""One component of a model in diffusers layout: its configuration, and all of its weights or a clear error.
+"""Load one component of a model in diffusers layout, and check that all of its weights are present.
 
-Weights are read from safetensors, or from pickles with weights_only=True; no code of a model folder runs.
+Weights are read from safetensors, or from pickles with weights_only=True. No code from a model folder is run.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from fluxsr.errors import ModelError
 
 
 def load_part(model: Path | str, part: str, dtype: torch.dtype, quantization: Any = None) -> Any:
-    """One component of a model in diffusers layout, of a class we know, with every weight in place.
+    """Load one component of a model in diffusers layout.
 
     Raises:
-        ModelError: unknown class, or weights that are missing, mis-shaped or unreadable.
+        ModelError: the class is unknown, or weights are missing, unreadable or of another shape.
     """
     with in_one_line(model, part):
         kind = known_class(part, part_config(model, part))
@@ -29,23 +29,23 @@ def load_part(model: Path | str, part: str, dtype: torch.dtype, quantization: An
         loaded, report = kind.from_pretrained(
             model, subfolder=part, torch_dtype=dtype, output_loading_info=True, **scheme
         )
-    check_whole(f"{model}/{part}", report["missing_keys"])
-    # diffusers believes the index of a sharded model; a weight that its shard lacks stays without memory
-    check_whole(f"{model}/{part}", [name for name, tensor in loaded.state_dict().items() if tensor.is_meta])
+    check_complete(f"{model}/{part}", report["missing_keys"])
+    # diffusers trusts the index of a sharded model, so a weight that its shard lacks stays on the meta device
+    check_complete(f"{model}/{part}", [name for name, tensor in loaded.state_dict().items() if tensor.is_meta])
     return loaded
 
 
-def check_whole(place: Path | str, missing: Iterable[str]) -> None:
-    """Raise a ModelError that counts a place's missing weights and names the first, where there are any."""
+def check_complete(path: Path | str, missing: Iterable[str]) -> None:
+    """Raise a ModelError if weights are missing. It states their number and the first name."""
     if names := sorted(missing):
-        raise ModelError(f"{place} lacks {len(names)} weights, the first is '{names[0]}'; download it again")
+        raise ModelError(f"{path} lacks {len(names)} weights, the first is '{names[0]}'; download it again")
 
 
 def part_config(model: str | Path, part: str) -> dict[str, Any]:
-    """The configuration of a part, without its weights.
+    """Return the configuration of a component, without loading its weights.
 
     Raises:
-        ModelError: missing or unreadable.
+        ModelError: the configuration is missing or unreadable.
     """
     folder = folder_of(model)
     with in_one_line(folder, part):
@@ -56,15 +56,15 @@ def part_config(model: str | Path, part: str) -> dict[str, Any]:
             raise ModelError(f"no {part}/config.json in {folder}; expected a model folder in diffusers layout")
         config = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(config, dict):
-            raise ModelError(f"cannot load {part} of {folder}: {path.name} holds a {type(config).__name__}, no mapping")
+            raise ModelError(f"cannot load {part} of {folder}: {path.name} is a {type(config).__name__}, not a mapping")
         return config
 
 
 def skeleton(config: Mapping[str, Any], part: str = "transformer") -> Any:
-    """A part of this configuration without memory (on the meta device), whatever its weights are kept in.
+    """Return a component on the meta device (without memory), ignoring any quantization in its configuration.
 
     Raises:
-        ModelError: unknown class.
+        ModelError: the class is unknown.
     """
     plain = {key: value for key, value in config.items() if key != "quantization_config"}
     with torch.device("meta"):
@@ -72,12 +72,12 @@ def skeleton(config: Mapping[str, Any], part: str = "transformer") -> Any:
 
 
 def parameter_count(part: Any) -> int:
-    """Parameters and constants of a ``skeleton``."""
+    """Return the number of parameters and constants of a ``skeleton``."""
     return sum(tensor.numel() for tensor in part.state_dict().values())
 
 
 def in_flight(transformer: Any) -> int:
-    """Parameters of a ``skeleton`` that are on the device at once if it is offloaded: two blocks, and the rest."""
+    """Return the number of parameters on the device at once with offload: two blocks and all other layers."""
     lists = [child for child in transformer.children() if isinstance(child, torch.nn.ModuleList)]
     blocks = [parameter_count(block) for child in lists for block in child]
     return parameter_count(transformer) - sum(blocks) + 2 * max(blocks)

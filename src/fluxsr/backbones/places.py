@@ -1,4 +1,4 @@
-"""Where a model lies: a local folder, the Hub, or this package; and what an error on the way there means."""
+"""Locate models in local folders, on the Hub or in this package, and explain errors of loading and pushing."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from fluxsr.errors import ModelError, is_untranslatable
 
 BUNDLED = "bundled"
 CONFIG_FILE = "fluxsr_config.json"
-INDEX_FILE = "model_index.json"  # of a saved pipeline, with its settings
+INDEX_FILE = "model_index.json"  # components and settings of a saved pipeline
 WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
-PEFT_FILES = ("adapter_model.safetensors", "adapter_config.json")  # a folder that PEFT itself saved
+PEFT_FILES = ("adapter_model.safetensors", "adapter_config.json")  # files that PEFT itself saves
 ENCODER_FILE = "vae_encoder_lora.safetensors"  # LoRA of the autoencoder's encoder
 PROMPT_FILE = "prompt_embeds.safetensors"
 PROMPT_PICKLES = ("t5_embedding.pth", "clip_embedding.pth")
 COMPONENT_FOLDER = "prompt"  # the fixed prompt as a component of a saved pipeline
 COMPONENT_FILE = f"{COMPONENT_FOLDER}/diffusion_pytorch_model.safetensors"
-AUTOENCODER = "ae.safetensors"  # its name on FLUX.1-dev's page
+AUTOENCODER = "ae.safetensors"  # file name in FLUX.1-dev's repository
 
 
 @contextmanager
 def in_one_line(model: Path | str, part: str) -> Iterator[None]:
-    """Turn the errors of reading a part into ModelErrors of one line; the libraries raise many kinds.
+    """Turn the many types of errors that libraries raise while reading a part into a ModelError of one line.
 
-    Bugs, missing memory and a lost accelerator are raised as they are.
+    Bugs, missing memory and a lost accelerator are re-raised unchanged.
     """
     try:
         yield
@@ -47,15 +47,15 @@ def in_one_line(model: Path | str, part: str) -> Iterator[None]:
 
 
 def explain(model: Path | str, part: str, error: Exception) -> str:
-    """What went wrong while loading, in one line."""
-    for cause in _causes(error):  # diffusers wraps the hub's errors and then calls a gated model unknown
+    """Return the cause of a loading error and its remedy in one line."""
+    for cause in _causes(error):  # diffusers wraps the Hub's errors, and reports a gated model as unknown
         if isinstance(cause, GatedRepoError):
             return (
-                f"{model} is gated: accept its licence at https://huggingface.co/{model}, then run `hf auth login` "
+                f"{model} is gated; accept its licence at https://huggingface.co/{model}, then run `hf auth login` "
                 "with a token of that account"
             )
         if isinstance(cause, RepositoryNotFoundError):
-            return f"{model} is not on the Hub, or private: check the name, or run `hf auth login`"
+            return f"{model} is not on the Hub, or is private; check the name, or run `hf auth login`"
         if isinstance(cause, OfflineModeIsEnabled):
             return f"{model} is not in the local cache, and offline mode is on; unset HF_HUB_OFFLINE to fetch it"
         if isinstance(cause, HfHubHTTPError) and cause.response.status_code == 401:
@@ -70,38 +70,38 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message that is not empty, or else the name of its class."""
+    """Return the first non-empty line of an error's message, or the name of its class if it has no message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def explain_push(repository: str, error: Exception) -> str:
-    """What went wrong while writing to the Hub, in one line."""
+    """Return the cause of an error while writing to the Hub, and its remedy, in one line."""
     for cause in _causes(error):
         status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
         if isinstance(cause, OfflineModeIsEnabled):
             return f"cannot push to {repository}: offline mode is on; unset HF_HUB_OFFLINE"
         if status == 401 or isinstance(cause, LocalTokenNotFoundError):
             return (
-                f"cannot push to {repository}: the Hub does not know you; `hf auth login` with a token that may write"
+                f"cannot push to {repository}: you are not logged in; run `hf auth login` with a token that may write"
             )
         if status == 403:
             return (
-                f"cannot push to {repository}: your token may not write there; take a token with write access, or an "
-                "owner that is you or an organisation of yours"
+                f"cannot push to {repository}: your token may not write there; use a token with write access, or your "
+                "own name or organisation as owner"
             )
         if status == 404:
-            return f"cannot push to {repository}: it is not on the Hub, or your token may not see it"
+            return f"cannot push to {repository}: it does not exist, or your token has no access to it"
     return f"cannot push to {repository}: {first_line(error)}"
 
 
 def is_hub_id(model: str | Path) -> bool:
-    """Whether it is written as an id (owner/name), and no folder has that name."""
+    """Return whether a name has the form owner/name and is not a folder."""
     name = str(model)
     return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).is_dir()
 
 
 def folder_of(model: str | PathLike[str]) -> Path | str:
-    """A local folder as a Path, the bundled model's, or a Hub id as it is."""
+    """Return the path of a local folder or of the bundled model; return a Hub id unchanged."""
     if model == BUNDLED:
         path = Path(str(resources.files("fluxsr") / "pretrained"))
         if not (path / "transformer").is_dir():
@@ -111,24 +111,23 @@ def folder_of(model: str | PathLike[str]) -> Path | str:
         return Path(model)
     if isinstance(model, str) and is_hub_id(model):
         return model
-    raise ModelError(
-        f"no model folder {model}; give a folder or file that exists, a Hub id (owner/name), or '{BUNDLED}'"
-    )
+    raise ModelError(f"no model folder {model}; pass an existing folder or file, a Hub id (owner/name), or '{BUNDLED}'")
 
 
 def download(
     repository: str, files: list[str], part: str, revision: str | None = None, token: str | bool | None = None
 ) -> Path:
-    """A local folder with some files of a repository on the Hub.
+    """Download some files of a repository on the Hub, and return their local folder.
 
     Args:
-        files: patterns; "*" matches folders too, and a model's repository would come down whole.
-        part: what they are, for the error.
-        revision: branch, tag or commit; None takes the main branch.
-        token: None takes that of ``hf auth login``.
+        repository: Hub id.
+        files: file patterns. "*" would also match folders and download a whole model.
+        part: name of the files for error messages.
+        revision: branch, tag or commit; None is the main branch.
+        token: access token; None is the one of ``hf auth login``.
 
     Raises:
-        ModelError: not reachable, gated or unknown.
+        ModelError: the repository is unknown, gated or not reachable.
     """
     with in_one_line(repository, part):
         return Path(snapshot_download(repository, allow_patterns=files, revision=revision, token=token))

@@ -1,4 +1,4 @@
-"""The fixed prompt: its embeddings are computed once and travel with the adapter."""
+"""Save and load the fixed prompt, whose embeddings are computed once and stored with the adapter."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from fluxsr.errors import ModelError, is_untranslatable
 
 @dataclass(frozen=True)
 class FixedPrompt:
-    """Text condition of every image: no text encoder is needed once it is computed.
+    """Text condition of all images, so that inference needs no text encoder.
 
     Attributes:
-        prompt_embeds: (1,L,D), T5 states for FLUX (D = 4096); (B,L,D) where every image of a batch has its own.
-        pooled_prompt_embeds: (1,P), CLIP's pooled state for FLUX (P = 768); or (B,P).
-        text: what was encoded, for people; empty where nobody wrote it down.
+        prompt_embeds: (1,L,D), or (B,L,D) if every image of a batch has its own. For FLUX.1, T5 states (D = 4096).
+        pooled_prompt_embeds: (1,P) or (B,P). For FLUX.1, CLIP's pooled state (P = 768).
+        text: text that was encoded, for information only; "" if unknown.
     """
 
     prompt_embeds: Tensor
@@ -40,25 +40,25 @@ class FixedPrompt:
         return FixedPrompt(embeds, pooled, self.text)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``prompt_embeds.safetensors`` into a folder, the text in its header."""
+        """Write ``prompt_embeds.safetensors`` into a folder, with the text in its header."""
         tensors = {"prompt_embeds": self.prompt_embeds, "pooled_prompt_embeds": self.pooled_prompt_embeds}
-        whole = {key: value.cpu().contiguous() for key, value in tensors.items()}
-        save_file(whole, Path(folder) / FILE, {"text": self.text} if self.text else None)
+        tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
+        save_file(tensors, Path(folder) / FILE, {"text": self.text} if self.text else None)
 
 
 class PromptEmbeddings(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """The fixed prompt as a component of a diffusers pipeline: two buffers that move with it, and its text.
+    """The fixed prompt as a component of a diffusers pipeline: two buffers and the text.
 
-    The buffers keep their number format whatever the pipeline is cast to. ``velocity`` casts them to the
-    transformer's, and a folded transformer recognises its prompt by its exact values.
+    The buffers move with the pipeline but keep their number format, because a folded transformer recognises its prompt
+    by the exact values. ``velocity`` casts them to the transformer's format.
 
     Args:
-        tokens, width: shape of ``prompt_embeds``, (1,tokens,width).
-        pooled_width: shape of ``pooled_prompt_embeds``, (1,pooled_width).
-        text: the text that was encoded, for people.
+        tokens, width: ``prompt_embeds`` has the shape (1,tokens,width).
+        pooled_width: ``pooled_prompt_embeds`` has the shape (1,pooled_width).
+        text: text that was encoded, for information only.
     """
 
-    __module__ = "fluxsr"  # where diffusers looks for the class when it loads a pipeline
+    __module__ = "fluxsr"  # diffusers looks for the class there when it loads a pipeline
 
     prompt_embeds: Tensor
     pooled_prompt_embeds: Tensor
@@ -71,16 +71,16 @@ class PromptEmbeddings(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     @classmethod
     def of(cls, prompt: FixedPrompt, text: str = "") -> PromptEmbeddings:
-        """Return the component that holds the tensors of a fixed prompt, and this text where it has none."""
+        """Return the component with the tensors of a fixed prompt. ``text`` is used if the prompt has no text."""
         embeds, pooled = prompt.prompt_embeds, prompt.pooled_prompt_embeds
         with torch.device("meta"):
-            made = cls(*embeds.shape[1:], pooled.shape[-1], prompt.text or text)
-        made.prompt_embeds, made.pooled_prompt_embeds = embeds.detach(), pooled.detach()
-        return made.eval()
+            component = cls(*embeds.shape[1:], pooled.shape[-1], prompt.text or text)
+        component.prompt_embeds, component.pooled_prompt_embeds = embeds.detach(), pooled.detach()
+        return component.eval()
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **options: Any) -> PromptEmbeddings:
-        """Load as any model of diffusers, in the number format of the file."""
+        """Load the component like any model of diffusers, but always in the number format of the file."""
         return super().from_pretrained(folder, **{**options, "torch_dtype": None, "dtype": None})
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PromptEmbeddings:
@@ -94,14 +94,17 @@ class PromptEmbeddings(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
 
 def load_prompt(folder: str | Path) -> FixedPrompt:
-    """Read a folder's fixed prompt.
+    """Read the fixed prompt of a folder.
 
-    It is in ``prompt_embeds.safetensors``, in ``t5_embedding.pth`` and ``clip_embedding.pth``, or in ``prompt/``. Both
-    pickles are read with weights_only=True, each as a tensor or a dict with one tensor, with or without batch axis.
-    ``prompt/`` is a saved `PromptEmbeddings`. It comes last, because an adapter may have joined a saved pipeline.
+    It is read from the first of these that exists:
+
+    - ``prompt_embeds.safetensors``
+    - ``t5_embedding.pth`` and ``clip_embedding.pth``, read with weights_only=True. Each holds a tensor, or a dict with
+      one tensor, with or without batch axis.
+    - ``prompt/``, a saved `PromptEmbeddings`. It is last, so that an adapter in the folder of a pipeline overrides it.
 
     Raises:
-        ModelError: no file, or shapes that do not fit.
+        ModelError: there is no prompt, it cannot be read, or its shapes do not fit.
     """
     folder, text = Path(folder), ""
     try:
@@ -118,7 +121,7 @@ def load_prompt(folder: str | Path) -> FixedPrompt:
             text = json.loads((folder / COMPONENT_FOLDER / "config.json").read_text(encoding="utf-8")).get("text", "")
         else:
             raise ModelError(
-                f"no fixed prompt in {folder}: expected {FILE} or t5_ and clip_embedding.pth; `fluxsr prompt` makes one"
+                f"no fixed prompt in {folder}; expected {FILE}, or t5_ and clip_embedding.pth (see `fluxsr prompt`)"
             )
     except KeyError as error:
         raise ModelError(f"{folder / FILE} has no {error}; it needs prompt_embeds and pooled_prompt_embeds") from error
@@ -149,5 +152,5 @@ def _single(path: Path) -> Tensor:
 
 
 def random_prompt(tokens: int, dim: int, generator: torch.Generator) -> FixedPrompt:
-    """A fixed random condition for models without a text encoder, such as the bundled one."""
+    """Return a random fixed prompt for models without a text encoder, such as the bundled one."""
     return FixedPrompt(torch.randn(1, tokens, dim, generator=generator), torch.randn(1, dim, generator=generator))

@@ -1,4 +1,4 @@
-"""Quantized weights of linear layers, by torchao (int8, fp8) and bitsandbytes (nf4)."""
+"""Quantize the weights of linear layers with torchao (int8, fp8) or bitsandbytes (nf4)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ KINDS = ("none", "int8", "fp8", "nf4")
 
 
 def scheme_of(kind: str, device: torch.device, dtype: torch.dtype) -> Any:
-    """Return diffusers' configuration of a kind of quantization, None for "none"; products are computed in ``dtype``.
+    """Return diffusers' quantization configuration for a kind, or None for "none". Products are computed in ``dtype``.
 
     Raises:
-        InputError: an unknown kind, a package that is not installed, or a device that cannot do it.
+        InputError: the kind is unknown, its package is not installed, or the device does not support it.
     """
     if kind not in KINDS:
         raise InputError(f"quantize is '{kind}'; choose one of {', '.join(KINDS)}")
@@ -33,20 +33,20 @@ def scheme_of(kind: str, device: torch.device, dtype: torch.dtype) -> Any:
 
 
 def kinds_here(device: torch.device) -> tuple[str, ...]:
-    """The kinds of quantization whose packages are installed and that work on a device."""
+    """Return the kinds of quantization that a device supports and whose packages are installed."""
     torchao = ("int8", "fp8") if importlib.util.find_spec("torchao") is not None else ()
     gpu = device.type in ("cuda", "xpu") and importlib.util.find_spec("bitsandbytes") is not None
     return (*torchao, "nf4") if gpu else torchao
 
 
 def nf4(device: torch.device, dtype: torch.dtype) -> Any:
-    """Return diffusers' configuration of QLoRA's 4-bit normal float with double quantization.
+    """Return diffusers' configuration for QLoRA's 4-bit normal float with double quantization.
 
     Raises:
-        InputError: bitsandbytes is not installed, or the device is no GPU.
+        InputError: bitsandbytes is not installed, or the device is not a GPU.
     """
     if device.type not in ("cuda", "xpu"):
-        raise InputError(f"nf4 needs a GPU, this is '{device.type}'; take none (quantize_base, --quantize)")
+        raise InputError(f"nf4 needs a GPU, but the device is '{device.type}'; use none (quantize_base, --quantize)")
     needed("nf4", "nf4", "bitsandbytes")
     return diffusers.BitsAndBytesConfig(
         load_in_4bit=True,
@@ -57,7 +57,7 @@ def nf4(device: torch.device, dtype: torch.dtype) -> Any:
 
 
 def quantize_(module: torch.nn.Module, scheme: Any) -> None:
-    """Quantize the linears of a transformer, or of one of its blocks, in place; call ``declare`` at the end."""
+    """Quantize the linear layers of a transformer or of one of its blocks, in place. Call ``declare`` at the end."""
     if scheme is None:
         return
     if isinstance(scheme, diffusers.BitsAndBytesConfig):
@@ -69,19 +69,19 @@ def quantize_(module: torch.nn.Module, scheme: Any) -> None:
 
 
 def declare(transformer: Any, scheme: Any) -> None:
-    """Mark a transformer as quantized by a scheme, so that diffusers saves and loads it so."""
+    """Mark a transformer as quantized, so that diffusers saves and loads it accordingly."""
     if scheme is None:
         return
     transformer.register_to_config(quantization_config=scheme)
     transformer.hf_quantizer = DiffusersAutoQuantizer.from_config(scheme, pre_quantized=True)
-    transformer.hf_quantizer.validate_environment()  # sets what saving asks for, too
+    transformer.hf_quantizer.validate_environment()  # also sets attributes that saving needs
     transformer.is_quantized, transformer.quantization_method = True, scheme.quant_method
     if isinstance(scheme, diffusers.BitsAndBytesConfig):
         transformer.is_loaded_in_4bit = True
 
 
 def compute_in(module: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Make torchao's weights below a module compute in this dtype, which ``to`` does not change."""
+    """Set the number format in which torchao's weights below a module compute, because ``to`` does not change it."""
     for layer in module.modules():
         weight: Any = layer._parameters.get("weight")
         if weight is None or weight.dtype == dtype or not hasattr(weight, "__tensor_flatten__"):
@@ -93,12 +93,12 @@ def compute_in(module: torch.nn.Module, dtype: torch.dtype) -> None:
 
 
 def is_quantized(transformer: Any) -> bool:
-    """Return whether the weights are quantized, so that nothing can be merged into them."""
+    """Return whether the weights of a transformer are quantized. No LoRA can be merged into such weights."""
     return getattr(transformer, "hf_quantizer", None) is not None
 
 
 def nf4_in_place(model: Any, dtype: torch.dtype) -> None:
-    """Quantize every linear of a model on a GPU to nf4, one at a time, so that no second copy is held."""
+    """Quantize the linear layers of a model on a GPU to nf4, one at a time, to avoid a second copy of the model."""
     import bitsandbytes as bnb
 
     linears = [(name, m) for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)]

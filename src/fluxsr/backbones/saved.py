@@ -1,4 +1,4 @@
-"""Folders of saved pipelines: checks before one is read or written."""
+"""Check the folder of a saved pipeline before it is read or written."""
 
 from __future__ import annotations
 
@@ -16,58 +16,58 @@ _HUB_OPTIONS = {"cache_dir", "force_download", "proxies", "local_files_only", "t
 
 
 def check_saved(source: str, pipeline: Any, options: dict[str, Any]) -> None:
-    """Check that a class of pipelines can load a folder or repository with diffusers' means alone.
+    """Check that diffusers' ``from_pretrained`` can load a folder or repository.
 
     Args:
         source: folder or Hub id.
-        pipeline: the class.
-        options: those of ``from_pretrained``.
+        pipeline: class of the pipeline.
+        options: options of ``from_pretrained``.
 
     Raises:
-        InputError: an option of ``fluxsr.load``.
-        ModelError: no pipeline of the class is there, it is not complete, or an adapter has joined it.
+        InputError: one of the options belongs to ``fluxsr.load``.
+        ModelError: the source has no complete pipeline of this class, or has an adapter that must be fused.
     """
     for name in _LOAD_OPTIONS & options.keys():
-        raise InputError(f"from_pretrained takes no {name}; call fluxsr.load(model, {name}=...)")
+        raise InputError(f"from_pretrained has no option {name}; call fluxsr.load(model, {name}=...)")
     for name in ("dtype", "torch_dtype"):
         if isinstance(options.get(name), str):
-            raise InputError(f"{name} is '{options[name]}'; give a torch.dtype, or call fluxsr.load(model, dtype=...)")
+            raise InputError(f"{name} is '{options[name]}'; pass a torch.dtype, or call fluxsr.load(model, dtype=...)")
     folder, hint = Path(source), f"call fluxsr.load('{source}')"
     if source == BUNDLED:
         raise ModelError(f"from_pretrained takes a folder or a Hub id; {hint}")
     if "prompt" in options:
         return
     if folder.is_dir() and not (folder / INDEX_FILE).is_file():
-        raise ModelError(f"{source} holds no {INDEX_FILE}, which diffusers' loading needs; {hint}")
+        raise ModelError(f"{source} has no {INDEX_FILE}, which diffusers needs; {hint}")
     index = pipeline.load_config(source, **{key: options[key] for key in _HUB_OPTIONS & options.keys()})
     if index.get("_class_name") != pipeline.__name__ or "prompt" not in index:
         raise ModelError(
-            f"{source} was not saved by {pipeline.__name__} with its prompt; {hint}, with adapter=... if need be"
+            f"{source} was not saved by {pipeline.__name__} with its prompt; {hint}, if necessary with adapter=..."
         )
     if lora := lora_file(folder) or encoder_file(folder):
-        raise ModelError(f"{lora} has to be fused first, which from_pretrained does not do; {hint}")
+        raise ModelError(f"{lora} must be fused, but from_pretrained does not do this; {hint}")
     if (folder / CONFIG_FILE).is_file() and load_config(folder).registered != AdapterConfig.of(index, "").registered:
-        raise ModelError(f"{CONFIG_FILE} and {INDEX_FILE} in {source} differ; {hint}, which reads the former")
+        raise ModelError(f"{CONFIG_FILE} and {INDEX_FILE} in {source} differ; {hint}, which reads the first")
 
 
 def check_free(folder: Path, of: str) -> None:
-    """Make sure that a whole model can be saved in a folder without touching what others put there.
+    """Check that a model can be saved in a folder without overwriting other files.
 
-    An earlier save of the same pipeline class is written over. A LoRA is in the way in any case: beside weights that
-    it is merged into, it would be fused a second time on loading.
+    An earlier save of the same pipeline class may be overwritten. A LoRA in the folder is always an error, because
+    loading would fuse it a second time.
 
     Args:
-        folder: need not be there.
+        folder: folder, which need not exist.
         of: name of the pipeline class, as in ``model_index.json``.
 
     Raises:
-        OutputError: something is in the way.
+        OutputError: the folder holds a LoRA, or files of another model.
     """
     if lora := lora_file(folder) or encoder_file(folder):
-        raise OutputError(f"{lora} is in the way: it would be fused again on loading; move it, or save elsewhere")
+        raise OutputError(f"{lora} would be fused a second time on loading; move it, or save elsewhere")
     index = folder / INDEX_FILE
     if index.is_file() and f'"_class_name": "{of}"' in index.read_text(encoding="utf-8", errors="replace"):
         return
     names = (INDEX_FILE, CONFIG_FILE, PROMPT_FILE, "transformer", "vae", COMPONENT_FOLDER)
     if found := [name for name in names if (folder / name).exists()]:
-        raise OutputError(f"{folder} holds {', '.join(found)}, which no {of} saved there; save elsewhere")
+        raise OutputError(f"{folder} holds {', '.join(found)}, which {of} did not save; save elsewhere")

@@ -1,8 +1,8 @@
-"""A transformer in a file of its own, as it is passed around: GGUF, or safetensors in BFL's or diffusers' names.
+"""Load a transformer from a single file: GGUF, or safetensors with BFL's or diffusers' names.
 
-Such a file holds weights alone. Its configuration and the autoencoder come from a folder in diffusers layout; without
-one they are FLUX.1-dev's, whose sizes are in this package, and the autoencoder's file is looked for beside. FLUX.2
-always needs the folder: its sizes cannot be told from the names, and diffusers takes every file for [dev].
+Such a file has only weights. The configuration and the autoencoder are read from a folder in diffusers layout. The
+default is FLUX.1-dev's configuration, which is part of this package, and an autoencoder file beside the transformer's.
+FLUX.2 always needs the folder. Its size is not visible in the names, and diffusers would assume [dev].
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fluxsr.backbones.families import family_of_layers, known_class
 from fluxsr.backbones.family import Family
-from fluxsr.backbones.parts import check_whole, load_part, part_config
+from fluxsr.backbones.parts import check_complete, load_part, part_config
 from fluxsr.backbones.places import AUTOENCODER, in_one_line
 from fluxsr.backbones.streaming import Weights, has_safetensors
 from fluxsr.errors import ModelError, needed
@@ -27,36 +27,37 @@ ENDINGS = (".gguf", ".safetensors")
 
 
 def single_file(model: str | Path) -> Path | None:
-    """The file, where a model is one; None for folders and Hub ids."""
+    """Return the path if a model is a single file, and None for folders and Hub ids."""
     path = Path(model)
     return path if path.suffix.lower() in ENDINGS and path.is_file() else None
 
 
 def is_gguf(file: Path) -> bool:
+    """Return whether a file is in GGUF format, by its name."""
     return file.suffix.lower() == ".gguf"
 
 
 def flux_dev() -> Path:
-    """The folder of FLUX.1-dev's configurations, without weights."""
+    """Return the folder with FLUX.1-dev's configurations, which has no weights."""
     return Path(str(resources.files("fluxsr") / "pretrained" / "flux_dev"))
 
 
 def read_weights(file: Path, family: Family) -> Mapping[str, Tensor]:
-    """The tensors of a safetensors file under diffusers' names.
+    """Return the tensors of a safetensors file under diffusers' names.
 
     Raises:
-        ModelError: weights that are missing, of another family, or scaled for 8-bit kernels, which numbers do not tell.
+        ModelError: weights are missing, of another family, or scaled for 8-bit kernels, which is not supported.
     """
     weights = Weights([file])
     own = family_of_layers({name: () for name in weights})
     if own is not family:
         raise ModelError(
-            f"{file} holds a {own.transformer.__name__}, and the configuration is a {family.transformer.__name__}'s; "
-            "give --config (config_folder=) a folder of the file's model"
+            f"{file} holds a {own.transformer.__name__}, but the configuration is of a {family.transformer.__name__}; "
+            "set --config (config_folder=) to a folder of the file's model"
         )
     scaled = [name for name in weights if "scale_weight" in name or "scaled_fp8" in name or name.endswith("_scale")]
     if scaled:
-        raise ModelError(f"{file} holds scaled 8-bit weights ('{scaled[0]}'), which are not read; take bf16 or GGUF")
+        raise ModelError(f"{file} holds scaled 8-bit weights ('{scaled[0]}'), which cannot be read; use bf16 or GGUF")
     try:
         return family.convert(weights)
     except KeyError as error:
@@ -64,14 +65,16 @@ def read_weights(file: Path, family: Family) -> Mapping[str, Tensor]:
 
 
 def load_gguf(file: Path, config: Path, dtype: torch.dtype) -> Any:
-    """Load a transformer whose weights stay quantized as in its GGUF file and compute in ``dtype``.
+    """Load a transformer from a GGUF file. Its weights stay quantized, and products are computed in ``dtype``.
 
     Args:
-        config: folder with its ``transformer/config.json``; of FLUX.1, only the true width can be read.
+        file: GGUF file.
+        config: folder with ``transformer/config.json``. FLUX.1 can only be read at its original width.
+        dtype: number format of the computation.
 
     Raises:
         InputError: the package gguf is not installed.
-        ModelError: the file cannot be read or does not fit.
+        ModelError: the file cannot be read or does not fit the configuration.
     """
     needed(file.name, "gguf", "gguf")
     with in_one_line(file, "transformer"):
@@ -84,15 +87,15 @@ def load_gguf(file: Path, config: Path, dtype: torch.dtype) -> Any:
             torch_dtype=dtype,
             local_files_only=True,
         )
-    check_whole(file, [name for name, x in transformer.state_dict().items() if x.is_meta])
+    check_complete(file, [name for name, x in transformer.state_dict().items() if x.is_meta])
     return transformer
 
 
 def load_autoencoder_for(file: Path, config: Path, dtype: torch.dtype) -> Any:
-    """The autoencoder of the configuration's folder, or of ``ae.safetensors`` beside the transformer's file.
+    """Load the autoencoder of the configuration's folder, or ``ae.safetensors`` beside the transformer's file.
 
     Raises:
-        ModelError: neither is there, or it cannot be read.
+        ModelError: neither exists, or it cannot be read.
     """
     if has_safetensors(config / "vae") or list((config / "vae").glob("*.bin")):
         return load_part(config, "vae", dtype)
@@ -100,8 +103,8 @@ def load_autoencoder_for(file: Path, config: Path, dtype: torch.dtype) -> Any:
     beside = file.with_name(AUTOENCODER)
     if not beside.is_file():
         raise ModelError(
-            f"no autoencoder for {file.name}: put FLUX.1-dev's {AUTOENCODER} beside it, "
-            "or give --config a folder in diffusers layout with vae/"
+            f"no autoencoder for {file.name}; put FLUX.1-dev's {AUTOENCODER} beside it, "
+            "or set --config to a folder in diffusers layout with vae/"
         )
     with in_one_line(beside, "vae"):
         return kind.from_single_file(

@@ -1,7 +1,7 @@
-"""Load a transformer from safetensors block by block, so that it is never held at its full size.
+"""Load a transformer from safetensors block by block, so that it is never in memory at its full size.
 
-Each part is read, takes its adapter, is folded and quantized before the next is read. FLUX.1-dev's modulation, a
-quarter of its weights, is never in memory together, nor is more than one block that is not quantized yet.
+Each block is read, fused with its adapter, folded and quantized before the next one is read. At any time, memory holds
+at most one block that is not yet folded and quantized. FLUX.1-dev's modulation alone is a quarter of its weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fluxsr.backbones.lora import attach_lora, merge_lora
 from fluxsr.backbones.quantize import declare, quantize_
 from fluxsr.errors import ModelError
 
-# What a Hub id needs on disk; variants beside them (fp16 ...) stay where they are.
+# Files to download for a Hub id, without variants such as fp16.
 FILES = [
     f"transformer/{SAFETENSORS_WEIGHTS_NAME}",
     f"transformer/{SAFE_WEIGHTS_INDEX_NAME}",
@@ -31,11 +31,11 @@ FILES = [
 
 
 class Weights(Mapping[str, Tensor]):
-    """The tensors of safetensors files by name, read on access."""
+    """Mapping from names to tensors of safetensors files, which are read on access."""
 
     def __init__(self, files: Iterable[Path]):
         opened = [safe_open(file, "pt") for file in files]
-        self._files = {key: file for file in opened for key in file.keys()}  # noqa: SIM118, it has no __iter__
+        self._files = {key: file for file in opened for key in file.keys()}  # noqa: SIM118, safe_open has no __iter__
 
     def __getitem__(self, name: str) -> Tensor:
         return self._files[name].get_tensor(name)
@@ -48,12 +48,12 @@ class Weights(Mapping[str, Tensor]):
 
 
 def has_safetensors(folder: Path) -> bool:
-    """Whether a part's folder holds what ``weights_in`` reads (and not pickles)."""
+    """Return whether a folder has weights as safetensors, which ``weights_in`` can read."""
     return any((folder / name).is_file() for name in (SAFE_WEIGHTS_INDEX_NAME, SAFETENSORS_WEIGHTS_NAME))
 
 
 def weights_in(folder: Path) -> Weights:
-    """The weights of a part's folder, in one file or, with an index, in several."""
+    """Return the weights in a folder, from one file or from all shards of an index."""
     index = folder / SAFE_WEIGHTS_INDEX_NAME
     names = {SAFETENSORS_WEIGHTS_NAME}
     if index.is_file():
@@ -74,11 +74,13 @@ def stream(
     """Load, fuse, fold and quantize a transformer one block at a time.
 
     Args:
-        transformer: a ``parts.skeleton``, unfolded.
-        weights: under diffusers' names.
+        transformer: unfolded transformer on the meta device, from ``parts.skeleton``.
+        weights: weights under diffusers' names.
+        dtype: number format of the weights.
+        device: device of the weights.
         adapter: folder of an adapter, whose LoRA is fused.
-        at: (t, guidance, pooled prompt) to fold at; None does not fold.
-        scheme: of ``quantize.scheme_of``.
+        at: (t, guidance, pooled prompt) for folding; None does not fold.
+        scheme: quantization configuration from ``quantize.scheme_of``.
 
     Raises:
         ModelError: a weight has another shape, or the adapter does not fit.
@@ -86,11 +88,11 @@ def stream(
     lora = attach_lora(transformer, adapter) if adapter is not None else {}
     condition, embedder = None, family_of(transformer).embedder
     for parent, name, path in _parts(transformer, embedder):
-        part = nn.ModuleDict({"part": getattr(parent, name)})  # a parent of its own, for parts that are one layer
+        part = nn.ModuleDict({"part": getattr(parent, name)})  # a parent in which it can be replaced
         _fill(part["part"], path, (weights, lora), dtype, device)
         merge_lora(part)
         if at is not None:
-            if path == embedder:  # comes first
+            if path == embedder:  # always the first part
                 setattr(parent, name, part["part"])
                 condition = condition_of(transformer, *at, dtype)
                 delattr(transformer, embedder)
@@ -107,7 +109,7 @@ def stream(
 
 
 def _parts(transformer: Any, embedder: str) -> Iterator[tuple[nn.Module, str, str]]:
-    """(parent, name in it, whole name) of the embedder of conditions, then of every other layer and block."""
+    """Yield (parent, name in the parent, full name) of the condition embedder, then of all other layers and blocks."""
     yield transformer, embedder, embedder
     for name, child in list(transformer.named_children()):
         if isinstance(child, nn.ModuleList):
@@ -119,11 +121,11 @@ def _parts(transformer: Any, embedder: str) -> Iterator[tuple[nn.Module, str, st
 def _fill(
     part: nn.Module, path: str, sources: Sequence[Mapping[str, Tensor]], dtype: torch.dtype, device: torch.device
 ) -> None:
-    """Put a part's tensors, and those of its adapter, where it has places without memory for them."""
+    """Assign the weights of a part and of its adapter to its tensors on the meta device."""
     state = {}
-    for name, place in part.state_dict().items():
-        key = f"{path}.{name}".replace(".base_layer.", ".")  # what peft calls a layer that has an adapter
+    for name, empty in part.state_dict().items():
+        key = f"{path}.{name}".replace(".base_layer.", ".")  # peft's name for a layer with an adapter
         state[name] = next(source for source in sources if key in source)[key].to(device, dtype)
-        if state[name].shape != place.shape:
-            raise ModelError(f"weight {key} has shape {[*state[name].shape]}, the transformer's has {[*place.shape]}")
+        if state[name].shape != empty.shape:
+            raise ModelError(f"weight {key} has shape {[*state[name].shape]}; the transformer needs {[*empty.shape]}")
     part.load_state_dict(state, assign=True)

@@ -1,4 +1,4 @@
-"""Texts to embeddings by the model's own encoders (CLIP and T5, or Qwen3): loaded once, used in batches, freed."""
+"""Encode texts in batches with the model's own text encoders (CLIP and T5, or Qwen3)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from fluxsr.errors import ModelError
 
 
 class EncodedPrompts:
-    """Embeddings of many texts, on the CPU; a call gives those of a few."""
+    """Embeddings of many texts on the CPU. A call returns those of the texts in its argument."""
 
     def __init__(self, prompts: Sequence[str], prompt_embeds: Tensor, pooled_prompt_embeds: Tensor):
-        """``prompt_embeds``: (n,L,D) and ``pooled_prompt_embeds``: (n,P) of the n prompts."""
+        """Store ``prompt_embeds`` (n,L,D) and ``pooled_prompt_embeds`` (n,P) of n prompts."""
         self.index = {prompt: k for k, prompt in enumerate(prompts)}
         self.prompt_embeds, self.pooled_prompt_embeds = prompt_embeds, pooled_prompt_embeds
 
@@ -45,16 +45,19 @@ def encode_prompts(
     batch: int = 16,
     spool: str | Path | None = None,
 ) -> EncodedPrompts:
-    """Encode texts as the model's pipeline of diffusers does, and free the encoders before the transformer is loaded.
+    """Encode texts like the model's diffusers pipeline, and free the text encoders afterwards.
 
     Args:
-        model: folder in diffusers layout, or a Hub id, with its text encoders and tokenizers.
+        model: folder in diffusers layout or Hub id, with text encoders and tokenizers.
         prompts: distinct texts.
-        tokens: length of the states; FLUX attends to the padding too, so that it is part of the condition.
-        spool: folder for the embeddings, which take 4 MiB a prompt at FLUX's size; by default the system's own.
+        device: device of the encoders.
+        dtype: number format of the encoders.
+        tokens: length of the embeddings. FLUX also attends to the padding, so the length changes the condition.
+        batch: texts per forward pass.
+        spool: folder for the embeddings, 4 MiB per prompt for FLUX.1. The default is the system's temporary folder.
 
     Raises:
-        ModelError: encoders that are missing or cannot be loaded.
+        ModelError: encoders are missing or cannot be loaded.
     """
     family = family_of(part_config(model, "transformer"))
     pipe = _encoders(model, family, dtype).to(device)
@@ -76,19 +79,17 @@ def encode_prompts(
 
 
 def _encoders(model: str | Path, family: Family, dtype: torch.dtype) -> Any:
-    """The model's own pipeline of the text encoders alone."""
+    """Load the model's diffusers pipeline with the text encoders only."""
     folder = folder_of(model)
     missing = [part for part in family.text_parts if isinstance(folder, Path) and not (folder / part).is_dir()]
     if missing:
-        raise ModelError(
-            f"{model} has no {missing[0]}/; prompts need a model with text encoders, or else (pairs) no prompts"
-        )
+        raise ModelError(f"{model} has no {missing[0]}/; use a model with text encoders, or for pairs no prompts")
     with in_one_line(model, "text encoders"):
         return DiffusionPipeline.from_pretrained(folder, transformer=None, vae=None, torch_dtype=dtype)
 
 
 def _spooled(shape: Sequence[int], dtype: torch.dtype, folder: str | Path | None) -> Tensor:
-    """A tensor in a file without a name: thousands of embeddings need no memory, and a kill leaves nothing behind."""
-    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  the map holds it
+    """Return a tensor in an unnamed temporary file. It needs no memory, and vanishes when the process ends."""
+    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  the memory map keeps it open
     held = np.memmap(file, dtype=np.uint8, mode="w+", shape=(math.prod(shape) * dtype.itemsize,))
     return torch.from_numpy(held).view(dtype).reshape(*shape)

@@ -1,4 +1,4 @@
-"""Random models at a size that a laptop trains: diffusers' own classes, only the configs are small."""
+"""Build random models of diffusers' classes that are small enough to be trained on a laptop."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ def build_autoencoder(
     decoder_layers: Sequence[int] = (),
     upsample: str = "pixel_shuffle",
 ) -> AutoencoderDC:
-    """AutoencoderDC with plain residual blocks: no attention and no norm over space.
+    """Build an AutoencoderDC with plain residual blocks, without attention.
 
-    Unlike AutoencoderKL's GroupNorm, its norms act on single pixels, so a tile decodes exactly as the whole
-    image does away from its border. A level with 0 layers has no convolution at its size: with layers[0] = 0
-    nothing but the last pixel shuffle happens at full size, where pixels are many.
+    Its norms act on single pixels, unlike AutoencoderKL's GroupNorm. A tile therefore decodes exactly like the whole
+    image, except near its border. A level with 0 layers has no convolution at its size. With layers[0] = 0, the only
+    operation at full size is the last pixel shuffle, which saves much time.
 
     Args:
-        widths: channels per level, full size first; the first is unused where layers[0] is 0.
+        widths: channels per level, full size first. The first value is unused if layers[0] is 0.
         layers: residual blocks per level.
-        latent_channels: must divide the last width.
-        decoder_layers: residual blocks per level of the decoder; empty takes ``layers``.
-        upsample: "pixel_shuffle", or "interpolate" (nearest neighbour and a convolution), which draws no lattice.
+        latent_channels: channels of the latents, which must divide the last width.
+        decoder_layers: residual blocks per level of the decoder. The default is ``layers``.
+        upsample: "pixel_shuffle", or "interpolate" (nearest neighbour and a convolution), which causes no lattice.
     """
     vae = AutoencoderDC(
         latent_channels=latent_channels,
@@ -54,7 +54,7 @@ def build_transformer(
     text_dim: int,
     head_dim: int = 128,
 ) -> FluxTransformer2DModel:
-    """FluxTransformer2DModel with fewer and, on request, smaller heads; position axes in FLUX's proportion."""
+    """Build a small FluxTransformer2DModel, whose position axes have the same proportions as in FLUX.1."""
     return FluxTransformer2DModel(
         in_channels=latent_channels * 4,
         num_layers=num_layers,

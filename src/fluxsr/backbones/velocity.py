@@ -1,4 +1,4 @@
-"""The one call of the transformer, for teacher, student and inference: v(z_t, t, prompt)."""
+"""Call the transformer, v(z_t, t, prompt), for teacher, student and inference."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def velocity(transformer: Any, z_t: Tensor, t: float | Tensor, prompt: Prompt, g
     Args:
         transformer: transformer of a known family, folded or not, with or without LoRA.
         z_t: latents (B,C,h,w); h and w must be multiples of the family's patch.
-        t: time in [0,1], a float or (B,). A folded transformer ignores it. Inference passes
-            ``AdapterConfig.condition``, time and guidance as training saw them (``on_grid``).
-        prompt: fixed condition, used for the whole batch.
-        guidance: guidance scale; needed by models that embed one (FLUX.1-dev), unused by others.
+        t: time in [0,1], a float or (B,). A folded transformer ignores it. At inference, pass time and guidance of
+            ``AdapterConfig.condition``, which are rounded as in training (``on_grid``).
+        prompt: fixed prompt for the whole batch.
+        guidance: guidance scale, required by models that embed one (FLUX.1-dev) and ignored by others.
 
     Returns:
         Velocity (B,C,h,w), float32.
@@ -31,10 +31,10 @@ def velocity(transformer: Any, z_t: Tensor, t: float | Tensor, prompt: Prompt, g
 
 
 def needed_guidance(transformer: Any, guidance: float | None) -> float | None:
-    """Return the guidance scale if the transformer embeds one, or else None.
+    """Return the guidance scale if the transformer embeds one, and None otherwise.
 
     Raises:
-        ValueError: the transformer embeds one and it is None.
+        ValueError: the transformer embeds a guidance scale, but ``guidance`` is None.
     """
     if not family_of(transformer).embeds_guidance(transformer.config):
         return None
@@ -52,10 +52,10 @@ def on_grid(value: Tensor, dtype: torch.dtype) -> Tensor: ...
 
 
 def on_grid(value: float | Tensor, dtype: torch.dtype) -> float | Tensor:
-    """Return the time or guidance that a transformer of this dtype really sees.
+    """Return a time or guidance after the rounding in a transformer of this dtype.
 
-    It casts both to its dtype and then multiplies by 1000. In bfloat16 the grid of times is as coarse as 0.004, and a
-    guidance of 3.5 becomes 3.504. A value on the grid stays as it is in every dtype that is at least as fine.
+    The transformer casts both to its dtype and then multiplies by 1000. In bfloat16 times are rounded to steps of up to
+    0.004, and a guidance of 3.5 becomes 3.504. A rounded value does not change in any dtype that is at least as fine.
     """
     if isinstance(value, Tensor):
         return (value.to(dtype) * 1000).float() / 1000

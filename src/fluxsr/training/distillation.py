@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fluxsr import flow
 from fluxsr.backbones import latents
-from fluxsr.backbones.adapter import unfit
+from fluxsr.backbones.adapter import invalid_setting
 from fluxsr.backbones.encoder_lora import encoder_file
 from fluxsr.backbones.families import family_of
 from fluxsr.backbones.loading import Backbone
@@ -79,7 +79,7 @@ def _check(config: DistillConfig) -> None:
     Raises:
         InputError: options that contradict each other, or that the base does not support.
     """
-    if fault := unfit(config):
+    if fault := invalid_setting(config):
         raise InputError(f"the recipe says {fault}")
     base = folder_of(config.base)
     if isinstance(base, Path) and lora_file(base):
