@@ -41,19 +41,40 @@ def flux_dev() -> Path:
     return Path(str(resources.files("fluxsr") / "pretrained" / "flux_dev"))
 
 
-def read_weights(file: Path, family: Family) -> Mapping[str, Tensor]:
-    """The tensors of a safetensors file under diffusers' names.
+def check_family(file: Path, family: Family) -> None:
+    """Check that a file holds a transformer of the family of its configuration.
 
     Raises:
-        ModelError: weights that are missing, of another family, or scaled for 8-bit kernels, which numbers do not tell.
+        InputError: the package gguf is not installed.
+        ModelError: it holds another one, or cannot be read.
     """
-    weights = Weights([file])
-    own = family_of_layers({name: () for name in weights})
+    if is_gguf(file):
+        needed(file.name, "gguf", "gguf")
+    with in_one_line(file, "transformer"):
+        own = family_of_layers({name: () for name in _names(file)})
     if own is not family:
         raise ModelError(
             f"{file} holds a {own.transformer.__name__}, and the configuration is a {family.transformer.__name__}'s; "
             "give --config (config_folder=) a folder of the file's model"
         )
+
+
+def _names(file: Path) -> list[str]:
+    """Return the names of a file's tensors, from its header."""
+    if not is_gguf(file):
+        return list(Weights([file]))
+    from gguf import GGUFReader
+
+    return [tensor.name for tensor in GGUFReader(file).tensors]
+
+
+def read_weights(file: Path, family: Family) -> Mapping[str, Tensor]:
+    """The tensors of a safetensors file under diffusers' names.
+
+    Raises:
+        ModelError: weights that are missing, or scaled for 8-bit kernels, which numbers do not tell.
+    """
+    weights = Weights([file])
     scaled = [name for name in weights if "scale_weight" in name or "scaled_fp8" in name or name.endswith("_scale")]
     if scaled:
         raise ModelError(f"{file} holds scaled 8-bit weights ('{scaled[0]}'), which are not read; take bf16 or GGUF")
@@ -70,10 +91,8 @@ def load_gguf(file: Path, config: Path, dtype: torch.dtype) -> Any:
         config: folder with its ``transformer/config.json``; of FLUX.1, only the true width can be read.
 
     Raises:
-        InputError: the package gguf is not installed.
         ModelError: the file cannot be read or does not fit.
     """
-    needed(file.name, "gguf", "gguf")
     with in_one_line(file, "transformer"):
         kind = known_class("transformer", part_config(config, "transformer"))
         transformer = kind.from_single_file(
