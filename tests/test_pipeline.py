@@ -345,8 +345,8 @@ def test_upscale_takes_grey_and_rgba_arrays(bundled: list[str]) -> None:
     [
         ([photograph()], {}, "image is a list of 1; pass one image, or use FluxSRPipeline"),
         (photograph().expand(2, -1, -1, -1), {}, "image is a Tensor of 2"),
-        (photograph(), {"output_type": "pt"}, "takes no output_type; use FluxSRPipeline"),
-        (photograph(), {"return_dict": False}, "takes no return_dict"),
+        (photograph(), {"output_type": "pt"}, "has no option output_type; use FluxSRPipeline"),
+        (photograph(), {"return_dict": False}, "has no option return_dict"),
     ],
 )
 def test_upscale_takes_one_image_and_gives_one(

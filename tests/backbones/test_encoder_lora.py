@@ -131,7 +131,7 @@ def test_an_adapter_carries_it(model_folder: Path, adapted: Path, vae: Any, tmp_
     assert alike(encoded(load(model_folder, adapted, "cpu", torch.float32, fused=False)), plain)
     FluxSRPipeline.of(parts).save_pretrained(tmp_path / "whole")  # merged, as the transformer's is
     assert alike(encoded(load(tmp_path / "whole", None, "cpu", torch.float32)), expected)
-    with pytest.raises(OutputError, match="would be fused again"):
+    with pytest.raises(OutputError, match="would be fused a second time"):
         (tmp_path / "whole" / ENCODER_FILE).write_bytes((adapted / ENCODER_FILE).read_bytes())
         FluxSRPipeline.of(parts).save_pretrained(tmp_path / "whole")
 

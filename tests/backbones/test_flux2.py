@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import fluxsr
@@ -20,9 +21,9 @@ from fluxsr.backbones.families import FAMILIES, family_of, family_of_layers
 from fluxsr.backbones.features import attention_taps
 from fluxsr.backbones.folding import fold
 from fluxsr.backbones.loading import load, load_base, plan_for
+from fluxsr.backbones.memory import CONTEXT, GIB, Needs, plan
 from fluxsr.backbones.parts import in_flight, parameter_count, skeleton
 from fluxsr.backbones.prompts import FixedPrompt, load_prompt
-from fluxsr.backbones.single_file import read_weights
 from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import ModelError
 from fluxsr.imaging.settings import Settings
@@ -105,6 +106,16 @@ def test_real_sizes(config: dict[str, Any], count: int, folded: int) -> None:
     assert family.classifier_free(empty.config) == ("guidance_embeds" in config)
     if config is KLEIN_4B:
         assert in_flight(empty) == 3_704_941_056 - 3 * 245_367_296 - 20 * 122_683_648
+
+
+def test_the_page_shows_the_plans_of_klein_4b() -> None:
+    empty = skeleton(KLEIN_4B | {"_class_name": "FoldedFlux2Transformer2DModel"})
+    vae = skeleton({"_class_name": "AutoencoderKLFlux2"}, "vae")
+    needs = Needs(parameter_count(empty), parameter_count(vae), 1024, in_flight(empty))
+    page = (Path(__file__).parents[2] / "docs" / "inference.md").read_text(encoding="utf-8")
+    for size in (6, 8, 12, 16, 24):
+        made = plan("auto", int(size * GIB - CONTEXT), needs, torch.bfloat16, "cuda", ("int8", "nf4"))
+        assert f"| {size} GB | {made.line()} |" in page
 
 
 @pytest.mark.parametrize(
@@ -194,8 +205,6 @@ def test_an_adapter_fuses_as_in_diffusers(klein: Any, adapter: Path, fused: Any)
 
 @pytest.mark.parametrize("style", ["peft", "bfl"])
 def test_key_styles(klein: Any, adapter: Path, fused: Any, style: str, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     state = {
         key.removeprefix("transformer."): value
         for key, value in load_file(adapter / "pytorch_lora_weights.safetensors").items()
@@ -306,8 +315,7 @@ def test_training_starts_from_the_folder(klein_folder: Path, klein: Any) -> None
     assert base.prompt.pooled_prompt_embeds.shape == (1, 0)
     found = velocity(base.transformer, noise(), 0.5, base.prompt)
     assert torch.equal(found, velocity(klein.transformer, noise(), 0.5, base.prompt))
-    plan = plan_for(klein_folder, None, torch.device("cpu"), torch.float32, "auto")
-    assert plan.quantize == "none"
+    assert plan_for(klein_folder, None, torch.device("cpu"), torch.float32, "auto").quantize == "none"
 
 
 def in_bfl_s_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -344,15 +352,30 @@ def in_bfl_s_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def test_a_single_file_in_bfl_s_names(klein: Any, klein_folder: Path, prompt: FixedPrompt, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     save_file(in_bfl_s_names(klein.transformer.state_dict()), file := tmp_path / "klein.safetensors")
     prompt.save(tmp_path)
     AdapterConfig(train_dtype="fp32").save(tmp_path)
     parts = load(file, None, "cpu", "fp32", config_folder=klein_folder)
     wanted = velocity(klein.transformer, noise(), 0.25, prompt)
     torch.testing.assert_close(velocity(parts.transformer, noise(), 0.25, prompt), wanted, atol=1e-5, rtol=1e-5)
-    with pytest.raises(
-        ModelError, match="holds a Flux2Transformer2DModel, but the configuration is of a FluxTransformer2D"
-    ):
-        read_weights(file, FAMILIES[0])
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "gguf"])
+def test_a_single_file_without_its_configuration(klein: Any, prompt: FixedPrompt, ending: str, tmp_path: Path) -> None:
+    weights, file = in_bfl_s_names(klein.transformer.state_dict()), tmp_path / f"klein.{ending}"
+    if ending == "gguf":
+        gguf = pytest.importorskip("gguf")
+        writer = gguf.GGUFWriter(file, "flux")
+        for name, weight in weights.items():
+            writer.add_tensor(name, weight.numpy())
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    else:
+        save_file(weights, file)
+    prompt.save(tmp_path)
+    AdapterConfig(train_dtype="fp32").save(tmp_path)
+    for loader in (load, fluxsr.load):
+        with pytest.raises(ModelError, match="holds a Flux2Transformer2DModel, but the configuration is of a Flux"):
+            loader(file)

@@ -11,6 +11,7 @@ import copy
 import importlib.util
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,6 +50,13 @@ class StandIn:
     def vae(self, vae: Any) -> Any:
         return self.stand_in.VAE(vae)
 
+    def model2(self, transformer: Any) -> Any:
+        formats = SimpleNamespace(latent_channels=transformer.config.in_channels)
+        return self.stand_in.ModelPatcher(self.stand_in.Flux2(transformer, latent_format=formats))
+
+    def vae2(self, vae: Any) -> Any:
+        return self.stand_in.VAE2(vae)
+
     def with_lora(self, model: Any, file: Path, strength: float) -> Any:
         """As ComfyUI merges a LoRA whose alpha is in the header alone: W + strength B A."""
         from safetensors.torch import load_file
@@ -58,7 +66,7 @@ class StandIn:
             module = transformer.get_submodule(key.removeprefix("transformer.").split(".lora_A")[0])
             product = state[key.replace("lora_A", "lora_B")].float() @ state[key].float()
             module.weight.data += strength * product
-        return self.model(transformer)
+        return self.stand_in.ModelPatcher(replace(model.model, transformer=transformer))
 
     def loras(self, root: Path) -> None:
         self.stand_in.roots[:] = [str(root)]

@@ -13,7 +13,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
-from diffusers import FluxPipeline
+from diffusers import Flux2KleinPipeline, FluxPipeline
 from torch import Tensor
 
 SCALE, SHIFT = 0.3611, 0.1159  # comfy.latent_formats.Flux
@@ -46,6 +46,42 @@ class Flux:
     def process_latent_out(self, latent: Tensor) -> Tensor:
         return latent / SCALE + SHIFT
 
+    def velocity(self, x: Tensor, sigma: Tensor, states: Tensor, extras: dict[str, Any]) -> Tensor:
+        batch, channels, height, width = x.shape
+        tokens = self.transformer(
+            hidden_states=FluxPipeline._pack_latents(x, batch, channels, height, width),
+            encoder_hidden_states=states.expand(batch, -1, -1),
+            pooled_projections=extras["pooled_output"].expand(batch, -1),
+            timestep=sigma,
+            guidance=torch.full((batch,), extras.get("guidance", 3.5)),
+            img_ids=FluxPipeline._prepare_latent_image_ids(batch, height // 2, width // 2, x.device, x.dtype),
+            txt_ids=torch.zeros(states.shape[1], 3),
+        ).sample
+        return FluxPipeline._unpack_latents(tokens, 8 * height, 8 * width, 8)
+
+
+@dataclass
+class Flux2(Flux):
+    """comfy.model_base.Flux2: latents as its autoencoder gives them, texts padded at the left to 512 tokens."""
+
+    diffusion_model: Any = field(default_factory=lambda: SimpleNamespace(patch_size=1))
+
+    def process_latent_in(self, latent: Tensor) -> Tensor:
+        return latent
+
+    process_latent_out = process_latent_in
+
+    def velocity(self, x: Tensor, sigma: Tensor, states: Tensor, extras: dict[str, Any]) -> Tensor:
+        states = torch.nn.functional.pad(states, (0, 0, max(512 - states.shape[1], 0), 0)).expand(len(x), -1, -1)
+        tokens = self.transformer(
+            hidden_states=Flux2KleinPipeline._pack_latents(x),
+            encoder_hidden_states=states,
+            timestep=sigma,
+            img_ids=(ids := Flux2KleinPipeline._prepare_latent_ids(x)),
+            txt_ids=Flux2KleinPipeline._prepare_text_ids(states),
+        ).sample
+        return Flux2KleinPipeline._unpack_latents_with_ids(tokens, ids, *x.shape[-2:])
+
 
 @dataclass
 class ModelPatcher:
@@ -63,17 +99,7 @@ class CFGGuider:
     def __call__(self, x: Tensor, sigma: Tensor, model_options: Any = None, seed: Any = None) -> Tensor:
         assert sigma.shape == (len(x),), "ComfyUI wants one sigma per sample"
         [[states, extras]] = self.conds["positive"]
-        batch, channels, height, width = x.shape
-        tokens = self.model_patcher.model.transformer(
-            hidden_states=FluxPipeline._pack_latents(x, batch, channels, height, width),
-            encoder_hidden_states=states.expand(batch, -1, -1),
-            pooled_projections=extras["pooled_output"].expand(batch, -1),
-            timestep=sigma,
-            guidance=torch.full((batch,), extras.get("guidance", 3.5)),
-            img_ids=FluxPipeline._prepare_latent_image_ids(batch, height // 2, width // 2, x.device, x.dtype),
-            txt_ids=torch.zeros(states.shape[1], 3),
-        ).sample
-        velocity = FluxPipeline._unpack_latents(tokens, 8 * height, 8 * width, 8)
+        velocity = self.model_patcher.model.velocity(x, sigma, states, extras)
         return x - sigma.view(-1, 1, 1, 1) * velocity
 
     @torch.no_grad()
@@ -112,6 +138,27 @@ class VAE:
     @torch.no_grad()
     def decode(self, samples_in: Tensor, vae_options: Any = None) -> Tensor:
         return (self.vae.decode(samples_in).sample / 2 + 0.5).clamp(0, 1).movedim(1, -1)
+
+
+class VAE2(VAE):
+    """comfy.sd.VAE of FLUX.2: patched latents, normalised by the autoencoder's statistics."""
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__(vae)
+        self.latent_channels = vae.bn.num_features
+
+    def spacial_compression_encode(self) -> int:
+        return 16
+
+    @torch.no_grad()
+    def encode(self, pixel_samples: Tensor) -> Tensor:
+        return self.vae.bn(Flux2KleinPipeline._patchify_latents(super().encode(pixel_samples)))
+
+    @torch.no_grad()
+    def decode(self, samples_in: Tensor, vae_options: Any = None) -> Tensor:
+        mean, variance = (x.view(1, -1, 1, 1) for x in (self.vae.bn.running_mean, self.vae.bn.running_var))
+        z = samples_in * (variance + self.vae.bn.eps).sqrt() + mean
+        return super().decode(Flux2KleinPipeline._unpatchify_latents(z))
 
 
 class ProgressBar:

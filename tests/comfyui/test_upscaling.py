@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from fluxsr.backbones.adapter import load_config
 from fluxsr.backbones.lora import fuse_lora
+from fluxsr.backbones.places import WEIGHTS_FILE
+from fluxsr.backbones.prompts import FixedPrompt
 from fluxsr.comfyui import adapters
 from fluxsr.errors import InputError, ModelError
 from fluxsr.pipeline import FluxSRPipeline
@@ -87,8 +91,6 @@ def test_the_model_sees_time_and_guidance_as_training_did(
 def test_a_lora_of_comfyui_at_lora_strength_is_the_fused_adapter(
     comfyui: Any, upscale: Any, tiny: Any, adapter: Path
 ) -> None:
-    from fluxsr.backbones.places import WEIGHTS_FILE
-
     images, strength = photographs(), adapters.lora_strength(adapter)
     assert strength == 3.0
     model = comfyui.with_lora(tiny.comfy_model, adapter / WEIGHTS_FILE, strength)
@@ -97,6 +99,37 @@ def test_a_lora_of_comfyui_at_lora_strength_is_the_fused_adapter(
     torch.testing.assert_close(out, expected, atol=5e-5, rtol=0)
     without = by_pipeline(tiny, adapter, images, 4, lora=False, color_fix="none")
     assert (expected - without).abs().max() > 1e-3
+
+
+def test_one_graph_for_each_family(
+    comfyui: Any, upscale: Any, tiny: Any, adapter: Path, klein: Any, klein_folder: Path, tmp_path: Path
+) -> None:
+    """FLUX.1 and FLUX.2, each with an adapter of its own, side by side."""
+    if not hasattr(comfyui, "model2"):
+        pytest.skip("FLUX.2's objects are the stand-in's")
+    write = partial(torch.randn, generator=torch.Generator().manual_seed(2))
+    layers = {"lora_A.weight": write(2, 32), "lora_B.weight": 0.3 * write(64 + 32 + 2 * 96, 2)}
+    name, own = "transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj", tmp_path / "own"
+    config = replace(load_config(klein_folder), t_l=0.4, strength=0.7, tile_size=64)
+    prompt = FixedPrompt(write(1, 512, 24), torch.zeros(1, 0))
+    own.mkdir()
+    config.save(own)
+    prompt.save(own)
+    save_file({f"{name}.{key}": value for key, value in layers.items()}, own / WEIGHTS_FILE)
+    klein_vae = copy.deepcopy(klein.vae)
+    klein_vae.decoder.conv_out.weight.data *= 0.1
+    second = SimpleNamespace(transformer=klein.transformer, vae=klein_vae, prompt=prompt)
+    graphs = [
+        (tiny, comfyui.with_lora(tiny.comfy_model, adapter / WEIGHTS_FILE, 3.0), tiny.comfy_vae, adapter),
+        (second, comfyui.with_lora(comfyui.model2(klein.transformer), own / WEIGHTS_FILE, 1.0),
+         comfyui.vae2(klein_vae), own),
+    ]  # fmt: skip
+    for models, model, vae, folder in graphs * 2:
+        out = upscale(model, vae, adapters.conditioning(folder), photographs(), color_fix="none")
+        expected = by_pipeline(models, folder, photographs(), 4, lora=True, color_fix="none")
+        torch.testing.assert_close(out, expected, atol=5e-5, rtol=0)
+        without = by_pipeline(models, folder, photographs(), 4, lora=False, color_fix="none")
+        assert (out - without).abs().max() > 1e-3
 
 
 def test_model_and_autoencoder_take_turns_once(

@@ -47,10 +47,14 @@ def family_of(model: Any) -> Family:
     """Return the family of a transformer, of an autoencoder, or of a transformer's configuration.
 
     Raises:
-        ModelError: a configuration names a class that is unknown.
+        ModelError: the class is unknown.
     """
-    kind = known_class("transformer", model) if isinstance(model, Mapping) else type(model)
-    return next(one for one in FAMILIES if issubclass(kind, (one.transformer, *one.autoencoders)))
+    module = getattr(model, "_orig_mod", model)  # torch.compile wraps the model
+    kind = known_class("transformer", module) if isinstance(module, Mapping) else type(module)
+    for one in FAMILIES:
+        if issubclass(kind, (one.transformer, *one.autoencoders)):
+            return one
+    raise ModelError(f"a {kind.__name__} is of no known family; expected one of {', '.join(CLASSES['transformer'])}")
 
 
 def family_of_layers(shapes: Mapping[str, Sequence[int]]) -> Family:

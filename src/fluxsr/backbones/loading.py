@@ -33,7 +33,7 @@ from fluxsr.backbones.places import (
 )
 from fluxsr.backbones.prompts import FILE, FixedPrompt, PromptEmbeddings, load_prompt
 from fluxsr.backbones.quantize import kinds_here, nf4, scheme_of
-from fluxsr.backbones.single_file import flux_dev, is_gguf, load_autoencoder_for, single_file
+from fluxsr.backbones.single_file import check_family, flux_dev, is_gguf, load_autoencoder_for, single_file
 from fluxsr.errors import InputError, ModelError
 
 ADAPTER_FILES = [
@@ -154,11 +154,20 @@ def plan_for(
 
 
 def source_of(model: str | Path, config_folder: str | Path | None) -> tuple[Path | str, Path | None]:
-    """Return the folder or Hub id of a model, and the file of its transformer if the model is a single file."""
+    """Return the folder or Hub id of a model, and the file of its transformer if the model is a single file.
+
+    Raises:
+        InputError: a configuration folder is given without a file, or the package gguf is missing.
+        ModelError: the file cannot be read, or its family is not that of the configuration.
+    """
     file = single_file(model)
     if file is None and config_folder is not None:
         raise InputError(f"{model} is not a single file; leave --config (config_folder=) out")
-    return (folder_of(config_folder or flux_dev()), file) if file else (folder_of(model), None)
+    if file is None:
+        return folder_of(model), None
+    folder = folder_of(config_folder or flux_dev())
+    check_family(file, family_of(part_config(folder, "transformer")))
+    return folder, file
 
 
 def adapter_folder(folder: Path | str, file: Path | None, adapter: str | PathLike[str] | bool | None) -> Path:

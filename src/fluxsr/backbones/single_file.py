@@ -42,19 +42,40 @@ def flux_dev() -> Path:
     return Path(str(resources.files("fluxsr") / "pretrained" / "flux_dev"))
 
 
-def read_weights(file: Path, family: Family) -> Mapping[str, Tensor]:
-    """Return the tensors of a safetensors file under diffusers' names.
+def check_family(file: Path, family: Family) -> None:
+    """Check that a file holds a transformer of the family of its configuration.
 
     Raises:
-        ModelError: weights are missing, of another family, or scaled for 8-bit kernels, which is not supported.
+        InputError: the package gguf is not installed.
+        ModelError: it holds another family, or cannot be read.
     """
-    weights = Weights([file])
-    own = family_of_layers({name: () for name in weights})
+    if is_gguf(file):
+        needed(file.name, "gguf", "gguf")
+    with in_one_line(file, "transformer"):
+        own = family_of_layers({name: () for name in _names(file)})
     if own is not family:
         raise ModelError(
             f"{file} holds a {own.transformer.__name__}, but the configuration is of a {family.transformer.__name__}; "
             "set --config (config_folder=) to a folder of the file's model"
         )
+
+
+def _names(file: Path) -> list[str]:
+    """Return the names of a file's tensors, from its header."""
+    if not is_gguf(file):
+        return list(Weights([file]))
+    from gguf import GGUFReader
+
+    return [tensor.name for tensor in GGUFReader(file).tensors]
+
+
+def read_weights(file: Path, family: Family) -> Mapping[str, Tensor]:
+    """Return the tensors of a safetensors file under diffusers' names.
+
+    Raises:
+        ModelError: weights are missing, or scaled for 8-bit kernels, which is not supported.
+    """
+    weights = Weights([file])
     scaled = [name for name in weights if "scale_weight" in name or "scaled_fp8" in name or name.endswith("_scale")]
     if scaled:
         raise ModelError(f"{file} holds scaled 8-bit weights ('{scaled[0]}'), which cannot be read; use bf16 or GGUF")
@@ -73,10 +94,8 @@ def load_gguf(file: Path, config: Path, dtype: torch.dtype) -> Any:
         dtype: number format of the computation.
 
     Raises:
-        InputError: the package gguf is not installed.
-        ModelError: the file cannot be read or does not fit the configuration.
+        ModelError: the file cannot be read or does not fit.
     """
-    needed(file.name, "gguf", "gguf")
     with in_one_line(file, "transformer"):
         kind = known_class("transformer", part_config(config, "transformer"))
         transformer = kind.from_single_file(

@@ -1,0 +1,58 @@
+"""One server with two models: a FLUX.1 and a FLUX.2, each with an adapter of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import fluxsr
+from fluxsr.backbones import lora
+from fluxsr.backbones.adapter import AdapterConfig
+from fluxsr.backbones.prompts import load_prompt
+from fluxsr.options import UpscaleOptions
+from fluxsr.serving.service import UpscaleService
+
+
+@pytest.fixture
+def klein_adapter(klein: Any, klein_folder: Path, tmp_path: Path) -> Path:
+    folder, wrapped = tmp_path / "klein-adapter", deepcopy(klein.transformer)
+    torch.manual_seed(0)
+    lora.add_lora(wrapped, rank=2, alpha=4)
+    for name, parameter in wrapped.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.2)
+    folder.mkdir()
+    lora.save_lora(wrapped, folder, torch.float32)
+    AdapterConfig(rank=2, alpha=4, t_l=0.4, train_dtype="fp32").save(folder)
+    load_prompt(klein_folder).save(folder)
+    return folder
+
+
+def test_two_families_side_by_side(
+    model_folder: Path, make_adapter: Callable[..., Path], klein_folder: Path, klein_adapter: Path, tmp_path: Path
+) -> None:
+    chosen = {"flux1": (model_folder, make_adapter()), "flux2": (klein_folder, klein_adapter)}
+    pipelines = {
+        name: fluxsr.load(model, adapter=adapter, device="cpu", dtype="fp32")
+        for name, (model, adapter) in chosen.items()
+    }
+    service = UpscaleService(pipelines, max_pixels=10_000, max_output_pixels=160_000)
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(source := tmp_path / "in.png")
+    results = []
+    for name in (*chosen, *reversed(chosen)):
+        target = tmp_path / f"{name}.png"
+        found = service.upscale(service.read(source), target, UpscaleOptions(), name, lambda *_: None)
+        assert found.after == (96, 64)
+        model, adapter = chosen[name]
+        alone = fluxsr.load(model, adapter=adapter, device="cpu", dtype="fp32")(Image.open(source)).images[0]
+        assert np.array_equal(np.asarray(Image.open(target)), np.asarray(alone)), name
+        results.append(np.asarray(alone))
+    assert not np.array_equal(results[0], results[1])
