@@ -213,6 +213,12 @@ def test_sampled_pairs_train_too(data: DataConfig, runs: Path, tmp_path: Path) -
     assert load_config(tmp_path / "model").prompt == "a sharp photograph"
 
 
+def contents(folder: Path) -> dict[str, Any]:
+    """Files by name: bytes, or for safetensors, whose header has its entries in any order, their values."""
+    tensors = {p.name: {k: v.tolist() for k, v in load_file(p).items()} for p in folder.glob("*.safetensors")}
+    return {p.name: p.read_bytes() for p in folder.iterdir()} | tensors
+
+
 def test_pairs_are_scored_and_any_checkpoint_becomes_an_adapter(data: DataConfig, runs: Path, tmp_path: Path) -> None:
     """With EMA, the exported weights are the averaged ones; the end of the run exports the same."""
     from fluxsr.training.student import export_checkpoint
@@ -233,9 +239,7 @@ def test_pairs_are_scored_and_any_checkpoint_becomes_an_adapter(data: DataConfig
     assert Image.open(out / "validation-camera-000002.png").width == 256
     name = "pytorch_lora_weights.safetensors"
     export_checkpoint(out / "step-00000002.pt", tmp_path / "last", "cpu")
-    assert {p.name: p.read_bytes() for p in (tmp_path / "last").iterdir()} == {
-        p.name: p.read_bytes() for p in (out / "model").iterdir()
-    }
+    assert contents(tmp_path / "last") == contents(out / "model")
     export_checkpoint(out / "step-00000001.pt", tmp_path / "first", "cpu")
     first, last = (load_file(tmp_path / which / name) for which in ("first", "last"))
     assert first.keys() == last.keys() and any(not torch.equal(first[key], last[key]) for key in first)
@@ -297,7 +301,7 @@ def test_options_that_cannot_work_are_refused_at_once(
     student = str(runs / "distill" / "model")
     refused(f"base is {student}, which has a LoRA beside its transformer; .* set base to the model", base=student)
     refused("cannot adapt attn.to_x", targets=["attn.to_x"], export="adapter")
-    refused("nf4 needs a GPU, this is 'cpu'", quantize_base="nf4", export="adapter")
+    refused("nf4 needs a GPU, but the device is 'cpu'", quantize_base="nf4", export="adapter")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     refused("export: model needs whole weights, but FSDP shards them")

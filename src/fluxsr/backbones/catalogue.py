@@ -45,7 +45,10 @@ class Model:
 
 
 def models() -> list[Model]:
-    """Return the models that are known to run. A new family adds its rows, and a folder of its configurations."""
+    """Return the models and adapters whose layout is supported.
+
+    A new family adds its rows, and a folder of its configurations.
+    """
     dev, terms = flux_dev_configuration(), flux_dev(FLUX_DEV).name
     ungranted = f"{terms}; adapter: {NOTHING_GRANTED}"
     return [

@@ -90,7 +90,7 @@ def _write_terms(made: AdapterConfig, output: Path, folder: Path, base: str | Pa
     if not ((folder / CONFIG_FILE).is_file() and (folder / NOTICE_FILE).is_file()):  # ours is passed on as it is
         write_notice(output, *made.licences)
     pass_on(output, folder, base)
-    for text in folder.glob("*-LICENSE*"):  # such as FLUX.1-dev-LICENSE.md
+    for text in filter(Path.is_file, folder.glob("*-LICENSE*")):  # such as FLUX.1-dev-LICENSE.md
         shutil.copy(text, output / f"LICENSE{text.suffix}")
 
 

@@ -67,18 +67,20 @@ def save(folder: Path, step: int, state: dict[str, Any], keep: int, best: int | 
     return path
 
 
-def best(folder: Path) -> Path:
-    """Return a run's best checkpoint by its validation scores; the newest, if none was scored.
+def best(folder: Path, name: str = "") -> Path:
+    """Return a run's best checkpoint by the validation score ``name``; the newest, if none was scored.
 
     Raises:
-        InputError: the folder has no checkpoint.
+        InputError: the folder has no checkpoint, or the best one is gone.
     """
     found = listing(folder)
     if not found:
         raise InputError(f"no checkpoint in {folder}; give a step-*.pt file, or the folder of a run")
-    score = run_folder.best_score(folder)
+    score = run_folder.best_score(folder, name)
     scored = path_of(folder, score.step) if score else found[-1]
-    return scored if scored in found else found[-1]
+    if scored not in found:
+        raise InputError(f"the best checkpoint of {folder}, {scored.name}, is gone; give the file of another one")
+    return scored
 
 
 def load(path: Path) -> dict[str, Any]:

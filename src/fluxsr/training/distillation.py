@@ -63,7 +63,7 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         for name, (enlarged, photos) in sets.items():
             output = [_upscaled(base, image, device, config.run.precision) for image in enlarged]
             rows = [[image[0] * 255 for image in images[:6]] for images in (enlarged, output, photos)]
-            picture = out / f"{name.replace('val', 'validation').replace('/', '-')}-{step:06d}.png"
+            picture = out / f"validation{name.removeprefix('val').replace('/', '-')}-{step:06d}.png"
             contact_sheet(picture, rows)
             found |= spectral_scores(output, photos, name, scored_by) | {f"{name}/images": picture}
         curves(out)

@@ -107,8 +107,9 @@ def run(
     Raises:
         Diverged: the loss or its gradient is not finite, or the loss exploded; the last checkpoint is kept.
         KeyboardInterrupt: the run was interrupted; a checkpoint was written.
-        InputError: a batch that cannot be divided, or a checkpoint of another recipe.
+        InputError: a batch that cannot be divided, a checkpoint of another recipe, or an unknown score in ``run.best``.
     """
+    run_folder.check_score(config.best)
     out.mkdir(parents=True, exist_ok=True)
     state = _begin(stage, config, out)
     notes, end = _resume(state, recipe), config.stop or config.steps

@@ -86,6 +86,16 @@ class Score(NamedTuple):
     value: float
 
 
+def check_score(name: str) -> None:
+    """Check that a score can decide which checkpoint is best.
+
+    Raises:
+        InputError: it is not known whether a higher or a lower value is better.
+    """
+    if name and not name.endswith(("lpips", "psnr", "ssim")):
+        raise InputError(f"run.best is {name}; give a score that ends in lpips, psnr or ssim, such as val/psnr")
+
+
 def best_score(folder: Path, name: str = "") -> Score | None:
     """Return the best validation score in a run's log; None if it has none.
 
@@ -94,7 +104,8 @@ def best_score(folder: Path, name: str = "") -> Score | None:
         name: the score that decides; empty for the first LPIPS, or else the first PSNR. Lower LPIPS is better.
     """
     path = folder / "metrics.jsonl"
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]  # not a torn last line
     if not name:
         names = [key for line in lines for key in line if key.startswith("val/")]
         name = next((key for kind in ("lpips", "psnr") for key in names if key.endswith(kind)), "")

@@ -133,16 +133,16 @@ def export_checkpoint(source: Path, folder: Path, device: str = "auto") -> Path:
         InputError: no such checkpoint, or it belongs to another stage.
         OutputError: the folder is not empty.
     """
-    source = checkpoint.best(source) if source.is_dir() else source
-    if not source.is_file():
-        raise InputError(f"no checkpoint {source}; give a step-*.pt file, or the folder of a run")
+    path = (source if source.is_dir() else source.parent) / run_folder.RECIPE
+    if not source.exists() or not path.is_file():
+        raise InputError(f"no checkpoint of a run at {source}; give a step-*.pt file, or the folder of a run")
     if folder.exists() and any(folder.iterdir()):
         raise OutputError(f"{folder} already exists and is not empty; choose another -o")
-    path = source.parent / run_folder.RECIPE
     stage = recipes.read(path).get("stage")
     if stage != "distill":
         raise InputError(f"{source} is a checkpoint of stage {stage}; only those of distill become adapters")
     config = recipes.load(DistillConfig, path)
+    source = checkpoint.best(source, config.run.best) if source.is_dir() else source
     student = build_student(
         replace(config, quantize_base="none"), load_settings(config.degradation).scale, best_device(device)
     )

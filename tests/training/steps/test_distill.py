@@ -281,7 +281,7 @@ def test_options_that_do_not_fit_are_a_line(backbone: Backbone) -> None:
     refused("tv_lpips_scales is .1.5.; give whole numbers, or fractions such as 0.5", tv_lpips_scales=[1.5])
     no_pixels = dict.fromkeys(TERMS.values(), 0.0)
     refused("train_decoder is on, but no loss on pixels has a weight", train_decoder=True, **no_pixels)
-    refused("adl_double is \\[1\\], adl_single is None: double-stream block 1 is not there", adl_double=[1])
+    refused("adl_double is \\[1\\], adl_single is None: double-stream block 1 does not exist", adl_double=[1])
     refused("no block is chosen for attention taps", adl_double=[], adl_single=[])
     assert not any(module._forward_hooks for module in backbone.transformer.modules())
     backbone.transformer.register_to_config(guidance_embeds=True)
