@@ -20,6 +20,15 @@ if (
 import torch
 
 LATENTS = 4
+VAE_BLOCKS: dict[str, Any] = {  # of both families' autoencoders
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (8,) * 4,
+    "layers_per_block": 1,
+    "latent_channels": LATENTS,
+    "norm_num_groups": 8,
+    "mid_block_add_attention": False,
+}
 TEXT = 16
 
 
@@ -84,13 +93,7 @@ def tiny_vae(seed: int = 0) -> Any:
 
     torch.manual_seed(seed)
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(8,) * 4,
-        layers_per_block=1,
-        latent_channels=LATENTS,
-        norm_num_groups=8,
-        mid_block_add_attention=False,
+        **VAE_BLOCKS,
         use_quant_conv=False,
         use_post_quant_conv=False,
         scaling_factor=0.3611,
@@ -190,13 +193,7 @@ def klein() -> Any:
     made = Flux2KleinPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
         vae=AutoencoderKLFlux2(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(8,) * 4,
-            layers_per_block=1,
-            latent_channels=LATENTS,
-            norm_num_groups=8,
-            mid_block_add_attention=False,
+            **VAE_BLOCKS,
         ),
         text_encoder=Qwen3ForCausalLM(
             Qwen3Config(

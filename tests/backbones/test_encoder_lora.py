@@ -80,6 +80,15 @@ def test_the_merge_is_peft_s_for_convolutions_and_linear_layers(
         assert torch.allclose(found[name], weight, atol=1e-6), name
 
 
+def test_alphas_of_a_wrapped_autoencoder_name_the_encoder(tmp_path: Path) -> None:
+    matrices = {"lora_A": torch.ones(4, 3, 3, 3), "lora_B": torch.ones(8, 4, 1, 1)}
+    names = {f"base_model.model.encoder.conv_in.{name}.weight": value for name, value in matrices.items()}
+    save_file(names, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text('{"lora_alpha": 4, "alpha_pattern": {"encoder.conv_in": 8}}')
+    _, up = read_encoder_lora(tmp_path / "adapter_model.safetensors")["conv_in"]
+    assert up.unique().tolist() == [2.0]  # alpha / rank = 8 / 4
+
+
 def test_in_bfloat16_the_sum_is_rounded_once(attentive: Any, tmp_path: Path) -> None:
     in_peft(attentive, tmp_path)
     path, before = tmp_path / "adapter_model.safetensors", attentive.bfloat16().encoder.conv_in.weight.float()

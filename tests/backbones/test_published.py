@@ -22,7 +22,7 @@ from fluxsr.backbones.lora import check_lora, lora_file, read_lora
 from fluxsr.backbones.parts import part_config, skeleton
 from fluxsr.backbones.places import CONFIG_FILE, ENCODER_FILE, WEIGHTS_FILE
 from fluxsr.backbones.prompts import load_prompt
-from fluxsr.backbones.published import FILES, Given, omgsr_time
+from fluxsr.backbones.published import FILES, ImportOverrides, omgsr_time
 from fluxsr.backbones.single_file import flux_dev
 from fluxsr.backbones.text import encode_prompts
 from fluxsr.cli.main import app
@@ -82,7 +82,7 @@ def community(parts: Any, tmp_path: Path) -> Path:
 def imported(source: Path, base: Path, out: Path, **options: Any) -> AdapterConfig:
     out.mkdir()
     prompt_folder = options.pop("prompt_folder", None)
-    return import_adapter(source, base, out, Given(**options), prompt_folder, "cpu")[1]
+    return import_adapter(source, base, out, ImportOverrides(**options), prompt_folder, "cpu")[1]
 
 
 def step(

@@ -9,7 +9,7 @@ import torch
 
 from fluxsr.backbones.families import family_of
 from fluxsr.backbones.licence import NOTHING_GRANTED, flux_dev
-from fluxsr.backbones.memory import CONTEXT, GIB, Needs, Plan, plan, plans
+from fluxsr.backbones.memory import CONTEXT, EXTRAS, GIB, Needs, Plan, plan, plans
 from fluxsr.backbones.parts import in_flight, parameter_count, part_config, skeleton
 from fluxsr.backbones.places import BUNDLED, folder_of
 from fluxsr.backbones.single_file import flux_dev as flux_dev_configuration
@@ -93,7 +93,8 @@ def cards_table() -> TableParts:
         made = plan("auto", int(card * GIB - CONTEXT), needs, torch.bfloat16, "cuda", ("int8", "nf4"))
         name, sized = name_of(made), replace(needs, tile_size=made.tile_size)
         peak = next(one.peak for one in plans(sized, torch.bfloat16, "cuda") if name_of(one) == name)
-        how = f"{name}, tiles of {made.tile_size} px"
+        extra = f" (extra {EXTRAS[name]})" if name in EXTRAS else ""
+        how = f"{name}{extra}, tiles of {made.tile_size} px"
         seconds = _SECONDS.get(name, _UNMEASURED)
         rows.append([f"{card} GB", "FLUX.1-dev with an adapter", how, f"{peak / GIB:.1f} GiB", seconds])
     return ["your GPU", "what runs", "plan", "memory", "seconds for 1024 x 1024 pixels (FLUX: on an H200)"], rows, []

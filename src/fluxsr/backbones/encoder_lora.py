@@ -53,15 +53,16 @@ def read_encoder_lora(path: Path) -> Pairs:
         if other not in state:
             raise ModelError(f"encoder LoRA {path} lacks '{other}'; the file is incomplete")
         if end:
-            layer = name.removeprefix(_PEFT_PREFIX).removeprefix("encoder.")
+            layer = name.removeprefix(_PEFT_PREFIX)
             scale = _scale(peft, layer, len(state[key])) if peft else 1.0
-            pairs[layer] = state[key], state[other] if scale == 1 else state[other].float() * scale
+            up = state[other] if scale == 1 else state[other].float() * scale
+            pairs[layer.removeprefix("encoder.")] = state[key], up
     return pairs
 
 
 def _scale(config: Mapping[str, Any], layer: str, rank: int) -> float:
     """Return the factor of a layer's product, from the configuration that PEFT wrote."""
-    alphas = config.get("alpha_pattern") or {}
+    alphas = config.get("alpha_pattern") or {}  # its keys name layers as PEFT saw them, with or without "encoder."
     alpha = alphas.get(get_pattern_key(alphas, layer), config.get("lora_alpha") or rank)
     return float(alpha / (rank**0.5 if config.get("use_rslora") else rank))
 

@@ -25,7 +25,7 @@ from fluxsr.backbones.lora import check_lora, lora_file, read_lora
 from fluxsr.backbones.parts import part_config, skeleton
 from fluxsr.backbones.places import CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE, download, folder_of
 from fluxsr.backbones.prompts import FixedPrompt, load_prompt
-from fluxsr.backbones.published import FILES, LAYOUTS, Found, Given, layout_of
+from fluxsr.backbones.published import FILES, LAYOUTS, ImportOverrides, PublishedAdapter, layout_of
 from fluxsr.backbones.text import encode_prompts
 from fluxsr.errors import InputError, ModelError
 
@@ -34,7 +34,7 @@ def import_adapter(
     source: str | Path,
     base: str | Path,
     output: Path,
-    given: Given | None = None,
+    given: ImportOverrides | None = None,
     prompt_folder: Path | None = None,
     device: str = "auto",
 ) -> tuple[str, AdapterConfig]:
@@ -54,7 +54,7 @@ def import_adapter(
         ModelError: the layout is unknown, a value is missing, or the adapter does not fit the base.
         InputError: a value that the layout does not have.
     """
-    given, place = given or Given(), folder_of(source)
+    given, place = given or ImportOverrides(), folder_of(source)
     folder = download(place, FILES, "adapter") if isinstance(place, str) else place
     name = layout_of(folder)
     if given.mid_timestep is not None and name != "omgsr":
@@ -70,25 +70,25 @@ def import_adapter(
     own = Licence(public_name(source), given.licence)  # left out where it is empty
     terms = stated(licence_of(base, config), found.licence, *_earlier(folder), own)
     settings |= {"base": public_name(base), "prompt": prompt.text, "licences": [one.as_dict() for one in terms]}
-    made = AdapterConfig(**settings)
-    if fault := invalid_setting(made):
+    imported = AdapterConfig(**settings)
+    if fault := invalid_setting(imported):
         raise ModelError(f"{source}: {fault}")
-    check_fit(transformer, prompt, made, source)
+    check_fit(transformer, prompt, imported, source)
     _write_lora(found.lora, output)
-    made = _with_rank(made, transformer, output)
+    imported = _with_rank(imported, transformer, output)
     if found.encoder:
         check_encoder_lora(skeleton(part_config(base, "vae"), "vae"), found.encoder, source)
         save_encoder_lora(found.encoder, output)
-    made.save(output)
+    imported.save(output)
     prompt.save(output)
-    _write_terms(made, output, folder, base)
-    return name, made
+    _write_terms(imported, output, folder, base)
+    return name, imported
 
 
-def _write_terms(made: AdapterConfig, output: Path, folder: Path, base: str | Path) -> None:
+def _write_terms(imported: AdapterConfig, output: Path, folder: Path, base: str | Path) -> None:
     """Write the notice, and copy the licences of the adapter and of its base."""
     if not ((folder / CONFIG_FILE).is_file() and (folder / NOTICE_FILE).is_file()):  # ours is passed on as it is
-        write_notice(output, *made.licences)
+        write_notice(output, *imported.licences)
     pass_on(output, folder, base)
     for text in filter(Path.is_file, folder.glob("*-LICENSE*")):  # such as FLUX.1-dev-LICENSE.md
         shutil.copy(text, output / f"LICENSE{text.suffix}")
@@ -100,7 +100,12 @@ def _earlier(folder: Path) -> list[Mapping[str, str]]:
 
 
 def _prompt(
-    base: str | Path, found: Found, given: Given, settings: Mapping[str, Any], folder: Path | None, device: str
+    base: str | Path,
+    found: PublishedAdapter,
+    given: ImportOverrides,
+    settings: Mapping[str, Any],
+    folder: Path | None,
+    device: str,
 ) -> FixedPrompt:
     """Return the fixed prompt: the user's embeddings or text, then the adapter's embeddings, then its text."""
     if folder := folder or (found.prompt if given.prompt is None else None):

@@ -235,7 +235,8 @@ def load_lora_weights(
     if file and "weight_name" not in options:
         state, alphas, header = read_lora(file, family)
     else:
-        state, alphas, header = family.read_lora(str(folder) if folder else source, **options)
+        read = family.read_lora(str(folder) if folder else source, **options)
+        state, alphas, header = (_for_transformer(entries or {}) for entries in read)
     check_lora(transformer, state, str(folder or "given as tensors"))
     transformer.load_lora_adapter(
         state,

@@ -19,6 +19,7 @@ MEMORIES = ("auto", *SIZES, "max")
 """auto: the free memory. A size: a card with so many GiB, even if more is free. max: no savings."""
 
 BITS = {"int8": 8.02, "fp8": 8.02, "nf4": 4.13}  # bits per weight, including the scales
+EXTRAS = {"int8": "torchao", "nf4": "nf4"}  # extras of this package that the quantizations need
 DECODE = 2.5 * GIB / 2**20  # bytes per pixel of a tile in 16 bits for all activations (1.4 if compiled)
 CONTEXT = 0.7 * GIB  # driver and libraries, which a measured free memory already excludes
 SPARE = 0.05  # fraction of the memory that fragmentation may cost
@@ -162,6 +163,5 @@ def _tiles(largest: int, least: int) -> Iterator[int]:
 
 
 def _hint(skipped: list[str]) -> str:
-    packages = {"int8": "torchao", "nf4": "nf4"}
     wanted = list(dict.fromkeys(skipped))
-    return f'faster in {wanted[0]}: pip install "fluxsr[{packages[wanted[0]]}]"' if wanted else ""
+    return f'faster in {wanted[0]}: pip install "fluxsr[{EXTRAS[wanted[0]]}]"' if wanted else ""

@@ -33,7 +33,7 @@ FILES += [f"{folder}/{file}" for folder in (_FLUX, _ENCODER) for file in PEFT_FI
 
 
 @dataclass(frozen=True)
-class Given:
+class ImportOverrides:
     """Values that the user gives; None takes those of the layout."""
 
     t_l: float | None = None
@@ -51,7 +51,7 @@ class Given:
 
 
 @dataclass
-class Found:
+class PublishedAdapter:
     """What a published adapter holds.
 
     Attributes:
@@ -75,15 +75,16 @@ def omgsr_time(mid_timestep: int) -> float:
     return math.exp(mu) / (math.exp(mu) + OMGSR_STEPS / mid_timestep - 1)
 
 
-def _omgsr(folder: Path, given: Given) -> Found:
+def _omgsr(folder: Path, given: ImportOverrides) -> PublishedAdapter:
     step = 244 if given.mid_timestep is None else given.mid_timestep
     if not 0 < step < OMGSR_STEPS:
         raise InputError(f"mid_timestep is {step}; it must lie between 0 and {OMGSR_STEPS} (published: 244, older 295)")
     settings = {"t_l": omgsr_time(step), "guidance": 1.0, "prompt": "", "tile_size": 1024}
-    settings["source"] = f"OMGSR-F (github.com/wuer5/OMGSR), mid_timestep {step}"
+    counted = f", mid_timestep {step}" if given.t_l is None else ""  # a time that the user gives is no step of theirs
+    settings["source"] = f"OMGSR-F (github.com/wuer5/OMGSR){counted}"
     licence = Licence("wuer5/OMGSR", NOTHING_GRANTED, "https://github.com/wuer5/OMGSR")
     encoder = read_encoder_lora(folder / _ENCODER / PEFT_FILES[0])
-    return Found(folder / _FLUX / PEFT_FILES[0], settings, encoder, licence=licence)
+    return PublishedAdapter(folder / _FLUX / PEFT_FILES[0], settings, encoder, licence=licence)
 
 
 _SPELLINGS = {
@@ -93,7 +94,7 @@ _SPELLINGS = {
 }
 
 
-def _community(folder: Path, given: Given) -> Found:
+def _community(folder: Path, given: ImportOverrides) -> PublishedAdapter:
     path = folder / TRAINING_CONFIG
     try:
         entries = _flat(json.loads(path.read_text(encoding="utf-8")))
@@ -103,7 +104,7 @@ def _community(folder: Path, given: Given) -> Found:
     if settings["t_l"] is None:
         raise ModelError(f"{path} names no {_SPELLINGS['t_l'][0]} (it has {', '.join(entries)}); give --t-l")
     settings["source"] = "FluxSR by the community (huggingface.co/mon3tr/FluxSR-private)"
-    return Found(folder / WEIGHTS_FILE, settings, prompt=folder)
+    return PublishedAdapter(folder / WEIGHTS_FILE, settings, prompt=folder)
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
@@ -130,7 +131,7 @@ def _entry(path: Path, entries: Mapping[str, Any], name: str, given: Any) -> Any
     return next(iter(hits.values()), None)
 
 
-def _strsr(folder: Path, given: Given) -> Found:
+def _strsr(folder: Path, given: ImportOverrides) -> PublishedAdapter:
     if not given.prompt:
         raise ModelError(
             f"{folder} is StrSR's, of which only the mode with a text runs here, not the one with image features; "
@@ -138,7 +139,7 @@ def _strsr(folder: Path, given: Given) -> Found:
         )
     settings = {"t_l": 0.8, "tile_size": 1024, "source": "StrSR (github.com/jkwang28/StrSR), mode txt"}
     licence = Licence("jkwang28/StrSR", "non-commercial terms of its authors", "https://github.com/jkwang28/StrSR")
-    return Found(_named_as_diffusers(folder / STATE), settings, licence=licence)
+    return PublishedAdapter(_named_as_diffusers(folder / STATE), settings, licence=licence)
 
 
 def _named_as_diffusers(path: Path) -> dict[str, Tensor]:
@@ -153,20 +154,20 @@ def _named_as_diffusers(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path} cannot be read: {first_line(error)}") from error
 
 
-def _ours(folder: Path, given: Given) -> Found:
+def _ours(folder: Path, given: ImportOverrides) -> PublishedAdapter:
     config = load_config(folder)
     settings = {key: value for key, value in vars(config).items() if key not in ("base", "licences")}
     encoder = encoder_file(folder)
     pairs = read_encoder_lora(encoder) if encoder else {}
-    return Found(_lora_in(folder), settings, pairs, folder)
+    return PublishedAdapter(_lora_in(folder), settings, pairs, folder)
 
 
-def _plain(folder: Path, given: Given) -> Found:
+def _plain(folder: Path, given: ImportOverrides) -> PublishedAdapter:
     if given.t_l is None:
         raise ModelError(f"{folder} holds a LoRA without settings; give --t-l, the time at which it was trained")
     names = (PROMPT_FILE, PROMPT_PICKLES[0])
     prompt = folder if given.prompt is None and any((folder / name).is_file() for name in names) else None
-    return Found(_lora_in(folder), {}, prompt=prompt)
+    return PublishedAdapter(_lora_in(folder), {}, prompt=prompt)
 
 
 def _lora_in(folder: Path) -> Path:
@@ -189,7 +190,7 @@ class Layout:
     """
 
     files: tuple[str, ...]
-    read: Callable[[Path, Given], Found]
+    read: Callable[[Path, ImportOverrides], PublishedAdapter]
 
 
 LAYOUTS: Mapping[str, Layout] = {  # the first that fits

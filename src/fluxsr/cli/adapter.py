@@ -57,9 +57,9 @@ def import_(
     with report_errors(debug):
         _check_replaceable(output, Path(source))
         from fluxsr.backbones.importing import import_adapter
-        from fluxsr.backbones.published import Given
+        from fluxsr.backbones.published import ImportOverrides
 
-        given = Given(t_l, mid_timestep, guidance, prompt, tile_size, license)
+        given = ImportOverrides(t_l, mid_timestep, guidance, prompt, tile_size, license)
         with replaced_folder(output) as folder:
             layout, made = import_adapter(source, base, folder, given, prompt_folder, device)
         guided = "" if made.guidance is None else f", guidance {made.guidance:g}"

@@ -52,8 +52,9 @@ def pair_crops(config: DistillConfig, vae: Any, settings: DegradationSettings) -
     shards, device = config.data.shards, next(vae.parameters()).device  # sampled pairs need no photographs
     spoilt_on = torch.device("cpu") if config.run.workers else device
     by_name = dict(zip(*read_photographs(shards, config.data.limit), strict=True)) if shards else {}
-    photos, pairs = list(by_name.values()) if _without_pairs(config) else [], []
-    for pair in () if _without_pairs(config) else _pairs(config, by_name):
+    alone = _without_pairs(config)
+    photos, pairs = list(by_name.values()) if alone else [], []
+    for pair in () if alone else _pairs(config, by_name):
         photo = pair.cut(by_name)
         if photo is None:  # the teacher sampled this pair, so its image is the decoded latent
             with torch.no_grad():
@@ -68,7 +69,7 @@ def pair_crops(config: DistillConfig, vae: Any, settings: DegradationSettings) -
             f"a crop and its margin are {side} pixels, no multiple of the scale {settings.scale}; change run.crop"
         )
     if not photos and not (files and config.paired_share == 1):
-        if _without_pairs(config):
+        if alone:
             raise InputError(
                 "data.shards is empty; name the photographs to train on, or set pairs, or paired with paired_share: 1"
             )
