@@ -46,6 +46,10 @@ _CONFIG = (
     "For a model in one file: folder with transformer/config.json and vae/. Defaults to FLUX.1-dev's configuration, "
     "with ae.safetensors beside the file."
 )
+_VAE = (
+    "Autoencoder that replaces the model's, for speed: folder or Hub id, such as madebyollin/taef1 for FLUX.1, "
+    "madebyollin/taef2 or black-forest-labs/FLUX.2-small-decoder for FLUX.2."
+)
 _ADAPTER = "Adapter folder or Hub id. Defaults to the adapter in the model folder."
 _DTYPE = "Number format of the model. 'auto' chooses the fastest one for the device."
 _MEMORY = "GPU memory budget: 'auto' (free memory), a card size such as '12gb', or 'max'."
@@ -132,6 +136,7 @@ class ModelOptions(_Options):
     model: str = Field(default="bundled", description=_MODEL)
     config: str | None = Field(default=None, description=_CONFIG)
     adapter: str | None = Field(default=None, description=_ADAPTER)
+    vae: str | None = Field(default=None, description=_VAE)
     dtype: Dtype = Field(default="auto", description=_DTYPE)
     device: str = Field(default="auto", description="Device: auto, cpu, cuda, mps or xpu.")
     memory: Memory = Field(default="auto", description=_MEMORY)

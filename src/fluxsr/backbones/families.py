@@ -21,7 +21,8 @@ CLASSES: dict[str, dict[str, Any]] = {
 }
 # Classes that ``model_index.json`` of a saved pipeline names. diffusers looks for them and for their base class in
 # ``fluxsr``. The base class tells it how to load them.
-COMPONENTS = {kind.__name__: kind for kind in (ModelMixin, PromptEmbeddings, *(one.folded for one in FAMILIES))}
+COMPONENTS = {"ModelMixin": ModelMixin, "PromptEmbeddings": PromptEmbeddings}
+COMPONENTS |= {name: kind for part in CLASSES.values() for name, kind in part.items() if kind.__module__ == "fluxsr"}
 
 if TYPE_CHECKING:
     Transformer: TypeAlias = Any

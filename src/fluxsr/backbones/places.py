@@ -30,6 +30,8 @@ PROMPT_PICKLES = ("t5_embedding.pth", "clip_embedding.pth")
 COMPONENT_FOLDER = "prompt"  # the fixed prompt as a component of a saved pipeline
 COMPONENT_FILE = f"{COMPONENT_FOLDER}/diffusion_pytorch_model.safetensors"
 AUTOENCODER = "ae.safetensors"  # file name in FLUX.1-dev's repository
+TAEF2 = "taef2.safetensors"  # the only file in madebyollin/taef2, which has no configuration
+AUTOENCODER_FILES = ["config.json", "diffusion_pytorch_model.*", TAEF2]  # of an autoencoder by itself
 
 
 @contextmanager
@@ -112,6 +114,19 @@ def folder_of(model: str | PathLike[str]) -> Path | str:
     if isinstance(model, str) and is_hub_id(model):
         return model
     raise ModelError(f"no model folder {model}; pass an existing folder or file, a Hub id (owner/name), or '{BUNDLED}'")
+
+
+def autoencoder_folder(vae: str | PathLike[str]) -> Path:
+    """Return the folder of an autoencoder by itself. One on the Hub is downloaded.
+
+    Raises:
+        ModelError: there is no such folder or repository.
+    """
+    if Path(vae).is_dir():
+        return Path(vae)
+    if is_hub_id(str(vae)):
+        return download(str(vae), AUTOENCODER_FILES, "vae")
+    raise ModelError(f"no autoencoder {vae}; pass a folder with config.json and weights, or a Hub id (owner/name)")
 
 
 def download(
