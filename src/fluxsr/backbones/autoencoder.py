@@ -32,7 +32,7 @@ def empty_autoencoder(model: Path | str, vae: str | PathLike[str] | None = None)
     if not vae:
         return own
     folder = autoencoder_folder(vae)
-    with in_one_line(vae, "vae"):
+    with in_one_line(str(vae), "vae"):
         new = skeleton(_config(folder), "vae")
     if _latents(new) != _latents(own):
         raise ModelError(
@@ -49,7 +49,7 @@ def load_replacement(vae: str | PathLike[str], dtype: torch.dtype) -> Any:
         ModelError: the class is unknown, or weights are missing or unreadable.
     """
     folder = autoencoder_folder(vae)
-    with in_one_line(vae, "vae"):
+    with in_one_line(str(vae), "vae"):
         kind = known_class("vae", _config(folder))
         if (folder / "config.json").is_file():
             loaded, report = kind.from_pretrained(folder, torch_dtype=dtype, output_loading_info=True)
