@@ -19,6 +19,7 @@ from fluxsr.backbones.loading import plan_for
 from fluxsr.backbones.memory import Needs, plans
 from fluxsr.backbones.parts import skeleton
 from fluxsr.backbones.places import TAEF2
+from fluxsr.backbones.single_file import flux_dev
 from fluxsr.backbones.taef2 import AutoencoderTinyFlux2
 from fluxsr.errors import ModelError
 from fluxsr.imaging.settings import Settings
@@ -105,7 +106,7 @@ def test_taef2_of_the_hub_has_no_configuration(fake_hub: Any, klein_folder: Path
         "README.md": b"",
         "more/x": b"",
     }
-    again = autoencoder.load_replacement("madebyollin/taef2", torch.float32)
+    again = autoencoder.load_replacement(flux_dev().with_name("klein_4b"), "madebyollin/taef2", torch.float32)
     assert all(torch.equal(weight, real.state_dict()[name]) for name, weight in again.state_dict().items())
     with pytest.raises(ModelError, match="AutoencoderTinyFlux2 with 32 latent channels, which does not fit the Auto"):
         autoencoder.empty_autoencoder(klein_folder, "madebyollin/taef2")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from fluxsr.backbones.families import family_of, known_class
+from fluxsr.backbones.families import family_of
 from fluxsr.backbones.parts import check_complete, part_config, skeleton
 from fluxsr.backbones.places import TAEF2, autoencoder_folder, in_one_line
 from fluxsr.backbones.taef2 import AutoencoderTinyFlux2
@@ -42,22 +42,21 @@ def empty_autoencoder(model: Path | str, vae: str | PathLike[str] | None = None)
     return new
 
 
-def load_replacement(vae: str | PathLike[str], dtype: torch.dtype) -> Any:
-    """Load an autoencoder by itself.
+def load_replacement(model: Path | str, vae: str | PathLike[str], dtype: torch.dtype) -> Any:
+    """Load an autoencoder that replaces a model's.
 
     Raises:
-        ModelError: the class is unknown, or weights are missing or unreadable.
+        ModelError: it does not fit, or weights are missing or unreadable.
     """
-    folder = autoencoder_folder(vae)
+    empty, folder = empty_autoencoder(model, vae), autoencoder_folder(vae)
     with in_one_line(str(vae), "vae"):
-        kind = known_class("vae", _config(folder))
         if (folder / "config.json").is_file():
-            loaded, report = kind.from_pretrained(folder, torch_dtype=dtype, output_loading_info=True)
-            check_complete(folder, report["missing_keys"])
+            loaded, report = type(empty).from_pretrained(folder, torch_dtype=dtype, output_loading_info=True)
+            missing = report["missing_keys"]
         else:
-            loaded = skeleton(_config(folder), "vae")
-            weights = {name: weight.to(dtype) for name, weight in load_file(folder / TAEF2).items()}
-            loaded.load_state_dict(weights, assign=True)
+            loaded, weights = empty, {name: weight.to(dtype) for name, weight in load_file(folder / TAEF2).items()}
+            missing = loaded.load_state_dict(weights, strict=False, assign=True).missing_keys
+    check_complete(folder, missing)
     return loaded
 
 

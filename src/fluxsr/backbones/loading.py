@@ -101,8 +101,7 @@ def load(
     check_fit(empty, prompt, config, adapted)
     home = torch.device("cpu") if offload else device  # device that holds the transformer's weights
     if vae:
-        empty_autoencoder(folder, vae)
-        autoencoder = load_replacement(vae, dtype)
+        autoencoder = load_replacement(folder, vae, dtype)
     else:
         autoencoder = load_autoencoder_for(file, Path(folder), dtype) if file else load_part(folder, "vae", dtype)
     if fused and adapter is not False and (encoder := encoder_file(adapted)):

@@ -6,29 +6,21 @@ normalised, and a scale, a shift or batch-norm statistics do not apply.
 
 from __future__ import annotations
 
-from diffusers import ConfigMixin, ModelMixin
+from typing import Any
+
+from diffusers import AutoencoderTiny, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
-from diffusers.models.autoencoders.vae import DecoderOutput, DecoderTiny, EncoderTiny
-from diffusers.models.unets.unet_2d_blocks import AutoencoderTinyBlock
-from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 
-class SideBranchBlock(AutoencoderTinyBlock):
-    """A block of AutoencoderTiny that first adds a wide 1x1 branch, whose group norm sees the whole image."""
+def side_branch(width: int) -> nn.Module:
+    """Return the side branch of a block. Its group norm sees the whole image."""
+    widen, narrow = nn.Conv2d(width, 4 * width, 1, bias=False), nn.Conv2d(4 * width, width, 1, bias=False)
+    return nn.Sequential(widen, nn.GroupNorm(4, 4 * width), nn.ReLU(), narrow)
 
-    def __init__(self, width: int) -> None:
-        super().__init__(width, width, "relu")
-        self.pool = nn.Sequential(
-            nn.Conv2d(width, 4 * width, 1, bias=False),
-            nn.GroupNorm(4, 4 * width),
-            nn.ReLU(),
-            nn.Conv2d(4 * width, width, 1, bias=False),
-        )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x + self.pool(x))
+def _add_side_branch(block: Any, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    return (inputs[0] + block.pool(inputs[0]),)
 
 
 class AutoencoderTinyFlux2(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -41,6 +33,8 @@ class AutoencoderTinyFlux2(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """
 
     __module__ = "fluxsr"  # diffusers looks there for the class when it loads a pipeline
+    use_slicing = use_tiling = False
+    encode, decode = AutoencoderTiny.encode, AutoencoderTiny.decode
 
     @register_to_config
     def __init__(
@@ -50,16 +44,12 @@ class AutoencoderTinyFlux2(ModelMixin, ConfigMixin):  # type: ignore[misc]
         patch_size: tuple[int, int] = (2, 2),
     ) -> None:
         super().__init__()
-        self.encoder = EncoderTiny(3, latent_channels, (1, 3, 3, 3), block_out_channels, "relu")
-        self.decoder = DecoderTiny(latent_channels, 3, (3, 3, 3, 1), block_out_channels, 2, "relu", "nearest")
-        for layers, innermost in ((self.encoder.layers, range(-4, -1)), (self.decoder.layers, range(2, 5))):
-            for place in innermost:
-                layers[place] = SideBranchBlock(block_out_channels[0])
-
-    @apply_forward_hook
-    def encode(self, images: Tensor) -> AutoencoderTinyOutput:
-        return AutoencoderTinyOutput(latents=self.encoder(images))
-
-    @apply_forward_hook
-    def decode(self, latents: Tensor) -> DecoderOutput:
-        return DecoderOutput(sample=self.decoder(latents))
+        tiny = AutoencoderTiny(
+            latent_channels=latent_channels,
+            encoder_block_out_channels=block_out_channels,
+            decoder_block_out_channels=block_out_channels,
+        )
+        self.encoder, self.decoder = tiny.encoder, tiny.decoder
+        for block in (*tiny.encoder.layers[-4:-1], *tiny.decoder.layers[2:5]):
+            block.pool = side_branch(block_out_channels[0])
+            block.register_forward_pre_hook(_add_side_branch)
