@@ -141,7 +141,7 @@ def test_strength_none_is_the_models_own(pipeline: Any) -> None:
 @pytest.mark.parametrize(
     ("image", "options", "words"),
     [
-        (photograph(15, 40), {}, "15x40 pixels; sides of 16 or more"),
+        (torch.rand(1, 3, 0, 40), {}, "40x0 pixels; it must not be empty"),
         (photograph(), {"scale": 9}, "scale is 9"),
         (photograph(), {"scale": "4"}, "scale is '4'; choose a number from 1 to 8"),
         (photograph(), {"scale": float("nan")}, "scale is nan"),
@@ -522,3 +522,40 @@ def test_tiles_can_be_run_by_somebody_else(pipeline: Any) -> None:
     expected = pipeline(photograph(20, 16), tile_size=64, tile_overlap=16, strength=0.5, output_type="pt").images
     torch.testing.assert_close(found.clamp(0, 1), expected, rtol=0, atol=1e-6)
     assert seen == [((1, 3, 64, 48), 0.5)] * 2
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (9, 40), (40, 3)])
+def test_small_images_are_extended_by_reflection(pipeline: Any, width: int, height: int) -> None:
+    lr = photograph(width, height)
+    hr = pipeline.upscale_tensor(lr, Settings())
+    assert hr.shape == (1, 3, 4 * height, 4 * width)
+    rows, columns = ([*range(side), *range(side - 2, 0, -1)] if side > 1 else [0] for side in (height, width))
+    sides = [max(16, side) for side in (height, width)]
+    mirrored = lr[..., (rows * 16)[: sides[0]], :][..., (columns * 16)[: sides[1]]]
+    assert torch.equal(hr, pipeline.upscale_tensor(mirrored, Settings())[..., : 4 * height, : 4 * width])
+    assert torch.equal(next(pipeline.upscale_streaming(lr, Settings())[1]), hr)
+
+
+def texture(side: int = 48) -> torch.Tensor:
+    y, x = torch.meshgrid(*[torch.arange(side) * (2 * torch.pi / side)] * 2, indexing="ij")
+    planes = [torch.sin(3 * x + 2 * y), torch.cos(5 * x) * torch.sin(y), torch.sin(4 * y - x)]
+    return torch.stack(planes)[None] * 0.3 + 0.5
+
+
+def test_a_rolled_texture_gives_the_rolled_result(pipeline: Any) -> None:
+    def sharpen(lr_up: torch.Tensor, strength: float) -> torch.Tensor:
+        return lr_up * 2 - torch.nn.functional.avg_pool2d(lr_up, 5, 1, 2, count_include_pad=False)
+
+    for options in (UpscaleOptions(wrap=True, tile_size=128), UpscaleOptions(wrap=True, scale=2.5)):
+        settings = Settings(options, step=sharpen)  # a local model, which knows nothing of tiles
+        whole = pipeline.upscale_tensor(texture(), settings)
+        rolled = pipeline.upscale_tensor(texture().roll((8, 20), (-2, -1)), settings)
+        shift = tuple(round(pixels * options.scale) for pixels in (8, 20))
+        torch.testing.assert_close(rolled, whole.roll(shift, (-2, -1)), atol=2e-4, rtol=0)
+
+
+def test_the_seam_of_a_texture_is_no_larger_than_steps_inside(pipeline: Any) -> None:
+    hr = pipeline(texture(), tile_size=96, wrap=True, output_type="pt").images
+    for axis in (-2, -1):
+        steps = (hr - hr.roll(1, axis)).abs().mean((0, 1, -1 if axis == -2 else -2))  # of each row or column
+        assert steps[0] <= 1.2 * steps[1:].max()

@@ -21,6 +21,7 @@ from fluxsr.extensions.patch_offsets import mean_over_offsets
 from fluxsr.extensions.postprocess import postprocess
 from fluxsr.imaging import io, resize
 from fluxsr.imaging.color.fix import fix_colors_
+from fluxsr.imaging.extended import LEAST_SIDE, Extended
 from fluxsr.imaging.settings import Settings, checked_count
 from fluxsr.imaging.tiling import bands
 from fluxsr.imaging.tiling.plan import TilingPlan, rows_with_fallback, stream_with_fallback
@@ -83,15 +84,17 @@ class OneStep:
     def upscale_tensor(self, lr: Tensor, settings: Settings) -> Tensor:
         """Enlarge one image in one piece: (1,3,h,w) to (1,3,H,W), float32, about [0,1], on the CPU."""
         size, step, tiling = self._prepared(lr, settings)
-        lr_up = resize.bicubic(lr.float().cpu(), size)  # (1,3,H,W)
+        extended = Extended(lr.float().cpu(), size, settings.options.wrap, settings.options.tile_overlap)
+        lr_up = resize.bicubic(extended.image, extended.size)  # (1,3,H,W)
         hr, fitted = stream_with_fallback(lr_up, step, tiling, settings.progress)
         self._keep(tiling, fitted)
-        return fix_colors_(hr, lr_up, settings.options.color_fix)
+        return extended.cut(fix_colors_(hr, lr_up, settings.options.color_fix))
 
     def upscale_streaming(self, lr: Tensor, settings: Settings) -> tuple[tuple[int, int], Iterator[Tensor]]:
         """Enlarge one image from top to bottom, for results that are larger than the memory.
 
-        If memory runs out before the first rows are finished, smaller tiles are tried, as in ``upscale_tensor``.
+        If memory runs out before the first rows are finished, smaller tiles are tried, as in ``upscale_tensor``. A
+        texture whose edges are joined is computed as a whole, because its first rows depend on its last ones.
 
         Args:
             lr: (1,3,h,w), RGB in [0,1], on any device.
@@ -107,6 +110,8 @@ class OneStep:
             torch.OutOfMemoryError: while rows are read, not even a small tile fits, or others took the memory.
         """
         size, step, tiling = self._prepared(lr, settings)
+        if settings.options.wrap or min(lr.shape[-2:]) < LEAST_SIDE:
+            return size, (self.upscale_tensor(lr, settings) for _ in range(1))
         enlarged = partial(bands.enlarged, lr.float().cpu(), size, step)
         start = partial(enlarged, color_fix=settings.options.color_fix, progress=settings.progress)
         return size, rows_with_fallback(start, size, tiling, partial(self._keep, tiling))

@@ -38,6 +38,7 @@ _STRENGTH = "Strength of the model's step: 0 skips it, 1 is the full step. Defau
 _TILE_SIZE = "Largest tile side in output pixels. Smaller tiles need less memory. Defaults to the model's own."
 _OVERLAP = "Minimum overlap of neighbouring tiles in output pixels, at most half a tile."
 _COLORS = "Method that matches the colours of the output to the input."
+_WRAP = "Join opposite edges, for seamless textures. The result is held in memory as a whole."
 _LOSSLESS = "Lossless WebP. Defaults to lossless if the input is lossless WebP."
 _PROFILE = "Colour profile of the output: the input's ('keep') or sRGB ('srgb')."
 _STRIP = "Write no metadata: no EXIF, XMP, IPTC, texts, comments or resolution."
@@ -95,6 +96,7 @@ class UpscaleOptions(_Options):
     tile_size: int | None = Field(default=None, ge=64, le=4096, description=_TILE_SIZE)
     tile_overlap: int = Field(default=32, ge=0, le=2048, description=_OVERLAP)
     color_fix: ColorFix = Field(default="wavelet", description=_COLORS)
+    wrap: bool = Field(default=False, description=_WRAP)
     format: Format | None = Field(default=None, description="Output format. Defaults to the input's format.")
     suffix: str = Field(default="", description="Text appended to output names, such as _x4.")
     quality: int | None = Field(

@@ -173,6 +173,7 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
         tile_overlap: int = _DEFAULT.tile_overlap,
         batch_size: int | None = None,
         color_fix: ColorFix = _DEFAULT.color_fix,
+        wrap: bool = _DEFAULT.wrap,
         output_type: str = "pil",
         return_dict: bool = True,
         progress: Callable[[int, int], None] | None = None,
@@ -186,7 +187,7 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
 
         Args:
             image: PIL image, array (H,W), (H,W,C) or (B,H,W,C), tensor (3,H,W) or (B,3,H,W), or a list of these; see
-                imaging/io.py. Both sides must have 16 pixels or more.
+                imaging/io.py. Sides below 16 pixels are extended by reflection, and the result is cut.
             scale: upscaling factor from 1 to 8. The output size is rounded to whole pixels.
             strength: fraction of the step, 0 to 2. More than 1 exaggerates. None is the model's own.
             tile_size: largest tile, 64 to 4096 output pixels. None is the size in the plan, which is at most the
@@ -195,6 +196,7 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
             batch_size: tiles per forward pass. None is the number in the plan, or 1 on a CPU and 4 elsewhere. If memory
                 runs out, a warning is shown and the batch size becomes 1. If that does not suffice, tiles are halved.
             color_fix: "wavelet", "adain" or "none"; see imaging/color/fix.py.
+            wrap: join opposite edges, for seamless textures.
             output_type: "pil", "pt" (B,3,H,W) or "np" (B,H,W,3), the last two in float32 and [0,1]. Images of different
                 sizes are returned as a list.
             return_dict: return an ImagePipelineOutput; False returns ``(images,)``.
@@ -215,7 +217,12 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
         if output_type not in io.OUTPUT_TYPES:
             raise InputError(f"output_type is '{output_type}'; choose one of {', '.join(io.OUTPUT_TYPES)}")
         options = UpscaleOptions(
-            scale=scale, strength=strength, tile_size=tile_size, tile_overlap=tile_overlap, color_fix=color_fix
+            scale=scale,
+            strength=strength,
+            tile_size=tile_size,
+            tile_overlap=tile_overlap,
+            color_fix=color_fix,
+            wrap=wrap,
         )
         step: Any = self.one_step
         if callback_on_step_end is not None:

@@ -103,13 +103,11 @@ def bad_inputs(folder: Path) -> dict[str, str]:
     whole = photograph(folder / "cut.jpg", 200, 200).read_bytes()
     (folder / "cut.jpg").write_bytes(whole[:4000])
     (folder / "nopixels.ppm").write_bytes(b"P6\n0 0\n255\n")
-    photograph(folder / "small.png", 15, 40)
     return {
         "empty.png": "is empty",
         "text.png": "is not an image",
         "cut.jpg": "damaged or cut off",
         "nopixels.ppm": "nopixels.ppm",
-        "small.png": "15x40 pixels",
     }
 
 
@@ -123,11 +121,11 @@ def test_bad_files_are_one_line_each_and_the_rest_is_done(tmp_path: Path, loads:
     lines = error_lines(result)
     for name, words in {**bad, "missing.png": "no such file"}.items():
         assert len([line for line in lines if name in line and words in line]) == 1, name
-        assert result.stderr.count(f"failed: {tmp_path}") == 6
-    assert len(lines) == 6
+        assert result.stderr.count(f"failed: {tmp_path}") == 5
+    assert len(lines) == 5
     outputs = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")} - {NAME}
     assert outputs == {"a.png", "z/z.jpg"}
-    assert "2 upscaled, 6 failed" in result.stderr
+    assert "2 upscaled, 5 failed" in result.stderr
 
 
 def test_an_output_that_cannot_be_written(tmp_path: Path, loads: list[Any]) -> None:

@@ -23,7 +23,6 @@ from fluxsr.imaging.picture import Picture, over_white, picture_of, rows_of, spe
 from fluxsr.imaging.raster import ImageSpec, checked_float
 from fluxsr.options import UpscaleOptions
 
-LEAST_SIDE = 16  # pixels of one token
 OUTPUT_TYPES = ("pil", "pt", "np")
 
 
@@ -73,7 +72,7 @@ def write_enlarged(
     def rows() -> Iterable[np.ndarray]:
         first = 0
         for band in bands:
-            yield rows_of(picture, spec, band, first)
+            yield rows_of(picture, spec, band, first, options.wrap)
             first += band.shape[-2]
 
     with _output(path, None if options.strip == "all" else picture.times) as file:
@@ -176,12 +175,12 @@ def as_tensors(image: Any) -> list[Tensor]:
 
 
 def checked_size(lr: Tensor) -> tuple[int, int]:
-    """Return (height, width) of an image (1,3,h,w); raise an InputError for other shapes and short sides."""
+    """Return (height, width) of an image (1,3,h,w); raise an InputError for other shapes."""
     if lr.ndim != 4 or lr.shape[:2] != (1, 3):
         raise InputError(f"image has shape {tuple(lr.shape)}; expected one image, (1,3,height,width)")
     height, width = lr.shape[-2:]
-    if min(height, width) < LEAST_SIDE:
-        raise InputError(f"image is {width}x{height} pixels; sides of {LEAST_SIDE} or more are needed")
+    if min(height, width) < 1:
+        raise InputError(f"image is {width}x{height} pixels; it must not be empty")
     return height, width
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fluxsr.imaging.color import profiles
+from fluxsr.imaging.extended import Extended
 from fluxsr.imaging.formats import Format
 from fluxsr.imaging.metadata.transfer import carry_over
 from fluxsr.imaging.raster import Change, ImageSpec, Metadata, Raster
@@ -127,7 +128,7 @@ def spec_of(
     ), notes
 
 
-def rows_of(picture: Picture, spec: ImageSpec, hr: Tensor, first: int) -> np.ndarray:
+def rows_of(picture: Picture, spec: ImageSpec, hr: Tensor, first: int, wrap: bool = False) -> np.ndarray:
     """Convert upscaled rows to the pixels of the output file, (rows,W,C), uint8 or uint16.
 
     Args:
@@ -135,20 +136,27 @@ def rows_of(picture: Picture, spec: ImageSpec, hr: Tensor, first: int) -> np.nda
         spec: see ``spec_of``.
         hr: upscaled rows, (1,3,rows,W), float32, about [0,1]. Overwritten.
         first: number of the topmost row.
+        wrap: whether opposite edges continue each other.
     """
-    part = (spec.height, spec.width), first, first + hr.shape[-2]
+
+    def enlarged(planes: Tensor) -> Tensor:
+        extended = Extended(planes, (spec.height, spec.width), wrap)
+        (top, left), last = extended.margins, first + hr.shape[-2]
+        rows = bicubic_rows(extended.image, extended.size, top + first, top + last)
+        return rows[..., left : left + spec.width]
+
     colours = hr.clamp_(0, 1)
     if picture.grey:
         colours = colours.mean(1, keepdim=True)
     if picture.out_of_gamut is not None and spec.profile:
-        colours = colours + bicubic_rows(picture.out_of_gamut, *part)
+        colours = colours + enlarged(picture.out_of_gamut)
     values = _rows(colours)
     if spec.profile and not (values.shape[-1] == 3 and profiles.is_srgb(spec.profile)):
         back = profiles.from_srgb(values, spec.profile)
         assert back is not None  # the profile was tested when the file was read
         values = _neutral_again(back, values)
     if picture.alpha is not None:
-        alpha = _rows(bicubic_rows(picture.alpha, *part).clamp_(0, 1))
+        alpha = _rows(enlarged(picture.alpha).clamp_(0, 1))
         with_alpha = spec.channels in (2, 4)
         values = np.concatenate([values, alpha], -1) if with_alpha else values * alpha + (1 - alpha)
     if values.shape[-1] < spec.channels:  # grey, in a format without a grey mode

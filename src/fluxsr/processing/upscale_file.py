@@ -145,7 +145,7 @@ def upscale(
     def written(bands: Iterable[Tensor], size: tuple[int, int]) -> list[str]:
         return [*picture.notes, *io.write_enlarged(picture, bands, size, job.target, options)]
 
-    if picture.lr[0, 0].numel() * options.scale**2 > whole and options.color_fix in STREAMABLE:
+    if picture.lr[0, 0].numel() * options.scale**2 > whole and options.color_fix in STREAMABLE and not options.wrap:
         size, bands = pipeline.upscale_streaming(picture.lr, how)
         notes = written(bands, size)
         return lambda: notes
