@@ -44,7 +44,8 @@ def test_ranges_and_help_are_the_declared_ones(nodes: Any) -> None:
         assert widgets[name].tooltip.startswith(option.help)
     defaults = {put.id: put.default for put in nodes.settings() if put.default is not None}
     assert defaults.pop("scale") == 4
-    assert nodes.chosen(**defaults) == {"strength": None, "tile_size": None, "tile_overlap": 32, "batch_size": 1}
+    others = {"tile_overlap": 32, "batch_size": 1, "wrap": False}
+    assert nodes.chosen(**defaults) == {"strength": None, "tile_size": None, **others}
     assert nodes.chosen(strength=0.0, tile_size=256) == {"strength": 0.0, "tile_size": 256}
     with pytest.raises(InputError, match="tile_size is 32; choose a whole number from 64"):  # between unset and range
         nodes.FluxSRBundled.execute(torch.rand(1, 16, 24, 3), **SETTINGS | {"tile_size": 32})

@@ -47,6 +47,7 @@ def by_pipeline(
     ("count", "scale", "options"),
     [
         (1, 2, {"color_fix": "none"}),  # one tile: 48 x 64
+        (1, 2, {"color_fix": "none", "wrap": True}),
         (2, 4, {"tile_overlap": 16}),  # tiles of the adapter's size, its strength
         (1, 3.3, {"strength": 1.0, "tile_size": 80, "tile_overlap": 16, "batch_size": 3, "color_fix": "adain"}),
         (1, 4, {"strength": 0.0, "tile_size": 128}),

@@ -12,7 +12,9 @@ from fluxsr.imaging.resize import bicubic
 
 @pytest.mark.parametrize(("size", "result"), [((20, 33), (80, 132)), ((7, 10), (26, 37)), ((3, 1), (24, 8))])
 @pytest.mark.parametrize("wrap", [False, True])
-def test_the_enlargement_with_margins_is_the_enlargement(size: tuple[int, int], result: tuple[int, int], wrap: bool) -> None:
+def test_the_enlargement_with_margins_is_the_enlargement(
+    size: tuple[int, int], result: tuple[int, int], wrap: bool
+) -> None:
     image = torch.rand(1, 3, *size)
     extended = Extended(image, result, wrap)
     assert wrap or min(extended.image.shape[-2:]) >= 16

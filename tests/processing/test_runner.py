@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,7 @@ def test_a_full_disk_ends_the_run(plan: Any, capsys: pytest.CaptureFixture[str])
 def test_outputs_of_other_settings_or_inputs_are_made_again(plan: Any, tmp_path: Path) -> None:
     work = plan("a", "b")
     (tmp_path / "out").mkdir()
-    work.record = tmp_path / "out"
+    work.jobs = [replace(job, record=tmp_path / "out") for job in work.jobs]
 
     def done(settings: dict[str, int]) -> list[str]:
         return [path.name for path in run(work, settings=settings).done]
@@ -167,7 +168,7 @@ def test_names_of_any_characters_are_one_line(plan: Any, tmp_path: Path, capsys:
     work = plan("two\nlines", "\x1b[31mred", "caf\udce9", "[b]bold[red")
     work.jobs.append(Job(tmp_path / "lost\nfile", tmp_path / "out" / "lost"))
     work.bad.append(("a\nb", "the output c\nd would replace an input"))
-    work.record = tmp_path / "out"
+    work.jobs = [replace(job, record=tmp_path / "out") for job in work.jobs]
     work.passed.endings[".dng"] = 3
     work.passed.linked.append("in/li\nnk")
 
@@ -178,7 +179,7 @@ def test_names_of_any_characters_are_one_line(plan: Any, tmp_path: Path, capsys:
     report = run(work, noted, settings={})
     assert len(report.done) == 4 and len(report.bad) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 4 + 2 + 2 + 2, "a note each, two errors, the summary, what failed"
+    assert len(lines) == 4 + 4 + 2 + 2 + 2, "a line and a note each, two errors, the summary, what failed"
     assert all(line.isprintable() for line in lines)
     assert "not looked at: 3 .dng, 1 linked folders (in/li\\nnk)" in lines
     assert len(run(work, settings={}).skipped) == 4

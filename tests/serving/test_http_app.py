@@ -16,6 +16,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from fluxsr.cli.serve import checked_origin
+from fluxsr.errors import InputError
 from fluxsr.serving import http_app
 from fluxsr.serving.http_app import application
 from fluxsr.serving.http_metrics import Metrics
@@ -84,6 +86,27 @@ def app_store(tmp_path: Path) -> Iterator[JobStore]:
 def app(app_store: JobStore) -> FastAPI:
     """An application in this process that refuses every image."""
     return application(app_store, UpscaleService({}, 1, 1), Metrics(), HttpLimits())
+
+
+def test_pages_of_allowed_origins_may_call_the_server(app: FastAPI, app_store: JobStore) -> None:
+    asked = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    assert "access-control-allow-origin" not in TestClient(app).get("/healthz", headers=asked).headers
+    arguments = (app_store, UpscaleService({}, 1, 1), Metrics(), HttpLimits(), ["key"])
+    client = TestClient(application(*arguments, origins=["https://a.example"]))
+    preflight = client.options("/v1/upscale", headers=asked | {"Access-Control-Request-Headers": "X-API-Key"})
+    assert preflight.status_code == 200, "a browser sends no key with this question"
+    refused = client.post("/v1/upscale", headers=asked)
+    assert refused.status_code == 401 and refused.headers["access-control-allow-origin"] == "https://a.example"
+    assert "Location" in refused.headers["access-control-expose-headers"]
+    others = client.post("/v1/upscale", headers=asked | {"Origin": "https://b.example"})
+    assert "access-control-allow-origin" not in others.headers
+
+
+@pytest.mark.parametrize("origin", ["https://a.example/", "a.example", "https://A.example", "https://a.example/x"])
+def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+    with pytest.raises(InputError, match="is not an origin; write it without a path"):
+        checked_origin(origin)
+    assert checked_origin("http://localhost:5173") and checked_origin("*")
 
 
 def test_a_bug_is_reported_to_the_log_and_not_to_the_client(

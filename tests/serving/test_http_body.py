@@ -80,6 +80,10 @@ def bomb(side: int) -> bytes:
         (FORM, form(bytes(210_000)), 413, "body_too_large"),
         (FORM, form(bomb(600)), 413, "too_many_pixels"),
         (FORM, form(bomb(40_000)), 413, "too_many_pixels"),
+        ("image/png", bomb(40_000), 413, "too_many_pixels"),
+        ("image/png", bytes(210_000), 413, "body_too_large"),
+        ("image/png", b"", 422, "invalid_option"),
+        ("image/png", b"not an image", 422, "unusable_input"),
         (FORM, form(b"\xff\x0a\xfe\xe1\x04\x00\x02" + bytes(20)), 413, "too_many_pixels"),  # JPEG XL, 40000x40000
     ],
 )

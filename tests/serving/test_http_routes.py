@@ -16,6 +16,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from fluxsr.imaging import io as files
+from fluxsr.imaging.formats import result_ending
 from fluxsr.options import ModelOptions, UpscaleOptions
 from fluxsr.processing import upscale_file
 from fluxsr.processing.inputs import Job
@@ -23,7 +24,7 @@ from fluxsr.serving.http_routes import JobResultResponse
 from fluxsr.serving.http_schema import JobView
 from fluxsr.serving.jobs import Job as StoredJob
 from fluxsr.serving.jobs import JobStore
-from fluxsr.serving.service import UpscaledFile, result_ending
+from fluxsr.serving.service import UpscaledFile
 
 SLOW = {"scale": "8", "tile_size": "64", "tile_overlap": "32"}  # thousands of tiles for an image of 200x200
 
@@ -86,6 +87,59 @@ def test_json_and_a_form_give_the_same_result(client: httpx.Client, picture: Cal
     by_form = posted(client, picture(), scale=2, strength=0.5, format="webp")
     assert by_json.status_code == 200 and by_json.headers["content-type"] == "image/webp"
     assert np.abs(pixels(by_json.content) - pixels(by_form.content)).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("image", "code"),
+    [
+        (base64.encodebytes(photograph()).decode(), 200),
+        ("data:image/jpeg;base64," + base64.b64encode(photograph()).decode(), 200),
+        ("data:image/svg+xml,%3Csvg%3E", 422),
+    ],
+    ids=["wrapped", "data", "plain"],
+)
+def test_base64_may_be_wrapped_or_a_data_url(client: httpx.Client, image: str, code: int) -> None:
+    answer = client.post("/v1/upscale", json={"image": image, "scale": 1})
+    assert answer.status_code == code, answer.text
+    assert code != 200 or answer.content == posted(client, photograph(), scale=1).content
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "application/octet-stream"])
+def test_the_body_may_be_the_image_itself(client: httpx.Client, kind: str) -> None:
+    headers = {"Content-Type": kind, "Content-Disposition": 'attachment; filename="a garden.jpg"'}
+    options = {"scale": "2", "format": "png", "wrap": "true"}
+    answer = client.post("/v1/upscale", params=options, content=photograph(), headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.content == posted(client, photograph(), **options).content
+    assert answer.headers["content-disposition"] == "inline; filename*=utf-8''a%20garden_x2.png"
+    assert client.post("/v1/upscale?scale=9", content=photograph(), headers=headers).status_code == 422
+    assert client.post("/v1/upscale?scale=2&scale=3", content=photograph(), headers=headers).status_code == 400
+
+
+def test_options_of_the_body_replace_those_of_the_query(client: httpx.Client) -> None:
+    sent: tuple[dict[str, Any], ...] = (
+        {"files": {"image": photograph()}, "data": {"scale": "1"}},
+        {"json": {"image": base64.b64encode(photograph()).decode(), "scale": 1}},
+    )
+    for body in sent:
+        answer = client.post("/v1/upscale?scale=3&format=png", **body)
+        assert Image.open(io.BytesIO(answer.content)).size == (32, 24)
+        assert answer.headers["content-type"] == "image/png"
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [
+        ("photo.jpg", 'filename="photo_x1.jpg"'),
+        (r"C:\pictures\..\a.b.jpeg", 'filename="a.b_x1.jpg"'),
+        ("../../etc/passwd", 'filename="passwd_x1.jpg"'),
+        ("Hände.jpg", "filename*=utf-8''H%C3%A4nde_x1.jpg"),
+        ("x" * 400, f'filename="{"x" * 150}_x1.jpg"'),
+    ],
+)
+def test_the_result_is_named_after_the_image(client: httpx.Client, name: str, result: str) -> None:
+    answer = client.post("/v1/upscale", files={"image": (name, photograph())}, data={"scale": "1"})
+    assert answer.headers["content-disposition"] == f"inline; {result}"
 
 
 def test_what_the_format_cannot_hold_is_noted(client: httpx.Client) -> None:
@@ -203,4 +257,4 @@ def test_the_format_is_the_input_s_unless_another_is_asked_for() -> None:
         ("webp", "JPEG", ".webp"),
         (None, "TIFF", ".tif"),
     ):
-        assert result_ending(UpscaleOptions(format=asked), found) == ending  # type: ignore[arg-type]
+        assert result_ending(asked, found) == ending

@@ -91,7 +91,9 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 chooses a fre
 Debug = Annotated[bool, typer.Option("--debug", help="Stop at the first error and print its traceback.")]
 
 
-def planned(inputs: list[str], output: Path, format: Format | None, suffix: str, default: Format | None = None) -> Plan:
+def planned(
+    inputs: list[str], output: Path | None, format: Format | None, suffix: str, default: Format | None = None
+) -> Plan:
     """Return the plan of a command line. ``default`` is the format if none is given; None follows each input.
 
     Raises:
@@ -101,8 +103,8 @@ def planned(inputs: list[str], output: Path, format: Format | None, suffix: str,
         checked_suffix(suffix)
     except InputError as error:
         raise typer.BadParameter(str(error), param_hint="--suffix") from error
-    as_file = output.suffix.lower() in ENDINGS and not output.is_dir()
-    if as_file and format and ENDINGS[f".{format}"] != ENDINGS[output.suffix.lower()]:
+    as_file = output is not None and output.suffix.lower() in ENDINGS and not output.is_dir()
+    if output and as_file and format and ENDINGS[f".{format}"] != ENDINGS[output.suffix.lower()]:
         raise typer.BadParameter(f"'{format}', but -o is {output.name}; leave one of them out", param_hint="--format")
     wanted = format or default
     work = plan(inputs, output, as_file=as_file, ending=f".{wanted}" if wanted else None, suffix=suffix)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,7 +18,7 @@ from fluxsr import __version__
 from fluxsr.cli import adapter as adapter_cli
 from fluxsr.cli import pairs as pairs_cli
 from fluxsr.cli import train as train_cli
-from fluxsr.cli.arguments import Debug, Inputs, Output, Overwrite, expand_dataclass_options, planned
+from fluxsr.cli.arguments import Debug, Overwrite, expand_dataclass_options
 from fluxsr.cli.batch import batch
 from fluxsr.cli.cli_errors import report_errors
 from fluxsr.cli.comfyui import comfyui
@@ -27,6 +28,7 @@ from fluxsr.cli.export import export
 from fluxsr.cli.fit_niqe import fit_niqe
 from fluxsr.cli.info import info
 from fluxsr.cli.models import models
+from fluxsr.cli.pipes import plan_for, print_json
 from fluxsr.cli.prompt import prompt
 from fluxsr.cli.push import push
 from fluxsr.cli.serve import serve
@@ -56,22 +58,35 @@ def _root(
 @expand_dataclass_options
 def upscale(
     *,
-    inputs: Inputs,
-    output: Output,
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files, folders or glob patterns, or - for standard input.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Output folder, a file name for a single input, or - for standard output. "
+            "Defaults to the input's name with _x4, beside the input.",
+        ),
+    ] = None,
     model: ModelOptions,
     options: UpscaleOptions,
     overwrite: Overwrite = False,
+    json_lines: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per file, and one at the end.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Upscale images.
 
     Existing outputs are skipped, and a bad file does not stop the others.
     """
-    work = planned(inputs, output, options.format, options.suffix)
-    with report_errors(debug):
+    with report_errors(debug), plan_for(inputs, output, options, json_lines) as work:
         from fluxsr.processing.upscale_file import run
 
-        report = run(work, model, options, overwrite=overwrite, debug=debug)
+        listener = print_json if json_lines else None
+        report = run(work, model, options, overwrite=overwrite, debug=debug, listener=listener)
     raise typer.Exit(1 if report.bad else 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -27,6 +28,12 @@ def serve(
         typer.Option(help="File with one API key per line. Defaults to the variable FLUXSR_API_KEY."),
     ] = None,
     api_key: Annotated[str, typer.Option(envvar="FLUXSR_API_KEY", hidden=True)] = "",
+    cors: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Origin of web pages that may call the server, such as https://example.org, or '*'. Repeatable."
+        ),
+    ] = None,
     limits: HttpLimits,
     debug: Debug = False,
 ) -> None:
@@ -36,10 +43,22 @@ def serve(
     """
     with report_errors(debug):
         needed("fluxsr serve", "serve", "fastapi", "uvicorn", "python_multipart", "prometheus_client")
-        keys = keys_of(api_key_file, api_key)
+        keys, origins = keys_of(api_key_file, api_key), [checked_origin(origin) for origin in cors or []]
         from fluxsr.serving.http_server import serve as serve_http
 
-        serve_http(model, limits, host, port, keys, debug)
+        serve_http(model, limits, host, port, keys, debug, origins)
+
+
+def checked_origin(origin: str) -> str:
+    """Return an origin as browsers send it.
+
+    Raises:
+        InputError: it is more or less than that, so that it would never match.
+    """
+    parts = urlsplit(origin)
+    if origin != "*" and (not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}".lower()):
+        raise InputError(f"--cors {origin} is not an origin; write it without a path, as https://example.org")
+    return origin
 
 
 def keys_of(file: Path | None, key: str) -> list[str]:

@@ -23,7 +23,7 @@ _UNSET = {"strength": -1.0, "tile_size": 0}
 def settings() -> list[Any]:
     """Return the inputs that both upscalers have."""
     options = declared(UpscaleOptions)
-    fix = options["color_fix"]
+    fix, wrap = options["color_fix"], options["wrap"]
     return [
         number(options["scale"], 0.1),
         number(options["strength"], 0.05, unset=_UNSET["strength"]),
@@ -31,6 +31,7 @@ def settings() -> list[Any]:
         number(options["tile_overlap"], 16),
         io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Tiles per batch. More is faster on a large GPU."),
         io.Combo.Input("color_fix", options=list(fix.choices), tooltip=fix.help),
+        io.Boolean.Input("wrap", default=wrap.default, optional=True, tooltip=wrap.help),  # older workflows lack it
     ]
 
 

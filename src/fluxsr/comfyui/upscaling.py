@@ -23,6 +23,7 @@ from fluxsr.extensions.patch_offsets import mean_over_offsets
 from fluxsr.extensions.postprocess import postprocess
 from fluxsr.imaging import resize
 from fluxsr.imaging.color.fix import fix_colors_
+from fluxsr.imaging.extended import Extended
 from fluxsr.imaging.settings import checked_count
 from fluxsr.imaging.tiling import tiles
 from fluxsr.options import UpscaleOptions
@@ -93,8 +94,9 @@ def upscale(
     lr = images[..., :3].movedim(-1, 1).float()  # (B,3,h,w)
     size = resize.scaled_size(lr.shape[-2], lr.shape[-1], options.scale)
     multiple = model.model.diffusion_model.patch_size * vae.spacial_compression_encode()
-    grid = tiles.grid(*size, tile_size, options.tile_overlap, multiple)
-    ups = [resize.bicubic(image[None], size) for image in lr]  # each (1,3,H,W)
+    extended = [Extended(image[None], size, options.wrap, options.tile_overlap) for image in lr]
+    ups = [resize.bicubic(one.image, one.size) for one in extended]  # each (1,3,H,W)
+    grid = tiles.grid(*ups[0].shape[-2:], tile_size, options.tile_overlap, multiple)
     sampler = OneStep(config.t_l, strength, config.patch_offsets)
     step = stepper(model, conditioning, config.condition[0], sampler)
     advance = progress(3 * len(grid) * len(ups))
@@ -107,8 +109,8 @@ def upscale(
         return postprocess(hr, batch.to(hr.device), multiple, **config.postprocess)
 
     results = [
-        fix_colors_(tiles.stream(up, decoded, grid, batch_size=batch_size), up, options.color_fix).clamp_(0, 1)
-        for up in ups
+        one.cut(fix_colors_(tiles.stream(up, decoded, grid, batch_size=batch_size), up, options.color_fix)).clamp_(0, 1)
+        for one, up in zip(extended, ups, strict=True)
     ]
     return torch.cat(results).movedim(1, -1)
 

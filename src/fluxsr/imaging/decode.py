@@ -90,15 +90,29 @@ def size_of(file: IO[bytes]) -> tuple[int, int] | None:
     """
     if jxl.looks_like(file):
         return jxl.size_of(file)
+    found: tuple[int, int] | None = _asked(file, lambda image: (int(image.size[0]), int(image.size[1])))
+    return found
+
+
+def kind_of(file: IO[bytes]) -> str:
+    """Return the name of a file's format, as in Raster; empty if no decoder knows it."""
+    return _asked(file, _kind) or ""
+
+
+def _asked(file: IO[bytes], question: Callable[[Image.Image], Any]) -> Any:
     try:
         with _opened(file) as image:
-            return int(image.size[0]), int(image.size[1])
+            return question(image)
     except TooLargeError:
         raise
     except Exception as error:  # decoders raise anything for part of a file
         if is_untranslatable(error):
             raise
         return None
+
+
+def _kind(image: Image.Image) -> str:
+    return {"MPO": "JPEG", "DIB": "BMP"}.get(str(image.format), str(image.format))
 
 
 def _decoded(file: IO[bytes], path: Path, max_pixels: int) -> Raster:
@@ -134,7 +148,7 @@ def _by_pillow(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Rast
         several = getattr(image, "is_animated", False) and image.format != "MPO"
         pixels, profile, colors, notes = _pixels(file, image)
         orientation, found, lost = read_metadata(image, file)
-        kind = {"MPO": "JPEG", "DIB": "BMP"}.get(str(image.format), str(image.format))
+        kind = _kind(image)
         notes = [*([tiff.SEVERAL] if several else []), *notes, *lost]
         return Raster(pixels, kind, profile, found, _lossless(kind, file), tuple(notes), colors), orientation
 

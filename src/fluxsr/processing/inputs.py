@@ -7,9 +7,10 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fluxsr.errors import InputError
 from fluxsr.imaging.formats import READABLE, following
 from fluxsr.imaging.listing import PassedOver, hidden_part, images_below, is_image_file
 from fluxsr.names import raw
@@ -23,12 +24,20 @@ class Found:
     path: Path
     inside: Path  # its path below the input folder, which the output keeps
     named: bool  # whether the user named this very file
+    folder: Path | None = None  # the input folder; None for a file or a match of a pattern
 
 
 @dataclass(frozen=True)
 class Job:
     source: Path
     target: Path
+    record: Path | None = None  # the folder whose ledger lists the output; None for no ledger
+    label: str = ""  # name of the source in messages, if it is not its path
+
+    @property
+    def name(self) -> str:
+        """Name of the source in messages."""
+        return self.label or str(self.source)
 
 
 @dataclass
@@ -38,8 +47,6 @@ class Plan:
     jobs: list[Job] = field(default_factory=list)  # in the order of the inputs, with unique targets
     bad: list[tuple[str, str]] = field(default_factory=list)  # (input, reason) of inputs without a job
     notes: list[str] = field(default_factory=list)  # about renamed outputs and skipped inputs
-    root: Path | None = None  # the output folder; None for a single output with its own name
-    record: Path | None = None  # the folder whose ledger lists the outputs; None for no ledger
     passed: PassedOver = field(default_factory=PassedOver)  # files that the search for inputs skipped
 
 
@@ -85,7 +92,7 @@ def _apart(leave_out: Path | None, inputs: Path) -> Path | None:
 
 def _below(folder: Path, root: Path | None, passed: PassedOver) -> list[Found]:
     return [
-        Found(path, path.relative_to(folder), False)
+        Found(path, path.relative_to(folder), False, folder)
         for path in images_below(folder, READABLE, passed, root)
         if root is None or root not in path.resolve().parents
     ]
@@ -113,7 +120,9 @@ def _matches(pattern: str, leave_out: Path | None, passed: PassedOver) -> list[F
     return entries
 
 
-def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str | None = None, suffix: str = "") -> Plan:
+def plan(
+    inputs: Sequence[str], output: Path | None, *, as_file: bool, ending: str | None = None, suffix: str = ""
+) -> Plan:
     """Pair every input with its output.
 
     If several inputs would share an output, their names get their extension, then their folder, and finally a hash of
@@ -122,21 +131,25 @@ def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str | No
 
     Args:
         inputs: files, folders, glob patterns.
-        output: a folder, or a file with ``as_file``.
+        output: a folder, or a file with ``as_file``. None puts outputs beside their inputs: ``a.png`` becomes
+            ``a_x4.png``, and the folder ``in`` becomes ``in_x4``, if the suffix is ``_x4``.
         as_file: whether ``output`` is the name of a single result.
         ending: file name extension of the outputs, with its dot; None keeps each input's.
         suffix: text between name and extension.
     """
     passed = PassedOver()
     found, bad = find(inputs, None if as_file else output, passed)
-    record = record_folder(output) if as_file else output
-    result = Plan(bad=bad, root=None if as_file else output, record=record, passed=passed)
+    beside, output = output is None, output or Path()
+    if beside:
+        found = [_beside(entry, suffix) for entry in found]
+    record = record_folder(output) if as_file else None if beside else output
+    result = Plan(bad=bad, passed=passed)
     found = _without_own(found, record, result.notes)
 
     def names(entry: Found) -> list[Path]:
-        return [output] if as_file else [_name(entry, output, ending, suffix, level) for level in range(4)]
+        return [output] if as_file else [_name(entry, output, ending, suffix, n) for n in range(1 if beside else 4)]
 
-    results = _earlier_results(found, output, names)
+    results = _earlier_results(found, None if beside else output, names)
     if results:
         path, maker = next(iter(results.items()))
         result.notes.append(
@@ -157,29 +170,50 @@ def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str | No
             reason = f"the output {target} would replace an input; choose another -o or a --suffix"
             result.bad.append((str(entry.path), reason))
             continue
-        result.jobs.append(Job(entry.path, target))
+        listed = record or record_folder(target)
+        if entry.folder and beside:
+            listed = target.parents[len(entry.path.relative_to(entry.folder).parts) - 1]
+        result.jobs.append(Job(entry.path, target, listed))
     return result
 
 
-def _without_own(found: list[Found], folder: Path, notes: list[str]) -> list[Found]:
-    """Skip files that the ledger lists as results, unless the user named the very file."""
+def _beside(entry: Found, suffix: str) -> Found:
+    """Return an input with the place of its output: beside the file, or in a folder beside the input folder."""
+    if entry.folder is None:
+        return replace(entry, inside=entry.path)
+    folder = Path(os.path.abspath(entry.folder)) if entry.folder.name in ("", "..") else entry.folder
+    if not folder.name:
+        raise InputError(f"{folder} has no folder beside it; give an output folder with -o")
+    return replace(entry, inside=folder.with_name(folder.name + suffix) / entry.inside)
+
+
+def _without_own(found: list[Found], record: Path | None, notes: list[str]) -> list[Found]:
+    """Skip files that the ledger, or any above them, lists as results, unless the user named the very file."""
     if all(entry.named for entry in found):
         return found
-    results = {_key(folder / name) for name in recorded(folder)}
+    folders = {record} if record else {folder for entry in found for folder in entry.path.absolute().parents}
+    results = {_key(folder / name) for folder in folders for name in recorded(folder)}
     own = {entry.path: entry for entry in found if not entry.named and _key(entry.path) in results}
     if own:
         notes.append(
-            f"{len(own)} results of earlier runs are left out, such as {next(iter(own))}: {folder / NAME} lists them; "
+            f"{len(own)} results of earlier runs are left out, such as {next(iter(own))}: "
+            f"{(record or Path()) / NAME} lists them; "
             "choose another -o to upscale them again"
         )
     return [entry for entry in found if entry.path not in own]
 
 
-def _earlier_results(found: Sequence[Found], output: Path, names: Callable[[Found], list[Path]]) -> dict[Path, Path]:
-    """Return found files that may be the output of another input, with that input."""
-    place = Path(_key(output))
-    keys = {_key(entry.path): entry.path for entry in found if not entry.named}
-    within = {key: path for key, path in keys.items() if place in (Path(key), *Path(key).parents)}
+def _earlier_results(
+    found: Sequence[Found], output: Path | None, names: Callable[[Found], list[Path]]
+) -> dict[Path, Path]:
+    """Return found files that may be the output of another input, with that input.
+
+    Without an output folder these may be named files, too, because a shell expands ``*.jpg`` to earlier results.
+    """
+    within = {_key(entry.path): entry.path for entry in found if output is None or not entry.named}
+    if output is not None:
+        place = Path(_key(output))
+        within = {key: path for key, path in within.items() if place in (Path(key), *Path(key).parents)}
     if not within:
         return {}  # the usual case: no need to compute names for thousands of files
     makers = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -23,6 +25,33 @@ class Report:
     full: bool = False  # whether they were not started because the disk is full or read-only
     passed: PassedOver = field(default_factory=PassedOver)  # files that the search for inputs skipped
     lost: str = ""  # message of the accelerator, if it failed
+    listener: Callable[[dict[str, Any]], None] | None = None  # called with a record of each file, and one at the end
+
+    def finish(
+        self,
+        status: Literal["done", "skipped", "failed"],
+        name: str,
+        target: Path | None = None,
+        *,
+        seconds: float | None = None,
+        notes: Sequence[str] = (),
+        error: str | None = None,
+    ) -> None:
+        """Count a file, and send its record to the listener."""
+        if status == "failed":
+            self.bad.append(name)
+        elif target is not None:
+            (self.done if status == "done" else self.skipped).append(target)
+        if self.listener:
+            written = None if target is None or status == "failed" else str(target)
+            record = {"event": "file", "input": name, "output": written, "status": status}
+            self.listener({**record, "seconds": seconds and round(seconds, 3), "notes": list(notes), "error": error})
+
+    def end(self) -> None:
+        """Send the last record to the listener."""
+        if self.listener:
+            counts = {"done": len(self.done), "skipped": len(self.skipped), "failed": len(self.bad), "left": self.left}
+            self.listener({"event": "end", **counts})
 
 
 @dataclass(frozen=True)
@@ -39,9 +68,9 @@ def terminal() -> Console:
     return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
-def reason_of(error: Exception, source: Path, memory: str) -> str:
-    """Return an error as one line that names the file."""
-    name = printable(str(source))
+def reason_of(error: Exception, source: Path, memory: str, label: str = "") -> str:
+    """Return an error as one line that names the file, by its label if it has one."""
+    name = printable(label or str(source))
     text = str(error).replace(str(source), name)
     text = printable((text or type(error).__name__).splitlines()[0])
     if not isinstance(error, FluxSRError):

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -36,6 +38,9 @@ ProgressCallback = Callable[[float], None]
 Write = Callable[[], Sequence[str] | None]
 """Writes a result and may return notes on it."""
 
+Ledgers = dict[Path | None, Ledger]
+Writing = tuple[Job, Future[tuple[Sequence[str], float]]]
+
 
 @dataclass(frozen=True)
 class Stages(Generic[Read]):
@@ -58,6 +63,7 @@ def run_jobs(
     settings: dict[str, Any] | None = None,
     overwrite: bool = False,
     debug: bool = False,
+    listener: Callable[[dict[str, Any]], None] | None = None,
 ) -> Report:
     """Run all jobs of a plan. Every failure is one line on stderr.
 
@@ -69,25 +75,28 @@ def run_jobs(
         labels: words for messages.
         settings: settings that change the results, for the ledger; outputs made with others are made again.
         overwrite, debug: as on the command line.
+        listener: see ``Report``.
 
     Raises:
         KeyboardInterrupt: a signal stopped the run.
         AcceleratorLost: the device failed; the remaining jobs were not started.
     """
     console = terminal()
-    report = Report(passed=work.passed)
+    report = Report(passed=work.passed, listener=listener)
     for note in work.notes:
         console.print(f"note: {printable(note)}")
     for name, reason in work.bad:
         console.print(printable(f"error: {name}: {reason}"))
-        report.bad.append(name)
-    ledger = None if settings is None or work.record is None else Ledger(work.record, settings)
-    todo = _todo(work, ledger, overwrite, report, console)
+        report.finish("failed", name, error=reason)
+    folders = set() if settings is None else {job.record for job in work.jobs}
+    ledgers: Ledgers = {folder: Ledger(folder, settings or {}) for folder in folders if folder}
+    todo = _todo(work, ledgers, overwrite, report, console)
     with stop_flag() as stop:
         if todo:
             remove_orphans({job.target.parent for job in todo})
-            _Run(start(console), ledger, labels, console, report, debug, stop).run(todo)
+            _Run(start(console), ledgers, labels, console, report, debug, stop).run(todo)
         print_summary(console, report, labels)
+        report.end()
         if report.lost:
             raise AcceleratorLost(report.lost)
         if stop.is_set() and not report.full:
@@ -95,21 +104,22 @@ def run_jobs(
     return report
 
 
-def _todo(work: Plan, ledger: Ledger | None, overwrite: bool, report: Report, console: Console) -> list[Job]:
+def _todo(work: Plan, ledgers: Ledgers, overwrite: bool, report: Report, console: Console) -> list[Job]:
     todo: list[Job] = []
     outdated = 0
-    inside: dict[Path, bool] = {}  # output folder -> whether it lies in -o, links resolved
+    inside: dict[Path, bool] = {}  # output folder -> whether it lies in the folder of its ledger, links resolved
     for job in work.jobs:
         folder = job.target.parent
         if folder not in inside:
-            inside[folder] = work.root is None or folder.resolve().is_relative_to(work.root.resolve())
+            inside[folder] = job.record is None or folder.resolve().is_relative_to(job.record.resolve())
         old = job.target.exists() and not overwrite
-        again = old and ledger is not None and ledger.outdated(job)
+        again = old and job.record in ledgers and ledgers[job.record].outdated(job)
         if not inside[folder]:
-            console.print(printable(f"error: {job.source}: its output folder {folder} is a link out of -o; remove it"))
-            report.bad.append(str(job.source))
+            reason = f"its output folder {folder} is a link out of {job.record}; remove it"
+            console.print(printable(f"error: {job.name}: {reason}"))
+            report.finish("failed", job.name, error=reason)
         elif old and not again:
-            report.skipped.append(job.target)
+            report.finish("skipped", job.name, job.target)
         else:
             todo.append(job)
             outdated += again
@@ -121,16 +131,20 @@ def _todo(work: Plan, ledger: Ledger | None, overwrite: bool, report: Report, co
 @dataclass
 class _Run:
     stages: Stages[Any]
-    ledger: Ledger | None
+    ledgers: Ledgers
     labels: CommandLabels
     console: Console
     report: Report
     debug: bool
     stop: threading.Event
     stop_shown: bool = False
+    total: int = 0
+    failed: int = 0
+    begun: float = field(default_factory=time.monotonic)
 
     def run(self, todo: list[Job]) -> None:
-        writing: deque[tuple[Job, Future[Sequence[str]]]] = deque()
+        self.total = len(todo)
+        writing: deque[Writing] = deque()
         with (
             ThreadPoolExecutor(AHEAD, "read") as readers,
             ThreadPoolExecutor(AHEAD, "write") as writers,
@@ -145,11 +159,12 @@ class _Run:
                         bar.update(task, completed=number + part)
                         self._show_stop()
 
+                    started = time.monotonic()
                     try:
                         write = self.stages.work(job, reading.result(), advance)
                         while len(writing) >= AHEAD:
                             self._written(*writing.popleft())
-                        writing.append((job, writers.submit(self._write, job, stamp, write)))
+                        writing.append((job, writers.submit(self._write, job, stamp, write, started)))
                     except Exception as error:
                         self._failed(job, error)
                     while writing and writing[0][1].done():
@@ -165,7 +180,7 @@ class _Run:
         while (waiting or reading) and not self.stop.is_set():
             while waiting and len(reading) <= AHEAD:
                 job = waiting.popleft()
-                stamp = self.ledger.stamp(job) if self.ledger else ""
+                stamp = self.ledgers[job.record].stamp(job) if job.record in self.ledgers else ""
                 reading.append((job, stamp, readers.submit(self.stages.read, job)))
             yield reading.popleft()
         self.report.left += len(waiting) + len(reading)
@@ -175,30 +190,41 @@ class _Run:
             self.console.print("stopping after this image; once more stops now")
             self.stop_shown = True
 
-    def _write(self, job: Job, stamp: str, write: Write) -> Sequence[str]:
+    def _write(self, job: Job, stamp: str, write: Write, started: float) -> tuple[Sequence[str], float]:
+        """Write a result; return notes on it, and the seconds since the work on it started."""
         notes = write() or ()
-        if self.ledger is not None:
+        if ledger := self.ledgers.get(job.record):
             try:
-                self.ledger.note(job, stamp)
+                ledger.note(job, stamp)
             except OSError as error:
-                raise OutputError(f"{self.ledger.path} cannot be written: {error.strerror}") from error
-        return notes
+                raise OutputError(f"{ledger.path} cannot be written: {error.strerror}") from error
+        return notes, time.monotonic() - started
 
-    def _written(self, job: Job, future: Future[Sequence[str]]) -> None:
+    def _written(self, job: Job, future: Future[tuple[Sequence[str], float]]) -> None:
         try:
-            notes = future.result()
+            notes, seconds = future.result()
         except Exception as error:
             self._failed(job, error)
             return
-        self.report.done.append(job.target)
+        self.report.finish("done", job.name, job.target, seconds=seconds, notes=notes)
+        if not self.console.is_terminal and not self.report.listener:  # instead of the progress bar
+            self.console.print(printable(self._line(job, seconds)))
         for note in notes:
-            self.console.print(printable(f"note: {job.source} {note}"))
+            self.console.print(printable(f"note: {job.name} {note}"))
+
+    def _line(self, job: Job, seconds: float) -> str:
+        finished = len(self.report.done) + self.failed
+        left = (time.monotonic() - self.begun) / finished * (self.total - finished)
+        estimate = f", about {timedelta(seconds=round(left))} left" if finished < self.total else ""
+        return f"{finished}/{self.total} {job.name}: {seconds:.1f} s{estimate}"
 
     def _failed(self, job: Job, error: Exception) -> None:
         if self.debug:
             raise error
-        self.console.print(f"error: {reason_of(error, job.source, self.labels.memory)}")
-        self.report.bad.append(str(job.source))
+        reason = reason_of(error, job.source, self.labels.memory, job.label)
+        self.console.print(f"error: {reason}")
+        self.failed += 1
+        self.report.finish("failed", job.name, error=reason)
         if no_room(error) and not self.stop.is_set():
             self.console.print("error: nothing more can be written there; make room and run the same command again")
             self.report.full = True

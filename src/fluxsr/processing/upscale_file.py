@@ -33,7 +33,13 @@ LABELS = CommandLabels("upscale", "upscaled", memory="free some, or try --memory
 
 
 def run(
-    work: Plan, model: ModelOptions, options: UpscaleOptions, *, overwrite: bool = False, debug: bool = False
+    work: Plan,
+    model: ModelOptions,
+    options: UpscaleOptions,
+    *,
+    overwrite: bool = False,
+    debug: bool = False,
+    listener: Callable[[dict[str, Any]], None] | None = None,
 ) -> Report:
     """Upscale all images of a plan; see ``run_jobs``.
 
@@ -48,7 +54,13 @@ def run(
         console.print(f"plan: {pipeline.plan.line()}")
         return Stages(lambda job: read(job, options), lambda *what: upscale(pipeline, options, *what))
 
-    return run_jobs(work, start, LABELS, settings=settings_of(model, options), overwrite=overwrite, debug=debug)
+    return run_jobs(
+        *(work, start, LABELS),
+        settings=settings_of(model, options),
+        overwrite=overwrite,
+        debug=debug,
+        listener=listener,
+    )
 
 
 def quieten(max_pixels: int, debug: bool = False) -> None:

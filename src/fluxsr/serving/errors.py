@@ -23,7 +23,10 @@ ERROR_CODES: dict[str, tuple[int, str]] = {
     "cancelled": (410, "the job was cancelled"),
     "body_too_large": (413, "the image is larger than 67108864 bytes"),
     "too_many_pixels": (413, "the image has 9000x9000 pixels; the limit is 25000000"),
-    "unsupported_body": (415, "the body is text/plain; send multipart/form-data or application/json"),
+    "unsupported_body": (
+        415,
+        "the body is text/plain; send multipart/form-data, application/json or an image of type image/*",
+    ),
     "invalid_option": (422, "scale is 9; choose a number from 1 to 8"),
     "unusable_input": (422, "the image is not an image that can be read, whatever its name"),
     "busy": (429, "the server already has 36 jobs; try again in 3 s"),

@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from fluxsr import __version__
 from fluxsr.serving.errors import ServiceError
@@ -30,7 +31,12 @@ _SWEEP_SECONDS = 10.0
 
 
 def application(
-    store: JobStore, service: UpscaleService, metrics: Metrics, limits: HttpLimits, keys: Sequence[str] = ()
+    store: JobStore,
+    service: UpscaleService,
+    metrics: Metrics,
+    limits: HttpLimits,
+    keys: Sequence[str] = (),
+    origins: Sequence[str] = (),
 ) -> FastAPI:
     """Return the application of the HTTP API.
 
@@ -40,6 +46,7 @@ def application(
         metrics: counts requests.
         limits: what clients may ask for.
         keys: API keys, any of which is accepted; without one, no key is asked for.
+        origins: origins of web pages that may call the server; "*" for all.
     """
     app = FastAPI(
         title="fluxsr",
@@ -55,6 +62,15 @@ def application(
     app.include_router(health_routes)
     _add_error_handlers(app)
     app.add_middleware(CountRequests, metrics=metrics)
+    if origins:
+        exposed = ["Content-Disposition", "Location", "Preference-Applied", "Retry-After", "X-FluxSR-Notes"]
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=exposed,
+        )
     return app
 
 

@@ -1,4 +1,4 @@
-"""Read a request body: its options, and its image into a file, within the limits on bytes, pixels and seconds."""
+"""Read a request: its options, and its image into a file, within the limits on bytes, pixels and seconds."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import io
 import json
 import shutil
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
-from pathlib import Path
+from email.message import Message
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import IO, Any
 
 import anyio
@@ -26,14 +27,21 @@ from fluxsr.serving.limits import HttpLimits
 OFFERED = [name for name, option in declared(UpscaleOptions).items() if not option.local]
 """Options that a client may choose."""
 _FORM, _JSON = "multipart/form-data", "application/json"
+_NAME_LETTERS = 150  # of an image's name
 _FIELD_BYTES = 64 << 10  # of a body besides its image, and of one field
 _JSON_BYTES = 16 << 20  # of an image in JSON, which is in memory several times
 _JSON_SIGNS = 64  # commas and brackets in JSON, because the objects that they make are many times larger than the body
 _HEAD_BYTES = 1 << 20  # in which the size of an image is looked for
 
 
-async def read_body(request: Request, path: Path, limits: HttpLimits) -> tuple[UpscaleOptions, tuple[int, int] | None]:
-    """Read a form or a JSON body.
+Received = tuple[UpscaleOptions, str]
+"""The options of a request, and the name of its image; empty if it has none."""
+
+
+async def read_body(
+    request: Request, path: Path, limits: HttpLimits
+) -> tuple[UpscaleOptions, str, tuple[int, int] | None]:
+    """Read a form, a JSON body or an image. Options may also stand in the query, where those of the body win.
 
     FastAPI's own form parameters would read the whole body before the key and the limit on jobs are checked.
 
@@ -43,34 +51,48 @@ async def read_body(request: Request, path: Path, limits: HttpLimits) -> tuple[U
         limits: limits on bytes, pixels and seconds.
 
     Returns:
-        The options, and the (width, height) of the image if its header tells.
+        The options, the stem of the image's name, and the (width, height) of the image if its header tells.
 
     Raises:
         ServiceError: the body cannot be used.
         ClientDisconnect: the client has left.
     """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind not in (_FORM, _JSON):
-        raise ServiceError("unsupported_body", f"the body is {kind or 'of no type'}; send {_FORM} or {_JSON}")
+    image = kind.startswith("image/") or kind == "application/octet-stream"
+    if not image and kind not in (_FORM, _JSON):
+        message = f"the body is {kind or 'of no type'}; send {_FORM}, {_JSON} or an image of type image/*"
+        raise ServiceError("unsupported_body", message)
+    query = [(name, value) for name, value in request.query_params.multi_items() if name != "wait"]
+    _check_unique((name for name, _ in query), "query")
+    asked = parse_options(dict(query), limits, text=True).model_dump(exclude_unset=True)
+    read = _read_image if image else _read_json if kind == _JSON else _read_form
     try:
         with anyio.fail_after(limits.upload_seconds):
-            options = await (_read_json if kind == _JSON else _read_form)(request, path, limits)
+            options, name = await read(request, path, limits, asked)
     except TimeoutError:
         message = f"the body did not arrive within {limits.upload_seconds:g} s"
         raise ServiceError("upload_too_slow", message) from None
     if not path.stat().st_size:
         raise ServiceError("invalid_option", "image is empty; send an image file as 'image'")
     with path.open("rb") as file:
-        return options, await anyio.to_thread.run_sync(_checked_size, file, limits.max_pixels)
+        return options, _stem(name), await anyio.to_thread.run_sync(_checked_size, file, limits.max_pixels)
 
 
-def parse_options(values: Mapping[str, Any], limits: HttpLimits, *, text: bool) -> UpscaleOptions:
+def _stem(name: str) -> str:
+    """Return the stem of a client's file name, whatever its system, without its folders."""
+    return PurePath(PureWindowsPath(name).name).stem[:_NAME_LETTERS]
+
+
+def parse_options(
+    values: Mapping[str, Any], limits: HttpLimits, *, text: bool, asked: Mapping[str, Any] | None = None
+) -> UpscaleOptions:
     """Return the options of a request.
 
     Args:
         values: option values by name, as they were sent.
         limits: the server's ``max_tile`` bounds the memory that a client can ask for.
         text: whether all values are text, as in a form. JSON has types, which must be right already.
+        asked: further options, which ``values`` replace.
 
     Raises:
         ServiceError: invalid_option, which names the first option that cannot be used.
@@ -79,7 +101,8 @@ def parse_options(values: Mapping[str, Any], limits: HttpLimits, *, text: bool) 
         for name in values:
             if name not in OFFERED:
                 raise unknown_option(name, OFFERED)
-        options = UpscaleOptions.from_text(values) if text else UpscaleOptions(**values)
+        given = UpscaleOptions.from_text(values).model_dump(exclude_unset=True) if text else values
+        options = UpscaleOptions(**{**(asked or {}), **given})
     except InputError as error:
         raise ServiceError("invalid_option", str(error)) from None
     if options.tile_size is not None and options.tile_size > limits.max_tile:
@@ -88,18 +111,33 @@ def parse_options(values: Mapping[str, Any], limits: HttpLimits, *, text: bool) 
     return options
 
 
-async def _read_json(request: Request, path: Path, limits: HttpLimits) -> UpscaleOptions:
+def _check_unique(names: Iterable[str], place: str) -> None:
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ServiceError("malformed", f"{name} occurs {count} times in the {place}")
+
+
+async def _read_image(request: Request, path: Path, limits: HttpLimits, asked: Mapping[str, Any]) -> Received:
+    with path.open("xb") as file:
+        async for chunk in _limited(request, limits.max_bytes, _too_large(limits), limits.max_pixels, form=False):
+            await anyio.to_thread.run_sync(file.write, chunk)
+    header = Message()
+    header["Content-Disposition"] = request.headers.get("content-disposition", "")
+    return UpscaleOptions(**asked), header.get_filename("")
+
+
+async def _read_json(request: Request, path: Path, limits: HttpLimits, asked: Mapping[str, Any]) -> Received:
     most = min(limits.max_bytes, _JSON_BYTES)
     error = _too_large(limits)
     if most == _JSON_BYTES:
         error = ServiceError("body_too_large", f"the image is larger than {most} bytes, the limit in JSON; send a form")
     body = bytearray()
-    async for chunk in _limited(request, most * 4 // 3 + _FIELD_BYTES, error):
+    async for chunk in _limited(request, most * 3 // 2 + _FIELD_BYTES, error):
         body += chunk
-    return await anyio.to_thread.run_sync(_parse_json, body, path, limits)
+    return await anyio.to_thread.run_sync(_parse_json, body, path, limits, asked), ""
 
 
-def _parse_json(body: bytearray, path: Path, limits: HttpLimits) -> UpscaleOptions:
+def _parse_json(body: bytearray, path: Path, limits: HttpLimits, asked: Mapping[str, Any]) -> UpscaleOptions:
     if sum(map(body.count, (b"{", b"[", b","))) > _JSON_SIGNS:
         raise ServiceError("malformed", f"the body has more than {_JSON_SIGNS} brackets and commas; send flat options")
     try:
@@ -111,9 +149,13 @@ def _parse_json(body: bytearray, path: Path, limits: HttpLimits) -> UpscaleOptio
     data = values.pop("image", None)
     if not isinstance(data, str):
         raise ServiceError("invalid_option", "image is missing or not a string; send an image file in base64")
-    options = parse_options(values, limits, text=False)
+    options = parse_options(values, limits, text=False, asked=asked)
+    if data[:5].lower() == "data:":
+        head, _, data = data.partition(",")
+        if not head.lower().endswith(";base64"):
+            raise ServiceError("invalid_option", "image is a data: URL without base64; send data:image/png;base64,...")
     try:
-        image = base64.b64decode(data, validate=True)
+        image = base64.b64decode("".join(data.split()), validate=True)  # lines may be wrapped
     except ValueError as error:
         raise ServiceError("invalid_option", f"image is not valid base64: {error}") from None
     if len(image) > limits.max_bytes:
@@ -131,7 +173,7 @@ class _FormParser(MultiPartParser):
         self.complete = True
 
 
-async def _read_form(request: Request, path: Path, limits: HttpLimits) -> UpscaleOptions:
+async def _read_form(request: Request, path: Path, limits: HttpLimits, asked: Mapping[str, Any]) -> Received:
     stream = _limited(request, limits.max_bytes + _FIELD_BYTES, _too_large(limits), limits.max_pixels)
     parser = _FormParser(request.headers, stream, max_files=1, max_fields=len(OFFERED), max_part_size=_FIELD_BYTES)
     try:
@@ -143,18 +185,16 @@ async def _read_form(request: Request, path: Path, limits: HttpLimits) -> Upscal
     try:
         if not parser.complete:
             raise ServiceError("malformed", "the body ends before its last boundary")
-        for name, count in Counter(name for name, _ in form.multi_items()).items():
-            if count > 1:
-                raise ServiceError("malformed", f"{name} occurs {count} times in the form")
+        _check_unique((name for name, _ in form.multi_items()), "form")
         fields = dict(form)
         image = fields.pop("image", None)
         if not isinstance(image, UploadFile):
             raise ServiceError("invalid_option", "image is missing or not a file; send an image file as 'image'")
-        options = parse_options(fields, limits, text=True)
+        options = parse_options(fields, limits, text=True, asked=asked)
         if (image.size or 0) > limits.max_bytes:
             raise _too_large(limits)
         await anyio.to_thread.run_sync(_save, image.file, path)
-        return options
+        return options, image.filename or ""
     finally:
         await form.close()
 
@@ -165,7 +205,7 @@ def _save(source: IO[bytes], path: Path) -> None:
 
 
 async def _limited(
-    request: Request, max_bytes: int, error: ServiceError, max_pixels: int | None = None
+    request: Request, max_bytes: int, error: ServiceError, max_pixels: int | None = None, form: bool = True
 ) -> AsyncGenerator[bytes, None]:
     """Yield a body in chunks.
 
@@ -173,7 +213,8 @@ async def _limited(
         request: a request whose body was not read.
         max_bytes: length of the body above which ``error`` is raised.
         error: the error of a body that is too long.
-        max_pixels: refuse the image of a form as soon as its header tells of more pixels.
+        max_pixels: refuse the image as soon as its header tells of more pixels; None for JSON.
+        form: whether the image is a part of a form. Otherwise it is the whole body.
     """
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > max_bytes:
@@ -188,10 +229,16 @@ async def _limited(
             head += chunk[: _HEAD_BYTES - len(head)]
             if len(head) >= look_at:
                 look_at = 2 * len(head)
-                name = head.find(b'name="image"')  # no regular expression, which hostile bytes would make slow
-                start = head.find(b"\r\n\r\n", name)
-                if name >= 0 and start >= 0:
-                    await anyio.to_thread.run_sync(_checked_size, io.BytesIO(head[start + 4 :]), max_pixels)
+                start = _start_of_image(head) if form else 0
+                if start >= 0:
+                    await anyio.to_thread.run_sync(_checked_size, io.BytesIO(head[start:]), max_pixels)
+
+
+def _start_of_image(head: bytearray) -> int:
+    """Return where the image begins in a form, or -1; no regular expression, which hostile bytes would make slow."""
+    name = head.find(b'name="image"')
+    end = head.find(b"\r\n\r\n", name)
+    return end + 4 if name >= 0 and end >= 0 else -1
 
 
 def _checked_size(file: IO[bytes], max_pixels: int) -> tuple[int, int] | None:

@@ -13,15 +13,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from fluxsr.imaging.formats import result_ending
 from fluxsr.names import printable
 from fluxsr.options import UpscaleOptions
 from fluxsr.serving.errors import ServiceError, service_error
 from fluxsr.serving.http_body import read_body
 from fluxsr.serving.http_metrics import Metrics
-from fluxsr.serving.http_schema import BODY, IMAGE, LOCATION, JobView, error_responses
+from fluxsr.serving.http_schema import BODY, IMAGE, LOCATION, QUERY, JobView, error_responses
 from fluxsr.serving.jobs import Job, JobStore
 from fluxsr.serving.limits import HttpLimits
-from fluxsr.serving.service import UpscaledFile, UpscaleService, result_ending
+from fluxsr.serving.service import UpscaledFile, UpscaleService
 
 _CLIENT_LEFT = 499  # nginx's status for a client that did not wait; only the metrics show it
 _MEDIA_TYPES = {".jpg": "image/jpeg", ".tif": "image/tiff"}
@@ -61,7 +62,7 @@ State = Annotated[ServerState, Depends(_state)]
     tags=["upscale"],
     summary="Upscale one image",
     response_class=Response,
-    openapi_extra={"requestBody": BODY},
+    openapi_extra={"requestBody": BODY, "parameters": QUERY},
     responses={
         200: IMAGE,
         202: {"description": "A job: asked for, or the result is large", "headers": LOCATION, "model": JobView},
@@ -74,7 +75,8 @@ async def upscale(request: Request, state: State, wait: Wait = True) -> Response
     store = state.store
     job = await run_in_threadpool(store.admit)  # deletes expired results
     try:
-        options, size = await read_body(request, job.folder / "image", state.limits)
+        options, stem, size = await read_body(request, job.folder / "image", state.limits)
+        job.name = f"{stem}_x{options.scale:g}" if stem else "result"
         job.kept = not wait or preferred
         if size is not None:
             width, height = state.service.result_size(size, options.scale)
@@ -171,7 +173,7 @@ def upscale_upload(service: UpscaleService, options: UpscaleOptions, job: Job) -
     source = job.folder / "image"
     try:
         picture = service.read(source)
-        target = job.folder / f"result{result_ending(options, picture.format)}"
+        target = job.folder / f"result{result_ending(options.format, picture.format)}"
         found = service.upscale(picture, target, options, next(iter(service.pipelines)), job.report)
         job.report(1)  # a job that was cancelled during its last tile keeps no result
         return found
@@ -214,7 +216,7 @@ class JobResultResponse(FileResponse):
             path,
             media_type=_MEDIA_TYPES.get(path.suffix, f"image/{path.suffix[1:]}"),
             headers={"Accept-Ranges": "none", **({"X-FluxSR-Notes": notes} if notes else {})},
-            filename=path.name,
+            filename=f"{job.name}{path.suffix}",
             content_disposition_type="inline",
         )
         self._job, self._store = job, store

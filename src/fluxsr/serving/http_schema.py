@@ -96,6 +96,7 @@ IMAGE: dict[str, Any] = {
 }
 
 _SCHEMA: dict[str, dict[str, Any]] = UpscaleOptions.model_json_schema()["properties"]
+_BASE64 = "The image file in base64, with or without line breaks, or as a data: URL."
 _OPTIONS = {name: _SCHEMA[name] for name in OFFERED}
 
 
@@ -126,11 +127,19 @@ BODY: dict[str, Any] = {
         },
         "application/json": {
             "schema": _body(
-                {"type": "string", "format": "byte", "minLength": 4, "description": "The image file in base64."},
+                {"type": "string", "format": "byte", "minLength": 4, "description": _BASE64},
                 _OPTIONS,
             ),
             "example": {"image": PIXEL, "scale": 2, "strength": 0.5, "format": "png"},
         },
+        **{
+            kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/*", "application/octet-stream")
+        },
     },
 }
 """The request body of ``POST /v1/upscale``."""
+
+QUERY: list[dict[str, Any]] = [
+    {"name": name, "in": "query", "required": False, "schema": _of_form(option)} for name, option in _OPTIONS.items()
+]
+"""Its options in the query. Those of a form or of JSON replace them."""

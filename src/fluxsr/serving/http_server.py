@@ -21,7 +21,15 @@ from fluxsr.serving.limits import HttpLimits
 from fluxsr.serving.service import UpscaleService
 
 
-def serve(model: ModelOptions, limits: HttpLimits, host: str, port: int, keys: Sequence[str], debug: bool) -> None:
+def serve(
+    model: ModelOptions,
+    limits: HttpLimits,
+    host: str,
+    port: int,
+    keys: Sequence[str],
+    debug: bool,
+    origins: Sequence[str] = (),
+) -> None:
     """Load the model and serve until a signal.
 
     Raises:
@@ -50,7 +58,7 @@ def serve(model: ModelOptions, limits: HttpLimits, host: str, port: int, keys: S
             observe=metrics.count_job,
         )
         metrics.watch(store)
-        app = application(store, service, metrics, limits, keys)
+        app = application(store, service, metrics, limits, keys, origins)
         typer.echo(f"serving on {server.address_of(listener)}", err=True)
         try:
             server.run(server.Server(server.configured(app, debug), store, limits.grace), store, listener)

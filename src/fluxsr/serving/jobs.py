@@ -41,6 +41,7 @@ class Job:
     state: State = "receiving"
     progress: float = 0  # finished part, from 0 to 1
     label: str = ""  # what is at work
+    name: str = "result"  # of the result, without its ending
     kept: bool = False  # whether the client fetches the result later instead of waiting for it
     fetched: bool = False  # whether the result was sent, to its end or until the client left
     readers: int = 0  # answers that are sending the result

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from fluxsr.errors import InputError
 from fluxsr.imaging import io
-from fluxsr.imaging.formats import ENDINGS, following
 from fluxsr.imaging.picture import Picture
 from fluxsr.imaging.resize import scaled_size
 from fluxsr.options import UpscaleOptions
@@ -114,9 +113,3 @@ class UpscaleService:
             )
         notes = tuple(write())
         return UpscaledFile(target, (width, height), after, notes, time.monotonic() - started)
-
-
-def result_ending(options: UpscaleOptions, found: str) -> str:
-    """Return the file ending of a result, with its dot; ``found`` is Pillow's name of the input's format."""
-    ending = f".{options.format}" if options.format else following(Path(f"image.{found.lower()}"))
-    return ENDINGS[ending].endings[0]

@@ -20,7 +20,7 @@ from fluxsr.serving.errors import service_error
 from fluxsr.serving.jobs import Cancelled, Job, TimeLimitExceeded
 from fluxsr.serving.service import UpscaledFile, UpscaleService
 
-OFFERED = ("scale", "strength", "color_fix", "format", "strip_metadata", "strip_gps")
+OFFERED = ("scale", "strength", "color_fix", "wrap", "format", "strip_metadata", "strip_gps")
 """Options that the page offers, in the order of its widgets."""
 _COMPARED_PIXELS = 12_000_000  # phones do not show larger images, and the browser holds two of them
 _NAME_BYTES = 150  # of a result's name before its suffix; file systems take 255

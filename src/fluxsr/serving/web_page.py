@@ -32,6 +32,7 @@ _LABELS = {
     "scale": "Scale",
     "strength": "Strength",
     "color_fix": "Colour fix",
+    "wrap": "Seamless texture",
     "format": "Format",
     "strip_metadata": "Leave out EXIF and other metadata",
     "strip_gps": "Leave out the GPS position",

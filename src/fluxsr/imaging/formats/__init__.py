@@ -69,6 +69,17 @@ def format_of(path: str | Path) -> Format:
     return ENDINGS[ending]
 
 
+def result_ending(chosen: str | None, found: str) -> str:
+    """Return the ending of a result, with its dot.
+
+    Args:
+        chosen: the option ``format``.
+        found: Pillow's name of the input's format.
+    """
+    ending = f".{chosen}" if chosen else following(Path(f"image.{found.lower()}"))
+    return ENDINGS[ending].endings[0]
+
+
 def following(source: Path) -> str:
     """Return the output ending for an input: its own, or the closest one if its format cannot be written."""
     ending = source.suffix.lower()
