@@ -15,7 +15,7 @@ COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY src src
 COPY examples/building_lr.jpg examples/church_lr.jpg examples/
 # hadolint ignore=DL3013
-RUN pip install ".[serve,heic,jxl]"
+RUN pip install ".[serve,flux,heic,jxl]"
 
 FROM python:3.12-slim-bookworm
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin fluxsr \

@@ -63,5 +63,27 @@ def test_help_is_light() -> None:
     assert heavy_after(code) == set()
 
 
+def test_the_bundled_model_needs_core_packages_only() -> None:
+    blocked = (
+        "transformers",
+        "peft",
+        "accelerate",
+        "scipy",
+        "torchvision",
+        "torchao",
+        "gguf",
+        "gradio",
+        "fastapi",
+        "ray",
+    )
+    code = (
+        f"sys.modules.update(dict.fromkeys({blocked!r}))\n"
+        "import fluxsr, PIL.Image\n"
+        "assert fluxsr.upscale(PIL.Image.new('RGB', (16, 16)), scale=1).size == (16, 16)\n"
+        f"for name in {blocked!r}:\n    del sys.modules[name]"
+    )
+    assert heavy_after(code) == {"torch", "numpy", "diffusers", "PIL", "fsspec"}
+
+
 def test_package_is_marked_as_typed() -> None:
     assert (Path(fluxsr.__file__).parent / "py.typed").is_file()

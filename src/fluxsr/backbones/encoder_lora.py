@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fluxsr.backbones.places import ENCODER_FILE, PEFT_FILES, first_line
-from fluxsr.errors import ModelError
+from fluxsr.errors import ModelError, needed
 
 _PEFT_PREFIX = "base_model.model."
 
@@ -62,6 +61,9 @@ def read_encoder_lora(path: Path) -> Pairs:
 
 def _scale(config: Mapping[str, Any], layer: str, rank: int) -> float:
     """Return the factor of a layer's product, from the configuration that PEFT wrote."""
+    needed("this LoRA of PEFT", "flux", "peft")
+    from peft.utils.other import get_pattern_key
+
     alphas = config.get("alpha_pattern") or {}  # its keys name layers as PEFT saw them, with or without "encoder."
     alpha = alphas.get(get_pattern_key(alphas, layer), config.get("lora_alpha") or rank)
     return float(alpha / (rank**0.5 if config.get("use_rslora") else rank))

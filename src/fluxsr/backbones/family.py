@@ -29,7 +29,6 @@ class Family(Protocol):
         folded: subclass of ``transformer`` whose modulation is constant.
         autoencoders: classes of autoencoders, including those that replace the model's own for speed. A class belongs
             to the first family that lists it.
-        pipeline: pipeline class of diffusers, whose methods read and write LoRA files and encode texts.
         text_parts: names of the model's folders that are needed to encode texts.
         patch: side of a token in latents.
         blocks: names of the transformer's lists of blocks, by kind. Recipes choose blocks by these kinds.
@@ -40,12 +39,15 @@ class Family(Protocol):
     transformer: Any
     folded: Any
     autoencoders: tuple[Any, ...]
-    pipeline: Any
     text_parts: tuple[str, ...]
     patch: int
     blocks: Mapping[str, str]
     embedder: str
     lora_targets: tuple[str, ...]
+
+    @property
+    def pipeline(self) -> Any:
+        """Pipeline class of diffusers, whose methods read and write LoRA files and encode texts."""
 
     # Latents
 

@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, FluxPipeline, FluxTransformer2DModel
-from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers
+from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, FluxTransformer2DModel
 from diffusers.models.normalization import AdaLayerNormContinuous, AdaLayerNormZero, AdaLayerNormZeroSingle
 from einops import rearrange
 from torch import Tensor, nn
@@ -98,7 +97,6 @@ class Flux1(Family):
     transformer = FluxTransformer2DModel
     folded = FoldedFluxTransformer2DModel
     autoencoders = (AutoencoderKL, AutoencoderDC, AutoencoderTiny)
-    pipeline = FluxPipeline
     text_parts = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
     patch = PATCH
     blocks = {"double": "transformer_blocks", "single": "single_transformer_blocks"}
@@ -110,6 +108,12 @@ class Flux1(Family):
         *("attn.to_add_out", "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
         *("proj_mlp", "proj_out", "x_embedder"),
     )
+
+    @property
+    def pipeline(self) -> Any:
+        from diffusers import FluxPipeline  # imports transformers
+
+        return FluxPipeline
 
     def normalise(self, vae: Any, latents: Tensor) -> Tensor:
         return (latents - self._shift(vae)) * vae.config.scaling_factor
@@ -179,6 +183,8 @@ class Flux1(Family):
         names = {name.removeprefix("model.diffusion_model."): name for name in weights}
         if "double_blocks.0.img_attn.qkv.weight" not in names:
             return weights
+        from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers  # slow
+
         found = {short: weights[name] for short, name in names.items() if short.startswith(ORIGINAL)}
         return convert_flux_transformer_checkpoint_to_diffusers(found)
 

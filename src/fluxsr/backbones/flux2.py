@@ -10,10 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline, Flux2Transformer2DModel
-from diffusers.loaders.single_file_utils import convert_flux2_transformer_checkpoint_to_diffusers
+from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 from diffusers.models.transformers.transformer_flux2 import Flux2Modulation
-from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
@@ -64,7 +62,6 @@ class Flux2(Family):
     transformer = Flux2Transformer2DModel
     folded = FoldedFlux2Transformer2DModel
     autoencoders = (AutoencoderKLFlux2, AutoencoderTinyFlux2)
-    pipeline = Flux2KleinPipeline
     text_parts = ("text_encoder", "tokenizer")
     patch = 1
     blocks = {"double": "transformer_blocks", "single": "single_transformer_blocks"}
@@ -75,6 +72,12 @@ class Flux2(Family):
         *("attn.to_add_out", "ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out"),
         *("attn.to_qkv_mlp_proj", "attn.to_out"),
     )
+
+    @property
+    def pipeline(self) -> Any:
+        from diffusers import Flux2KleinPipeline  # imports transformers
+
+        return Flux2KleinPipeline
 
     def normalise(self, vae: Any, latents: Tensor) -> Tensor:
         mean, std = self._statistics(vae)
@@ -152,6 +155,8 @@ class Flux2(Family):
         names = {name.removeprefix("model.diffusion_model."): name for name in weights}
         if "single_stream_modulation.lin.weight" not in names:
             return weights
+        from diffusers.loaders.single_file_utils import convert_flux2_transformer_checkpoint_to_diffusers  # slow
+
         found = {short: weights[name] for short, name in names.items() if short.startswith(ORIGINAL)}
         return convert_flux2_transformer_checkpoint_to_diffusers(found)
 
@@ -175,6 +180,8 @@ class Flux2(Family):
         return embeds, embeds.new_zeros(len(texts), 0)
 
     def shift(self, tokens: int, steps: int) -> float:
+        from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu  # imports transformers
+
         return compute_empirical_mu(tokens, steps)
 
 

@@ -9,10 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.training_utils import _collate_lora_metadata
-from diffusers.utils import recurse_remove_peft_layers
-from peft import LoraConfig, get_peft_model_state_dict
-from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import safe_open
 from torch import nn
 
@@ -20,7 +16,7 @@ from fluxsr.backbones.adapter import AdapterConfig, load_config
 from fluxsr.backbones.families import family_of, family_of_layers, is_folded
 from fluxsr.backbones.family import Family
 from fluxsr.backbones.places import CONFIG_FILE, ENCODER_FILE, PEFT_FILES, WEIGHTS_FILE, first_line
-from fluxsr.errors import ModelError, is_untranslatable
+from fluxsr.errors import ModelError, is_untranslatable, needed
 
 ADAPTER = "fluxsr"  # name of the attached adapter in peft
 _PEFT_PREFIX = "base_model.model."
@@ -33,6 +29,11 @@ def lora_file(folder: str | Path) -> Path | None:
     """Return the file in a folder that holds an adapter's LoRA (diffusers' or PEFT's name), or None."""
     files = (Path(folder, name) for name in (WEIGHTS_FILE, PEFT_FILES[0]))
     return next((file for file in files if file.is_file()), None)
+
+
+def check_installed() -> None:
+    """Raise an InputError if a package that reads or trains a LoRA is missing; the bundled model needs none."""
+    needed("a LoRA", "flux", "peft", "transformers")
 
 
 def read_lora(path: Path, family: Family | None = None) -> Lora:
@@ -49,6 +50,7 @@ def read_lora(path: Path, family: Family | None = None) -> Lora:
     Raises:
         ModelError: the file is unreadable, or contains DoRA, whose magnitudes diffusers would ignore.
     """
+    check_installed()
     try:
         with safe_open(path, "pt") as file:
             keys = list(file.keys())
@@ -137,6 +139,9 @@ def add_lora(transformer: Any, rank: int, alpha: float, targets: Sequence[str] =
         alpha: the LoRA is scaled by ``alpha / rank``.
         targets: names of the layers to adapt. The default is the family's ``lora_targets``.
     """
+    check_installed()
+    from peft import LoraConfig
+
     transformer.requires_grad_(False)
     targets = targets or family_of(transformer).lora_targets
     layers = [name for target in targets for name in _layers(transformer, target)]
@@ -162,6 +167,9 @@ def save_lora(transformer: Any, folder: str | Path, dtype: torch.dtype = torch.b
 
     Weights that are sharded by FSDP are gathered, so all processes must call this. Only one should ``write``.
     """
+    from diffusers.training_utils import _collate_lora_metadata
+    from peft import get_peft_model_state_dict
+
     state = get_peft_model_state_dict(transformer)
     gathered = {key: value.full_tensor() if hasattr(value, "full_tensor") else value for key, value in state.items()}
     layers = {key: value.to(dtype).contiguous() for key, value in gathered.items()}
@@ -220,6 +228,7 @@ def load_lora_weights(
     **options: Any,
 ) -> None:
     """Attach a LoRA to the transformer of a pipeline; see ``FluxSRPipeline.load_lora_weights``."""
+    check_installed()
     transformer, hotswap = pipeline.transformer, options.pop("hotswap", False)
     if is_folded(transformer):
         raise ModelError("the transformer is folded, so no LoRA can be attached; call fluxsr.load(model, adapter=...)")
@@ -250,6 +259,9 @@ def load_lora_weights(
 
 def merge_lora(module: Any) -> None:
     """Merge the LoRA that ``attach_lora`` attached to a part of a transformer, and remove its layers."""
+    from diffusers.utils import recurse_remove_peft_layers
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     for layer in module.modules():
         if isinstance(layer, BaseTunerLayer):
             layer.merge()

@@ -90,7 +90,8 @@ def stream(
     for parent, name, path in _parts(transformer, embedder):
         part = nn.ModuleDict({"part": getattr(parent, name)})  # a parent in which it can be replaced
         _fill(part["part"], path, (weights, lora), dtype, device)
-        merge_lora(part)
+        if lora:
+            merge_lora(part)
         if at is not None:
             if path == embedder:  # always the first part
                 setattr(parent, name, part["part"])

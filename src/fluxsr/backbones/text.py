@@ -19,7 +19,7 @@ from fluxsr.backbones.family import Family
 from fluxsr.backbones.parts import part_config
 from fluxsr.backbones.places import folder_of, in_one_line
 from fluxsr.backbones.prompts import FixedPrompt
-from fluxsr.errors import ModelError
+from fluxsr.errors import ModelError, needed
 
 
 class EncodedPrompts:
@@ -80,6 +80,7 @@ def encode_prompts(
 
 def _encoders(model: str | Path, family: Family, dtype: torch.dtype) -> Any:
     """Load the model's diffusers pipeline with the text encoders only."""
+    needed("a text encoder", "flux", "transformers")
     folder = folder_of(model)
     missing = [part for part in family.text_parts if isinstance(folder, Path) and not (folder / part).is_dir()]
     if missing:

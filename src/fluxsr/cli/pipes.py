@@ -52,17 +52,17 @@ def plan_for(inputs: list[str], output: Path | None, options: UpscaleOptions, js
             source, label = Path(folder, "input"), "standard input"
             ending = _received(source)
         ending = f".{options.format}" if options.format else ending
-        target = Path(folder, f"output{ending}") if to_stream else output
-        if to_stream:
-            work = Plan([Job(source, target, label=label)])
-        elif target.suffix.lower() not in ENDINGS:
+        if output is None or to_stream:
+            target = Path(folder, f"output{ending}")
+            yield Plan([Job(source, target, label=label)])
+            if target.exists():
+                _send(target, stdout)
+        elif output.suffix.lower() not in ENDINGS:
             raise typer.BadParameter(f"{output} must be a file name such as photo.png", param_hint="-o")
         else:
-            work = planned([str(source)], target, options.format, "")
+            work = planned([str(source)], output, options.format, "")
             work.jobs = [replace(job, label=label) for job in work.jobs]
-        yield work
-        if to_stream and target.exists():
-            _send(target, stdout)
+            yield work
 
 
 def _received(target: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from fluxsr.cli.arguments import Device
+from fluxsr.errors import needed
 
 RecipeOption = Annotated[Path, typer.Option("--recipe", help="Recipe, a YAML file such as those in recipes/.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder for checkpoints, logs and results.")]
@@ -33,6 +34,7 @@ _STAGES = {
 
 def _command(stage: str) -> Callable[..., None]:
     def command(recipe: RecipeOption, out: OutOption, overrides: Overrides = None, resume: ResumeOption = "") -> None:
+        needed("fluxsr train", "train", "accelerate", "peft", "transformers")
         from fluxsr import recipe as recipes
         from fluxsr.training import distillation, stages
         from fluxsr.training.config import STAGES

@@ -96,7 +96,7 @@ def upscale(
     multiple = model.model.diffusion_model.patch_size * vae.spacial_compression_encode()
     extended = [Extended(image[None], size, options.wrap, options.tile_overlap) for image in lr]
     ups = [resize.bicubic(one.image, one.size) for one in extended]  # each (1,3,H,W)
-    grid = tiles.grid(*ups[0].shape[-2:], tile_size, options.tile_overlap, multiple)
+    grid = tiles.grid(*extended[0].size, tile_size, options.tile_overlap, multiple)
     sampler = OneStep(config.t_l, strength, config.patch_offsets)
     step = stepper(model, conditioning, config.condition[0], sampler)
     advance = progress(3 * len(grid) * len(ups))

@@ -98,7 +98,7 @@ def _make(
 
 
 def _plan(inputs: dict[str, Path], folder: Path) -> Plan:
-    return Plan([Job(path, folder / f"{stem}.png") for stem, path in inputs.items()], record=folder)
+    return Plan([Job(path, folder / f"{stem}.png", folder) for stem, path in inputs.items()])
 
 
 def _check(report: Report) -> None:
