@@ -40,7 +40,7 @@ OUTPUTS = {
 def test_the_examples_run_as_they_stand(server: Any, tmp_path: Path, picture: Callable[..., bytes]) -> None:
     """Only the address is another one, and curl adds the key that the server of the tests asks for everywhere."""
     blocks = re.findall(r"<!-- test: curl -->\s*```bash\n(.*?)```", PAGE, flags=re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     (tmp_path / "photo.jpg").write_bytes(picture(20, 16, "JPEG"))
     (tmp_path / ".curlrc").write_text(f'header = "Authorization: Bearer {KEY}"\nsilent\nshow-error\n')
     script = "set -euo pipefail\n" + "".join(blocks).replace("http://127.0.0.1:8000", server.url)
