@@ -68,7 +68,7 @@ class OneStep:
             ModelError: values that are not finite, such as a float16 overflow gives.
         """
         config, lr_up = self.adapter_config, lr_up.to(self._execution_device)
-        (t, guidance), z_l = config.condition, latents.encode(self.vae, lr_up)
+        (t, guidance), z_l = config.condition, latents.encode_lr(self.vae, lr_up)
         v = mean_over_offsets(
             lambda z: velocity(self.transformer, z, t, self.prompt, guidance), z_l, config.patch_offsets
         )

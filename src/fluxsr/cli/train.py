@@ -27,6 +27,7 @@ _STAGES = {
     "autoencoder": "Stage 1: train the autoencoder on clean photographs.",
     "perceptual": "Stage 2: train the feature network of the perceptual distance.",
     "teacher": "Stage 3: train the flow-matching teacher.",
+    "restorer": "Before stage 5, for a small model: train the convolutions that restore the enlarged image.",
     "distill": "Stage 5: train the one-step student by Flow Trajectory Distillation.",
 }
 

@@ -15,7 +15,7 @@ from fluxsr.errors import InputError
 from fluxsr.imaging.photographs import read_photographs
 from fluxsr.pairs.store import PairStore, TeacherPair
 from fluxsr.training.ahead import Ahead, AheadInProcesses
-from fluxsr.training.config import DistillConfig
+from fluxsr.training.config import DistillConfig, RestorerConfig
 from fluxsr.training.dataset import PairCrops
 from fluxsr.training.file_pairs import file_pairs
 from fluxsr.training.steps.distill import Batch
@@ -38,7 +38,7 @@ def prepared(config: DistillConfig, vae: Any, pairs: PairCrops) -> Callable[[int
         lr_up = lr_up.to(device, memory_format=torch.channels_last)
         # Autocast is local to a thread, so it is set here: the result must not depend on the thread that encodes.
         with torch.autocast(device.type, torch.bfloat16, enabled=config.run.precision == "bf16"):
-            z_l = latents.encode(vae, lr_up)
+            z_l = latents.encode_lr(vae, lr_up)
             if _without_pairs(config):
                 z_0 = latents.encode(vae, x_0.to(device, memory_format=torch.channels_last))
                 eps = torch.zeros_like(z_0)  # the step draws it
@@ -62,6 +62,32 @@ def pair_crops(config: DistillConfig, vae: Any, settings: DegradationSettings) -
             photo = (decoded.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
         photos.append(photo)
         pairs.append(torch.stack([pair.z_0, pair.eps]))
+    if not photos and not alone:
+        raise InputError(f"no pairs in {config.pairs or 'pairs (it is empty)'}; run `fluxsr pairs invert` first")
+    return crops_of(config, photos, pairs, settings, spoilt_on, latents.latent_pixels(vae))
+
+
+def crops_of(
+    config: DistillConfig | RestorerConfig,
+    photos: list[Tensor],
+    pairs: list[Tensor],
+    settings: DegradationSettings,
+    spoilt_on: torch.device,
+    pixels: int,
+) -> PairCrops:
+    """Return crops of photographs, with or without teacher pairs, and of the pairs of files in ``config.paired``.
+
+    Args:
+        config: recipe of the stage.
+        photos: photographs (3,H,W), uint8.
+        pairs: z_0 and eps of each photograph (2,C,h,w), or none.
+        settings: degradation of the photographs.
+        spoilt_on: device that degrades them.
+        pixels: side of a latent in pixels.
+
+    Raises:
+        InputError: there are no photographs, or the crop does not fit.
+    """
     files = list(file_pairs(config.paired, settings.scale).values()) if config.paired else []
     side = config.run.crop + 2 * PairCrops.MARGIN
     if side % settings.scale:
@@ -69,15 +95,10 @@ def pair_crops(config: DistillConfig, vae: Any, settings: DegradationSettings) -
             f"a crop and its margin are {side} pixels, no multiple of the scale {settings.scale}; change run.crop"
         )
     if not photos and not (files and config.paired_share == 1):
-        if alone:
-            raise InputError(
-                "data.shards is empty; name the photographs to train on, or set pairs, or paired with paired_share: 1"
-            )
-        raise InputError(f"no pairs in {config.pairs or 'pairs (it is empty)'}; run `fluxsr pairs invert` first")
-
-    run = config.run
-    pixels, group = latents.latent_pixels(vae), config.degradation_group
-    share = config.paired_share if files else 0.0
+        raise InputError(
+            "data.shards is empty; name the photographs to train on, or set pairs, or paired with paired_share: 1"
+        )
+    run, group, share = config.run, config.degradation_group, config.paired_share if files else 0.0
     degradation = Degradation(settings)
     return PairCrops(photos, pairs, run.crop, run.seed, run.batch, degradation, group, spoilt_on, pixels, files, share)
 

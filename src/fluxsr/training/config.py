@@ -92,6 +92,26 @@ class TeacherConfig:
 
 
 @dataclass
+class RestorerConfig:
+    """The restorer of a small model (backbones/restorer.py), trained before stage 5; ours."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    base: str = ""  # folder that stage 3 exported; the restorer is added to its autoencoder
+    width: int = 64  # channels
+    layers: int = 16  # convolutions between the first and the last
+    start: str = ""  # .safetensors file of initial weights; empty starts from the identity
+    paired: str = ""  # as in stage 5
+    paired_share: float = 0.5  # as in stage 5
+    degradation: str = "realesrgan"  # as in stage 5
+    degradation_group: int = 2  # as in stage 5
+    perceptual: str = ""  # as in stage 5
+    tv_lpips_weight: float = 0.15  # beside the L1 distance of pixels in [0, 1], which has weight 1
+    tv_gamma: float = 0.5
+    tv_lpips_scales: list[float] = field(default_factory=lambda: [1.0, 2.0])
+
+
+@dataclass
 class DistillConfig:
     """Stage 5: Flow Trajectory Distillation of the one-step student."""
 
@@ -151,6 +171,7 @@ STAGES: dict[str, type] = {
     "autoencoder": AutoencoderConfig,
     "perceptual": PerceptualConfig,
     "teacher": TeacherConfig,
+    "restorer": RestorerConfig,
     "pairs": PairsConfig,
     "distill": DistillConfig,
 }

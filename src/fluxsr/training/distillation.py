@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,28 +18,28 @@ from fluxsr.backbones.lora import lora_file
 from fluxsr.backbones.parts import part_config
 from fluxsr.backbones.places import folder_of
 from fluxsr.backbones.velocity import velocity
-from fluxsr.degradation import DegradationSettings, degrade, load_settings
+from fluxsr.degradation import DegradationSettings, load_settings
 from fluxsr.errors import InputError
-from fluxsr.extensions.efficientnet import load_efficientnet
 from fluxsr.extensions.patch_offsets import mean_over_offsets
 from fluxsr.extensions.postprocess import postprocess
 from fluxsr.imaging.io import contact_sheet
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.tiling import tiles
-from fluxsr.keyed import keyed_generator
-from fluxsr.losses.features import feature_distance
-from fluxsr.losses.lpips import load_lpips
-from fluxsr.losses.lpips_vgg import load_lpips_vgg
 from fluxsr.training import loop
 from fluxsr.training.batches import pair_crops, prepared
 from fluxsr.training.config import DistillConfig
 from fluxsr.training.pictures import curves
-from fluxsr.training.processes import main_first, refuse_sharding, training_device
+from fluxsr.training.processes import refuse_sharding, training_device
 from fluxsr.training.run_folder import check_free
-from fluxsr.training.stages import load_feature_network
+from fluxsr.training.stages import perceptual_distance
 from fluxsr.training.steps.distill import DistillStage, check, guidance_missing
 from fluxsr.training.student import build_student, export
-from fluxsr.training.validation import spectral_scores, validation_pairs, validation_photographs
+from fluxsr.training.validation import (
+    enlarged_photograph,
+    spectral_scores,
+    validation_pairs,
+    validation_photographs,
+)
 
 TILE_OVERLAP = 32  # pixels, as the pipeline's default
 
@@ -50,7 +49,7 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     _check(config)
     check_free(out, "model")
     settings, device = load_settings(config.degradation), training_device(config.run.device)
-    distance = _distance(config.perceptual, device) if config.tv_lpips_weight else None
+    distance = perceptual_distance(config.perceptual, device) if config.tv_lpips_weight else None
     base = build_student(config, settings.scale, device)
     check(config, base)  # before the pairs are read and decoded
     targets = pair_crops(config, base.vae, settings)
@@ -121,18 +120,6 @@ def _check(config: DistillConfig) -> None:
         refuse_sharding("export: model")
 
 
-def _distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the perceptual distance that the option ``perceptual`` names."""
-    if perceptual == "efficientnet":
-        return partial(feature_distance, load_efficientnet().to(device))
-    if perceptual.endswith(".safetensors"):
-        return load_lpips(perceptual).to(device)
-    if perceptual != "lpips":
-        return partial(feature_distance, load_feature_network(perceptual).to(device))
-    with main_first():  # one process downloads VGG16 if it is missing
-        return load_lpips_vgg().to(device)
-
-
 def _validation_sets(
     config: DistillConfig, settings: DegradationSettings
 ) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
@@ -148,7 +135,7 @@ def _validation_sets(
             [hr for _, hr in pairs],
         )
     photos = [photo[None] / 255 for photo in validation_photographs(config.data)]
-    degraded = [_enlarged(photo, settings, config.run.seed, index) for index, photo in enumerate(photos)]
+    degraded = [enlarged_photograph(photo, settings, config.run.seed, index) for index, photo in enumerate(photos)]
     return sets | ({"val": (degraded, photos)} if photos else {})
 
 
@@ -159,14 +146,8 @@ def _validation_distance(
     if not config.validation_lpips:
         return None
     same = distance and config.validation_lpips == config.perceptual
-    lpips = distance if distance and same else _distance(config.validation_lpips, device)
+    lpips = distance if distance and same else perceptual_distance(config.validation_lpips, device)
     return lambda x, y: lpips(x.to(device), y.to(device))
-
-
-def _enlarged(photo: Tensor, settings: DegradationSettings, seed: int, index: int) -> Tensor:
-    """Degrade a photograph (1,3,H,W), the same way at every validation, and resize it back to its own size."""
-    lr = degrade(photo, settings, keyed_generator(seed, 5, index))
-    return bicubic(lr, (photo.shape[-2], photo.shape[-1]))
 
 
 def _upscaled(backbone: Backbone, lr_up: Tensor, device: torch.device, precision: str) -> Tensor:
@@ -184,7 +165,7 @@ def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
         The restored image (1,3,H,W) in [0,1].
     """
     with torch.autocast(lr_up.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        z_l = latents.encode(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
+        z_l = latents.encode_lr(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
         c = backbone.config
         t, guidance = c.condition
         v = mean_over_offsets(

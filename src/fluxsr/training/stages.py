@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +13,31 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fluxsr.backbones import latents
-from fluxsr.backbones.loading import Backbone, save_base
+from fluxsr.backbones.loading import Backbone, load_base, save_base
 from fluxsr.backbones.parts import load_part
+from fluxsr.backbones.restorer import with_restorer
 from fluxsr.backbones.tiny import build_autoencoder
+from fluxsr.degradation import load_settings
 from fluxsr.errors import InputError
+from fluxsr.extensions.efficientnet import load_efficientnet
 from fluxsr.imaging.io import contact_sheet
 from fluxsr.imaging.photographs import read_photographs, whole_tokens
-from fluxsr.losses.features import FeatureNetwork
+from fluxsr.losses.features import FeatureNetwork, feature_distance
+from fluxsr.losses.lpips import load_lpips
+from fluxsr.losses.lpips_vgg import load_lpips_vgg
 from fluxsr.training import loop
-from fluxsr.training.config import AutoencoderConfig, PerceptualConfig, TeacherConfig
+from fluxsr.training.ahead import Ahead
+from fluxsr.training.batches import crops_of
+from fluxsr.training.config import AutoencoderConfig, PerceptualConfig, RestorerConfig, TeacherConfig
 from fluxsr.training.dataset import PhotoCrops
 from fluxsr.training.pictures import curves
-from fluxsr.training.processes import is_main, refuse_sharding, training_device
+from fluxsr.training.processes import is_main, main_first, refuse_sharding, training_device
 from fluxsr.training.run_folder import check_free
 from fluxsr.training.steps.autoencoder import AutoencoderStage, fit_scale
 from fluxsr.training.steps.perceptual import TARGETS, PerceptualStage
+from fluxsr.training.steps.restorer import RestorerStage
 from fluxsr.training.steps.teacher import TeacherStage
-from fluxsr.training.validation import spectral_scores, validation_photographs
+from fluxsr.training.validation import enlarged_photograph, spectral_scores, validation_photographs
 
 
 def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
@@ -96,6 +106,18 @@ def load_feature_network(folder: str | Path) -> FeatureNetwork:
     return network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
 
+def perceptual_distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the perceptual distance that the option ``perceptual`` names."""
+    if perceptual == "efficientnet":
+        return partial(feature_distance, load_efficientnet().to(device))
+    if perceptual.endswith(".safetensors"):
+        return load_lpips(perceptual).to(device)
+    if perceptual != "lpips":
+        return partial(feature_distance, load_feature_network(perceptual).to(device))
+    with main_first():  # one process downloads VGG16 if it is missing
+        return load_lpips_vgg().to(device)
+
+
 def train_teacher(config: TeacherConfig, out: Path) -> None:
     """Train stage 3 and write ``out/base``: transformer, autoencoder and fixed prompt."""
     refuse_sharding("the teacher")
@@ -128,3 +150,38 @@ def _reconstruct(vae: Any, image: Tensor) -> Tensor:
         x = image[None].float() / 127.5 - 1
         output = vae(x.contiguous(memory_format=torch.channels_last)).sample[0].float().cpu() * 127.5 + 127.5
     return output.clamp(0, 255)
+
+
+def train_restorer(config: RestorerConfig, out: Path) -> None:
+    """Train a restorer and write ``out/base``: the base, whose autoencoder has the restorer."""
+    refuse_sharding("the restorer")
+    check_free(out, "base")
+    settings, device = load_settings(config.degradation), training_device(config.run.device)
+    base = load_base(config.base, device, torch.float32)
+    base.vae = with_restorer(base.vae, config.width, config.layers)
+    restorer = base.vae.restorer.requires_grad_(True)
+    if config.start:
+        restorer.load_state_dict(load_file(config.start))
+    photos = read_photographs(config.data.shards, config.data.limit)[1] if config.data.shards else []
+    crops = crops_of(config, photos, [], settings, torch.device("cpu"), latents.latent_pixels(base.vae))
+    distance = perceptual_distance(config.perceptual, device) if config.tv_lpips_weight else None
+    targets = validation_photographs(config.data)
+    degraded = [enlarged_photograph(photo[None] / 255, settings, config.run.seed, k) for k, photo in enumerate(targets)]
+
+    @torch.no_grad()
+    def validate(_step: int, _path: Path) -> dict[str, float]:
+        curves(out)
+        if not targets:
+            return {}
+        output = [restorer(image.to(device)).cpu().clamp(0, 1) for image in degraded]
+        rows = [[image[0] * 255 for image in images[:6]] for images in (degraded, output)]
+        contact_sheet(out / "restored.png", [*rows, targets[:6]])
+        scored_by = None if distance is None else lambda x, y: distance(x.to(device), y.to(device))
+        return spectral_scores(output, [photo[None] / 255 for photo in targets], distance=scored_by)
+
+    stage = RestorerStage(config, restorer, Ahead(crops), distance, device)
+    loop.run(stage, config.run, out, validate, recipe=config)
+    if is_main():
+        base.transformer.to(torch.bfloat16)
+        base.vae.to(torch.bfloat16)
+        save_base(base, out / "base")
