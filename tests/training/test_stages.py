@@ -18,6 +18,7 @@ from fluxsr import recipe
 from fluxsr.backbones import latents
 from fluxsr.backbones.adapter import AdapterConfig, load_config
 from fluxsr.backbones.loading import Backbone
+from fluxsr.backbones.parts import load_part
 from fluxsr.backbones.prompts import load_prompt, random_prompt
 from fluxsr.backbones.tiny import build_autoencoder, build_transformer
 from fluxsr.backbones.velocity import velocity
@@ -31,6 +32,7 @@ from fluxsr.training.config import (
     DistillConfig,
     PairsConfig,
     PerceptualConfig,
+    RestorerConfig,
     RunConfig,
     TeacherConfig,
 )
@@ -155,6 +157,23 @@ def test_the_student_loads_and_its_adapter_counts(runs: Path) -> None:
     )
     assert with_adapter.shape == (1, 3, 32, 32) and bool(torch.isfinite(with_adapter).all())
     assert not torch.equal(with_adapter, without)
+
+
+def test_a_restorer_is_trained_and_the_student_starts_from_it(data: DataConfig, runs: Path, tmp_path: Path) -> None:
+    config = RestorerConfig(
+        run(), data, str(runs / "teacher" / "base"), width=4, layers=1, perceptual=str(runs / "perceptual")
+    )
+    stages.train_restorer(config, tmp_path / "restorer")
+    before, after = (
+        load_part(folder, "vae", torch.float32) for folder in (config.base, tmp_path / "restorer" / "base")
+    )
+    assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
+    assert after.restorer.last.weight.any()
+    assert (tmp_path / "restorer" / "restored.png").is_file()
+    distilled = replace(distill_config(data, runs), base=str(tmp_path / "restorer" / "base"), export="model", rank=0)
+    distillation.train_distill(distilled, tmp_path / "distill")
+    student = load_part(tmp_path / "distill" / "model", "vae", torch.bfloat16)
+    assert torch.equal(student.restorer.last.weight, after.restorer.last.weight.bfloat16())
 
 
 def test_validation_takes_tiles_of_whole_tokens_whatever_the_autoencoder() -> None:
