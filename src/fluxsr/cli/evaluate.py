@@ -46,7 +46,7 @@ def evaluate(
         Path | None, typer.Option(help="LPIPS weights, .safetensors: SqueezeNet 1.1 and the linear layers.")
     ] = None,
     ci: Annotated[bool, typer.Option("--ci", help="Show 95 % confidence intervals of the means.")] = False,
-    seed: Annotated[int, typer.Option(help="Random seed of the bootstrap and of --degrade.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the bootstrap, --degrade and --blind.")] = 0,
     format: Annotated[
         Kind | None, typer.Option(help="Format of the tables. Defaults to that of the -o file, or to terminal.")
     ] = None,
@@ -59,6 +59,16 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(help="Write an HTML page with tables, spectra, crops and a comparison slider.")
     ] = None,
+    blind: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write pairs of crops of two methods with hidden sides, and a page to judge them, to a new folder."
+        ),
+    ] = None,
+    choices: Annotated[
+        list[Path] | None,
+        typer.Option(help="JSON file with one judge's choices. Prints the result of --blind. Repeat for more judges."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Number of processes. Defaults to what cores and memory allow.")
     ] = None,
@@ -70,6 +80,14 @@ def evaluate(
     """Score image folders, or a model on a benchmark. Two methods are also compared image by image."""
     if list_:
         _list()
+        return
+    if choices:
+        if not blind:
+            raise typer.BadParameter("name the folder of the comparison with --blind", param_hint="--choices")
+        with report_errors(debug):
+            from fluxsr.evaluation.blind import preference
+
+            typer.echo(preference(blind, *choices).line())
         return
     folders = folders or []
     if bool(folders) == bool(model or benchmark) or bool(model) != bool(benchmark):
@@ -105,6 +123,11 @@ def evaluate(
             truth = found.protocol
         else:
             methods, lr, truth = scoring.methods_of(folders, hr, no_hr), {}, None
+        if blind:
+            from fluxsr.evaluation.blind import write_pairs
+
+            pair = {method.name: method.folder for method in methods if not method.truth}
+            typer.echo(f"judge the pairs in {write_pairs(pair, blind, seed=seed)}", err=True)
         score = partial(
             score_folders,
             crop=crop,
