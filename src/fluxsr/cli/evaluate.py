@@ -10,15 +10,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from fluxsr.cli.arguments import Adapter, Config, Debug, Device
+from fluxsr.cli.arguments import Debug, expand_dataclass_options
 from fluxsr.cli.cli_errors import report_errors
-from fluxsr.options import ModelOptions
+from fluxsr.options import ModelOptions, PixelOptions
 
 Kind = Literal["terminal", "markdown", "latex", "csv", "json"]
 KINDS: dict[str, Kind] = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
 
 
+@expand_dataclass_options
 def evaluate(
+    *,
     folders: Annotated[
         list[Path] | None, typer.Argument(metavar="SR HR | METHOD...", help="Image folders. Files are matched by stem.")
     ] = None,
@@ -39,8 +41,8 @@ def evaluate(
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List metrics and protocols, then exit.")] = False,
     crop: Annotated[
-        int, typer.Option(min=0, help="Border in pixels that metrics against ground truth ignore. Papers use 0.")
-    ] = 4,
+        int, typer.Option(min=0, help="Border in pixels that metrics against ground truth ignore. No protocol has one.")
+    ] = 0,
     niqe_params: Annotated[Path | None, typer.Option(help="NIQE model of pristine photographs, .npz or .mat.")] = None,
     lpips_weights: Annotated[
         Path | None, typer.Option(help="LPIPS weights, .safetensors: SqueezeNet 1.1 and the linear layers.")
@@ -72,9 +74,8 @@ def evaluate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Number of processes. Defaults to what cores and memory allow.")
     ] = None,
-    config: Config = None,
-    adapter: Adapter = None,
-    device: Device = "auto",
+    loading: ModelOptions,
+    pixels: PixelOptions,
     debug: Debug = False,
 ) -> None:
     """Score image folders, or a model on a benchmark. Two methods are also compared image by image."""
@@ -118,8 +119,8 @@ def evaluate(
 
             found = open_benchmark(benchmark, protocol)
             typer.echo(found.line(), err=True)
-            options = ModelOptions(model=model, config=config, adapter=adapter, device=device)
-            methods, lr = benchmarking.make_images(found, options, Path(scratch), degrade, seed)
+            loading = loading.model_copy(update={"model": model})
+            methods, lr = benchmarking.make_images(found, loading, pixels, Path(scratch), degrade, seed)
             truth = found.protocol
         else:
             methods, lr, truth = scoring.methods_of(folders, hr, no_hr), {}, None
@@ -134,7 +135,7 @@ def evaluate(
             niqe_params=niqe_params,
             lpips_weights=lpips_weights,
             workers=workers,
-            device=str(best_device(device)),
+            device=str(best_device(loading.device)),
         )
         reports = scoring.scores(methods, metrics.split(",") if metrics is not None else None, score)
         text = report_format.text_of(reports, kind, truth, ci=ci, seed=seed)
@@ -145,7 +146,7 @@ def evaluate(
         if report:
             from fluxsr.cli import report_page
 
-            similarity = report_page.similarity_of(model, config, adapter, device, list(lr.values())) if model else {}
+            similarity = report_page.similarity_of(loading, list(lr.values())) if model else {}
             tables = report_format.tables(reports, truth, ci=ci, seed=seed)
             stems, where = list(reports[0].per_image), truth.title if truth else ""
             write_text(report_page.html(methods, stems, tables, lr, similarity, where), report)
