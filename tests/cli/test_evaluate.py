@@ -87,7 +87,7 @@ def test_a_table_in_the_terminal(folders):
 def test_list_names_metrics_and_protocols():
     result = run("--list")
     assert result.exit_code == 0
-    for word in ("maniqa-pipal", "PIPAL weights", "realset65", "drealsr-crops", "AlexNet", "whole image (MIT)"):
+    for word in ("maniqa-pipal", "PIPAL weights", "realset65", "drealsr-crops", "AlexNet", "whole image (cvvdp, MIT)"):
         assert word in result.stdout
 
 

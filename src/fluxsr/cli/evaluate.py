@@ -37,7 +37,8 @@ def evaluate(
         str, typer.Option(help="Degradation preset for benchmarks without low-resolution images (div2k-val).")
     ] = "realesrgan",
     metrics: Annotated[
-        str | None, typer.Option(help="Comma-separated metrics, see --list. Defaults to all that need no download.")
+        str | None,
+        typer.Option(help="Comma-separated metrics, see --list. Defaults to the fast ones that need no download."),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List metrics and protocols, then exit.")] = False,
     crop: Annotated[
@@ -153,14 +154,13 @@ def evaluate(
 
 
 def _list() -> None:
-    from fluxsr.evaluation.catalogue import DEFAULT, LICENCES, METRICS
+    from fluxsr.evaluation.catalogue import DEFAULT, METRICS
     from fluxsr.evaluation.protocols import PROTOCOLS
 
-    typer.echo("metrics (* needs no download and is computed by default):")
+    typer.echo("metrics (* is computed by default):")
     for name, metric in METRICS.items():
         sign = "*" if name in DEFAULT else " "
-        licence = f" ({LICENCES[metric.source]})" if metric.source in LICENCES else ""
-        typer.echo(f" {sign} {name:13}{metric.arrow:3} {metric.source:9} {metric.protocol}{licence}")
+        typer.echo(f" {sign} {name:13}{metric.arrow:3} {metric.protocol} ({metric.origin})")
     typer.echo("protocols:")
     for protocol in PROTOCOLS.values():
         truth = "with ground truth" if protocol.paired else "no ground truth"

@@ -110,7 +110,13 @@ METRICS = {
         ),
         Metric("de2000", "lower", BUILT_IN, True, f"CIEDE2000 of means over 4 px squares, {_CROP}", 0, 2),
         Metric(
-            "tint", "lower", BUILT_IN, True, f"chroma C*ab added where HR has 3 or less, 4 px squares, {_CROP}", 0, 3
+            "tint",
+            "lower",
+            BUILT_IN,
+            True,
+            f"chroma C*ab added where HR is grey (3 or less), 4 px squares, {_CROP}",
+            0,
+            3,
         ),
         Metric(
             *("weave", "lower", BUILT_IN, True),
