@@ -174,3 +174,16 @@ def test_div2k_is_degraded_by_the_seed(tmp_path, nearest):
     assert "protocol: DIV2K-val" in result.stdout and "FluxSR (published) | 100 | 22.30" in result.stdout
     with Image.open(tmp_path / "k" / "LR" / "0801.png") as low, Image.open(tmp_path / "k" / "HR" / "0801.png") as high:
         assert low.size == (9, 8) and high.size == (36, 32)
+
+
+def test_a_blind_comparison_is_written_and_its_result_printed(folders):
+    asked = ("--no-hr", "--metrics", "piqe", "--workers", "1", "--format", "csv", "--blind", folders / "pairs")
+    result = run(folders / "good", folders / "poor", *asked)
+    assert result.exit_code == 0 and "index.html" in result.stderr, result.output
+    key = json.loads((folders / "pairs" / "key.json").read_text(encoding="utf-8"))["pairs"]
+    (folders / "c.json").write_text(json.dumps({number: pair["first"] for number, pair in key.items()}))
+    result = run("--blind", folders / "pairs", "--choices", folders / "c.json")
+    assert "good is preferred to poor in 100% of 3 pairs, 95 % interval 44% to 100%" in result.stdout
+    result = run(folders / "good", folders / "poor", *asked)
+    assert result.exit_code == 2 and "in use" in result.output
+    assert run("--choices", folders / "c.json").exit_code == 2

@@ -97,6 +97,10 @@ def test_what_cannot_be_judged_is_said(methods, tmp_path):
             preference(folder, tmp_path / "c.json")
     with pytest.raises(InputError, match="is in use"):
         write_pairs(methods, folder)
+    Image.new("RGB", (90, 90)).save(methods["odd"] / "image0.png")
+    with pytest.raises(InputError, match="image0: the two methods' images differ in size"):
+        write_pairs(methods, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
     with pytest.raises(InputError, match="needs two methods; there are 1"):
         write_pairs({"even": methods["even"]}, tmp_path / "new")
 

@@ -108,12 +108,15 @@ def evaluate(
         from fluxsr.backbones.device import best_device
         from fluxsr.cli import report_format
         from fluxsr.evaluation import score_folders
+        from fluxsr.evaluation.blind import check_unused, write_pairs
         from fluxsr.imaging.atomic import check_writable, write_text
         from fluxsr.processing import scoring
 
         for path in (output, report):
             if path:
                 check_writable(path)
+        if blind:
+            check_unused(blind)
         if benchmark and model:
             from fluxsr.evaluation.protocols import open_benchmark
             from fluxsr.processing import benchmarking
@@ -126,9 +129,8 @@ def evaluate(
         else:
             methods, lr, truth = scoring.methods_of(folders, hr, no_hr), {}, None
         if blind:
-            from fluxsr.evaluation.blind import write_pairs
-
-            pair = {method.name: method.folder for method in methods if not method.truth}
+            both = sorted(methods, key=lambda method: method.name == "bicubic")
+            pair = {method.name: method.folder for method in both if not method.truth}
             typer.echo(f"judge the pairs in {write_pairs(pair, blind, seed=seed)}", err=True)
         score = partial(
             score_folders,

@@ -21,7 +21,7 @@ from PIL import Image
 
 from fluxsr.errors import InputError
 from fluxsr.evaluation.comparison import where_methods_differ
-from fluxsr.evaluation.folders import check_stems, list_images, load_image
+from fluxsr.evaluation.folders import check_stems, image_size, list_images, load_image
 from fluxsr.imaging.atomic import write_text
 from fluxsr.imaging.io import to_pil
 
@@ -70,6 +70,12 @@ def wilson(successes: float, trials: int) -> tuple[float, float]:
     return max(0.0, (centre - reach) / (1 + weight)), min(1.0, (centre + reach) / (1 + weight))
 
 
+def check_unused(folder: Path) -> None:
+    """Refuse a folder that holds anything, because a key must belong to all pairs beside it."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is in use; name a new folder for the blind comparison")
+
+
 def write_pairs(
     methods: Mapping[str, Path],
     folder: Path,
@@ -100,21 +106,21 @@ def write_pairs(
     """
     if len(methods) != 2:
         raise InputError(f"a blind comparison needs two methods; there are {len(methods)}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is in use; name a new folder for the blind comparison")
+    check_unused(folder)
     paths = [list_images(one) for one in methods.values()]
     stems = list(paths[0] if stems is None else stems)
     for found, one in zip(paths, methods.values(), strict=True):
         check_stems(stems, found, one)
     draw = np.random.default_rng(seed)
     chosen = [stems[index] for index in draw.permutation(len(stems))[:count]]
+    for stem in chosen:
+        if image_size(paths[0][stem]) != image_size(paths[1][stem]):
+            raise InputError(f"{stem}: the two methods' images differ in size")
     on_right = draw.permutation(len(chosen)) % 2  # the first method, in half of the pairs
     folder.mkdir(parents=True, exist_ok=True)
     pairs: dict[str, dict[str, Any]] = {}
     for number, (stem, flip) in enumerate(zip(chosen, on_right, strict=True), 1):
         images = [load_image(found[stem]) for found in paths]
-        if images[0].shape != images[1].shape:
-            raise InputError(f"{stem}: the two methods' images differ in size")
         window = where_methods_differ(stem, images, side)
         crops = [to_pil(window.of(image)) for image in images]
         _panel(crops[::-1] if flip else crops).save(folder / f"{number:03}.png")
