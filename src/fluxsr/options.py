@@ -87,14 +87,31 @@ class _Options(BaseModel):
         return int(number) if number.is_integer() else number
 
 
-class UpscaleOptions(_Options):
-    """How one image is upscaled and written."""
-
+class _ScaleOption(_Options):
     scale: float = Field(default=4.0, ge=1, le=8, description="Upscaling factor. The bundled model was trained at 4.")
+
+
+class PixelOptions(_Options):
+    """How the pixels of a result are computed, besides its scale."""
+
     strength: float | None = Field(default=None, ge=0, le=MAX_STRENGTH, description=_STRENGTH)
     tile_size: int | None = Field(default=None, ge=64, le=4096, description=_TILE_SIZE)
     tile_overlap: int = Field(default=32, ge=0, le=2048, description=_OVERLAP)
     color_fix: ColorFix = Field(default="wavelet", description=_COLORS)
+
+    @model_validator(mode="after")
+    def _overlap_fits_tile(self) -> PixelOptions:
+        if self.tile_size is not None and self.tile_overlap > self.tile_size // 2:
+            raise InputError(
+                f"tile_overlap is {self.tile_overlap}, more than half of tile_size {self.tile_size}; "
+                f"choose {self.tile_size // 2} or less"
+            )
+        return self
+
+
+class UpscaleOptions(PixelOptions, _ScaleOption):  # in this order the scale is the first field
+    """How one image is upscaled and written."""
+
     format: Format | None = Field(default=None, description="Output format. Defaults to the input's format.")
     suffix: str = Field(default="", description="Text appended to output names, such as _x4.")
     quality: int | None = Field(
@@ -110,15 +127,6 @@ class UpscaleOptions(_Options):
     @classmethod
     def _suffix_stays_in_its_folder(cls, suffix: str) -> str:
         return checked_suffix(suffix)
-
-    @model_validator(mode="after")
-    def _overlap_fits_tile(self) -> UpscaleOptions:
-        if self.tile_size is not None and self.tile_overlap > self.tile_size // 2:
-            raise InputError(
-                f"tile_overlap is {self.tile_overlap}, more than half of tile_size {self.tile_size}; "
-                f"choose {self.tile_size // 2} or less"
-            )
-        return self
 
     @property
     def strip(self) -> Strip:

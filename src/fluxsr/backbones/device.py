@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from time import perf_counter
 
@@ -65,6 +66,18 @@ def free_bytes(device: torch.device) -> int | None:
     if device.type in ("cuda", "xpu") and hasattr(getattr(torch, device.type), "mem_get_info"):
         return getattr(torch, device.type).mem_get_info(device)[0]
     return None
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Return the largest number of bytes that this process has had, on a GPU or in main memory; None on Windows."""
+    if device.type in ("cuda", "xpu"):
+        return getattr(torch, device.type).max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # bytes there, KiB elsewhere
 
 
 @cache
