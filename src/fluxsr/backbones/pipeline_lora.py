@@ -26,7 +26,10 @@ def load_lora_weights(
     transformer, hotswap = pipeline.transformer, options.pop("hotswap", False)
     if is_folded(transformer):
         raise ModelError("the transformer is folded, so no LoRA can be attached; call fluxsr.load(model, adapter=...)")
-    family, file = family_of(transformer), None if isinstance(source, dict) else _checked_file(source, settings, options)
+    family, file = (
+        family_of(transformer),
+        None if isinstance(source, dict) else _checked_file(source, settings, options),
+    )
     if file is None:
         refuse_dora(source, "given as tensors")  # type: ignore[arg-type]
         state, alphas, header = (for_transformer(entries) for entries in family.read_lora(source, **options))
