@@ -2,8 +2,8 @@
 
     python benchmarks/train_memory.py [--sizes 512 992 1024]
 
-The models and losses run on the meta device, where tensors have shapes but no data, and every tensor that autograd saves
-is counted once. Weights are left out. One sample per step is two rows in the transformer: the path and the single step.
+The models and losses run on the meta device, where tensors have shapes but no data. Every tensor that autograd saves is
+counted once. Weights are left out. One sample per step is two rows in the transformer: the path and the single step.
 VGG16 is built here with the layers that LPIPS uses.
 """
 

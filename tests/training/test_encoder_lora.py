@@ -95,7 +95,7 @@ def test_it_is_resumed_averaged_and_exported(config: DistillConfig, tmp_path: Pa
     assert len(held["average"]) == sum("lora_" in key for part in held["modules"].values() for key in part)
     assert any("lora_B" in key for key in held["modules"]["encoder"])
     pairs = read_encoder_lora(files[1])
-    assert {down.ndim for down, _ in pairs.values()} == {2, 4} and all(bool(up.any()) for _, up in pairs.values())
+    assert "conv_in" in pairs and all(bool(up.any()) for _, up in pairs.values())
 
     whole = config.export == "model"
     name = Path("vae", "diffusion_pytorch_model.safetensors")
