@@ -1,6 +1,4 @@
-"""Count the memory that a distillation step at FLUX.1-dev's size keeps for its backward pass. Needs no GPU.
-
-    python benchmarks/train_memory.py [--sizes 512 992 1024]
+"""Count the memory that a distillation step at FLUX.1-dev's size keeps for its backward pass, without a GPU.
 
 The models and losses run on the meta device, where tensors have shapes but no data. Every tensor that autograd saves is
 counted once. Weights are left out. One sample per step is two rows in the transformer: the path and the single step.
@@ -9,7 +7,6 @@ VGG16 is built here with the layers that LPIPS uses.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from typing import Any
 
@@ -93,15 +90,9 @@ def count(side: int) -> dict[str, float]:
     }
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", type=int, default=[512, 992, 1024], metavar="PX")
-    sizes = parser.parse_args(arguments).sizes
+def table(sizes: list[int]) -> str:
+    """Return the table of ``train_full_size.py --memory``."""
     columns = [count(side) for side in sizes]
-    print("| GiB | " + " | ".join(f"{side} px" for side in sizes) + " |\n" + "| --- " * (len(sizes) + 1) + "|")
-    for name in columns[0]:
-        print(f"| {name} | " + " | ".join(f"{column[name]:.2f}" for column in columns) + " |")
-
-
-if __name__ == "__main__":
-    main()
+    lines = ["| GiB | " + " | ".join(f"{side} px" for side in sizes) + " |", "| --- " * (len(sizes) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(f"{one[name]:.2f}" for one in columns) + " |" for name in columns[0]]
+    return "\n".join(lines)
