@@ -131,3 +131,8 @@ def _flash_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return PyTorch's attention for inputs (B,N,heads,d)."""
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+
+
+def image_layout(device: torch.device) -> torch.memory_format:
+    """Return the memory format for autoencoders. On an H100 FLUX's takes 1.5 times as long with channels_last."""
+    return torch.channels_last if device.type == "cpu" else torch.contiguous_format

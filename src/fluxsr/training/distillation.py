@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 from fluxsr import flow
 from fluxsr.backbones import latents
 from fluxsr.backbones.adapter import invalid_setting
+from fluxsr.backbones.device import image_layout
 from fluxsr.backbones.encoder_lora import encoder_file
 from fluxsr.backbones.families import family_of
 from fluxsr.backbones.loading import Backbone
@@ -53,8 +55,6 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     distance = _distance(config.perceptual, device) if config.tv_lpips_weight else None
     base = build_student(config, settings.scale, device)
     check(config, base)  # before the pairs are read and decoded
-    targets = pair_crops(config, base.vae, settings)
-    stage = DistillStage(config, base, prepared(config, base.vae, targets), distance, device)
     sets = _validation_sets(config, settings)
     scored_by = _validation_distance(config, distance, device) if sets else None
 
@@ -69,7 +69,20 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         curves(out)
         return found
 
-    loop.run(stage, config.run, out, validate if sets else None, recipe=config, counts=targets.targets_seen)
+    try:
+        targets = pair_crops(config, base.vae, settings, out / ".targets")
+        stage = DistillStage(config, base, prepared(config, base.vae, targets), distance, device)
+        loop.run(
+            stage,
+            config.run,
+            out,
+            validate if sets else None,
+            config,
+            counts=targets.targets_seen,
+            targets=targets.name,
+        )
+    finally:
+        shutil.rmtree(out / ".targets", ignore_errors=True)
     export(base, config, Path(out, "model"))
 
 
@@ -117,8 +130,14 @@ def _check(config: DistillConfig) -> None:
     source = part_config(config.base, "transformer")
     if config.guidance is None and family_of(source).embeds_guidance(source):
         raise guidance_missing(config.base)
-    if config.export == "model":
-        refuse_sharding("export: model")
+    if config.train_encoder_lora and not config.rank:
+        raise InputError("train_encoder_lora is on, but rank is 0; set rank, which the encoder's LoRA has too")
+    for what, on in {
+        "export: model": config.export == "model",
+        "train_encoder_lora": config.train_encoder_lora,
+    }.items():
+        if on:
+            refuse_sharding(what)
 
 
 def _distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
@@ -184,7 +203,7 @@ def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
         The restored image (1,3,H,W) in [0,1].
     """
     with torch.autocast(lr_up.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        z_l = latents.encode(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
+        z_l = latents.encode(backbone.vae, lr_up.contiguous(memory_format=image_layout(lr_up.device)))
         c = backbone.config
         t, guidance = c.condition
         v = mean_over_offsets(
