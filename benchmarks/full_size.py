@@ -1,6 +1,6 @@
-"""Time and memory of inference at FLUX.1-dev's size, with random weights: nothing is downloaded.
+"""Time and memory of inference at FLUX.1-dev's or FLUX.2 klein 4B's size, with random weights: nothing is downloaded.
 
-    python benchmarks/full_size.py [--budget 170] [--rows NAME ...] [--json results.json]
+    python benchmarks/full_size.py [--base klein] [--budget 170] [--rows NAME ...] [--json results.json]
     python benchmarks/full_size.py --tiny    # the same code with a small model on the CPU, in seconds
 
 FluxSRPipeline enlarges a random image by 4. Each row of the table is one configuration, named by ROWS below.
@@ -10,6 +10,7 @@ FluxSRPipeline enlarges a random image by 4. Each row of the table is one config
 - Both are the median of up to three calls after a warm-up call.
 - "encode", "transformer" and "decode" are timed apart, where the image is one tile.
 - "of ceiling" is the transformer's rate, relative to a product of two 8192 x 8192 bfloat16 matrices on this device.
+- "all of ceiling" is the same for transformer and autoencoder together, in the time of "device".
 - "peak GiB" is the peak of torch's allocator, weights included. The CUDA context comes on top.
 - "PSNR" (dB) and "worst" pixel (of 255) compare the picture, without colour fix, with that of the folded model.
 """
@@ -42,13 +43,13 @@ from fluxsr.imaging import io, resize
 from fluxsr.imaging.tiling import tiles
 from fluxsr.pipeline import FluxSRPipeline
 
-Pictures = dict[tuple[int, int], torch.Tensor]  # by side and prompt length
-CONFIG = AdapterConfig(t_l=0.25, guidance=3.5)
+Pictures = dict[tuple[str, int, int], torch.Tensor]  # by base, side and prompt length
+CONFIGS = {"flux": AdapterConfig(t_l=0.25, guidance=3.5), "klein": AdapterConfig(t_l=0.25)}
 CALLS, ENOUGH = 3, 3.0  # calls per measurement; seconds after which no further call is begun
 SHRUNK = 16  # --tiny divides sides, tiles and prompt lengths by this
 COLUMNS = (
-    "row", "whole call s", "device s", "encode", "transformer", "decode", "of ceiling", "peak GiB", "PSNR", "worst",
-    "note",
+    "row", "whole call s", "device s", "encode", "transformer", "decode", "of ceiling", "all of ceiling",
+    "peak GiB", "PSNR", "worst", "note",
 )  # fmt: skip
 
 
@@ -64,6 +65,7 @@ class Row:
     batch: int = 1  # tiles per forward pass
     tokens: int = 512  # of the prompt
     overlap: int = 128
+    base: str = "flux"  # or klein
 
 
 ROWS = (  # important rows first, as a run may be cut short; rows of one model together, as each is built anew
@@ -81,6 +83,14 @@ ROWS = (  # important rows first, as a run may be cut short; rows of one model t
     Row("int8-compiled-1024", 1024, "int8", compiled=True),
     Row("nf4-1024", 1024, "nf4"),
     Row("fp8-1024", 1024, "fp8"),
+    *(
+        Row(f"klein-{name}{side}", side, model, compiled, base="klein")
+        for name, model, compiled in (
+            *(("", "folded", False), ("compiled-", "folded", True)),
+            *(("int8-", "int8", False), ("int8-compiled-", "int8", True)),
+        )
+        for side in (1024, 512, 2048)
+    ),
 )
 
 
@@ -95,26 +105,26 @@ class Models:
 
     def __init__(self, device: torch.device, tiny: bool):
         self.device, self.tiny = device, tiny
-        self.made: tuple[str, bool] | None = None
+        self.made: tuple[str, str, bool] | None = None
         self.transformer: Any = None
         self.vae: Any = None
 
     def pipeline(self, row: Row) -> FluxSRPipeline:
         """Return a pipeline of the row's model, building it where the row before used another one."""
-        if self.made != (row.model, row.compiled):
+        if self.made != (row.base, row.model, row.compiled):
             self.made = self.transformer = self.vae = None  # two models do not fit a GPU
             gc.collect()
             torch.cuda.empty_cache()  # does nothing without CUDA
             self._make(row)
-        prompt = measuring.prompt(self.device, row.tokens, self.tiny)
-        return FluxSRPipeline(self.transformer, self.vae, prompt, **CONFIG.registered)
+        prompt = measuring.prompt(self.device, row.tokens, self.tiny, row.base)
+        return FluxSRPipeline(self.transformer, self.vae, prompt, **CONFIGS[row.base].registered)
 
     def _make(self, row: Row) -> None:
-        self.vae = measuring.autoencoder(self.device, self.tiny)
-        transformer = measuring.transformer(self.device, self.tiny)
+        self.vae = measuring.autoencoder(self.device, self.tiny, row.base)
+        transformer = measuring.transformer(self.device, self.tiny, row.base)
         if row.model != "unfolded":
-            pooled = measuring.prompt(self.device, 64, self.tiny).pooled_prompt_embeds
-            transformer = fold(transformer, *CONFIG.condition, pooled)
+            pooled = measuring.prompt(self.device, 64, self.tiny, row.base).pooled_prompt_embeds
+            transformer = fold(transformer, *CONFIGS[row.base].condition, pooled)
         if row.model in ("int8", "fp8", "nf4"):
             quantize.quantize_(transformer, quantize.scheme_of(row.model, self.device, torch.bfloat16))
         if row.model == "offloaded":  # with the options of the package's loader
@@ -125,7 +135,7 @@ class Models:
         if row.compiled:  # --tiny only traces: seconds instead of minutes
             torch._dynamo.reset()
             compiling.compile_(transformer, self.vae, **({"backend": "eager"} if self.tiny else {}))
-        self.transformer, self.made = transformer, (row.model, row.compiled)
+        self.transformer, self.made = transformer, (row.base, row.model, row.compiled)
 
 
 def timed(call: Callable[[], Any], device: torch.device) -> float:
@@ -146,10 +156,10 @@ def difference(one: torch.Tensor, other: torch.Tensor) -> dict[str, float | None
 
 def parts(pipe: FluxSRPipeline, lr_up: torch.Tensor) -> dict[str, float]:
     """Time encoder, transformer and decoder, each alone."""
-    z, device = latents.encode(pipe.vae, lr_up), lr_up.device
+    z, device, (t, guidance) = latents.encode(pipe.vae, lr_up), lr_up.device, pipe.adapter_config.condition
     calls: dict[str, Callable[[], Any]] = {
         "encode": lambda: latents.encode(pipe.vae, lr_up),
-        "transformer": lambda: velocity(pipe.transformer, z, CONFIG.condition[0], pipe.prompt, CONFIG.condition[1]),
+        "transformer": lambda: velocity(pipe.transformer, z, t, pipe.prompt, guidance),
         "decode": lambda: latents.decode(pipe.vae, z),
     }
     return {name: timed(call, device) for name, call in calls.items()}
@@ -177,11 +187,12 @@ def measure(row: Row, models: Models, pictures: Pictures, ceiling: float) -> dic
     if len(tiling) > 1:
         return found
     found |= parts(pipe, lr_up)
-    found["of_ceiling"] = (
-        measuring.transformer_flop(pipe.transformer, side, row.tokens) / found["transformer"] / ceiling
-    )
+    flop = measuring.transformer_flop(pipe.transformer, side, row.tokens)
+    found["of_ceiling"] = flop / found["transformer"] / ceiling
+    flop += measuring.autoencoder_flop(side, models.tiny, row.base)
+    found["all_of_ceiling"] = flop / found["device_s"] / ceiling
     made = pipe(image, 4, color_fix="none", output_type="pt", **options).images
-    key = row.side, row.tokens
+    key = row.base, row.side, row.tokens
     if (row.model, row.compiled) == ("folded", False):
         pictures[key] = made
     return found | difference(made, pictures[key]) if key in pictures else found
@@ -208,14 +219,15 @@ def line(row: dict[str, Any]) -> str:
     if row.get("tiles", 1) > 1:
         notes += [f"{row['tiles']} tiles of {row['tile_side']} px, {row['batch']} at a time"]
     numbers = [shown(key, 3) for key in ("whole_s", "device_s", "encode", "transformer", "decode")]
-    numbers += [shown("of_ceiling", 2), shown("peak_gib", 2)]
+    numbers += [shown("of_ceiling", 2), shown("all_of_ceiling", 2), shown("peak_gib", 2)]
     numbers += ["equal" if "worst" in row and row["psnr"] is None else shown("psnr", 1), shown("worst", 2)]
     return f"| {row['name']} | {' | '.join(numbers)} | {'; '.join(note for note in notes if note)} |"
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], help="Default: all of them.")
+    parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], help="Default: all of --base.")
+    parser.add_argument("--base", choices=list(CONFIGS), default="flux", help="Model. Default: flux, FLUX.1-dev.")
     parser.add_argument("--budget", type=float, help="Seconds after which no further row is begun.")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path, help="Also write the measurements to this file, after every row.")
@@ -232,7 +244,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     models, pictures = Models(device, options.tiny), Pictures()
     print(f"{results['device']}, ceiling {ceiling / 1e12:.3g} TFLOP/s\n")
     print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}", flush=True)
-    for row in (row for row in ROWS if not options.rows or row.name in options.rows):
+    for row in (row for row in ROWS if (row.name in options.rows if options.rows else row.base == options.base)):
         if options.budget is not None and time.perf_counter() - started > options.budget:
             found = asdict(row) | {"skipped": "the budget is spent"}
         else:

@@ -1,4 +1,4 @@
-"""Shared by benchmarks: models of FLUX.1-dev's size with random weights, the clock, and the machine's description."""
+"""Shared by benchmarks: random models of FLUX.1-dev's or klein's size, the clock, and the machine's description."""
 
 from __future__ import annotations
 
@@ -9,63 +9,59 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FluxTransformer2DModel
+from diffusers import Flux2Transformer2DModel
+from torch.utils.flop_counter import FlopCounterMode
 
+from fluxsr.backbones import latents
+from fluxsr.backbones.families import family_of, known_class
+from fluxsr.backbones.parts import part_config
 from fluxsr.backbones.prompts import FixedPrompt
+from fluxsr.backbones.single_file import flux_dev
 
 PACKAGES = ("torch", "triton", "diffusers", "transformers", "accelerate", "torchao", "bitsandbytes")
-FLUX_DEV: dict[str, Any] = {"guidance_embeds": True}  # transformer/config.json; the rest are diffusers' defaults
-TINY: dict[str, Any] = {
-    "guidance_embeds": True,
-    "num_layers": 1,
-    "num_single_layers": 1,
-    "num_attention_heads": 1,
-    "joint_attention_dim": 64,
-    "pooled_projection_dim": 64,
+BASES = {"flux": flux_dev(), "klein": flux_dev().with_name("klein_4b")}  # folders with configurations
+TINY: dict[str, dict[str, Any]] = {
+    "transformer": {
+        **{"num_layers": 1, "num_single_layers": 1, "num_attention_heads": 1},
+        **{"joint_attention_dim": 64, "pooled_projection_dim": 64},
+    },
+    "vae": {"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 8},
 }
 
 
-def transformer(device: torch.device, tiny: bool = False) -> Any:
-    """Return an unfolded FluxTransformer2DModel; torch's initial weights keep its activations finite."""
-    return _made(lambda: FluxTransformer2DModel(**(TINY if tiny else FLUX_DEV)), device)
+def config(part: str, tiny: bool = False, base: str = "flux") -> dict[str, Any]:
+    """Return the configuration of a base's transformer or vae, with small sizes if ``tiny``."""
+    full = part_config(BASES[base], part)
+    return full | {key: value for key, value in TINY[part].items() if tiny and key in full}
 
 
-def autoencoder(device: torch.device, tiny: bool = False) -> Any:
-    """Return FLUX's AutoencoderKL."""
-
-    def vae() -> Any:
-        return AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(8, 8, 8, 8) if tiny else (128, 256, 512, 512),
-            layers_per_block=2,
-            latent_channels=16,
-            norm_num_groups=8 if tiny else 32,
-            scaling_factor=0.3611,
-            shift_factor=0.1159,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-        )
-
-    return _made(vae, device)
+def transformer(device: torch.device, tiny: bool = False, base: str = "flux") -> Any:
+    """Return an unfolded transformer; torch's initial weights keep its activations finite."""
+    return _made(config("transformer", tiny, base), "transformer", device)
 
 
-def prompt(device: torch.device, tokens: int = 512, tiny: bool = False) -> FixedPrompt:
+def autoencoder(device: torch.device, tiny: bool = False, base: str = "flux") -> Any:
+    """Return a base's autoencoder."""
+    return _made(config("vae", tiny, base), "vae", device)
+
+
+def prompt(device: torch.device, tokens: int = 512, tiny: bool = False, base: str = "flux") -> FixedPrompt:
     """Return random prompt embeddings."""
-    shape, generator = TINY if tiny else FLUX_DEV, torch.Generator().manual_seed(0)
+    shape, generator = config("transformer", tiny, base), torch.Generator().manual_seed(0)
+    width, pooled_width = family_of(shape).prompt_widths(shape)
     # drawn first, so that it is the same for any number of tokens
-    pooled = torch.randn(1, shape.get("pooled_projection_dim", 768), generator=generator)
-    embeds = torch.randn(1, tokens, shape.get("joint_attention_dim", 4096), generator=generator)
+    pooled = torch.randn(1, pooled_width, generator=generator)
+    embeds = torch.randn(1, tokens, width, generator=generator)
     return FixedPrompt(embeds, pooled).to(device)
 
 
-def _made(build: Callable[[], Any], device: torch.device) -> Any:
+def _made(settings: dict[str, Any], part: str, device: torch.device) -> Any:
     """Build a model in bfloat16 on the device itself, so that no second copy exists."""
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)  # float32 first would take twice the memory
     try:
         with device:
-            return build().eval().requires_grad_(False)
+            return known_class(part, settings).from_config(settings).eval().requires_grad_(False)
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -86,10 +82,21 @@ def seconds(call: Callable[[], Any], device: torch.device) -> float:
 
 
 def transformer_flop(transformer: Any, side: int, tokens: int) -> int:
-    """Return the FLOPs of the blocks for a square tile: 24 n d^2 in linears and 4 n^2 d in attention, each."""
+    """Return the FLOPs of the blocks for a square tile: 24 or 26 n d^2 in linears and 4 n^2 d in attention, each."""
     n, d = (side // 16) ** 2 + tokens, transformer.inner_dim
+    linears = 26 if isinstance(transformer, Flux2Transformer2DModel) else 24  # FLUX.2's gated layers are wider
     blocks = len(transformer.transformer_blocks) + len(transformer.single_transformer_blocks)
-    return blocks * (24 * n * d**2 + 4 * n**2 * d)
+    return blocks * (linears * n * d**2 + 4 * n**2 * d)
+
+
+@torch.no_grad()
+def autoencoder_flop(side: int, tiny: bool = False, base: str = "flux") -> int:
+    """Return the FLOPs of encoding and decoding a square tile, counted on the meta device."""
+    meta = torch.device("meta")
+    vae = autoencoder(meta, tiny, base)
+    with FlopCounterMode(display=False) as counter:
+        latents.decode(vae, latents.encode(vae, torch.empty(1, 3, side, side, device=meta)))
+    return counter.get_total_flops()
 
 
 @torch.no_grad()

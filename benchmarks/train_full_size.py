@@ -1,6 +1,7 @@
 """Measure step time and peak memory of distillation at FLUX.1-dev's size, with random weights and no download.
 
     python benchmarks/train_full_size.py [--sizes 512 1024] [--bases bf16 nf4] [--budget 90] [--json results.json]
+    python benchmarks/train_full_size.py --memory  # count what a step keeps for its backward pass, without a GPU
     python benchmarks/train_full_size.py --tiny    # the same code with a small model on the CPU
 
 The real DistillStage runs in the real loop: LoRA of rank 64, AdamW, bf16, gradient checkpointing of transformer and
@@ -29,6 +30,7 @@ from typing import Any
 
 import measuring
 import torch
+import train_memory
 
 from fluxsr.backbones.device import best_device
 from fluxsr.backbones.latents import encode
@@ -172,10 +174,14 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--budget", type=float, help="seconds after which no further case is begun")
     parser.add_argument("--json", type=Path, help="also write the measurements to this file, after every case")
     parser.add_argument("--tiny", action="store_true", help="use a small model at 64 px on the CPU")
+    parser.add_argument("--memory", action="store_true", help="count memory on the meta device instead of measuring")
     parser.add_argument("--case", help=argparse.SUPPRESS)  # a child process: the case as JSON
     options = parser.parse_args(arguments)
     if options.case:
         print(json.dumps(measure(json.loads(options.case))))
+        return []
+    if options.memory:
+        print(train_memory.table(options.sizes))
         return []
     common = {"device": options.device, "rank": options.rank, "steps": options.steps, "tiny": options.tiny}
     common["perceptual"] = "lpips" if _has("lpips") and _has("torchvision") else "features"

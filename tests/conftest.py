@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import runpy
+import shutil
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -30,6 +31,11 @@ VAE_BLOCKS: dict[str, Any] = {  # of both families' autoencoders
     "mid_block_add_attention": False,
 }
 TEXT = 16
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -287,3 +293,18 @@ def make_adapter(transformer: Any, prompt: Any, tmp_path: Path) -> Callable[...,
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A Chromium that knows no other host."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        program = os.environ.get("FLUXSR_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUMS)), None)
+        program = program or playwright.chromium.executable_path
+        if not os.path.exists(program):
+            pytest.skip("no Chromium: run 'playwright install chromium', or set FLUXSR_CHROMIUM to the path of one")
+        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield chromium
+        chromium.close()

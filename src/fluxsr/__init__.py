@@ -31,7 +31,8 @@ def __getattr__(name: str) -> Any:
         from fluxsr.hub.publish import Adapter
 
         return Adapter
-    if name in ("ModelMixin", "PromptEmbeddings") or name.startswith("Folded"):  # what a saved pipeline names
+    if name in ("ModelMixin", "PromptEmbeddings") or name.startswith(("Folded", "AutoencoderTiny")):
+        # what a saved pipeline names
         from fluxsr.backbones.families import COMPONENTS
 
         if name in COMPONENTS:

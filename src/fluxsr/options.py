@@ -46,6 +46,10 @@ _CONFIG = (
     "For a model in one file: folder with transformer/config.json and vae/. Defaults to FLUX.1-dev's configuration, "
     "with ae.safetensors beside the file."
 )
+_VAE = (
+    "Autoencoder that replaces the model's, for speed: folder or Hub id, such as madebyollin/taef1 for FLUX.1, "
+    "madebyollin/taef2 or black-forest-labs/FLUX.2-small-decoder for FLUX.2."
+)
 _ADAPTER = "Adapter folder or Hub id. Defaults to the adapter in the model folder."
 _DTYPE = "Number format of the model. 'auto' chooses the fastest one for the device."
 _MEMORY = "GPU memory budget: 'auto' (free memory), a card size such as '12gb', or 'max'."
@@ -83,14 +87,31 @@ class _Options(BaseModel):
         return int(number) if number.is_integer() else number
 
 
-class UpscaleOptions(_Options):
-    """How one image is upscaled and written."""
-
+class _ScaleOption(_Options):
     scale: float = Field(default=4.0, ge=1, le=8, description="Upscaling factor. The bundled model was trained at 4.")
+
+
+class PixelOptions(_Options):
+    """How the pixels of a result are computed, besides its scale."""
+
     strength: float | None = Field(default=None, ge=0, le=MAX_STRENGTH, description=_STRENGTH)
     tile_size: int | None = Field(default=None, ge=64, le=4096, description=_TILE_SIZE)
     tile_overlap: int = Field(default=32, ge=0, le=2048, description=_OVERLAP)
     color_fix: ColorFix = Field(default="wavelet", description=_COLORS)
+
+    @model_validator(mode="after")
+    def _overlap_fits_tile(self) -> PixelOptions:
+        if self.tile_size is not None and self.tile_overlap > self.tile_size // 2:
+            raise InputError(
+                f"tile_overlap is {self.tile_overlap}, more than half of tile_size {self.tile_size}; "
+                f"choose {self.tile_size // 2} or less"
+            )
+        return self
+
+
+class UpscaleOptions(PixelOptions, _ScaleOption):  # in this order the scale is the first field
+    """How one image is upscaled and written."""
+
     format: Format | None = Field(default=None, description="Output format. Defaults to the input's format.")
     suffix: str = Field(default="", description="Text appended to output names, such as _x4.")
     quality: int | None = Field(
@@ -106,15 +127,6 @@ class UpscaleOptions(_Options):
     @classmethod
     def _suffix_stays_in_its_folder(cls, suffix: str) -> str:
         return checked_suffix(suffix)
-
-    @model_validator(mode="after")
-    def _overlap_fits_tile(self) -> UpscaleOptions:
-        if self.tile_size is not None and self.tile_overlap > self.tile_size // 2:
-            raise InputError(
-                f"tile_overlap is {self.tile_overlap}, more than half of tile_size {self.tile_size}; "
-                f"choose {self.tile_size // 2} or less"
-            )
-        return self
 
     @property
     def strip(self) -> Strip:
@@ -132,6 +144,7 @@ class ModelOptions(_Options):
     model: str = Field(default="bundled", description=_MODEL)
     config: str | None = Field(default=None, description=_CONFIG)
     adapter: str | None = Field(default=None, description=_ADAPTER)
+    vae: str | None = Field(default=None, description=_VAE)
     dtype: Dtype = Field(default="auto", description=_DTYPE)
     device: str = Field(default="auto", description="Device: auto, cpu, cuda, mps or xpu.")
     memory: Memory = Field(default="auto", description=_MEMORY)

@@ -16,7 +16,7 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput
 from diffusers.loaders.lora_base import LoraBaseMixin
 from torch import Tensor
 
-from fluxsr.backbones import loading, lora, saved
+from fluxsr.backbones import loading, pipeline_lora, saved
 from fluxsr.backbones.adapter import AdapterConfig, invalid_setting, unknown_dtype
 from fluxsr.backbones.families import Autoencoder, Transformer
 from fluxsr.backbones.loading import Backbone
@@ -160,7 +160,7 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
             ModelError: the transformer is folded, or the LoRA does not fit it or was trained at another time or
                 guidance.
         """
-        lora.load_lora_weights(self, source, self.adapter_config, adapter_name, **options)
+        pipeline_lora.load_lora_weights(self, source, self.adapter_config, adapter_name, **options)
 
     @torch.no_grad()  # not inference_mode, whose tensors are restricted for the caller
     def __call__(

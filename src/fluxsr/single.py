@@ -29,6 +29,7 @@ def load(
     memory: str = "auto",
     config_folder: str | Path | None = None,
     compile: bool = False,
+    vae: str | PathLike[str] | None = None,
 ) -> FluxSRPipeline:
     """Load a model and its adapter onto a device as a pipeline.
 
@@ -46,19 +47,21 @@ def load(
             configuration, and ``ae.safetensors`` beside the file.
         compile: compile FLUX for a CUDA GPU. Images are faster, but the first one takes most of a minute more. All
             tiles have the same size, and smaller images are padded by reflection.
+        vae: folder or Hub id of an autoencoder that replaces the model's, for speed (backbones/autoencoder.py).
 
     Raises:
         InputError: the device or dtype is not available, the memory is too small, or ``compile`` lacks a CUDA GPU.
         ModelError: the model or the adapter cannot be used.
     """
     target = best_device(device)
-    plan = loading.plan_for(model, adapter, target, best_dtype(target, dtype), memory, config_folder, compile)
+    plan = loading.plan_for(model, adapter, target, best_dtype(target, dtype), memory, config_folder, compile, vae)
     parts = loading.load(
         *(model, adapter, target, plan.dtype),
         quantize=plan.quantize,
         offload=plan.offload,
         config_folder=config_folder,
         compiled=plan.compiled,
+        vae=vae,
     )
     pipeline = FluxSRPipeline.of(parts, plan)
     pipeline.set_progress_bar_config(disable=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
-from fluxsr.backbones.catalogue import FLUX_DEV, models, needs_of
+from fluxsr.backbones.catalogue import FLUX_DEV, KLEIN, models, needs_of
 from fluxsr.cli.main import app
 
 README = Path(__file__).parents[2] / "README.md"
@@ -23,9 +24,12 @@ def test_the_readme_s_table_is_the_command_s() -> None:
     assert block + "\n" == run("--gpus", "--markdown"), "run fluxsr models --gpus --markdown and copy what it prints"
 
 
-def test_what_is_counted_is_flux_1_dev_folded() -> None:
-    needs = needs_of(next(model for model in models() if model.base == FLUX_DEV))
-    assert (needs.transformer, needs.vae) == (8_622_754_880, 83_819_683)
+@pytest.mark.parametrize(
+    ("base", "transformer", "vae"), [(FLUX_DEV, 8_622_754_880, 83_819_683), (KLEIN, 3_704_941_056, 84_046_372)]
+)
+def test_what_is_counted_is_the_folded_model(base: str, transformer: int, vae: int) -> None:
+    needs = needs_of(next(model for model in models() if model.base == base))
+    assert (needs.transformer, needs.vae) == (transformer, vae)
 
 
 def test_every_model_says_its_licence_and_its_source() -> None:

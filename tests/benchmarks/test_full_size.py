@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 import torch
-from diffusers import FluxTransformer2DModel
+
+from fluxsr.backbones.parts import parameter_count
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -44,14 +45,29 @@ def test_the_budget_is_kept(benchmark: ModuleType) -> None:
 
 
 @pytest.mark.slow
+def test_klein_s_rows_run(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "CALLS", 1)
+    monkeypatch.setattr(benchmark, "ROWS", [row for row in benchmark.ROWS if row.side < 2048 and not row.compiled])
+    rows = benchmark.main(["--tiny", "--base", "klein"])["rows"]
+    assert [row["name"] for row in rows] == ["klein-1024", "klein-512", "klein-int8-1024", "klein-int8-512"]
+    for row in rows:
+        assert "skipped" not in row and row["all_of_ceiling"] > 0 and row["whole_s"] > 0, row
+
+
+@pytest.mark.slow
 def test_compiled_rows_run(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "CALLS", 1)
     (row,) = benchmark.main(["--tiny", "--rows", "compiled-512"])["rows"]
     assert row["first_call_s"] > row["device_s"], "the first call compiles"
 
 
-def test_work_is_counted_for_flux_dev(benchmark: ModuleType) -> None:
-    with torch.device("meta"):
-        flux = FluxTransformer2DModel(**benchmark.measuring.FLUX_DEV)
-    assert sum(p.numel() for p in flux.parameters()) == 11_901_408_320
-    assert benchmark.measuring.transformer_flop(flux, 1024, 512) == pytest.approx(74.38e12, rel=1e-3)
+@pytest.mark.parametrize(
+    ("base", "count", "flop", "vae"),
+    [("flux", 11_901_408_320, 74.38e12, 83_819_683), ("klein", 3_875_544_576, 34.79e12, 84_046_372)],
+)
+def test_work_is_counted(benchmark: ModuleType, base: str, count: int, flop: float, vae: int) -> None:
+    measuring, meta = benchmark.measuring, torch.device("meta")
+    transformer = measuring.transformer(meta, base=base)
+    assert parameter_count(transformer) == count and parameter_count(measuring.autoencoder(meta, base=base)) == vae
+    assert measuring.transformer_flop(transformer, 1024, 512) == pytest.approx(flop, rel=1e-3)
+    assert 10e12 < measuring.autoencoder_flop(1024, base=base) < 20e12

@@ -55,7 +55,9 @@ def test_defaults_are_the_same_from_the_command_line_and_from_python() -> None:
 
 
 def test_every_declared_option_can_be_typed() -> None:
-    model = ModelOptions(model="m", config="c", adapter="a", dtype="bf16", device="cpu", memory="8gb", compile=True)
+    model = ModelOptions(
+        model="m", config="c", adapter="a", vae="v", dtype="bf16", device="cpu", memory="8gb", compile=True
+    )
     options = UpscaleOptions(
         **{"scale": 2, "strength": 0.5, "tile_size": 128, "tile_overlap": 16, "color_fix": "none", "format": "webp"},
         **{"suffix": "_x2", "quality": 80, "lossless": True, "profile": "srgb", "strip_metadata": True},

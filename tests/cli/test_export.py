@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import AutoencoderTiny
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
@@ -59,6 +60,14 @@ def test_an_export_is_the_same_model(fuse: str, fold: str, model_folder: Path, l
     names = load_file(tmp_path / "out/transformer/diffusion_pytorch_model.safetensors")
     assert any("modulation" in name for name in names) == (fold == "--fold")
     assert not [name for name in names if "lora" in name or "base_layer" in name]
+
+
+def test_an_export_has_the_autoencoder_in_use(model_folder: Path, tmp_path: Path) -> None:
+    widths = {"encoder_block_out_channels": (8,) * 4, "decoder_block_out_channels": (8,) * 4}
+    AutoencoderTiny(latent_channels=4, **widths).save_pretrained(tmp_path / "vae")
+    assert command(model_folder, tmp_path / "out", "--vae", tmp_path / "vae").exit_code == 0
+    expected = picture(model_folder, vae=tmp_path / "vae")
+    torch.testing.assert_close(picture(tmp_path / "out"), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_sizes_are_told_before_and_after(model_folder: Path, transformer: Any, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_visitors_see_names_of_models_and_no_folders() -> None:
     assert checked(["bundled", "/srv/m"], ModelOptions()) == {"bundled": "bundled", "m": "/srv/m"}
     with pytest.raises(InputError, match="2 models are called m"):
         checked(["a/m", "b/m"], ModelOptions())
-    with pytest.raises(InputError, match="--adapter and --config fit one --model"):
+    with pytest.raises(InputError, match="--adapter, --config and --vae fit one --model"):
         checked(["a", "b"], ModelOptions(adapter="adapter"))
 
 

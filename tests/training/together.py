@@ -30,6 +30,7 @@ from fluxsr.training.config import DistillConfig, RunConfig
 from fluxsr.training.dataset import PairCrops
 from fluxsr.training.processes import is_distributed, is_main, training_device
 from fluxsr.training.steps.distill import Batch, DistillStage
+from fluxsr.training.targets import Targets
 
 spec = importlib.util.spec_from_file_location("toy", Path(__file__).with_name("toy.py"))
 assert spec is not None and spec.loader is not None
@@ -58,7 +59,7 @@ def distill(out: Path, base: torch.dtype = torch.float32, **changes: Any) -> Non
         ftd_every=4,  # one of two processes walks no path
     )  # fmt: skip
     crops = PairCrops(
-        photos, pairs, 32, run.seed, run.batch, lambda hr, g: degrade_samples(hr, PRESETS["realesrgan"], g)
+        Targets(photos, pairs), 32, run.seed, run.batch, lambda hr, g: degrade_samples(hr, PRESETS["realesrgan"], g)
     )
 
     @torch.no_grad()

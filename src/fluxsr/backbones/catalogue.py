@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -15,9 +16,11 @@ from fluxsr.backbones.places import BUNDLED, folder_of
 from fluxsr.backbones.single_file import flux_dev as flux_dev_configuration
 
 FLUX_DEV = "black-forest-labs/FLUX.1-dev"
+KLEIN = "black-forest-labs/FLUX.2-klein-base-4B"
 CARDS = (6, 8, 12, 16, 24)  # GiB
 _TILE = 1024  # output pixels
-_SECONDS = {"bf16": "0.37, compiled 0.20", "int8": "0.41"}  # 1024 x 1024 pixels on an H200 (docs/benchmarks.md)
+# for 1024 x 1024 pixels on an H200 (docs/benchmarks.md)
+_SECONDS = {(FLUX_DEV, "bf16"): "0.37, compiled 0.20", (FLUX_DEV, "int8"): "0.41"}
 _UNMEASURED = "not measured"
 _STEP = f"Make an adapter of others ready with `fluxsr adapter import FOLDER --base {FLUX_DEV} -o OUT`."
 
@@ -50,12 +53,14 @@ def models() -> list[Model]:
     A new family adds its rows, and a folder of its configurations.
     """
     dev, terms = flux_dev_configuration(), flux_dev(FLUX_DEV).name
+    klein = dev.with_name("klein_4b")
     ungranted = f"{terms}; adapter: {NOTHING_GRANTED}"
     return [
         Model("bundled", BUNDLED, "Apache-2.0", "part of this package", Path(folder_of(BUNDLED)), 384),
         Model("FluxSR by the community", FLUX_DEV, terms, "huggingface.co/mon3tr/FluxSR-private", dev),
         Model("OMGSR-F 1024", FLUX_DEV, ungranted, "github.com/wuer5/OMGSR", dev),
         Model("an adapter of your own", FLUX_DEV, terms, "recipes/flux/train.yaml (docs/training.md)", dev),
+        Model("an adapter of your own", KLEIN, "Apache-2.0", "recipes/klein/train.yaml (docs/training.md)", klein),
     ]
 
 
@@ -88,13 +93,14 @@ def models_table() -> TableParts:
 def cards_table() -> TableParts:
     """Return head, rows and notes of the table of GPUs: what runs on each, and by which plan."""
     rows = [["none", "the bundled model", "bf16 or fp32, on the CPU", "", "2.2 on two CPU cores"]]
-    needs = needs_of(next(model for model in models() if model.base == FLUX_DEV))
-    for card in CARDS:
-        made = plan("auto", int(card * GIB - CONTEXT), needs, torch.bfloat16, "cuda", ("int8", "nf4"))
-        name, sized = name_of(made), replace(needs, tile_size=made.tile_size)
+    needs = {model.base: needs_of(model) for model in models() if model.base != BUNDLED}
+    for card, base in product(CARDS, needs):
+        made = plan("auto", int(card * GIB - CONTEXT), needs[base], torch.bfloat16, "cuda", ("int8", "nf4"))
+        name, sized = name_of(made), replace(needs[base], tile_size=made.tile_size)
         peak = next(one.peak for one in plans(sized, torch.bfloat16, "cuda") if name_of(one) == name)
         extra = f" (extra {EXTRAS[name]})" if name in EXTRAS else ""
         how = f"{name}{extra}, tiles of {made.tile_size} px"
-        seconds = _SECONDS.get(name, _UNMEASURED)
-        rows.append([f"{card} GB", "FLUX.1-dev with an adapter", how, f"{peak / GIB:.1f} GiB", seconds])
+        seconds = _SECONDS.get((base, name), _UNMEASURED)
+        what = f"{base.partition('/')[2]} with an adapter"
+        rows.append([f"{card} GB", what, how, f"{peak / GIB:.1f} GiB", seconds])
     return ["your GPU", "what runs", "plan", "memory", "seconds for 1024 x 1024 pixels (FLUX: on an H200)"], rows, []

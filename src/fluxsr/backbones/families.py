@@ -11,7 +11,6 @@ from fluxsr.backbones.family import Family
 from fluxsr.backbones.flux1 import Flux1
 from fluxsr.backbones.flux2 import Flux2
 from fluxsr.backbones.prompts import PromptEmbeddings
-from fluxsr.backbones.restorer import RestoringAutoencoder
 from fluxsr.errors import ModelError
 
 FAMILIES: tuple[Family, ...] = (Flux1(), Flux2())
@@ -22,10 +21,8 @@ CLASSES: dict[str, dict[str, Any]] = {
 }
 # Classes that ``model_index.json`` of a saved pipeline names. diffusers looks for them and for their base class in
 # ``fluxsr``. The base class tells it how to load them.
-COMPONENTS = {
-    kind.__name__: kind
-    for kind in (ModelMixin, PromptEmbeddings, RestoringAutoencoder, *(one.folded for one in FAMILIES))
-}
+COMPONENTS = {"ModelMixin": ModelMixin, "PromptEmbeddings": PromptEmbeddings}
+COMPONENTS |= {name: kind for part in CLASSES.values() for name, kind in part.items() if kind.__module__ == "fluxsr"}
 
 if TYPE_CHECKING:
     Transformer: TypeAlias = Any

@@ -27,7 +27,8 @@ class Family(Protocol):
     Attributes:
         transformer: class of the transformer in diffusers.
         folded: subclass of ``transformer`` whose modulation is constant.
-        autoencoders: classes of autoencoders in diffusers. A class belongs to the first family that lists it.
+        autoencoders: classes of autoencoders, including those that replace the model's own for speed. A class belongs
+            to the first family that lists it.
         pipeline: pipeline class of diffusers, whose methods read and write LoRA files and encode texts.
         text_parts: names of the model's folders that are needed to encode texts.
         patch: side of a token in latents.

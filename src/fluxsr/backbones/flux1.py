@@ -1,7 +1,7 @@
 """The FLUX.1 family: latents, token positions, transformer call, folding, layer names, text encoders and schedule.
 
 The bundled model belongs to this family too. It has the same transformer class at a smaller size, and the autoencoder
-AutoencoderDC in place of AutoencoderKL.
+AutoencoderDC in place of AutoencoderKL. AutoencoderTiny (TAEF1) returns normalised latents: scale 1 and shift 0.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from diffusers import AutoencoderDC, AutoencoderKL, FluxPipeline, FluxTransformer2DModel
+from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, FluxPipeline, FluxTransformer2DModel
 from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers
 from diffusers.models.normalization import AdaLayerNormContinuous, AdaLayerNormZero, AdaLayerNormZeroSingle
 from einops import rearrange
@@ -98,7 +98,7 @@ class Flux1(Family):
 
     transformer = FluxTransformer2DModel
     folded = FoldedFluxTransformer2DModel
-    autoencoders = (AutoencoderKL, AutoencoderDC, RestoringAutoencoder)
+    autoencoders = (AutoencoderKL, AutoencoderDC, RestoringAutoencoder, AutoencoderTiny)
     pipeline = FluxPipeline
     text_parts = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
     patch = PATCH

@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from fluxsr.backbones import flux1
 from fluxsr.backbones.family import Family, Prompt, folded_class
+from fluxsr.backbones.taef2 import AutoencoderTinyFlux2
 
 # Prefixes of the transformer's names in BFL's own checkpoints. All-in-one checkpoints also hold other models.
 ORIGINAL = (*flux1.ORIGINAL, "double_stream_modulation_", "single_stream_modulation.")
@@ -62,7 +63,7 @@ class Flux2(Family):
 
     transformer = Flux2Transformer2DModel
     folded = FoldedFlux2Transformer2DModel
-    autoencoders = (AutoencoderKLFlux2,)
+    autoencoders = (AutoencoderKLFlux2, AutoencoderTinyFlux2)
     pipeline = Flux2KleinPipeline
     text_parts = ("text_encoder", "tokenizer")
     patch = 1
@@ -83,8 +84,10 @@ class Flux2(Family):
         mean, std = self._statistics(vae)
         return F.pixel_shuffle(z * std + mean, vae.config.patch_size[0])
 
-    def _statistics(self, vae: Any) -> tuple[Tensor, Tensor]:
+    def _statistics(self, vae: Any) -> tuple[Tensor | float, Tensor | float]:
         """Return mean and standard deviation of the packed latents, (1,C,1,1) each, in float32."""
+        if not hasattr(vae, "bn"):  # TAEF2 returns normalised latents
+            return 0.0, 1.0
         mean, variance = (x.float().view(1, -1, 1, 1) for x in (vae.bn.running_mean, vae.bn.running_var))
         return mean, (variance + vae.config.batch_norm_eps).sqrt()
 

@@ -20,6 +20,7 @@ from fluxsr.backbones.places import (
     PROMPT_FILE,
     PROMPT_PICKLES,
     WEIGHTS_FILE,
+    autoencoder_folder,
     download,
     folder_of,
 )
@@ -39,16 +40,18 @@ _ADAPTER = (
 _PARTS = (".json", ".safetensors", ".bin")
 
 
-def contents_of(model: str, adapter: str | None = None, config_folder: str | None = None) -> dict[str, str]:
+def contents_of(
+    model: str, adapter: str | None = None, config_folder: str | None = None, vae: str | None = None
+) -> dict[str, str]:
     """Return a hash of every file that the results of a model depend on.
 
     A model on the Hub is identified by its commit. The path and the name of a local folder do not matter.
 
     Args:
-        model, adapter, config_folder: see ``fluxsr.load``.
+        model, adapter, config_folder, vae: see ``fluxsr.load``.
 
     Raises:
-        ModelError: the model or the adapter does not exist.
+        ModelError: the model, the adapter or the autoencoder does not exist.
     """
     path, found = Path(model), dict[str, str]()
     if path.is_file():
@@ -60,6 +63,9 @@ def contents_of(model: str, adapter: str | None = None, config_folder: str | Non
     else:
         base = beside = folder_of(model)
     found |= _marks(base, "model", parts=True)
+    for file in sorted(autoencoder_folder(vae).iterdir()) if vae else []:
+        if file.suffix in _PARTS:
+            found[f"vae/{file.name}"] = mark_of(file)
     return found | _marks(folder_of(adapter) if adapter else beside, "adapter", parts=False)
 
 

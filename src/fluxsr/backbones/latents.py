@@ -18,15 +18,15 @@ def encode(vae: Any, images: Tensor) -> Tensor:
     """Convert images to latents, z = (VAE.encode(x) - shift) * scale, at the mode of the posterior.
 
     Args:
-        vae: diffusers AutoencoderKL (FLUX) or AutoencoderDC (the bundled model).
+        vae: autoencoder of a known family.
         images: (B,3,H,W), RGB in [0,1]. H and W are multiples of the autoencoder's downsampling.
 
     Returns:
         Latents (B,C,H/8,W/8), float32.
     """
     encoded = vae.encode(images.to(vae.dtype) * 2 - 1)
-    # AutoencoderKL returns a posterior, AutoencoderDC returns the latent itself.
-    z = encoded.latent if hasattr(encoded, "latent") else encoded.latent_dist.mode()
+    # AutoencoderKL returns a posterior; AutoencoderDC and AutoencoderTiny return the latents themselves.
+    z = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded[0]
     return normalise(vae, z.float())
 
 

@@ -13,7 +13,8 @@ from fluxsr.backbones import compiling
 from fluxsr.backbones.adapter import CONFIG_FILE, AdapterConfig, load_config
 from fluxsr.backbones.assemble import assemble
 from fluxsr.backbones.attention import attend_by_chunks
-from fluxsr.backbones.device import best_device, best_dtype, free_bytes, has_bf16_units
+from fluxsr.backbones.autoencoder import decoder_share, empty_autoencoder, load_replacement
+from fluxsr.backbones.device import best_device, best_dtype, free_bytes, has_bf16_units, image_layout
 from fluxsr.backbones.encoder_lora import encoder_file, fuse_encoder_lora
 from fluxsr.backbones.families import family_of, is_folded
 from fluxsr.backbones.folding import fingerprint
@@ -65,6 +66,7 @@ def load(
     offload: bool = False,
     config_folder: str | Path | None = None,
     compiled: bool = False,
+    vae: str | PathLike[str] | None = None,
 ) -> Backbone:
     """Load a model for inference onto a device, with fused adapter, folded modulation and quantized weights.
 
@@ -72,7 +74,7 @@ def load(
     already quantized, the adapter's LoRA is attached beside them.
 
     Args:
-        model, config_folder: see ``fluxsr.load``.
+        model, config_folder, vae: see ``fluxsr.load``.
         adapter: see ``fluxsr.load``. Even if it is False, prompt and settings come from the folder of the adapter.
         device: device, or its name.
         dtype: number format, or its name.
@@ -98,9 +100,12 @@ def load(
     empty = skeleton(part_config(folder, "transformer"))
     check_fit(empty, prompt, config, adapted)
     home = torch.device("cpu") if offload else device  # device that holds the transformer's weights
-    vae = load_autoencoder_for(file, Path(folder), dtype) if file else load_part(folder, "vae", dtype)
+    if vae:
+        autoencoder = load_replacement(folder, vae, dtype)
+    else:
+        autoencoder = load_autoencoder_for(file, Path(folder), dtype) if file else load_part(folder, "vae", dtype)
     if fused and adapter is not False and (encoder := encoder_file(adapted)):
-        fuse_encoder_lora(vae, encoder)
+        fuse_encoder_lora(autoencoder, encoder)
     at = (*config.condition, prompt.pooled_prompt_embeds.to(home)) if folded else None
     transformer = assemble(empty, folder, file, dtype, home, adapted if lora and fused else None, at, scheme)
     attend_in_products(transformer, device, dtype)
@@ -109,13 +114,12 @@ def load(
         transformer.enable_group_offload(
             device, home, offload_type="block_level", num_blocks_per_group=1, use_stream=device.type == "cuda"
         )
-    # On a CPU channels_last is faster. On an H100 FLUX's uncompiled autoencoder takes 1.5 times as long with it.
-    layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
-    vae = vae.to(device, memory_format=layout).eval()
+    autoencoder = autoencoder.to(device, memory_format=image_layout(device)).eval()
     if compiled:
-        compiling.compile_(None if offload else transformer, vae)
+        compiling.compile_(None if offload else transformer, autoencoder)
     name = str(model) if adapter is None else f"{model} ({'no adapter' if adapter is False else adapter})"
-    return Backbone(transformer.eval(), vae, prompt.to(device), config, name)
+    name += f" with autoencoder {vae}" if vae else ""
+    return Backbone(transformer.eval(), autoencoder, prompt.to(device), config, name)
 
 
 def plan_for(
@@ -126,12 +130,13 @@ def plan_for(
     memory: str,
     config_folder: str | Path | None = None,
     compiled: bool = False,
+    vae: str | PathLike[str] | None = None,
 ) -> Plan:
     """Return a plan for loading a model on this machine (memory.py). Only its configurations are read.
 
     Args:
         memory: GPU memory budget, one of ``memory.MEMORIES``.
-        model, adapter, device, dtype, config_folder, compiled: see ``load``.
+        model, adapter, device, dtype, config_folder, compiled, vae: see ``load``.
 
     Raises:
         ModelError: a configuration cannot be read.
@@ -140,7 +145,7 @@ def plan_for(
     if compiled and device.type != "cuda":
         raise InputError(f"compile needs a CUDA GPU, but the device is '{device.type}'; leave it out")
     folder, file = source_of(model, config_folder)
-    source, vae = part_config(folder, "transformer"), skeleton(part_config(folder, "vae"), "vae")
+    source, autoencoder = part_config(folder, "transformer"), empty_autoencoder(folder, vae)
     folded = skeleton(dict(source) | {"_class_name": family_of(source).folded.__name__})
     count = parameter_count(folded)
     method, stored = (source.get("quantization_config") or {}).get("quant_method"), None
@@ -149,7 +154,8 @@ def plan_for(
     if file and is_gguf(file):
         stored = file.stat().st_size * count // parameter_count(skeleton(source))
     tile_size = load_config(adapter_folder(folder, file, adapter)).tile_size
-    needs = Needs(count, parameter_count(vae), tile_size, in_flight(folded), stored)
+    decode = decoder_share(autoencoder) if vae else 1.0
+    needs = Needs(count, parameter_count(autoencoder), tile_size, in_flight(folded), stored, decode)
     return plan(memory, free_bytes(device), needs, dtype, device.type, kinds_here(device), compiled)
 
 
@@ -194,7 +200,7 @@ def load_base(
     fixed = load_prompt(prompt_folder or path)
     scheme = nf4(device, dtype) if quantize == "nf4" else None
     transformer = _unfolded(load_part(path, "transformer", dtype, scheme), folder).to(device)
-    vae = load_part(path, "vae", dtype).to(device, memory_format=torch.channels_last)
+    vae = load_part(path, "vae", dtype).to(device, memory_format=image_layout(device))
     return Backbone(transformer, vae.requires_grad_(False), fixed, name=str(folder))
 
 
@@ -221,7 +227,7 @@ def _unfolded(transformer: Any, model: str | Path) -> Any:
 
 def load_autoencoder(model: str | Path, device: torch.device) -> Any:
     """Load the autoencoder alone, frozen and in float32."""
-    vae = load_part(folder_of(model), "vae", torch.float32).to(device, memory_format=torch.channels_last)
+    vae = load_part(folder_of(model), "vae", torch.float32).to(device, memory_format=image_layout(device))
     return vae.eval().requires_grad_(False)
 
 

@@ -37,6 +37,7 @@ class Needs:
         tile_size: the model's largest tile in output pixels.
         in_flight: number of parameters that are on the device at once with offload (``parts.in_flight``).
         stored: bytes of a transformer that is already quantized; None for one in 16 or 32 bits.
+        decode: activations of the autoencoder, relative to those of FLUX's own.
     """
 
     transformer: int
@@ -44,6 +45,7 @@ class Needs:
     tile_size: int
     in_flight: int
     stored: int | None = None
+    decode: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def plan(
     budget = free * (1 - SPARE)
     if memory in SIZES:
         budget = min(budget, (SIZES[memory] * GIB - CONTEXT) * (1 - SPARE))
-    pixel = DECODE * dtype.itemsize / 2
+    pixel = DECODE * needs.decode * dtype.itemsize / 2
     skipped: list[str] = []
     for quantize, offload, weights in _choices(needs, dtype):
         for tile_size in _tiles(needs.tile_size, FLOOR // 2 if offload else FLOOR):
@@ -141,7 +143,7 @@ def plan(
 
 def plans(needs: Needs, dtype: torch.dtype, device: str) -> Iterator[Plan]:
     """Every plan for the model's own tile, one at a time, with the memory that it takes; in the order of ``plan``."""
-    fixed = needs.vae * dtype.itemsize + DECODE * dtype.itemsize / 2 * needs.tile_size**2
+    fixed = needs.vae * dtype.itemsize + DECODE * needs.decode * dtype.itemsize / 2 * needs.tile_size**2
     for quantize, offload, weights in _choices(needs, dtype):
         yield Plan(dtype, device, needs.tile_size, quantize, offload, 1, peak=int(weights + fixed))
 

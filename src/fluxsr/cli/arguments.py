@@ -84,6 +84,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite/--skip-existing", help="Re
 Model = Annotated[str, typer_option(ModelOptions, "model")]
 Config = Annotated[str | None, typer_option(ModelOptions, "config")]
 Adapter = Annotated[str | None, typer_option(ModelOptions, "adapter")]
+Vae = Annotated[str | None, typer_option(ModelOptions, "vae")]
 Device = Annotated[str, typer_option(ModelOptions, "device")]
 Host = Annotated[str, typer.Option(help="Address to listen on. 0.0.0.0 accepts connections from other machines.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 chooses a free one.")]

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from fluxsr.cli.arguments import Adapter, Config, Debug, Device, Model
+from fluxsr.cli.arguments import Adapter, Config, Debug, Device, Model, Vae
 from fluxsr.cli.cli_errors import report_errors
 from fluxsr.cli.replaced_folder import replaced_folder
 from fluxsr.errors import ModelError, OutputError
@@ -29,6 +29,7 @@ def export(
     model: Model = "bundled",
     config: Config = None,
     adapter: Adapter = None,
+    vae: Vae = None,
     fuse: Annotated[bool, typer.Option(help="Merge the adapter into the weights, or keep it in its own file.")] = True,
     fold: Annotated[bool, typer.Option(help="Replace the modulation layers by constants.")] = True,
     dtype: Annotated[Dtype, typer.Option(help="Number format of weights that are not quantized.")] = "bf16",
@@ -63,7 +64,7 @@ def export(
         name = {"torch.bfloat16": "bf16", "torch.float16": "fp16", "torch.float32": "fp32"}[str(number)]
         typer.echo(f"before: {count:,} parameters, {count * number.itemsize / 1e9:.3f} GB in {name}")
 
-        parts = load(model, adapter, target, number, folded=fold, fused=fuse, quantize=quantize, config_folder=config)
+        parts = load(model, adapter, target, number, fold, fuse, quantize, config_folder=config, vae=vae)
         adapted = adapter_folder(place, file, adapter)
         lora = None if fuse else lora_file(adapted)
         if lora:

@@ -47,10 +47,12 @@ def checked(models: list[str], loading: ModelOptions) -> dict[str, str]:
     """Return the models by the names that visitors see, which contain no folders of this machine.
 
     Raises:
-        InputError: two names are equal, or --adapter or --config is given with several models.
+        InputError: two names are equal, or --adapter, --config or --vae is given with several models.
     """
-    if len(models) > 1 and (loading.adapter or loading.config):
-        raise InputError("--adapter and --config fit one --model; write each of several with fluxsr export first")
+    if len(models) > 1 and (loading.adapter or loading.config or loading.vae):
+        raise InputError(
+            "--adapter, --config and --vae fit one --model; write each of several with fluxsr export first"
+        )
     names = [Path(model).name for model in models]
     for name, count in Counter(names).items():
         if count > 1:

@@ -10,12 +10,14 @@ from typing import Any
 import typer
 from PIL import Image
 
+from fluxsr.backbones.device import best_device, peak_memory
 from fluxsr.degradation import load_settings
 from fluxsr.errors import FluxSRError, InputError
+from fluxsr.evaluation.folders import image_size
 from fluxsr.evaluation.protocols import SCALE, Benchmark
 from fluxsr.imaging import io
 from fluxsr.names import printable
-from fluxsr.options import ModelOptions, UpscaleOptions
+from fluxsr.options import ModelOptions, PixelOptions, UpscaleOptions
 from fluxsr.processing import upscale_file
 from fluxsr.processing.degrade_file import degraded, read_hr
 from fluxsr.processing.inputs import Job, Plan
@@ -25,7 +27,7 @@ from fluxsr.processing.scoring import Method
 
 
 def make_images(
-    found: Benchmark, options: ModelOptions, folder: Path, preset: str, seed: int
+    found: Benchmark, model: ModelOptions, pixels: PixelOptions, folder: Path, preset: str, seed: int
 ) -> tuple[list[Method], dict[str, Path]]:
     """Make bicubic's and the model's images of a benchmark in a folder, except those that are up to date.
 
@@ -41,11 +43,22 @@ def make_images(
     def bicubic(image: Image.Image) -> Image.Image:
         return image.resize((image.width * SCALE, image.height * SCALE), Image.Resampling.BICUBIC)
 
-    name = Path(options.model).name
+    name = " + ".join(Path(one).name for one in (model.model, model.adapter) if one)
     _make(low, folder / "bicubic", bicubic, CommandLabels("enlarge", "enlarged"), {"bicubic": SCALE})
-    _check(upscale_file.run(_plan(low, folder / name), options, UpscaleOptions(scale=SCALE)))
-    methods = [Method("bicubic", folder / "bicubic", truth), Method(printable(name), folder / name, truth)]
+    report = upscale_file.run(_plan(low, folder / name), model, UpscaleOptions(scale=SCALE, **pixels.model_dump()))
+    _check(report)
+    ours = Method(printable(name), folder / name, truth, cost=_cost(report, model.device))
+    methods = [Method("bicubic", folder / "bicubic", truth), ours]
     return ([*methods, Method("HR", truth, None, truth=True)] if truth else methods), low
+
+
+def _cost(report: Report, device: str) -> dict[str, float]:
+    """Return the cost columns of a run; none if all images are from an earlier one."""
+    megapixels = sum(width * height for width, height in map(image_size, report.done)) / 1e6
+    if not megapixels:
+        return {}
+    memory = peak_memory(best_device(device))
+    return {"seconds": report.seconds / megapixels, **({"memory": memory / 1e9} if memory else {})}
 
 
 def _low_resolution(found: Benchmark, folder: Path, preset: str, seed: int) -> dict[str, Path]:

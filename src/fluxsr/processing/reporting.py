@@ -23,6 +23,7 @@ class Report:
     full: bool = False  # whether they were not started because the disk is full or read-only
     passed: PassedOver = field(default_factory=PassedOver)  # files that the search for inputs skipped
     lost: str = ""  # message of the accelerator, if it failed
+    seconds: float = 0  # duration of the work, without loading the model
 
 
 @dataclass(frozen=True)

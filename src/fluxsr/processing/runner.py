@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Generic, TypeVar
 
 from rich.console import Console
@@ -86,7 +87,10 @@ def run_jobs(
     with stop_flag() as stop:
         if todo:
             remove_orphans({job.target.parent for job in todo})
-            _Run(start(console), ledger, labels, console, report, debug, stop).run(todo)
+            stages = start(console)
+            began = perf_counter()
+            _Run(stages, ledger, labels, console, report, debug, stop).run(todo)
+            report.seconds = perf_counter() - began
         print_summary(console, report, labels)
         if report.lost:
             raise AcceleratorLost(report.lost)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fluxsr.errors import InputError
@@ -16,12 +16,19 @@ from fluxsr.progress import progress
 
 @dataclass(frozen=True)
 class Method:
-    """One row of a table: a folder of images and their ground truth. ``truth``: it is the ground truth itself."""
+    """One row of a table: a folder of images and their ground truth.
+
+    Attributes:
+        name, folder, hr: name of the row, folder of the images, and of their ground truth.
+        truth: whether the images are the ground truth itself.
+        cost: columns that were measured while the images were made.
+    """
 
     name: str
     folder: Path
     hr: Path | None
     truth: bool = False
+    cost: dict[str, float] = field(default_factory=dict)
 
 
 def methods_of(folders: Sequence[Path], hr: Path | None, no_hr: bool) -> list[Method]:
@@ -55,10 +62,11 @@ def scores(methods: Sequence[Method], metrics: list[str] | None, score: Callable
 def _scored(method: Method, metrics: list[str] | None, score: Callable[..., Report]) -> Report:
     with progress(transient=True) as bar:
         task = bar.add_task(f"score {method.name}", total=None)
-        return score(
+        report = score(
             method.folder,
             method.hr,
             name=method.name,
             metrics=metrics,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    return replace(report, mean={**report.mean, **method.cost})

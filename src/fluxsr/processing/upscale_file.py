@@ -73,6 +73,7 @@ def load(model: ModelOptions) -> FluxSRPipeline:
         memory=model.memory,
         config_folder=model.config,
         compile=model.compile,
+        vae=model.vae,
     )
 
 
@@ -90,7 +91,7 @@ def settings_of(model: ModelOptions, options: UpscaleOptions, *, here: bool = Tr
     return {
         **options.result_settings(),
         "numbers": numbers_of(model, options.tile_size) if here else [model.dtype, model.memory, str(model.compile)],
-        "contents": contents_of(model.model, model.adapter, model.config),
+        "contents": contents_of(model.model, model.adapter, model.config, model.vae),
     }
 
 
@@ -107,7 +108,9 @@ def numbers_of(model: ModelOptions, tile_size: int | None = None) -> list[str]:
     if free_bytes(device) is not None:  # otherwise memory has no effect
         from fluxsr.backbones.loading import plan_for  # takes seconds
 
-        plan = plan_for(model.model, model.adapter, device, dtype, model.memory, model.config, model.compile)
+        plan = plan_for(
+            *(model.model, model.adapter, device, dtype, model.memory, model.config, model.compile, model.vae)
+        )
         dtype, quantize = plan.dtype, plan.quantize
         tiles = [] if tile_size else [f"tiles of {plan.tile_size}"]
     return [str(dtype).removeprefix("torch."), quantize, "compiled" if model.compile else "eager", *tiles]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from fluxsr.imaging.photographs import DataConfig
 from fluxsr.pairs.config import PairsConfig
@@ -101,6 +101,8 @@ class RestorerConfig:
     width: int = 64  # channels
     layers: int = 16  # convolutions between the first and the last
     start: str = ""  # .safetensors file of initial weights; empty starts from the identity
+    pairs: ClassVar[str] = ""  # no teacher takes part
+    eps_source: ClassVar[str] = "fresh"
     paired: str = ""  # as in stage 5
     paired_share: float = 0.5  # as in stage 5
     degradation: str = "realesrgan"  # as in stage 5
@@ -139,6 +141,7 @@ class DistillConfig:
     lattice_reach: float = 0.0  # see extensions/postprocess.py
     patch_offsets: Literal[1, 2, 4] = 1  # also used in training, see extensions/patch_offsets.py; ours
     rank: int = 64  # the paper's rank; 0 trains the whole transformer except its modulation
+    train_encoder_lora: bool = False  # also train a LoRA of that rank on the autoencoder's encoder; ours
     train_decoder: bool = False  # also train the decoder, with the losses on pixels; ours
     alpha: float = 64.0  # open in the paper; the LoRA is scaled by alpha / rank
     targets: list[str] = field(default_factory=list)  # name suffixes of adapted linear layers; empty: adapter.TARGETS
@@ -180,7 +183,8 @@ STAGES: dict[str, type] = {
 KEPT = {
     "autoencoder", "alpha", "base", "critic_network", "critic_widths", "guidance", "latent_channels", "layers",
     "num_attention_heads", "num_layers", "num_single_layers", "prompt_folder", "quantize_base", "rank",
-    "run.optimizer", "start", "t_l", "targets", "text_dim", "text_tokens", "train_decoder", "widths",
+    "run.optimizer", "start", "t_l", "targets", "text_dim", "text_tokens", "train_decoder", "train_encoder_lora",
+    "widths",
 }  # fmt: skip
 # Options that do not affect what the model learns.
 FREE = {

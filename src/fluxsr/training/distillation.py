@@ -11,6 +11,7 @@ from torch import Tensor
 from fluxsr import flow
 from fluxsr.backbones import latents
 from fluxsr.backbones.adapter import invalid_setting
+from fluxsr.backbones.device import image_layout
 from fluxsr.backbones.encoder_lora import encoder_file
 from fluxsr.backbones.families import family_of
 from fluxsr.backbones.loading import Backbone
@@ -26,7 +27,7 @@ from fluxsr.imaging.io import contact_sheet
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.tiling import tiles
 from fluxsr.training import loop
-from fluxsr.training.batches import pair_crops, prepared
+from fluxsr.training.batches import crops_of_run, prepared
 from fluxsr.training.config import DistillConfig
 from fluxsr.training.pictures import curves
 from fluxsr.training.processes import refuse_sharding, training_device
@@ -52,8 +53,6 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     distance = perceptual_distance(config.perceptual, device) if config.tv_lpips_weight else None
     base = build_student(config, settings.scale, device)
     check(config, base)  # before the pairs are read and decoded
-    targets = pair_crops(config, base.vae, settings)
-    stage = DistillStage(config, base, prepared(config, base.vae, targets), distance, device)
     sets = _validation_sets(config, settings)
     scored_by = _validation_distance(config, distance, device) if sets else None
 
@@ -68,7 +67,10 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         curves(out)
         return found
 
-    loop.run(stage, config.run, out, validate if sets else None, recipe=config, counts=targets.targets_seen)
+    with crops_of_run(config, base.vae, settings, out) as targets:
+        stage = DistillStage(config, base, prepared(config, base.vae, targets), distance, device)
+        counts = targets.targets_seen
+        loop.run(stage, config.run, out, validate if sets else None, config, counts=counts, targets=targets.name)
     export(base, config, Path(out, "model"))
 
 
@@ -116,8 +118,14 @@ def _check(config: DistillConfig) -> None:
     source = part_config(config.base, "transformer")
     if config.guidance is None and family_of(source).embeds_guidance(source):
         raise guidance_missing(config.base)
-    if config.export == "model":
-        refuse_sharding("export: model")
+    if config.train_encoder_lora and not config.rank:
+        raise InputError("train_encoder_lora is on, but rank is 0; set rank, which the encoder's LoRA has too")
+    for what, on in {
+        "export: model": config.export == "model",
+        "train_encoder_lora": config.train_encoder_lora,
+    }.items():
+        if on:
+            refuse_sharding(what)
 
 
 def _validation_sets(
@@ -165,7 +173,7 @@ def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
         The restored image (1,3,H,W) in [0,1].
     """
     with torch.autocast(lr_up.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        z_l = latents.encode_lr(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
+        z_l = latents.encode_lr(backbone.vae, lr_up.contiguous(memory_format=image_layout(lr_up.device)))
         c = backbone.config
         t, guidance = c.condition
         v = mean_over_offsets(

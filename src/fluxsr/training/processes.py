@@ -47,8 +47,8 @@ def is_main() -> bool:
 
 
 @contextmanager
-def main_first() -> Iterator[None]:
-    """Let one process of each machine run the block first, so that the others find what it downloads.
+def main_first() -> Iterator[bool]:
+    """Let one process of each machine run the block first, so that the others find what it writes. Yield True in it.
 
     If the first process fails, the others continue and fail themselves, so no process waits for one that has ended.
     """
@@ -56,7 +56,7 @@ def main_first() -> Iterator[None]:
     if state is not None and not state.is_local_main_process:
         state.wait_for_everyone()
     try:
-        yield
+        yield state is None or state.is_local_main_process
     finally:
         if state is not None and state.is_local_main_process:
             state.wait_for_everyone()

@@ -27,7 +27,7 @@ from fluxsr.losses.lpips import load_lpips
 from fluxsr.losses.lpips_vgg import load_lpips_vgg
 from fluxsr.training import loop
 from fluxsr.training.ahead import Ahead
-from fluxsr.training.batches import crops_of
+from fluxsr.training.batches import crops_of_run
 from fluxsr.training.config import AutoencoderConfig, PerceptualConfig, RestorerConfig, TeacherConfig
 from fluxsr.training.dataset import PhotoCrops
 from fluxsr.training.pictures import curves
@@ -162,8 +162,6 @@ def train_restorer(config: RestorerConfig, out: Path) -> None:
     restorer = base.vae.restorer.requires_grad_(True)
     if config.start:
         restorer.load_state_dict(load_file(config.start))
-    photos = read_photographs(config.data.shards, config.data.limit)[1] if config.data.shards else []
-    crops = crops_of(config, photos, [], settings, torch.device("cpu"), latents.latent_pixels(base.vae))
     distance = perceptual_distance(config.perceptual, device) if config.tv_lpips_weight else None
     targets = validation_photographs(config.data)
     degraded = [enlarged_photograph(photo[None] / 255, settings, config.run.seed, k) for k, photo in enumerate(targets)]
@@ -179,8 +177,9 @@ def train_restorer(config: RestorerConfig, out: Path) -> None:
         scored_by = None if distance is None else lambda x, y: distance(x.to(device), y.to(device))
         return spectral_scores(output, [photo[None] / 255 for photo in targets], distance=scored_by)
 
-    stage = RestorerStage(config, restorer, Ahead(crops), distance, device)
-    loop.run(stage, config.run, out, validate, recipe=config)
+    with crops_of_run(config, base.vae, settings, out) as crops:
+        stage = RestorerStage(config, restorer, Ahead(crops), distance, device)
+        loop.run(stage, config.run, out, validate, config, counts=crops.targets_seen, targets=crops.name)
     if is_main():
         base.transformer.to(torch.bfloat16)
         base.vae.to(torch.bfloat16)

@@ -114,10 +114,30 @@ def test_each_term_alone_moves_the_adapter(backbone: Backbone, tmp_path: Path, t
         assert any(name.startswith(block) and "lora_B" in name for name in names), f"{term} does not reach {block}"
 
 
-def test_each_term_reaches_an_adapter_of_klein(klein: Any, klein_folder: Path) -> None:
+def klein_student(klein: Any, folder: Path, rank: int) -> Backbone:
+    """The tiny klein with a fresh adapter."""
     transformer, vae = deepcopy(klein.transformer), deepcopy(klein.vae).requires_grad_(False)
-    add_lora(transformer, rank=2, alpha=2.0)
-    backbone = Backbone(transformer, vae, load_prompt(klein_folder))
+    torch.manual_seed(0)
+    add_lora(transformer, rank=rank, alpha=float(rank))
+    return Backbone(transformer, vae, load_prompt(folder))
+
+
+@pytest.mark.slow
+def test_ftd_overfits_four_pairs_of_klein(klein: Any, klein_folder: Path, tmp_path: Path) -> None:
+    """The velocities to learn have the size that the frozen last layer of the random model can give."""
+    z_l, v, eps = torch.randn(3, 4, 16, 2, 2, generator=torch.Generator().manual_seed(0))
+    z = z_l, z_l - 0.25 * 0.3 * v, eps
+    off = dict.fromkeys(TERMS.values(), 0.0) | {"ftd_weight": 1.0}
+    backbone = klein_student(klein, klein_folder, rank=16)
+    one = stage(backbone, (batch(*range(4))[0], *z), ftd_times="start", **off)
+    before = float(terms(one)["ftd"].detach())
+    one.config.run.steps, one.config.run.lr = 50, 3e-2
+    loop.run(one, one.config.run, tmp_path)
+    assert float(terms(one)["ftd"].detach()) < 0.05 * before
+
+
+def test_each_term_reaches_an_adapter_of_klein(klein: Any, klein_folder: Path) -> None:
+    backbone = klein_student(klein, klein_folder, rank=2)
     wake(backbone)
     x_0 = F.interpolate(batch(0, 1)[0], scale_factor=2)
     z = torch.randn(3, 2, 16, 4, 4, generator=torch.Generator().manual_seed(0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from torch.nn import functional as F
 
 from fluxsr import flow
 from fluxsr.backbones import latents
+from fluxsr.backbones.device import image_layout
+from fluxsr.backbones.encoder_lora import without_encoder_lora
 from fluxsr.backbones.families import family_of
 from fluxsr.backbones.features import attention_taps
 from fluxsr.backbones.loading import Backbone
@@ -38,7 +41,8 @@ TIME_LAWS: dict[str, Callable[[Tensor], Tensor]] = {
 class DistillStage:
     """Train the student's transformer with FTD, MSE, TV-LPIPS and ADL; ``extra_terms`` adds the extensions' losses.
 
-    The autoencoder is frozen; with ``train_decoder`` only its encoder is.
+    The autoencoder is frozen, except its decoder with ``train_decoder`` and a LoRA of its encoder with
+    ``train_encoder_lora``. In the latter case batches hold enlarged LR images in place of z_l.
     """
 
     def __init__(
@@ -64,10 +68,7 @@ class DistillStage:
         check(config, backbone)
         self.config, self.backbone, self.batches, self.device = config, backbone, batches, device
         self.distance = distance
-        self.modules: dict[str, nn.Module] = {"adapter": backbone.transformer}
-        if config.train_decoder:
-            self.modules["decoder"] = backbone.vae.decoder
-        self.modules |= build_critics(
+        self.modules = trained_parts(config, backbone) | build_critics(
             config.run.seed,
             device,
             config.critic_widths if config.adversarial_weight else None,
@@ -78,7 +79,11 @@ class DistillStage:
 
     def losses(self, step: int, samples: Sequence[int]) -> dict[str, Tensor]:
         c, seed = self.config, self.config.run.seed
-        x_0, z_l, z_0, eps = (tensor.to(self.device) for tensor in self.batches(step, samples))
+        batch = self.batches(step, samples)
+        x_0, z_l, z_0, eps = (
+            tensor.to(self.device)
+            for tensor in (encode_batch(self.backbone.vae, *batch) if c.train_encoder_lora else batch)
+        )
         if c.eps_source == "fresh":
             eps = normals(eps.shape[1:], sample_generators(seed, step, samples, NOISE)).to(self.device)
 
@@ -142,6 +147,30 @@ class DistillStage:
             views = at_scale(x_hat, target, c.tv_lpips_scales, keyed_generator(c.run.seed, step, 0, SCALE))
             terms["tv_lpips"] = c.tv_lpips_weight * tv_lpips(*views, self.distance, c.tv_gamma)
         return terms
+
+
+def trained_parts(config: DistillConfig, backbone: Backbone) -> dict[str, nn.Module]:
+    """Return the parts of a student that have trained parameters, in the order of checkpoints."""
+    parts: dict[str, nn.Module] = {"adapter": backbone.transformer}
+    if config.train_encoder_lora:
+        parts["encoder"] = backbone.vae.encoder
+    return parts | ({"decoder": backbone.vae.decoder} if config.train_decoder else {})
+
+
+def encode_batch(vae: Any, x_0: Tensor, lr_up: Tensor, z_0: Tensor, eps: Tensor) -> Batch:
+    """Encode LR images to z_l, and x_0 to z_0 where there is no teacher pair. A LoRA of the encoder acts on z_l only.
+
+    Args:
+        x_0, lr_up: images (B,3,H,W) in [0,1].
+        z_0, eps: latents of the teacher pairs, or empty.
+    """
+    device = next(vae.parameters()).device
+    layout = image_layout(device)
+    if not z_0.numel():
+        with torch.no_grad(), without_encoder_lora(vae):
+            z_0 = latents.encode(vae, x_0.to(device, memory_format=layout))
+        eps = torch.zeros_like(z_0)  # the step draws it
+    return x_0, latents.encode_lr(vae, lr_up.to(device, memory_format=layout)), z_0, eps
 
 
 def _on_pixels(config: DistillConfig) -> bool:
