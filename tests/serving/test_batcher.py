@@ -27,7 +27,7 @@ class Model:
         self.batches: list[tuple[int, ...]] = []
         self.threads: set[str] = set()
 
-    def __call__(self, lr_up: Tensor, strength: float) -> Tensor:
+    def __call__(self, lr_up: Tensor, strength: float, exact: bool = False) -> Tensor:
         self.batches.append(tuple(lr_up.shape))
         self.threads.add(threading.current_thread().name)
         if lr_up.max() > 1 and len(lr_up) > 1:

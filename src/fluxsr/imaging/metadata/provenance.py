@@ -43,12 +43,12 @@ def marked(found: Metadata, form: Format, made: Mapping[str, str]) -> Metadata:
 
 
 def _with_properties(packet: bytes, program: str, made: Mapping[str, str]) -> bytes:
-    """Return an XMP packet with the properties. One without RDF is returned unchanged."""
+    """Return an XMP packet with the properties. A packet without RDF states nothing, and is replaced."""
     items = items_in(packet)
     there = {item.name: item for item in items}
     rdf = there.get("rdf:RDF")
     if rdf is None or rdf.inside[0] == rdf.stop:  # none, or one without an end tag
-        return packet
+        return _with_properties(_EMPTY, program, made)
     own = {f"{_OWN}:{name}": _quoted(value) for name, value in made.items()}
     added = {"xmp:CreatorTool": _quoted(program), "Iptc4xmpExt:DigitalSourceType": SOURCE_TYPE, **own}
     edits = [(*item.inside, own[item.name].encode()) for item in items if item.name in own]
