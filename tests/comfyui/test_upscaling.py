@@ -195,4 +195,4 @@ def test_a_broken_tile_is_replaced_and_told(upscale: Any, tiny: Any, adapter: Pa
     condition[0][0] = condition[0][0] * float("inf")
     found = upscale(tiny.comfy_model, tiny.comfy_vae, condition, lr, color_fix="none")
     expected = bicubic(lr[..., :3].movedim(-1, 1), found.shape[1:3]).clamp(0, 1).movedim(1, -1)
-    assert torch.equal(found, expected) and "not finite, replaced by the plain enlargement" in caplog.text
+    assert torch.allclose(found, expected, atol=1e-5) and "not finite, replaced by the plain enlargement" in caplog.text

@@ -122,7 +122,7 @@ def test_tiles_that_did_not_fit_are_freed_before_the_next_try(batcher_of: Any, u
     """Without the collector's help, and while the error is still in hand."""
     seen: list[weakref.ref[Tensor]] = []
 
-    def run(lr_up: Tensor, strength: float) -> Tensor:
+    def run(lr_up: Tensor, strength: float, exact: bool) -> Tensor:
         inside = lr_up + strength
         seen.extend((weakref.ref(inside), weakref.ref(lr_up)))
         raise torch.OutOfMemoryError("CUDA out of memory")
