@@ -27,6 +27,7 @@ def install(watch: Callable[[], Any]) -> None:
         name, device = "stub", "cpu"
         transformer = vae = SimpleNamespace(parameters=list, dtype=torch.float32)
         plan = SimpleNamespace(line=lambda: "stub")
+        sources, adapter_config = ("stub", "none"), SimpleNamespace(strength=1.0)
 
         def upscale_tensor(self, lr: torch.Tensor, settings: Any) -> torch.Tensor:
             watch()

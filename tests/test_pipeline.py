@@ -266,7 +266,7 @@ def test_device_and_dtype_as_torch_s_own(model_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_values_that_are_not_finite_are_a_model_error(
+def test_values_that_are_not_finite_are_replaced_by_the_plain_enlargement(
     pipeline: Any, bad: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_: Any, z: torch.Tensor, *__: Any) -> torch.Tensor:
@@ -274,7 +274,20 @@ def test_values_that_are_not_finite_are_a_model_error(
 
     monkeypatch.setattr("fluxsr.one_step.velocity", broken)
     with pytest.raises(ModelError, match="values that are not finite; try --dtype fp32"):
-        pipeline(photograph())
+        pipeline(photograph(), guard=False)
+    with pytest.warns(UserWarning, match="the result has tiles that the model got wrong: 1 not finite, replaced by"):
+        found = pipeline(photograph(), color_fix="none", output_type="pt").images
+    assert torch.equal(found, bicubic(photograph(), (64, 80)).clamp(0, 1))
+
+
+def test_a_callback_s_results_are_not_repaired(pipeline: Any) -> None:
+    with pytest.raises(ModelError, match="not finite"):
+        pipeline(photograph(), callback_on_step_end=lambda *_: {"latents": _[-1]["latents"] / 0})
+
+
+def test_the_guard_changes_no_good_result(pipeline: Any) -> None:
+    on, off = (pipeline(photograph(), output_type="pt", guard=guard).images for guard in (True, False))
+    assert torch.equal(on, off)
 
 
 def test_one_step_gives_tensors_to_work_on(pipeline: Any) -> None:

@@ -15,8 +15,10 @@ from fluxsr import flow
 from fluxsr.backbones import latents
 from fluxsr.backbones.adapter import AdapterConfig
 from fluxsr.backbones.memory import Plan
+from fluxsr.backbones.precision import in_float32
 from fluxsr.backbones.velocity import velocity
-from fluxsr.errors import InputError, ModelError
+from fluxsr.errors import InputError
+from fluxsr.extensions.guard import Guard
 from fluxsr.extensions.patch_offsets import mean_over_offsets
 from fluxsr.extensions.postprocess import postprocess
 from fluxsr.imaging import io, resize
@@ -34,6 +36,7 @@ class OneStep:
     prompt: Any
     adapter_config: AdapterConfig
     _execution_device: torch.device
+    sources: tuple[str, str] = ("", "")  # see Backbone
     _planned: tuple[Plan, tuple[torch.dtype, str]] | None = None
 
     @property
@@ -52,7 +55,11 @@ class OneStep:
 
     @torch.no_grad()
     def one_step(
-        self, lr_up: Tensor, strength: float = 1.0, callback: Callable[[Tensor], Tensor] | None = None
+        self,
+        lr_up: Tensor,
+        strength: float = 1.0,
+        callback: Callable[[Tensor], Tensor] | None = None,
+        exact: bool = False,
     ) -> Tensor:
         """Images in one piece: x_hat = VAE.decode(z_l - strength t_l v(z_l, t_l)) (method.md, 4), then post-processing.
 
@@ -60,13 +67,14 @@ class OneStep:
             lr_up: (B,3,H,W), RGB in [0,1], sides multiples of ``latents.pixel_multiple``.
             strength: share of the step.
             callback: function that replaces the latents after the step.
+            exact: run in float32 what runs in 16 bits.
 
         Returns:
-            (B,3,H,W), float32, about [0,1], on the model's device.
-
-        Raises:
-            ModelError: values that are not finite, such as a float16 overflow gives.
+            (B,3,H,W), float32, about [0,1], on the model's device. Nothing is checked; see ``extensions.guard``.
         """
+        if exact:
+            with in_float32(self.transformer, self.vae, device=self._execution_device):
+                return self.one_step(lr_up, strength, callback)
         config, lr_up = self.adapter_config, lr_up.to(self._execution_device)
         (t, guidance), z_l = config.condition, latents.encode_lr(self.vae, lr_up)
         v = mean_over_offsets(
@@ -74,10 +82,7 @@ class OneStep:
         )
         z_0 = flow.one_step(z_l, v, config.t_l, strength)
         hr = latents.decode(self.vae, z_0 if callback is None else callback(z_0))
-        hr = postprocess(hr, lr_up, latents.pixel_multiple(self.vae), **config.postprocess)
-        if not hr.isfinite().all():
-            raise ModelError("the model gave values that are not finite; try --dtype fp32")
-        return hr
+        return postprocess(hr, lr_up, latents.pixel_multiple(self.vae), **config.postprocess)
 
     @torch.no_grad()
     def upscale_tensor(self, lr: Tensor, settings: Settings) -> Tensor:
@@ -103,7 +108,7 @@ class OneStep:
 
         Raises:
             InputError: an image or a setting that cannot be used.
-            ModelError: while rows are read, the model gives values that are not finite.
+            ModelError: while rows are read, the model gives values that are not finite, and the guard is off.
             torch.OutOfMemoryError: while rows are read, not even a small tile fits, or others took the memory.
         """
         size, step, tiling = self._prepared(lr, settings)
@@ -118,14 +123,15 @@ class OneStep:
         options, config = settings.options, self.adapter_config
         size = resize.scaled_size(*io.checked_size(lr), options.scale)
         strength = config.strength if options.strength is None else options.strength
-        step = partial(settings.step or self.one_step, strength=strength)
         tile_size, batch_size = options.tile_size, settings.batch_size
         if tile_size is None:
             tile_size = min(self.plan.tile_size, config.tile_size)
         if batch_size is None:
             batch_size = self.plan.batch_size or (1 if self._execution_device.type == "cpu" else 4)
         batch_size, multiple = checked_count("batch_size", batch_size), latents.pixel_multiple(self.vae)
-        return size, step, TilingPlan(tile_size, batch_size, options.tile_overlap, multiple, self.plan.compiled)
+        tiling = TilingPlan(tile_size, batch_size, options.tile_overlap, multiple, self.plan.compiled)
+        repairs, exact = settings.repairs if options.guard else None, self.transformer.dtype != torch.float32
+        return size, Guard(settings.step or self.one_step, strength, tiling, exact, repairs), tiling
 
     def _keep(self, tried: TilingPlan, fitted: TilingPlan) -> None:
         """Start the next image with the tiling that fitted, if memory ran out."""

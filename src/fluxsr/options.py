@@ -28,6 +28,8 @@ Strip = Literal["none", "gps", "all"]
 
 MAX_STRENGTH = 2.0  # results of larger values no longer look like photographs; also the limit for model folders
 MAX_PIXELS = 100_000_000
+REPAIRED = "has tiles that the model got wrong"
+"""Beginning of the note on an image whose tiles the output guard has repaired."""
 
 Kind = TypeVar("Kind", bound="_Options")
 
@@ -38,9 +40,11 @@ _STRENGTH = "Strength of the model's step: 0 skips it, 1 is the full step. Defau
 _TILE_SIZE = "Largest tile side in output pixels. Smaller tiles need less memory. Defaults to the model's own."
 _OVERLAP = "Minimum overlap of neighbouring tiles in output pixels, at most half a tile."
 _COLORS = "Method that matches the colours of the output to the input."
+_GUARD = "Check every tile of the output against the input, and repair the broken ones."
+_PROVENANCE = "Write into the output which program, model and settings made it."
 _LOSSLESS = "Lossless WebP. Defaults to lossless if the input is lossless WebP."
 _PROFILE = "Colour profile of the output: the input's ('keep') or sRGB ('srgb')."
-_STRIP = "Write no metadata: no EXIF, XMP, IPTC, texts, comments or resolution."
+_STRIP = "Write no metadata of the input: no EXIF, XMP, IPTC, texts, comments or resolution."
 _MODEL = "Model: 'bundled', a folder in diffusers layout, a Hub id, or a .gguf or .safetensors file."
 _CONFIG = (
     "For a model in one file: folder with transformer/config.json and vae/. Defaults to FLUX.1-dev's configuration, "
@@ -98,6 +102,7 @@ class PixelOptions(_Options):
     tile_size: int | None = Field(default=None, ge=64, le=4096, description=_TILE_SIZE)
     tile_overlap: int = Field(default=32, ge=0, le=2048, description=_OVERLAP)
     color_fix: ColorFix = Field(default="wavelet", description=_COLORS)
+    guard: bool = Field(default=True, description=_GUARD)
 
     @model_validator(mode="after")
     def _overlap_fits_tile(self) -> PixelOptions:
@@ -121,6 +126,7 @@ class UpscaleOptions(PixelOptions, _ScaleOption):  # in this order the scale is 
     profile: Profile = Field(default="keep", description=_PROFILE)
     strip_metadata: bool = Field(default=False, description=_STRIP)
     strip_gps: bool = Field(default=False, description="Remove the GPS position.")
+    provenance: bool = Field(default=True, description=_PROVENANCE)
     max_pixels: int = Field(default=MAX_PIXELS, ge=1, description="Refuse inputs with more pixels.")
 
     @field_validator("suffix")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from os import PathLike
@@ -24,6 +25,7 @@ from fluxsr.backbones.memory import Plan
 from fluxsr.backbones.places import CONFIG_FILE, PROMPT_FILE
 from fluxsr.backbones.prompts import FixedPrompt, PromptEmbeddings
 from fluxsr.errors import InputError
+from fluxsr.extensions.guard import repair_notes
 from fluxsr.hub import publish
 from fluxsr.imaging import io
 from fluxsr.imaging.settings import Settings
@@ -89,7 +91,7 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
         """Return a pipeline from the result of ``backbones.loading.load`` and its plan."""
         prompt = PromptEmbeddings.of(parts.prompt, parts.config.prompt)
         pipeline = cls(parts.transformer, parts.vae, prompt, **parts.config.registered)
-        pipeline.name = parts.name
+        pipeline.name, pipeline.sources = parts.name, parts.sources
         if plan is not None:
             pipeline.plan = plan
         return pipeline
@@ -173,6 +175,7 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
         tile_overlap: int = _DEFAULT.tile_overlap,
         batch_size: int | None = None,
         color_fix: ColorFix = _DEFAULT.color_fix,
+        guard: bool = _DEFAULT.guard,
         output_type: str = "pil",
         return_dict: bool = True,
         progress: Callable[[int, int], None] | None = None,
@@ -195,6 +198,8 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
             batch_size: tiles per forward pass. None is the number in the plan, or 1 on a CPU and 4 elsewhere. If memory
                 runs out, a warning is shown and the batch size becomes 1. If that does not suffice, tiles are halved.
             color_fix: "wavelet", "adain" or "none"; see imaging/color/fix.py.
+            guard: check every tile against its input, and repair the broken ones; see extensions/guard.py. A warning
+                says what was repaired. Tiles are not repaired if there is a callback, which may change them on purpose.
             output_type: "pil", "pt" (B,3,H,W) or "np" (B,H,W,3), the last two in float32 and [0,1]. Images of different
                 sizes are returned as a list.
             return_dict: return an ImagePipelineOutput; False returns ``(images,)``.
@@ -206,7 +211,7 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
 
         Raises:
             InputError: an image or an argument cannot be used.
-            ModelError: the model returns values that are not finite.
+            ModelError: the model returns values that are not finite, and they are not repaired.
             torch.OutOfMemoryError: even a small tile does not fit into memory.
 
         Returns:
@@ -215,7 +220,12 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
         if output_type not in io.OUTPUT_TYPES:
             raise InputError(f"output_type is '{output_type}'; choose one of {', '.join(io.OUTPUT_TYPES)}")
         options = UpscaleOptions(
-            scale=scale, strength=strength, tile_size=tile_size, tile_overlap=tile_overlap, color_fix=color_fix
+            scale=scale,
+            strength=strength,
+            tile_size=tile_size,
+            tile_overlap=tile_overlap,
+            color_fix=color_fix,
+            guard=guard and callback_on_step_end is None,
         )
         step: Any = self.one_step
         if callback_on_step_end is not None:
@@ -229,6 +239,8 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
             images = [io.as_output(self.upscale_tensor(lr, how), output_type) for lr in lrs]
         finally:
             self.maybe_free_model_hooks()
+        for note in repair_notes(how.repairs):
+            warnings.warn(f"the result {note}", stacklevel=3)  # of the caller, outside of no_grad
         result = io.stacked(images)
         return ImagePipelineOutput(images=result) if return_dict else (result,)
 

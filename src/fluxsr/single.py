@@ -79,7 +79,7 @@ def upscale(image: Any, scale: float = _DEFAULT.scale, **options: Any) -> Image.
 
     Raises:
         InputError: the image or an argument cannot be used, or there are several images.
-        ModelError: the bundled model is missing, or returns values that are not finite.
+        ModelError: the bundled model is missing, or its values are not finite and not repaired.
     """
     for name in ("output_type", "return_dict"):
         if name in options:

@@ -61,7 +61,7 @@ def test_every_declared_option_can_be_typed() -> None:
     options = UpscaleOptions(
         **{"scale": 2, "strength": 0.5, "tile_size": 128, "tile_overlap": 16, "color_fix": "none", "format": "webp"},
         **{"suffix": "_x2", "quality": 80, "lossless": True, "profile": "srgb", "strip_metadata": True},
-        **{"strip_gps": True, "max_pixels": 4000},
+        **{"strip_gps": True, "max_pixels": 4000, "guard": False, "provenance": False},
     )  # type: ignore[arg-type]
     values = model.model_dump() | options.model_dump()
     assert not [
@@ -71,8 +71,8 @@ def test_every_declared_option_can_be_typed() -> None:
     ]
     arguments = []
     for name, value in values.items():
-        flag = f"--{name.replace('_', '-')}"
-        arguments += [flag] if value is True else [flag, str(value)]
+        flag = f"--{'no-' * (value is False)}{name.replace('_', '-')}"
+        arguments += [flag] if isinstance(value, bool) else [flag, str(value)]
     assert typed(*arguments) == (model, options)
     assert typed("--lossy")[1] == UpscaleOptions(lossless=False)
 

@@ -19,6 +19,7 @@ from fluxsr.backbones.places import WEIGHTS_FILE
 from fluxsr.backbones.prompts import FixedPrompt
 from fluxsr.comfyui import adapters
 from fluxsr.errors import InputError, ModelError
+from fluxsr.imaging.resize import bicubic
 from fluxsr.pipeline import FluxSRPipeline
 
 
@@ -186,4 +187,12 @@ def test_what_does_not_go_together_is_said(upscale: Any, tiny: Any, adapter: Pat
         upscale(tiny.comfy_model, tiny.comfy_vae, [[torch.zeros(1, 3, 16), {}]], photographs())
     condition[0][0] = condition[0][0] * float("inf")
     with pytest.raises(ModelError, match="not finite"):
-        upscale(tiny.comfy_model, tiny.comfy_vae, condition, photographs())
+        upscale(tiny.comfy_model, tiny.comfy_vae, condition, photographs(), guard=False)
+
+
+def test_a_broken_tile_is_replaced_and_told(upscale: Any, tiny: Any, adapter: Path, caplog: Any) -> None:
+    condition, lr = adapters.conditioning(adapter), photographs()
+    condition[0][0] = condition[0][0] * float("inf")
+    found = upscale(tiny.comfy_model, tiny.comfy_vae, condition, lr, color_fix="none")
+    expected = bicubic(lr[..., :3].movedim(-1, 1), found.shape[1:3]).clamp(0, 1).movedim(1, -1)
+    assert torch.allclose(found, expected, atol=1e-5) and "not finite, replaced by the plain enlargement" in caplog.text

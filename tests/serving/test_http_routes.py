@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from fluxsr.imaging import io as files
-from fluxsr.options import ModelOptions, UpscaleOptions
+from fluxsr.options import REPAIRED, ModelOptions, UpscaleOptions
 from fluxsr.processing import upscale_file
 from fluxsr.processing.inputs import Job
 from fluxsr.serving.http_routes import JobResultResponse
@@ -60,24 +60,37 @@ def test_a_photograph_comes_back_as_the_command_line_makes_it(
     client: httpx.Client, model_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(photograph())
-    model, options = ModelOptions(model=str(model_folder), device="cpu", dtype="fp32"), UpscaleOptions(scale=3)
+    model, options = (
+        ModelOptions(model=str(model_folder), device="cpu", dtype="fp32"),
+        UpscaleOptions(scale=3, guard=False),
+    )
     picture, pipeline = files.read(tmp_path / "a.jpg"), upscale_file.load(model)
     for name in ("b.jpg", "b.png"):
         upscale_file.upscale(pipeline, options, Job(picture.path, tmp_path / name), picture, lambda _: None)()
-    answer = posted(client, photograph(), scale=3)
+    answer = posted(client, photograph(), scale=3, guard="false")
     assert answer.status_code == 200 and answer.headers["content-type"] == "image/jpeg"
     got, expected = Image.open(io.BytesIO(answer.content)), Image.open(tmp_path / "b.jpg")
     assert got.size == (96, 72) and got.info["dpi"] == expected.info["dpi"]
     assert got.info["icc_profile"] == expected.info["icc_profile"]
     assert got.getexif() == expected.getexif() and got.getexif().get_ifd(0x8825)[1] == "N"
-    exact = posted(client, photograph(), scale=3, format="png").content
+    exact = posted(client, photograph(), scale=3, guard="false", format="png").content
     assert np.abs(pixels(exact) - pixels((tmp_path / "b.png").read_bytes())).max() <= 1
 
 
 def test_metadata_can_be_left_out(client: httpx.Client) -> None:
     without = Image.open(io.BytesIO(posted(client, photograph(), strip_gps="true").content))
     assert without.getexif()[0x010E] == "a garden" and not without.getexif().get_ifd(0x8825)
-    assert not Image.open(io.BytesIO(posted(client, photograph(), strip_metadata="true").content)).getexif()
+    bare = posted(client, photograph(), strip_metadata="true").content
+    assert not Image.open(io.BytesIO(bare)).getexif() and b"compositeWithTrainedAlgorithmicMedia" in bare
+    assert b"fluxsr" not in posted(client, photograph(), strip_metadata="true", provenance="false").content
+
+
+def test_repaired_tiles_are_told(client: httpx.Client) -> None:
+    white = io.BytesIO()
+    Image.new("RGB", (20, 16), "white").save(white, "PNG")  # which an untrained model makes grey
+    notes = f"{REPAIRED}: 1 shifted in colour, replaced by the plain enlargement"
+    assert posted(client, white.getvalue()).headers["x-fluxsr-notes"] == notes
+    assert "x-fluxsr-notes" not in posted(client, white.getvalue(), guard="false").headers
 
 
 def test_json_and_a_form_give_the_same_result(client: httpx.Client, picture: Callable[..., bytes]) -> None:

@@ -31,6 +31,7 @@ from fluxsr.backbones.places import (
     WEIGHTS_FILE,
     download,
     folder_of,
+    public_name,
 )
 from fluxsr.backbones.prompts import FILE, FixedPrompt, PromptEmbeddings, load_prompt
 from fluxsr.backbones.quantize import kinds_here, nf4, scheme_of
@@ -53,6 +54,7 @@ class Backbone:
     prompt: FixedPrompt
     config: AdapterConfig = field(default_factory=AdapterConfig)
     name: str = ""
+    sources: tuple[str, str] = ("", "")  # names of model and adapter without local folders; the adapter may be "none"
 
 
 def load(
@@ -119,7 +121,9 @@ def load(
         compiling.compile_(None if offload else transformer, autoencoder)
     name = str(model) if adapter is None else f"{model} ({'no adapter' if adapter is False else adapter})"
     name += f" with autoencoder {vae}" if vae else ""
-    return Backbone(transformer.eval(), autoencoder, prompt.to(device), config, name)
+    given = model if adapter is None or isinstance(adapter, bool) else adapter
+    sources = public_name(model), "none" if lora is None else public_name(given)
+    return Backbone(transformer.eval(), autoencoder, prompt.to(device), config, name, sources)
 
 
 def plan_for(

@@ -115,6 +115,11 @@ def is_hub_id(model: str | Path) -> bool:
     return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).is_dir()
 
 
+def public_name(model: str | PathLike[str]) -> str:
+    """Return a Hub id unchanged, and the name of a local file or folder without the folders above it."""
+    return str(model) if is_hub_id(str(model)) else Path(model).resolve().name
+
+
 def folder_of(model: str | PathLike[str]) -> Path | str:
     """Return the path of a local folder or of the bundled model; return a Hub id unchanged."""
     if model == BUNDLED:

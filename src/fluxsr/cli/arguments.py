@@ -18,7 +18,7 @@ from fluxsr.imaging.formats import ENDINGS
 from fluxsr.options import Format, ModelOptions, UpscaleOptions, checked_suffix, declared
 from fluxsr.processing.inputs import Plan, plan
 
-_FLAGS = {"lossless": "--lossless/--lossy"}  # every other flag is off by default and needs no opposite
+_OPPOSITES = {"lossless": "lossy"}
 
 
 def expand_dataclass_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -52,7 +52,9 @@ def expand_dataclass_options(command: Callable[..., None]) -> Callable[..., None
 def typer_option(kind: type[UpscaleOptions | ModelOptions], name: str) -> OptionInfo:
     """Return the option of a command for a declared option: its flag, range and help."""
     option = declared(kind)[name]
-    flags = [_FLAGS.get(name, f"--{name.replace('_', '-')}")] if option.type is bool else []
+    flags = [f"--{name.replace('_', '-')}"] if option.type is bool else []
+    if flags and option.default is not False:  # a flag that is off by default needs no opposite
+        flags[0] += f"/--{_OPPOSITES.get(name, f'no-{name}')}"
     made: OptionInfo = typer.Option(*flags, min=option.minimum, max=option.maximum, help=option.help)
     return made
 

@@ -6,6 +6,8 @@ once, not once per tile. The latents in between have a twelfth of the size of th
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,16 +20,19 @@ from torch import Tensor
 
 from fluxsr import flow
 from fluxsr.comfyui.adapters import config_in
-from fluxsr.errors import InputError, ModelError
+from fluxsr.errors import InputError
+from fluxsr.extensions.guard import Guard, repair_notes
 from fluxsr.extensions.patch_offsets import mean_over_offsets
 from fluxsr.extensions.postprocess import postprocess
 from fluxsr.imaging import resize
 from fluxsr.imaging.color.fix import fix_colors_
 from fluxsr.imaging.settings import checked_count
 from fluxsr.imaging.tiling import tiles
+from fluxsr.imaging.tiling.plan import TilingPlan
 from fluxsr.options import UpscaleOptions
 
 _DEFAULT = UpscaleOptions()
+log = logging.getLogger(__name__)
 
 
 class OneStep(Sampler):
@@ -83,7 +88,7 @@ def upscale(
 
     Raises:
         InputError: the inputs do not fit each other, or an argument cannot be used.
-        ModelError: the model returns values that are not finite.
+        ModelError: the model returns values that are not finite, and the guard is off.
     """
     check(model, vae)
     options, config = UpscaleOptions(scale=scale, **chosen), config_in(conditioning)
@@ -93,23 +98,34 @@ def upscale(
     lr = images[..., :3].movedim(-1, 1).float()  # (B,3,h,w)
     size = resize.scaled_size(lr.shape[-2], lr.shape[-1], options.scale)
     multiple = model.model.diffusion_model.patch_size * vae.spacial_compression_encode()
-    grid = tiles.grid(*size, tile_size, options.tile_overlap, multiple)
+    tiling = TilingPlan(tile_size, batch_size, options.tile_overlap, multiple)
+    grid = tiling.grid(*size)
     ups = [resize.bicubic(image[None], size) for image in lr]  # each (1,3,H,W)
     sampler = OneStep(config.t_l, strength, config.patch_offsets)
     step = stepper(model, conditioning, config.condition[0], sampler)
     advance = progress(3 * len(grid) * len(ups))
 
-    encoded = [advance(vae.encode(batch.movedim(1, -1))) for up in ups for batch in batches(up, grid, batch_size)]
-    stepped = iter([advance(step(z)) for z in encoded])
-
-    def decoded(batch: Tensor) -> Tensor:
-        hr = advance(vae.decode(next(stepped))).movedim(-1, 1).float()
+    def decoded(z: Tensor, batch: Tensor) -> Tensor:
+        hr = vae.decode(z).movedim(-1, 1).float()
         return postprocess(hr, batch.to(hr.device), multiple, **config.postprocess)
 
+    def whole(lr_up: Tensor, strength: float, *, exact: bool = False) -> Tensor:
+        return decoded(step(vae.encode(lr_up.movedim(1, -1))), lr_up)
+
+    encoded = [advance(vae.encode(batch.movedim(1, -1))) for up in ups for batch in batches(up, grid, batch_size)]
+    stepped = iter([advance(step(z)) for z in encoded])
+    repairs = Counter[tuple[str, str]]()
+    guard = Guard(whole, strength, tiling, False, repairs if options.guard else None)  # ComfyUI chooses the format
+
+    def finished(batch: Tensor) -> Tensor:
+        return guard.checked(advance(decoded(next(stepped), batch)), batch)
+
     results = [
-        fix_colors_(tiles.stream(up, decoded, grid, batch_size=batch_size), up, options.color_fix).clamp_(0, 1)
+        fix_colors_(tiles.stream(up, finished, grid, batch_size=batch_size), up, options.color_fix).clamp_(0, 1)
         for up in ups
     ]
+    for note in repair_notes(repairs):
+        log.warning("the result %s", note)
     return torch.cat(results).movedim(1, -1)
 
 
@@ -136,10 +152,7 @@ def stepper(model: Any, conditioning: Any, t: float, sampler: OneStep) -> Callab
 
     def step(z: Tensor) -> Tensor:
         z = z.float()  # newer versions of ComfyUI may keep latents in half precision
-        clean = guider.sample(torch.zeros_like(z), z, sampler, sigmas, disable_pbar=True, seed=0)
-        if not clean.isfinite().all():
-            raise ModelError("the model returned values that are not finite; load it with another weight_dtype")
-        return clean
+        return guider.sample(torch.zeros_like(z), z, sampler, sigmas, disable_pbar=True, seed=0)
 
     return step
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,17 +75,19 @@ class Ledger:
             return ""
         return f"{self._settings} {state.st_size} {state.st_mtime_ns} {job.source.name}"
 
-    def note(self, job: Job, stamp: str) -> None:
+    def note(self, job: Job, stamp: str, notes: Sequence[str] = ()) -> None:
         """Record that the output is written.
 
         Args:
             job: the job.
             stamp: ``stamp`` from before the input was read, because the input may have changed since.
+            notes: remarks on the output, for people who read the ledger.
 
         Raises:
             OSError: the ledger cannot be written.
         """
-        line = json.dumps({"output": _key(job.target, self.path.parent), "made": stamp})
+        entry = {"output": _key(job.target, self.path.parent), "made": stamp}
+        line = json.dumps({**entry, "notes": [*notes]} if notes else entry)
         with self._lock, self.path.open("ab") as file:
             file.write(f"\n{line}".encode())  # break first: a killed run may have cut off the last line
 

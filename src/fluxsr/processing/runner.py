@@ -20,6 +20,7 @@ from rich.console import Console
 from fluxsr.errors import AcceleratorLost, OutputError, lost_accelerator
 from fluxsr.imaging.atomic import remove_orphans
 from fluxsr.names import printable
+from fluxsr.options import REPAIRED
 from fluxsr.processing.inputs import Job, Plan
 from fluxsr.processing.reporting import CommandLabels, Report, print_summary, reason_of, terminal
 from fluxsr.processing.resume import Ledger
@@ -183,7 +184,7 @@ class _Run:
         notes = write() or ()
         if self.ledger is not None:
             try:
-                self.ledger.note(job, stamp)
+                self.ledger.note(job, stamp, notes)
             except OSError as error:
                 raise OutputError(f"{self.ledger.path} cannot be written: {error.strerror}") from error
         return notes
@@ -195,6 +196,7 @@ class _Run:
             self._failed(job, error)
             return
         self.report.done.append(job.target)
+        self.report.repaired += any(note.startswith(REPAIRED) for note in notes)
         for note in notes:
             self.console.print(printable(f"note: {job.source} {note}"))
 

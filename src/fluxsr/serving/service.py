@@ -25,7 +25,7 @@ _HELD_PIXELS = 8_000_000  # of a result that is held in one piece where several 
 
 @dataclass(frozen=True)
 class UpscaledFile:
-    """A result on disk, with sizes as (width, height) and notes on what the format could not hold."""
+    """A result on disk, with sizes as (width, height) and notes on what it lacks."""
 
     path: Path
     before: tuple[int, int]
