@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fluxsr.imaging.resize import bicubic, bicubic_rows, scaled_size
+from fluxsr.imaging.resize import bicubic, bicubic_rows
 
 
 @pytest.mark.parametrize("size", [(64, 80), (37, 91), (8, 10), (17, 20)])

@@ -23,11 +23,10 @@ from fluxsr.extensions.patch_offsets import mean_over_offsets
 from fluxsr.extensions.postprocess import postprocess
 from fluxsr.imaging import resize
 from fluxsr.imaging.color.fix import fix_colors_
+from fluxsr.imaging.mask import Mask, as_masks
 from fluxsr.imaging.settings import checked_count
 from fluxsr.imaging.tiling import tiles
 from fluxsr.options import UpscaleOptions
-
-_DEFAULT = UpscaleOptions()
 
 
 class OneStep(Sampler):
@@ -66,9 +65,9 @@ def upscale(
     vae: Any,
     conditioning: Any,
     images: Tensor,
-    scale: float = _DEFAULT.scale,
     *,
     batch_size: int = 1,
+    mask: Tensor | None = None,
     **chosen: Any,
 ) -> Tensor:
     """Upscale images (B,h,w,3), RGB in [0,1], to (B,H,W,3), float32 in [0,1]; other channels are ignored.
@@ -79,37 +78,41 @@ def upscale(
         conditioning: result of ``adapters.conditioning``, with the adapter's settings.
         images: the images.
         batch_size: tiles per call of model and autoencoder.
-        scale, chosen: options of ``fluxsr.options.UpscaleOptions``.
+        mask: ComfyUI's MASK (B,h,w), one for all images or one for each; see imaging/mask.py.
+        chosen: options of ``fluxsr.options.UpscaleOptions``.
 
     Raises:
         InputError: the inputs do not fit each other, or an argument cannot be used.
         ModelError: the model returns values that are not finite.
     """
     check(model, vae)
-    options, config = UpscaleOptions(scale=scale, **chosen), config_in(conditioning)
+    options, config = UpscaleOptions(**chosen), config_in(conditioning)
     strength = config.strength if options.strength is None else options.strength
     tile_size = options.tile_size or config.tile_size
     checked_count("batch_size", batch_size)
     lr = images[..., :3].movedim(-1, 1).float()  # (B,3,h,w)
-    size = resize.scaled_size(lr.shape[-2], lr.shape[-1], options.scale)
+    size = options.size_of(*lr.shape[-2:])
     multiple = model.model.diffusion_model.patch_size * vae.spacial_compression_encode()
     grid = tiles.grid(*size, tile_size, options.tile_overlap, multiple)
     ups = [resize.bicubic(image[None], size) for image in lr]  # each (1,3,H,W)
+    masks = [Mask.of(one, size, options.color_fix) for one in as_masks(mask, len(ups))]
     sampler = OneStep(config.t_l, strength, config.patch_offsets)
     step = stepper(model, conditioning, config.condition[0], sampler)
     advance = progress(3 * len(grid) * len(ups))
 
-    encoded = [advance(vae.encode(batch.movedim(1, -1))) for up in ups for batch in batches(up, grid, batch_size)]
+    cut = (batch for up, one in zip(ups, masks, strict=True) for batch in batches(up, grid, batch_size, one))
+    encoded = [advance(vae.encode(batch.movedim(1, -1))) for batch in cut]
     stepped = iter([advance(step(z)) for z in encoded])
 
     def decoded(batch: Tensor) -> Tensor:
         hr = advance(vae.decode(next(stepped))).movedim(-1, 1).float()
         return postprocess(hr, batch.to(hr.device), multiple, **config.postprocess)
 
-    results = [
-        fix_colors_(tiles.stream(up, decoded, grid, batch_size=batch_size), up, options.color_fix).clamp_(0, 1)
-        for up in ups
-    ]
+    results = []
+    for up, one in zip(ups, masks, strict=True):
+        hr = tiles.stream(up, decoded, grid, batch_size=batch_size, mask=one)
+        hr = fix_colors_(hr, up, options.color_fix).clamp_(0, 1)
+        results.append(hr if one is None else one.blend_(hr, up))
     return torch.cat(results).movedim(1, -1)
 
 
@@ -144,11 +147,13 @@ def stepper(model: Any, conditioning: Any, t: float, sampler: OneStep) -> Callab
     return step
 
 
-def batches(up: Tensor, grid: tiles.Grid, batch_size: int) -> Iterator[Tensor]:
-    """Yield batches of tiles of an image (1,3,H,W), in the order of ``tiles.stream``."""
+def batches(up: Tensor, grid: tiles.Grid, batch_size: int, mask: Mask | None) -> Iterator[Tensor]:
+    """Yield the batches of tiles of an image (1,3,H,W) that ``tiles.stream`` runs the model on, in its order."""
     places = grid.places()
     for first in range(0, len(places), batch_size):
-        yield torch.cat([grid.cut(up, *place) for place in places[first : first + batch_size]])
+        batch = places[first : first + batch_size]
+        if mask is None or mask.touches(grid, batch):
+            yield torch.cat([grid.cut(up, *place) for place in batch])
 
 
 def progress(total: int) -> Callable[[Tensor], Tensor]:

@@ -27,12 +27,14 @@ class Settings:
         options: how the image is enlarged.
         batch_size, progress: see ``FluxSRPipeline.__call__``.
         step: runs the tiles instead of the pipeline's own ``one_step``: a server gathers those of several images.
+        mask: see imaging/mask.py, (1,1,h,w) in [0,1] of any size, or None.
     """
 
     options: UpscaleOptions = UpscaleOptions()
     batch_size: int | None = None
     progress: Callable[[int, int], None] | None = None
     step: Step | None = None
+    mask: Tensor | None = None
 
 
 def checked_count(name: str, value: Any) -> int:
