@@ -96,9 +96,9 @@ class UpscaleOptions(_Options):
     """How one image is upscaled and written."""
 
     scale: float | None = Field(default=None, ge=1, le=MAX_SCALE, description=_SCALE)
-    width: int | None = Field(default=None, ge=16, le=1_000_000, description=_WIDTH)
-    height: int | None = Field(default=None, ge=16, le=1_000_000, description=_HEIGHT)
-    longest: int | None = Field(default=None, ge=16, le=1_000_000, description=_LONGEST)
+    width: int | None = Field(default=None, ge=16, le=800_000, description=_WIDTH)
+    height: int | None = Field(default=None, ge=16, le=800_000, description=_HEIGHT)
+    longest: int | None = Field(default=None, ge=16, le=800_000, description=_LONGEST)
     megapixels: float | None = Field(default=None, ge=0.001, le=10_000, description=_MEGAPIXELS)
     strength: float | None = Field(default=None, ge=0, le=MAX_STRENGTH, description=_STRENGTH)
     tile_size: int | None = Field(default=None, ge=64, le=4096, description=_TILE_SIZE)

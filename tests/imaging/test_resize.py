@@ -31,11 +31,6 @@ def test_same_size_is_the_image_itself() -> None:
     assert bicubic(image, (16, 16)) is image
 
 
-def test_scaled_size() -> None:
-    assert scaled_size(17, 31, 4) == (68, 124)
-    assert scaled_size(17, 31, 1.5) == (26, 46)
-
-
 @pytest.mark.parametrize("size", [(40, 30), (41, 37), (160, 120), (20, 15)])
 def test_rows_are_those_of_the_whole(size: tuple[int, int]) -> None:
     image = torch.rand(1, 2, 20, 15, generator=torch.Generator().manual_seed(0))

@@ -28,12 +28,13 @@ def settings() -> list[Any]:
     fix = options["color_fix"]
     return [
         number(options["scale"], 0.1, UpscaleOptions().scale),
-        *(number(options[name], 0.1 if name == "megapixels" else 1, unset=_UNSET[name]) for name in SIZES[1:]),
         number(options["strength"], 0.05, unset=_UNSET["strength"]),
         number(options["tile_size"], 16, unset=_UNSET["tile_size"]),
         number(options["tile_overlap"], 16),
         io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Tiles per batch. More is faster on a large GPU."),
         io.Combo.Input("color_fix", options=list(fix.choices), tooltip=fix.help),
+        # Last and optional, because saved workflows hold the values of widgets by position, and scripts by name.
+        *(number(options[name], 0.1 if name == "megapixels" else 1, unset=_UNSET[name]) for name in SIZES[1:]),
     ]
 
 
@@ -49,6 +50,7 @@ def number(option: Option, step: float, default: float | None = None, unset: flo
         min=option.minimum if unset is None else unset,
         max=option.maximum,
         step=step,
+        optional=option.name in SIZES[1:],
         tooltip=option.help if unset is None else f"{option.help} {unset:g} leaves it unset.",
     )
 

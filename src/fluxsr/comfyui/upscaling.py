@@ -65,6 +65,7 @@ def upscale(
     vae: Any,
     conditioning: Any,
     images: Tensor,
+    scale: float | None = None,
     *,
     batch_size: int = 1,
     mask: Tensor | None = None,
@@ -79,14 +80,14 @@ def upscale(
         images: the images.
         batch_size: tiles per call of model and autoencoder.
         mask: ComfyUI's MASK (B,h,w), one for all images or one for each; see imaging/mask.py.
-        chosen: options of ``fluxsr.options.UpscaleOptions``.
+        scale, chosen: options of ``fluxsr.options.UpscaleOptions``.
 
     Raises:
         InputError: the inputs do not fit each other, or an argument cannot be used.
         ModelError: the model returns values that are not finite.
     """
     check(model, vae)
-    options, config = UpscaleOptions(**chosen), config_in(conditioning)
+    options, config = UpscaleOptions(scale=scale, **chosen), config_in(conditioning)
     strength = config.strength if options.strength is None else options.strength
     tile_size = options.tile_size or config.tile_size
     checked_count("batch_size", batch_size)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fluxsr.errors import InputError
 from fluxsr.imaging.formats import READABLE, following
 from fluxsr.imaging.listing import PassedOver, hidden_part, images_below, is_image_file
 from fluxsr.names import raw
@@ -115,7 +116,13 @@ def _matches(pattern: str, leave_out: Path | None, passed: PassedOver) -> list[F
 
 
 def plan(
-    inputs: Sequence[str], output: Path, *, as_file: bool, ending: str | None = None, suffix: str = "", mask: Path | None = None
+    inputs: Sequence[str],
+    output: Path,
+    *,
+    as_file: bool,
+    ending: str | None = None,
+    suffix: str = "",
+    mask: Path | None = None,
 ) -> Plan:
     """Pair every input with its output.
 

@@ -135,7 +135,9 @@ class _FormParser(MultiPartParser):
 
 async def _read_form(request: Request, path: Path, limits: HttpLimits) -> UpscaleOptions:
     stream = _limited(request, limits.max_bytes + _FIELD_BYTES, _too_large(limits), limits.max_pixels)
-    parser = _FormParser(request.headers, stream, max_files=len(FILES), max_fields=len(OFFERED), max_part_size=_FIELD_BYTES)
+    parser = _FormParser(
+        request.headers, stream, max_files=len(FILES), max_fields=len(OFFERED), max_part_size=_FIELD_BYTES
+    )
     try:
         async with aclosing(stream):
             form = await parser.parse()
@@ -149,10 +151,10 @@ async def _read_form(request: Request, path: Path, limits: HttpLimits) -> Upscal
             if count > 1:
                 raise ServiceError("malformed", f"{name} occurs {count} times in the form")
         fields = dict(form)
-        files = {name: fields.pop(name) for name in FILES if name in fields}
-        if not all(isinstance(file, UploadFile) for file in files.values()) or "image" not in files:
+        files = {name: file for name in FILES if isinstance(file := fields.get(name), UploadFile)}
+        if "image" not in files:
             raise ServiceError("invalid_option", "image is missing or not a file; send an image file as 'image'")
-        options = parse_options(fields, limits, text=True)
+        options = parse_options({k: v for k, v in fields.items() if k not in files}, limits, text=True)
         if sum(file.size or 0 for file in files.values()) > limits.max_bytes:
             raise _too_large(limits)
         for name, file in files.items():

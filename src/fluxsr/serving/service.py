@@ -91,7 +91,11 @@ class UpscaleService:
             raise ServiceError(
                 "too_many_pixels",
                 f"the result would have {width}x{height} pixels; the limit is {self.max_output_pixels}: "
-                + (f"choose {name} up to {fits:g}" if math.prod(size) <= self.max_output_pixels else "send a smaller image"),
+                + (
+                    f"choose {name} up to {fits:g}"
+                    if math.prod(size) <= self.max_output_pixels
+                    else "send a smaller image"
+                ),
             )
         return width, height
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -27,6 +28,7 @@ OFFERED = (*SIZES, "strength", "color_fix", "format", "strip_metadata", "strip_g
 """Options that the page offers, in the order of its widgets."""
 _COMPARED_PIXELS = 12_000_000  # phones do not show larger images, and the browser holds two of them
 _BRUSH_SIDE = 1024  # longer side of a painted mask, whose scaling softens its edges
+_STROKES = 300_000  # characters, which bound the time to draw them
 _NAME_BYTES = 150  # of a result's name before its suffix; file systems take 255
 
 
@@ -48,14 +50,16 @@ class Brush:
         height, width = picture.lr.shape[-2:]
         shrink = min(1, _BRUSH_SIDE / max(height, width))
         image = Image.new("L", (max(1, round(width * shrink)), max(1, round(height * shrink))), 255)
-        pen, (right, bottom) = ImageDraw.Draw(image), image.size
+        pen = ImageDraw.Draw(image)
         try:
-            fill = round(255 * self.weight)
-            for line, *parts in json.loads(self.strokes):
-                points = [(x * right, y * bottom) for x, y in zip(parts[::2], parts[1::2], strict=True)]
-                pen.line(points, fill, round(line * right))
-                for x, y in points:  # round ends and joints
-                    pen.circle((x, y), line * right / 2, fill)
+            fill = round(255 * min(max(self.weight, 0), 1))
+            for line, *parts in json.loads(self.strokes[:_STROKES]):
+                radius = min(max(line, 0), 0.5) * image.width / 2
+                near = np.nan_to_num(np.array(parts, float).reshape(-1, 2)).clip(-1, 2)
+                points = [(x, y) for x, y in (near * image.size).tolist()]
+                pen.line(points, fill, round(2 * radius))
+                for point in points:  # round ends and joints
+                    pen.circle(point, radius, fill)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InputError("the strokes of the brush cannot be read; clear them and paint again") from error
         return as_masks(image, 1)[0]

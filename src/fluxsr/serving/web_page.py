@@ -105,7 +105,12 @@ def _one(service: UpscaleService, handlers: Handlers) -> None:
     gr.on([sent.change, clear.click], str, None, strokes, **_QUIET)
     tries.click(lambda sample: sample[0], tries, sent, **_QUIET)
     working = start.click(
-        handlers.upscale_one, [sent, strokes, weight, *widgets], shown, show_progress_on=report, scroll_to_output=True, **_WORK
+        handlers.upscale_one,
+        [sent, strokes, weight, *widgets],
+        shown,
+        show_progress_on=report,
+        scroll_to_output=True,
+        **_WORK,
     )
     stop.click(handlers.stop_one, None, report, cancels=[working], queue=False, **_QUIET)
 
