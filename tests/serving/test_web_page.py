@@ -55,6 +55,8 @@ def test_a_size_is_exact_and_what_is_painted_everywhere_needs_no_model(tab: Any,
     tab.get_by_label("Longer side").first.fill("100")
     tab.click("text=Keep parts of it plain")
     tab.locator("#one-width input[type=number]").fill("40")
+    tab.locator("#one-width input[type=number]").blur()
+    tab.wait_for_function("document.querySelector('#one-width input[type=range]').value == '40'")
     canvas = tab.wait_for_selector("canvas.brush")
     tab.wait_for_function("document.querySelector('canvas.brush').style.pointerEvents == 'auto'")
     box = canvas.bounding_box()
@@ -63,6 +65,7 @@ def test_a_size_is_exact_and_what_is_painted_everywhere_needs_no_model(tab: Any,
         tab.mouse.down()
         tab.mouse.move(box["x"] + box["width"] - 2, box["y"] + part * box["height"])
         tab.mouse.up()
+    assert tab.input_value("#one-strokes textarea").count("[0.4,") == 3
     site.gate.hold(after=1000)
     tab.click("#one-start")
     name, data = downloaded(tab, "one-load")

@@ -78,7 +78,15 @@ def _one(service: UpscaleService, handlers: Handlers) -> None:
             widgets = _widgets(service)
             with gr.Accordion("Keep parts of it plain", open=False) as brush:
                 _text("Paint on your image over faces, text or whatever should not change.")
-                gr.Slider(1, 40, value=10, step=1, label="Brush width in percent of the image", elem_id="one-width")
+                gr.Slider(
+                    1,
+                    40,
+                    value=10,
+                    step=1,
+                    label="Brush width in percent of the image",
+                    elem_id="one-width",
+                    interactive=True,
+                )
                 weight = gr.Slider(0, 1, value=0, step=0.05, label="Strength under the paint", info=_WEIGHT)
                 strokes = gr.Textbox(visible="hidden", elem_id="one-strokes")
                 with gr.Row():
