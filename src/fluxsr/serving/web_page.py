@@ -76,7 +76,7 @@ def _one(service: UpscaleService, handlers: Handlers) -> None:
                 visible=bool(examples()),
             )
             widgets = _widgets(service)
-            with gr.Accordion("Keep parts of it plain", open=False) as brush:
+            with gr.Accordion("Keep parts of it plain", open=False):
                 _text("Paint on your image over faces, text or whatever should not change.")
                 gr.Slider(
                     1,
@@ -109,7 +109,7 @@ def _one(service: UpscaleService, handlers: Handlers) -> None:
             load = gr.DownloadButton("Download", variant="primary", visible=False, elem_id="one-load")
 
     shown = [before, slider, report, load]
-    gr.on([sent.change, brush.expand, more.click], handlers.preview, sent, shown, concurrency_id="preview", **_QUIET)
+    gr.on([sent.change, more.click], handlers.preview, sent, shown, concurrency_id="preview", **_QUIET)
     gr.on([sent.change, clear.click], str, None, strokes, **_QUIET)
     tries.click(lambda sample: sample[0], tries, sent, **_QUIET)
     working = start.click(
