@@ -48,6 +48,7 @@ def test_an_image_is_upscaled_downloaded_with_its_exif_compared_and_zoomed(tab: 
     )
 
 
+@pytest.mark.slow
 def test_a_size_is_exact_and_what_is_painted_everywhere_needs_no_model(tab: Any, site: Any, photograph: Path) -> None:
     send(tab, photograph)
     tab.wait_for_selector("#one-report >> text=48 × 32 pixels, JPEG")
