@@ -31,7 +31,7 @@ def install(watch: Callable[[], Any]) -> None:
 
         def upscale_tensor(self, lr: torch.Tensor, settings: Any) -> torch.Tensor:
             watch()
-            return interpolate(lr, scale_factor=settings.options.scale, mode="nearest")
+            return interpolate(lr, settings.options.size_of(*lr.shape[-2:]), mode="nearest")
 
     torch.set_num_threads(1)
     module = ModuleType("fluxsr.single")

@@ -23,6 +23,7 @@ from fluxsr.extensions.patch_offsets import mean_over_offsets
 from fluxsr.extensions.postprocess import postprocess
 from fluxsr.imaging import io, resize
 from fluxsr.imaging.color.fix import fix_colors_
+from fluxsr.imaging.mask import Mask
 from fluxsr.imaging.settings import Settings, checked_count
 from fluxsr.imaging.tiling import bands
 from fluxsr.imaging.tiling.plan import TilingPlan, rows_with_fallback, stream_with_fallback
@@ -89,9 +90,11 @@ class OneStep:
         """Enlarge one image in one piece: (1,3,h,w) to (1,3,H,W), float32, about [0,1], on the CPU."""
         size, step, tiling = self._prepared(lr, settings)
         lr_up = resize.bicubic(lr.float().cpu(), size)  # (1,3,H,W)
-        hr, fitted = stream_with_fallback(lr_up, step, tiling, settings.progress)
+        mask = Mask.of(settings.mask, size, settings.options.color_fix)
+        hr, fitted = stream_with_fallback(lr_up, step, tiling, settings.progress, mask)
         self._keep(tiling, fitted)
-        return fix_colors_(hr, lr_up, settings.options.color_fix)
+        hr = fix_colors_(hr, lr_up, settings.options.color_fix)
+        return hr if mask is None else mask.blend_(hr, lr_up)
 
     def upscale_streaming(self, lr: Tensor, settings: Settings) -> tuple[tuple[int, int], Iterator[Tensor]]:
         """Enlarge one image from top to bottom, for results that are larger than the memory.
@@ -113,7 +116,9 @@ class OneStep:
         """
         size, step, tiling = self._prepared(lr, settings)
         enlarged = partial(bands.enlarged, lr.float().cpu(), size, step)
-        start = partial(enlarged, color_fix=settings.options.color_fix, progress=settings.progress)
+        color_fix = settings.options.color_fix
+        mask = Mask.of(settings.mask, size, color_fix)
+        start = partial(enlarged, color_fix=color_fix, progress=settings.progress, mask=mask)
         return size, rows_with_fallback(start, size, tiling, partial(self._keep, tiling))
 
     def _prepared(
@@ -121,7 +126,7 @@ class OneStep:
     ) -> tuple[tuple[int, int], Callable[[Tensor], Tensor], TilingPlan]:
         """Return the result's size, the model as a function of tiles, and the first tiling to try."""
         options, config = settings.options, self.adapter_config
-        size = resize.scaled_size(*io.checked_size(lr), options.scale)
+        size = options.size_of(*io.checked_size(lr))
         strength = config.strength if options.strength is None else options.strength
         tile_size, batch_size = options.tile_size, settings.batch_size
         if tile_size is None:

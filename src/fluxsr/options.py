@@ -6,6 +6,7 @@ The module imports neither torch nor any other part of the package but its error
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -30,12 +31,20 @@ MAX_STRENGTH = 2.0  # results of larger values no longer look like photographs; 
 MAX_PIXELS = 100_000_000
 REPAIRED = "has tiles that the model got wrong"
 """Beginning of the note on an image whose tiles the output guard has repaired."""
+MAX_SCALE = 8
+SIZES = ("scale", "width", "height", "longest", "megapixels")
+"""Options that give the size of the output; one of them holds at a time."""
 
 Kind = TypeVar("Kind", bound="_Options")
 
 
 _UNCHANGED = {"format", "suffix", "max_pixels"}  # every other option of UpscaleOptions changes the result
 _LOCAL = {"suffix", "max_pixels"}  # only for users who read and write their own files; a server decides these itself
+_SCALE = "Upscaling factor. Defaults to 4, at which the bundled model was trained."
+_WIDTH = "Width of the output in pixels, instead of a scale. The aspect ratio is kept."
+_HEIGHT = "Height of the output in pixels, instead of a scale. The aspect ratio is kept."
+_LONGEST = "Longer side of the output in pixels, instead of a scale. The aspect ratio is kept."
+_MEGAPIXELS = "Size of the output in million pixels, instead of a scale. The aspect ratio is kept."
 _STRENGTH = "Strength of the model's step: 0 skips it, 1 is the full step. Defaults to the model's own."
 _TILE_SIZE = "Largest tile side in output pixels. Smaller tiles need less memory. Defaults to the model's own."
 _OVERLAP = "Minimum overlap of neighbouring tiles in output pixels, at most half a tile."
@@ -91,12 +100,24 @@ class _Options(BaseModel):
         return int(number) if number.is_integer() else number
 
 
-class _ScaleOption(_Options):
-    scale: float = Field(default=4.0, ge=1, le=8, description="Upscaling factor. The bundled model was trained at 4.")
+class _SizeOptions(_Options):
+    scale: float | None = Field(default=None, ge=1, le=MAX_SCALE, description=_SCALE)
+    width: int | None = Field(default=None, ge=16, le=800_000, description=_WIDTH)
+    height: int | None = Field(default=None, ge=16, le=800_000, description=_HEIGHT)
+    longest: int | None = Field(default=None, ge=16, le=800_000, description=_LONGEST)
+    megapixels: float | None = Field(default=None, ge=0.001, le=10_000, description=_MEGAPIXELS)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_size(cls, values: dict[str, Any]) -> dict[str, Any]:
+        given = [name for name in SIZES if values.get(name) is not None]
+        if len(given) > 1:
+            raise InputError(f"{' and '.join(reversed(given))} are given; choose one of {', '.join(SIZES)}")
+        return values if given else {**values, "scale": 4.0}
 
 
 class PixelOptions(_Options):
-    """How the pixels of a result are computed, besides its scale."""
+    """How the pixels of a result are computed, besides its size."""
 
     strength: float | None = Field(default=None, ge=0, le=MAX_STRENGTH, description=_STRENGTH)
     tile_size: int | None = Field(default=None, ge=64, le=4096, description=_TILE_SIZE)
@@ -114,7 +135,7 @@ class PixelOptions(_Options):
         return self
 
 
-class UpscaleOptions(PixelOptions, _ScaleOption):  # in this order the scale is the first field
+class UpscaleOptions(PixelOptions, _SizeOptions):  # in this order the size comes first
     """How one image is upscaled and written."""
 
     format: Format | None = Field(default=None, description="Output format. Defaults to the input's format.")
@@ -138,6 +159,30 @@ class UpscaleOptions(PixelOptions, _ScaleOption):  # in this order the scale is 
     def strip(self) -> Strip:
         """Which metadata is left out of the output."""
         return "all" if self.strip_metadata else "gps" if self.strip_gps else "none"
+
+    @property
+    def size(self) -> tuple[str, float]:
+        """Return the one option of ``SIZES`` that is set, and its value."""
+        return next((name, value) for name in SIZES if (value := getattr(self, name)) is not None)
+
+    def size_of(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) of the result for an image of this size, rounded to whole pixels.
+
+        Raises:
+            InputError: the image would become smaller, or more than ``MAX_SCALE`` times as large.
+        """
+        name, value = self.size
+        power, steps = (2, 1000) if name == "megapixels" else (1, 1)
+        sides = {"width": width, "height": height, "longest": max(height, width), "megapixels": height * width / 1e6}
+        now = sides.get(name, 1)
+        factor, most = (value / now) ** (1 / power), now * MAX_SCALE**power
+        if not now <= value <= most:
+            fits = f"{math.ceil(now * steps) / steps:g} to {math.floor(most * steps) / steps:g}"
+            raise InputError(
+                f"{name} is {value:g}, which would enlarge {width}x{height} pixels {factor:.4g} times; "
+                f"choose {fits}, which is 1 to {MAX_SCALE} times"
+            )
+        return round(height * factor), round(width * factor)
 
     def result_settings(self) -> dict[str, Any]:
         """Return the options that change the result, by name."""

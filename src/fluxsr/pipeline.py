@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -28,6 +29,7 @@ from fluxsr.errors import InputError
 from fluxsr.extensions.guard import repair_notes
 from fluxsr.hub import publish
 from fluxsr.imaging import io
+from fluxsr.imaging.mask import as_masks
 from fluxsr.imaging.settings import Settings
 from fluxsr.one_step import OneStep, latents_callback
 from fluxsr.options import ColorFix, UpscaleOptions
@@ -168,14 +170,19 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
     def __call__(
         self,
         image: Any,
-        scale: float = _DEFAULT.scale,
+        scale: float | None = None,
         *,
+        width: int | None = _DEFAULT.width,
+        height: int | None = _DEFAULT.height,
+        longest: int | None = _DEFAULT.longest,
+        megapixels: float | None = _DEFAULT.megapixels,
         strength: float | None = _DEFAULT.strength,
         tile_size: int | None = _DEFAULT.tile_size,
         tile_overlap: int = _DEFAULT.tile_overlap,
         batch_size: int | None = None,
         color_fix: ColorFix = _DEFAULT.color_fix,
         guard: bool = _DEFAULT.guard,
+        mask: Any = None,
         output_type: str = "pil",
         return_dict: bool = True,
         progress: Callable[[int, int], None] | None = None,
@@ -190,7 +197,10 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
         Args:
             image: PIL image, array (H,W), (H,W,C) or (B,H,W,C), tensor (3,H,W) or (B,3,H,W), or a list of these; see
                 imaging/io.py. Both sides must have 16 pixels or more.
-            scale: upscaling factor from 1 to 8. The output size is rounded to whole pixels.
+            scale: upscaling factor from 1 to 8. The output size is rounded to whole pixels. None is 4 without another
+                size.
+            width, height, longest, megapixels: size of the output instead of a scale, of which it must be 1 to 8 times
+                the image. ``longest`` is the longer side. The aspect ratio is kept.
             strength: fraction of the step, 0 to 2. More than 1 exaggerates. None is the model's own.
             tile_size: largest tile, 64 to 4096 output pixels. None is the size in the plan, which is at most the
                 largest size that was tested with the model.
@@ -200,6 +210,9 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
             color_fix: "wavelet", "adain" or "none"; see imaging/color/fix.py.
             guard: check every tile against its input, and repair the broken ones; see extensions/guard.py. A warning
                 says what was repaired. Tiles are not repaired if there is a callback, which may change them on purpose.
+            mask: where the result is used: 0 keeps the bicubic enlargement, white is full strength. It is scaled to the
+                output by bicubic interpolation. Path, PIL image, array or tensor, one for all images or a list; see
+                imaging/mask.py.
             output_type: "pil", "pt" (B,3,H,W) or "np" (B,H,W,3), the last two in float32 and [0,1]. Images of different
                 sizes are returned as a list.
             return_dict: return an ImagePipelineOutput; False returns ``(images,)``.
@@ -221,6 +234,10 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
             raise InputError(f"output_type is '{output_type}'; choose one of {', '.join(io.OUTPUT_TYPES)}")
         options = UpscaleOptions(
             scale=scale,
+            width=width,
+            height=height,
+            longest=longest,
+            megapixels=megapixels,
             strength=strength,
             tile_size=tile_size,
             tile_overlap=tile_overlap,
@@ -235,8 +252,10 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
         lrs = io.as_tensors(image)
         if not lrs:
             raise InputError("image is empty; pass one or more images")
+        masks = as_masks(mask, len(lrs))
         try:
-            images = [io.as_output(self.upscale_tensor(lr, how), output_type) for lr in lrs]
+            results = (self.upscale_tensor(lr, replace(how, mask=one)) for lr, one in zip(lrs, masks, strict=True))
+            images = [io.as_output(hr, output_type) for hr in results]
         finally:
             self.maybe_free_model_hooks()
         for note in repair_notes(how.repairs):

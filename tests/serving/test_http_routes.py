@@ -13,9 +13,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from fluxsr.imaging import io as files
+from fluxsr.imaging.resize import bicubic
 from fluxsr.options import REPAIRED, ModelOptions, UpscaleOptions
 from fluxsr.processing import upscale_file
 from fluxsr.processing.inputs import Job
@@ -36,6 +37,26 @@ def posted(client: httpx.Client, image: bytes, wait: bool = True, **fields: Any)
     return client.post(
         "/v1/upscale", params={} if wait else {"wait": "false"}, files={"image": ("a", image)}, data=fields
     )
+
+
+def test_a_mask_is_a_second_file_and_a_size_replaces_the_scale(client: httpx.Client) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # 16x32 as displayed
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 32, 3), dtype=np.uint8))
+    image, mask = io.BytesIO(), io.BytesIO()
+    noise.save(image, "JPEG", quality=95, exif=exif)
+    Image.new("L", (16, 32)).save(mask, "PNG")
+    fields = {"width": 100, "format": "png"}
+    form = client.post("/v1/upscale", files={"image": image.getvalue(), "mask": mask.getvalue()}, data=fields)
+    encoded = {"image": base64.b64encode(image.getvalue()).decode(), "mask": base64.b64encode(mask.getvalue()).decode()}
+    json = client.post("/v1/upscale", json={**fields, **encoded})
+    upright = files.to_tensor(ImageOps.exif_transpose(Image.open(image)))
+    plain = np.asarray(files.to_pil(bicubic(upright, (200, 100))))
+    assert np.array_equal(pixels(form.content), plain) and np.array_equal(pixels(json.content), plain)
+    bad = client.post("/v1/upscale", files={"image": image.getvalue(), "mask": b"x"})
+    assert bad.json()["error"]["message"] == "the mask is not an image that can be read, whatever its name"
+    size = posted(client, image.getvalue(), width=200).json()["error"]
+    assert size["code"] == "unusable_input" and "enlarge 16x32 pixels" in size["message"]
 
 
 def finished(client: httpx.Client, place: str, until: Callable[..., Any]) -> dict[str, Any]:

@@ -82,6 +82,14 @@ def _parameters(group: Any) -> list[inspect.Parameter]:
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders or glob patterns.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Output folder, or a file name for a single input.")]
 Suffix = Annotated[str, typer_option(UpscaleOptions, "suffix")]
+Mask = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        help="Grey image, or a folder of them by the names of the inputs. Black keeps the plain enlargement, white is "
+        "full strength.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite/--skip-existing", help="Replace existing outputs, or skip them.")]
 Model = Annotated[str, typer_option(ModelOptions, "model")]
 Config = Annotated[str | None, typer_option(ModelOptions, "config")]
@@ -93,7 +101,14 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 chooses a fre
 Debug = Annotated[bool, typer.Option("--debug", help="Stop at the first error and print its traceback.")]
 
 
-def planned(inputs: list[str], output: Path, format: Format | None, suffix: str, default: Format | None = None) -> Plan:
+def planned(
+    inputs: list[str],
+    output: Path,
+    format: Format | None,
+    suffix: str,
+    default: Format | None = None,
+    mask: Path | None = None,
+) -> Plan:
     """Return the plan of a command line. ``default`` is the format if none is given; None follows each input.
 
     Raises:
@@ -107,7 +122,10 @@ def planned(inputs: list[str], output: Path, format: Format | None, suffix: str,
     if as_file and format and ENDINGS[f".{format}"] != ENDINGS[output.suffix.lower()]:
         raise typer.BadParameter(f"'{format}', but -o is {output.name}; leave one of them out", param_hint="--format")
     wanted = format or default
-    work = plan(inputs, output, as_file=as_file, ending=f".{wanted}" if wanted else None, suffix=suffix)
+    try:
+        work = plan(inputs, output, as_file=as_file, ending=f".{wanted}" if wanted else None, suffix=suffix, mask=mask)
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint="--mask") from error
     count = len(work.jobs) + len(work.bad)
     if as_file and count > 1:
         message = f"{output} is a file name, but there are {count} inputs; give a folder"

@@ -17,7 +17,7 @@ from fluxsr import __version__
 from fluxsr.cli import adapter as adapter_cli
 from fluxsr.cli import pairs as pairs_cli
 from fluxsr.cli import train as train_cli
-from fluxsr.cli.arguments import Debug, Inputs, Output, Overwrite, expand_dataclass_options, planned
+from fluxsr.cli.arguments import Debug, Inputs, Mask, Output, Overwrite, expand_dataclass_options, planned
 from fluxsr.cli.batch import batch
 from fluxsr.cli.cli_errors import report_errors
 from fluxsr.cli.comfyui import comfyui
@@ -60,6 +60,7 @@ def upscale(
     output: Output,
     model: ModelOptions,
     options: UpscaleOptions,
+    mask: Mask = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
@@ -67,7 +68,7 @@ def upscale(
 
     Existing outputs are skipped, and a bad file does not stop the others.
     """
-    work = planned(inputs, output, options.format, options.suffix)
+    work = planned(inputs, output, options.format, options.suffix, mask=mask)
     with report_errors(debug):
         from fluxsr.processing.upscale_file import run
 

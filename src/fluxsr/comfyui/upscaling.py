@@ -26,12 +26,12 @@ from fluxsr.extensions.patch_offsets import mean_over_offsets
 from fluxsr.extensions.postprocess import postprocess
 from fluxsr.imaging import resize
 from fluxsr.imaging.color.fix import fix_colors_
+from fluxsr.imaging.mask import Mask, as_masks
 from fluxsr.imaging.settings import checked_count
 from fluxsr.imaging.tiling import tiles
 from fluxsr.imaging.tiling.plan import TilingPlan
 from fluxsr.options import UpscaleOptions
 
-_DEFAULT = UpscaleOptions()
 log = logging.getLogger(__name__)
 
 
@@ -71,9 +71,10 @@ def upscale(
     vae: Any,
     conditioning: Any,
     images: Tensor,
-    scale: float = _DEFAULT.scale,
+    scale: float | None = None,
     *,
     batch_size: int = 1,
+    mask: Tensor | None = None,
     **chosen: Any,
 ) -> Tensor:
     """Upscale images (B,h,w,3), RGB in [0,1], to (B,H,W,3), float32 in [0,1]; other channels are ignored.
@@ -84,6 +85,7 @@ def upscale(
         conditioning: result of ``adapters.conditioning``, with the adapter's settings.
         images: the images.
         batch_size: tiles per call of model and autoencoder.
+        mask: ComfyUI's MASK (B,h,w), one for all images or one for each; see imaging/mask.py.
         scale, chosen: options of ``fluxsr.options.UpscaleOptions``.
 
     Raises:
@@ -96,11 +98,12 @@ def upscale(
     tile_size = options.tile_size or config.tile_size
     checked_count("batch_size", batch_size)
     lr = images[..., :3].movedim(-1, 1).float()  # (B,3,h,w)
-    size = resize.scaled_size(lr.shape[-2], lr.shape[-1], options.scale)
+    size = options.size_of(*lr.shape[-2:])
     multiple = model.model.diffusion_model.patch_size * vae.spacial_compression_encode()
     tiling = TilingPlan(tile_size, batch_size, options.tile_overlap, multiple)
     grid = tiling.grid(*size)
     ups = [resize.bicubic(image[None], size) for image in lr]  # each (1,3,H,W)
+    masks = [Mask.of(one, size, options.color_fix) for one in as_masks(mask, len(ups))]
     sampler = OneStep(config.t_l, strength, config.patch_offsets)
     step = stepper(model, conditioning, config.condition[0], sampler)
     advance = progress(3 * len(grid) * len(ups))
@@ -112,7 +115,8 @@ def upscale(
     def whole(lr_up: Tensor, strength: float, *, exact: bool = False) -> Tensor:
         return decoded(step(vae.encode(lr_up.movedim(1, -1))), lr_up)
 
-    encoded = [advance(vae.encode(batch.movedim(1, -1))) for up in ups for batch in batches(up, grid, batch_size)]
+    cut = (batch for up, one in zip(ups, masks, strict=True) for batch in batches(up, grid, batch_size, one))
+    encoded = [advance(vae.encode(batch.movedim(1, -1))) for batch in cut]
     stepped = iter([advance(step(z)) for z in encoded])
     repairs = Counter[tuple[str, str]]()
     guard = Guard(whole, strength, tiling, False, repairs if options.guard else None)  # ComfyUI chooses the format
@@ -120,10 +124,11 @@ def upscale(
     def finished(batch: Tensor) -> Tensor:
         return guard.checked(advance(decoded(next(stepped), batch)), batch)
 
-    results = [
-        fix_colors_(tiles.stream(up, finished, grid, batch_size=batch_size), up, options.color_fix).clamp_(0, 1)
-        for up in ups
-    ]
+    results = []
+    for up, one in zip(ups, masks, strict=True):
+        hr = tiles.stream(up, finished, grid, batch_size=batch_size, mask=one)
+        hr = fix_colors_(hr, up, options.color_fix).clamp_(0, 1)
+        results.append(hr if one is None else one.blend_(hr, up))
     for note in repair_notes(repairs):
         log.warning("the result %s", note)
     return torch.cat(results).movedim(1, -1)
@@ -157,11 +162,13 @@ def stepper(model: Any, conditioning: Any, t: float, sampler: OneStep) -> Callab
     return step
 
 
-def batches(up: Tensor, grid: tiles.Grid, batch_size: int) -> Iterator[Tensor]:
-    """Yield batches of tiles of an image (1,3,H,W), in the order of ``tiles.stream``."""
+def batches(up: Tensor, grid: tiles.Grid, batch_size: int, mask: Mask | None) -> Iterator[Tensor]:
+    """Yield the batches of tiles of an image (1,3,H,W) that ``tiles.stream`` runs the model on, in its order."""
     places = grid.places()
     for first in range(0, len(places), batch_size):
-        yield torch.cat([grid.cut(up, *place) for place in places[first : first + batch_size]])
+        batch = places[first : first + batch_size]
+        if mask is None or mask.touches(grid, batch):
+            yield torch.cat([grid.cut(up, *place) for place in batch])
 
 
 def progress(total: int) -> Callable[[Tensor], Tensor]:

@@ -83,7 +83,7 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
 
 
 def size_of(file: IO[bytes]) -> tuple[int, int] | None:
-    """Return (width, height) from the first bytes of a file; None if they are too few, or no decoder knows them.
+    """Return the upright (width, height) from the first bytes of a file; None if they do not tell.
 
     Raises:
         TooLargeError: the image exceeds the limit of Pillow.
@@ -92,7 +92,9 @@ def size_of(file: IO[bytes]) -> tuple[int, int] | None:
         return jxl.size_of(file)
     try:
         with _opened(file) as image:
-            return int(image.size[0]), int(image.size[1])
+            exif = image.getexif() if "exif" in image.info else {}  # otherwise a PNG would be decoded
+            width, height = image.size
+            return (height, width) if exif.get(0x0112) in (5, 6, 7, 8) else (width, height)
     except TooLargeError:
         raise
     except Exception as error:  # decoders raise anything for part of a file

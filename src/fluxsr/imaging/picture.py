@@ -33,6 +33,7 @@ class Picture:
         sixteen: whether the file has more than 8 bits per channel.
         profile, colors: as in Raster, but the profile is invertible or empty; then colors states at most sRGB.
         times: (last access, last change) of the file, in ns.
+        mask: see imaging/mask.py, (1,1,h,w) in [0,1] of any size, or None.
     """
 
     lr: Tensor
@@ -48,6 +49,7 @@ class Picture:
     notes: tuple[str, ...] = ()
     times: tuple[int, int] | None = None
     colors: tuple[tuple[bytes, bytes], ...] = ()
+    mask: Tensor | None = None
 
     @property
     def image(self) -> Image.Image:

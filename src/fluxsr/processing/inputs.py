@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fluxsr.errors import InputError
 from fluxsr.imaging.formats import READABLE, following
 from fluxsr.imaging.listing import PassedOver, hidden_part, images_below, is_image_file
 from fluxsr.names import raw
@@ -29,6 +30,7 @@ class Found:
 class Job:
     source: Path
     target: Path
+    mask: Path | None = None
 
 
 @dataclass
@@ -113,7 +115,15 @@ def _matches(pattern: str, leave_out: Path | None, passed: PassedOver) -> list[F
     return entries
 
 
-def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str | None = None, suffix: str = "") -> Plan:
+def plan(
+    inputs: Sequence[str],
+    output: Path,
+    *,
+    as_file: bool,
+    ending: str | None = None,
+    suffix: str = "",
+    mask: Path | None = None,
+) -> Plan:
     """Pair every input with its output.
 
     If several inputs would share an output, their names get their extension, then their folder, and finally a hash of
@@ -126,12 +136,20 @@ def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str | No
         as_file: whether ``output`` is the name of a single result.
         ending: file name extension of the outputs, with its dot; None keeps each input's.
         suffix: text between name and extension.
+        mask: the mask of a single input, or a folder of masks by the names of the inputs. Masks are not inputs.
+
+    Raises:
+        InputError: the mask, or the folder of masks, does not fit the inputs.
     """
     passed = PassedOver()
     found, bad = find(inputs, None if as_file else output, passed)
     record = record_folder(output) if as_file else output
     result = Plan(bad=bad, root=None if as_file else output, record=record, passed=passed)
     found = _without_own(found, record, result.notes)
+    masks = _masks(mask, found) if mask else {}
+    found = [entry for entry in found if entry.named or entry.path not in masks.values()]
+    if mask and len(masks) < len(found):
+        result.notes.append(f"{len(found) - len(masks)} of {len(found)} inputs have no mask in {mask}: full strength")
 
     def names(entry: Found) -> list[Path]:
         return [output] if as_file else [_name(entry, output, ending, suffix, level) for level in range(4)]
@@ -157,8 +175,29 @@ def plan(inputs: Sequence[str], output: Path, *, as_file: bool, ending: str | No
             reason = f"the output {target} would replace an input; choose another -o or a --suffix"
             result.bad.append((str(entry.path), reason))
             continue
-        result.jobs.append(Job(entry.path, target))
+        result.jobs.append(Job(entry.path, target, masks.get(entry.path)))
     return result
+
+
+def _masks(mask: Path, found: list[Found]) -> dict[Path, Path]:
+    """Return the masks of those inputs that have one."""
+    if not mask.is_dir():
+        if len(found) > 1:
+            raise InputError(f"{mask} is one mask, but there are {len(found)} inputs; give a folder of masks")
+        return {entry.path: mask for entry in found}
+    names: dict[str, Path] = {}
+    for path in images_below(mask, READABLE):
+        other = names.setdefault(_stem(path.relative_to(mask)), path)
+        if other != path:
+            raise InputError(f"{other} and {path} are masks for the same name; remove one of them")
+    masks = {entry.path: names[name] for entry in found if (name := _stem(entry.inside)) in names}
+    if found and not masks:
+        raise InputError(f"no mask in {mask} has the name of an input, such as {_stem(found[0].inside)}.png")
+    return masks
+
+
+def _stem(path: Path) -> str:
+    return path.with_suffix("").as_posix().casefold()
 
 
 def _without_own(found: list[Found], folder: Path, notes: list[str]) -> list[Found]:

@@ -68,12 +68,13 @@ class Ledger:
         return made is not None and made != self.stamp(job)
 
     def stamp(self, job: Job) -> str:
-        """Return everything that the job's result depends on; empty if the input is gone."""
+        """Return everything that the job's result depends on; empty if a file is gone."""
         try:
-            state = job.source.stat()
+            files = [path.stat() for path in (job.source, job.mask) if path]
+            states = [f"{state.st_size} {state.st_mtime_ns}" for state in files]
         except OSError:
             return ""
-        return f"{self._settings} {state.st_size} {state.st_mtime_ns} {job.source.name}"
+        return " ".join([self._settings, *states, job.source.name])
 
     def note(self, job: Job, stamp: str, notes: Sequence[str] = ()) -> None:
         """Record that the output is written.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from fluxsr.backbones.identity import contents_of
 from fluxsr.extensions.guard import repair_notes
 from fluxsr.imaging import io
 from fluxsr.imaging.atomic import check_writable
+from fluxsr.imaging.mask import masked
 from fluxsr.imaging.picture import Picture
 from fluxsr.imaging.settings import Settings, Step
 from fluxsr.imaging.tiling.bands import STREAMABLE
@@ -119,9 +121,9 @@ def numbers_of(model: ModelOptions, tile_size: int | None = None) -> list[str]:
 
 
 def read(job: Job, options: UpscaleOptions) -> Picture:
-    """Read an input, after checking that its output can be written."""
+    """Read an input and its mask, after checking that its output can be written."""
     check_writable(job.target)
-    return io.read(job.source, options.max_pixels)
+    return masked(io.read(job.source, options.max_pixels), job.mask, options.max_pixels)
 
 
 def upscale(
@@ -142,14 +144,14 @@ def upscale(
         step: see ``Settings``.
         whole: largest result in pixels that is held in memory as a whole.
     """
-    how = Settings(options, progress=lambda done, total: progress(done / total), step=step)
+    how = Settings(options, progress=lambda done, total: progress(done / total), step=step, mask=picture.mask)
 
     def written(bands: Iterable[Tensor], size: tuple[int, int]) -> list[str]:
         made = provenance_of(pipeline, options, size[1] / picture.lr.shape[-1])
         notes = io.write_enlarged(picture, bands, size, job.target, options, made)
         return [*picture.notes, *repair_notes(how.repairs), *notes]  # last, because rows may be made while written
 
-    if picture.lr[0, 0].numel() * options.scale**2 > whole and options.color_fix in STREAMABLE:
+    if math.prod(options.size_of(*picture.lr.shape[-2:])) > whole and options.color_fix in STREAMABLE:
         size, bands = pipeline.upscale_streaming(picture.lr, how)
         notes = written(bands, size)
         return lambda: notes

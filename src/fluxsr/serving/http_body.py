@@ -25,6 +25,7 @@ from fluxsr.serving.limits import HttpLimits
 
 OFFERED = [name for name, option in declared(UpscaleOptions).items() if not option.local]
 """Options that a client may choose."""
+FILES = ("image", "mask")
 _FORM, _JSON = "multipart/form-data", "application/json"
 _FIELD_BYTES = 64 << 10  # of a body besides its image, and of one field
 _JSON_BYTES = 16 << 20  # of an image in JSON, which is in memory several times
@@ -33,7 +34,7 @@ _HEAD_BYTES = 1 << 20  # in which the size of an image is looked for
 
 
 async def read_body(request: Request, path: Path, limits: HttpLimits) -> tuple[UpscaleOptions, tuple[int, int] | None]:
-    """Read a form or a JSON body.
+    """Read a form or a JSON body. A mask is written beside the image.
 
     FastAPI's own form parameters would read the whole body before the key and the limit on jobs are checked.
 
@@ -108,17 +109,18 @@ def _parse_json(body: bytearray, path: Path, limits: HttpLimits) -> UpscaleOptio
         raise ServiceError("malformed", f"the body is not valid JSON: {str(error) or type(error).__name__}") from None
     if not isinstance(values, dict):
         raise ServiceError("malformed", f"the body is a JSON {type(values).__name__}; send an object")
-    data = values.pop("image", None)
-    if not isinstance(data, str):
-        raise ServiceError("invalid_option", "image is missing or not a string; send an image file in base64")
+    files = {name: values.pop(name) for name in FILES if name in values}
+    if not all(isinstance(data, str) for data in files.values()) or "image" not in files:
+        raise ServiceError("invalid_option", "image is missing or a file is not a string; send files in base64")
     options = parse_options(values, limits, text=False)
-    try:
-        image = base64.b64decode(data, validate=True)
-    except ValueError as error:
-        raise ServiceError("invalid_option", f"image is not valid base64: {error}") from None
-    if len(image) > limits.max_bytes:
-        raise _too_large(limits)
-    path.write_bytes(image)
+    for name, data in files.items():
+        try:
+            content = base64.b64decode(data, validate=True)
+        except ValueError as error:
+            raise ServiceError("invalid_option", f"{name} is not valid base64: {error}") from None
+        if len(content) > limits.max_bytes:
+            raise _too_large(limits)
+        path.with_name(name).write_bytes(content)
     return options
 
 
@@ -133,7 +135,9 @@ class _FormParser(MultiPartParser):
 
 async def _read_form(request: Request, path: Path, limits: HttpLimits) -> UpscaleOptions:
     stream = _limited(request, limits.max_bytes + _FIELD_BYTES, _too_large(limits), limits.max_pixels)
-    parser = _FormParser(request.headers, stream, max_files=1, max_fields=len(OFFERED), max_part_size=_FIELD_BYTES)
+    parser = _FormParser(
+        request.headers, stream, max_files=len(FILES), max_fields=len(OFFERED), max_part_size=_FIELD_BYTES
+    )
     try:
         async with aclosing(stream):
             form = await parser.parse()
@@ -147,13 +151,14 @@ async def _read_form(request: Request, path: Path, limits: HttpLimits) -> Upscal
             if count > 1:
                 raise ServiceError("malformed", f"{name} occurs {count} times in the form")
         fields = dict(form)
-        image = fields.pop("image", None)
-        if not isinstance(image, UploadFile):
+        files = {name: file for name in FILES if isinstance(file := fields.get(name), UploadFile)}
+        if "image" not in files:
             raise ServiceError("invalid_option", "image is missing or not a file; send an image file as 'image'")
-        options = parse_options(fields, limits, text=True)
-        if (image.size or 0) > limits.max_bytes:
+        options = parse_options({k: v for k, v in fields.items() if k not in files}, limits, text=True)
+        if sum(file.size or 0 for file in files.values()) > limits.max_bytes:
             raise _too_large(limits)
-        await anyio.to_thread.run_sync(_save, image.file, path)
+        for name, file in files.items():
+            await anyio.to_thread.run_sync(_save, file.file, path.with_name(name))
         return options
     finally:
         await form.close()

@@ -96,6 +96,7 @@ IMAGE: dict[str, Any] = {
 }
 
 _SCHEMA: dict[str, dict[str, Any]] = UpscaleOptions.model_json_schema()["properties"]
+_MASK = "A grey image file, sent as the image is: black keeps the plain enlargement, white is full strength."
 _OPTIONS = {name: _SCHEMA[name] for name in OFFERED}
 
 
@@ -109,7 +110,7 @@ def _body(image: dict[str, Any], options: dict[str, dict[str, Any]]) -> dict[str
     return {
         "type": "object",
         "required": ["image"],
-        "properties": {"image": image, **options},
+        "properties": {"image": image, "mask": {**image, "description": _MASK}, **options},
         "additionalProperties": False,
     }
 
