@@ -28,16 +28,16 @@ class Settings:
         options: how the image is enlarged.
         batch_size, progress: see ``FluxSRPipeline.__call__``.
         step: runs the tiles instead of the pipeline's own ``one_step``: a server gathers those of several images.
-        repairs: how many tiles the output guard has repaired, by fault and remedy; filled while the image is upscaled.
         mask: see imaging/mask.py, (1,1,h,w) in [0,1] of any size, or None.
+        repairs: how many tiles the output guard has repaired, by fault and remedy; filled while the image is upscaled.
     """
 
     options: UpscaleOptions = UpscaleOptions()
     batch_size: int | None = None
     progress: Callable[[int, int], None] | None = None
     step: Step | None = None
-    repairs: Counter[tuple[str, str]] = field(default_factory=Counter)
     mask: Tensor | None = None
+    repairs: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 def checked_count(name: str, value: Any) -> int:
