@@ -17,8 +17,6 @@ from fluxsr.backbones.adapter import AdapterConfig
 from fluxsr.backbones.memory import Plan
 from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import InputError, ModelError
-from fluxsr.extensions.patch_offsets import mean_over_offsets
-from fluxsr.extensions.postprocess import postprocess
 from fluxsr.imaging import io, resize
 from fluxsr.imaging.color.fix import fix_colors_
 from fluxsr.imaging.settings import Settings, checked_count
@@ -54,7 +52,7 @@ class OneStep:
     def one_step(
         self, lr_up: Tensor, strength: float = 1.0, callback: Callable[[Tensor], Tensor] | None = None
     ) -> Tensor:
-        """Images in one piece: x_hat = VAE.decode(z_l - strength t_l v(z_l, t_l)) (method.md, 4), then post-processing.
+        """Images in one piece: x_hat = VAE.decode(z_l - strength t_l v(z_l, t_l)) (method.md, 4).
 
         Args:
             lr_up: (B,3,H,W), RGB in [0,1], sides multiples of ``latents.pixel_multiple``.
@@ -69,12 +67,9 @@ class OneStep:
         """
         config, lr_up = self.adapter_config, lr_up.to(self._execution_device)
         (t, guidance), z_l = config.condition, latents.encode_lr(self.vae, lr_up)
-        v = mean_over_offsets(
-            lambda z: velocity(self.transformer, z, t, self.prompt, guidance), z_l, config.patch_offsets
-        )
+        v = velocity(self.transformer, z_l, t, self.prompt, guidance)
         z_0 = flow.one_step(z_l, v, config.t_l, strength)
         hr = latents.decode(self.vae, z_0 if callback is None else callback(z_0))
-        hr = postprocess(hr, lr_up, latents.pixel_multiple(self.vae), **config.postprocess)
         if not hr.isfinite().all():
             raise ModelError("the model gave values that are not finite; try --dtype fp32")
         return hr

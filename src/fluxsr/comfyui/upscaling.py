@@ -19,8 +19,6 @@ from torch import Tensor
 from fluxsr import flow
 from fluxsr.comfyui.adapters import config_in
 from fluxsr.errors import InputError, ModelError
-from fluxsr.extensions.patch_offsets import mean_over_offsets
-from fluxsr.extensions.postprocess import postprocess
 from fluxsr.imaging import resize
 from fluxsr.imaging.color.fix import fix_colors_
 from fluxsr.imaging.settings import checked_count
@@ -36,11 +34,10 @@ class OneStep(Sampler):
     Args:
         t_l: time at which the latent enters. The sigma that the model is asked at is t_l as training saw it.
         strength: share of the step.
-        patch_offsets: see extensions/patch_offsets.py.
     """
 
-    def __init__(self, t_l: float, strength: float, patch_offsets: int = 1) -> None:
-        self.t_l, self.strength, self.patch_offsets = t_l, strength, patch_offsets
+    def __init__(self, t_l: float, strength: float) -> None:
+        self.t_l, self.strength = t_l, strength
 
     def sample(
         self,
@@ -55,7 +52,7 @@ class OneStep(Sampler):
     ) -> Tensor:
         """Return clean latents for latents (B,C,h,w), shifted and scaled, at sigmas[0]; the signature is ComfyUI's."""
         times = sigmas[:1].expand(len(latent_image))
-        denoised = mean_over_offsets(lambda z: model_wrap(z, times, **extra_args), latent_image, self.patch_offsets)
+        denoised = model_wrap(latent_image, times, **extra_args)
         velocity = (latent_image - denoised) / float(sigmas[0])  # ComfyUI's flow models give x - sigma v
         return flow.one_step(latent_image, velocity, self.t_l, self.strength)
 
@@ -95,16 +92,15 @@ def upscale(
     multiple = model.model.diffusion_model.patch_size * vae.spacial_compression_encode()
     grid = tiles.grid(*size, tile_size, options.tile_overlap, multiple)
     ups = [resize.bicubic(image[None], size) for image in lr]  # each (1,3,H,W)
-    sampler = OneStep(config.t_l, strength, config.patch_offsets)
+    sampler = OneStep(config.t_l, strength)
     step = stepper(model, conditioning, config.condition[0], sampler)
     advance = progress(3 * len(grid) * len(ups))
 
     encoded = [advance(vae.encode(batch.movedim(1, -1))) for up in ups for batch in batches(up, grid, batch_size)]
     stepped = iter([advance(step(z)) for z in encoded])
 
-    def decoded(batch: Tensor) -> Tensor:
-        hr = advance(vae.decode(next(stepped))).movedim(-1, 1).float()
-        return postprocess(hr, batch.to(hr.device), multiple, **config.postprocess)
+    def decoded(_batch: Tensor) -> Tensor:
+        return advance(vae.decode(next(stepped))).movedim(-1, 1).float()
 
     results = [
         fix_colors_(tiles.stream(up, decoded, grid, batch_size=batch_size), up, options.color_fix).clamp_(0, 1)

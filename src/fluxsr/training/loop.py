@@ -36,8 +36,7 @@ class Stage(Protocol):
     """Interface between a stage and the loop.
 
     Attributes:
-        modules: modules by name; together they hold every trained parameter (``requires_grad``). A module whose name
-            ends with "critic" is an adversary of the others, and AdamW trains it whatever ``run.optimizer`` is.
+        modules: modules by name; together they hold every trained parameter (``requires_grad``).
     """
 
     modules: dict[str, nn.Module]
@@ -72,7 +71,7 @@ class _Run:
     shares: list[list[int]]
     step: int = 0
     average: list[Tensor] = field(default_factory=list)
-    recent: list[float] = field(default_factory=list)  # magnitudes of the last losses
+    recent: list[float] = field(default_factory=list)  # the last losses
     meter: Meter = field(default_factory=Meter)
     last: str = "the beginning"  # path of the last good checkpoint
 
@@ -138,7 +137,7 @@ def run(
 
 
 def _begin(stage: Stage, config: RunConfig, out: Path) -> _Run:
-    processes = Processes(config.device, resting=any(name.endswith("critic") for name in stage.modules))
+    processes = Processes(config.device)
     if processes.sharded and config.optimizer == "adamw8bit":
         raise InputError("run.optimizer is adamw8bit, which FSDP cannot shard; use adamw")
     shares = processes.shares(config.batch, config.accumulate)
@@ -197,17 +196,17 @@ def _checked_loss(state: _Run, measured: Mapping[str, tuple[float, float]]) -> f
         Diverged: the loss is not finite or exploded.
     """
     terms = {name: value / count for name, (value, count) in measured.items() if not name.startswith("log/")}
-    loss, size = sum(terms.values()), sum(abs(value) for value in terms.values())
+    loss = sum(terms.values())
     shown = ", ".join(f"{name}={value:.3g}" for name, value in terms.items())
     if not math.isfinite(loss):
         raise Diverged(f"loss is not finite at step {state.step} ({shown}); {_advice(state)}")
     usual = median(state.recent) if len(state.recent) >= SETTLED else math.inf
-    if state.config.explode and size > state.config.explode * usual:
+    if state.config.explode and loss > state.config.explode * usual:
         raise Diverged(
-            f"loss exploded at step {state.step} ({shown}): {size / usual:.3g} times its running median, "
+            f"loss exploded at step {state.step} ({shown}): {loss / usual:.3g} times its running median, "
             f"run.explode allows {state.config.explode:g}; {_advice(state)}"
         )
-    state.recent = [*state.recent, size][-MEMORY:]
+    state.recent = [*state.recent, loss][-MEMORY:]
     return loss
 
 
