@@ -11,8 +11,8 @@ ground truth.
 With --folder the table compares methods: bicubic, the images in each named folder, the full method, and HR. The
 folders hold outputs of other programs, such as those that peer.py writes.
 
-With --strengths the table has bicubic, the full method at every combination of --strengths, --fine and --flat, and
-HR. Use it to choose a model's strength, fine_strength and flat_floor on validation images.
+With --strengths the table has bicubic, the full method at every strength, and HR. Use it to choose a model's strength
+on validation images.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import torch
@@ -67,8 +65,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=DTYPES, default="auto")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     parser.add_argument("--strengths", type=float, nargs="+", metavar="S", help="only compare these strengths")
-    parser.add_argument("--fine", type=float, nargs="+", metavar="F", help="with --strengths: also vary this setting")
-    parser.add_argument("--flat", type=float, nargs="+", metavar="F", help="with --strengths: also vary this setting")
     parser.add_argument("--tile-size", type=int, help="largest tile in output pixels (default: the model's own)")
     parser.add_argument("--skip-base", action="store_true", help="leave out the row without adapter")
     options = parser.parse_args(arguments)
@@ -104,16 +100,8 @@ def model_rows(options: argparse.Namespace) -> Iterable[tuple[str, Upscale]]:
 
     pipe = load(options.model, options.adapter)
     if options.strengths:
-        own = pipe.adapter_config
-        fines, flats = options.fine or [own.fine_strength], options.flat or [own.flat_floor]
-        for flat, fine, strength in product(flats, fines, options.strengths):
-            pipe.adapter_config = replace(own, fine_strength=fine, flat_floor=flat)
-            name = (
-                f"strength {strength:g}"
-                + f" fine {fine:g}" * bool(options.fine)
-                + f" flat {flat:g}" * bool(options.flat)
-            )
-            yield name, upscaler(pipe, strength=strength)
+        for strength in options.strengths:
+            yield f"strength {strength:g}", upscaler(pipe, strength=strength)
         return
     if options.folders:
         yield "full", upscaler(pipe)

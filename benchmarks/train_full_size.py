@@ -37,7 +37,6 @@ from fluxsr.backbones.latents import encode
 from fluxsr.backbones.loading import Backbone
 from fluxsr.backbones.lora import add_lora
 from fluxsr.backbones.quantize import nf4_in_place
-from fluxsr.losses.features import FeatureNetwork, feature_distance
 from fluxsr.training import loop
 from fluxsr.training.config import DistillConfig, RunConfig
 from fluxsr.training.steps.distill import Batch, DistillStage
@@ -87,11 +86,9 @@ def build(case: dict[str, Any], device: torch.device) -> Backbone:
 
 
 def perceptual(case: dict[str, Any], device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Return LPIPS of VGG with random weights, at the cost of the real one; without lpips, a similar network."""
-    if case["tiny"] or case["perceptual"] != "lpips":
-        widths = (4, 8) if case["tiny"] else (64, 128, 256, 512, 512)
-        network = FeatureNetwork(widths).requires_grad_(False).to(device)
-        return lambda x, y: feature_distance(network, x, y)
+    """Return LPIPS of VGG with random weights, at the cost of the real one; for a tiny model, the squared error."""
+    if case["tiny"]:
+        return lambda x, y: (x - y).square().mean((1, 2, 3))
     import lpips
 
     return lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False).requires_grad_(False).to(device)
@@ -146,10 +143,13 @@ def in_child(case: dict[str, Any]) -> dict[str, Any]:
 
 def row_of(case: dict[str, Any], late: bool) -> dict[str, Any]:
     """Return what was measured, or the reason in one line why nothing was."""
-    if case["base"] == "nf4" and not _has("bitsandbytes"):
-        return case | {"error": "bitsandbytes is not installed"}
     if late:
         return case | {"error": "the budget is spent"}
+    needed = ["bitsandbytes"] * (case["base"] == "nf4") + ["lpips", "torchvision"] * (
+        case["pixels"] and not case["tiny"]
+    )
+    if missing := [package for package in needed if not _has(package)]:
+        return case | {"error": f"{missing[0]} is not installed"}
     return measure(case) if case["tiny"] else in_child(case)
 
 
@@ -160,8 +160,7 @@ def _has(package: str) -> bool:
 def line(row: dict[str, Any]) -> str:
     peak = "-" if row.get("peak_gib") is None else f"{row['peak_gib']:.1f}"
     took = row.get("error") or f"{row['seconds_per_step']:.3f}"
-    pixels = row["perceptual"] if row["pixels"] else "no"
-    return f"| {row['side']} | {row['base']} | {pixels} | {took} | {peak} |"
+    return f"| {row['side']} | {row['base']} | {'yes' if row['pixels'] else 'no'} | {took} | {peak} |"
 
 
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
@@ -184,9 +183,8 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         print(train_memory.table(options.sizes))
         return []
     common = {"device": options.device, "rank": options.rank, "steps": options.steps, "tiny": options.tiny}
-    common["perceptual"] = "lpips" if _has("lpips") and _has("torchvision") else "features"
     if options.tiny:
-        options.sizes, common = [64], common | {"device": "cpu", "rank": 4, "perceptual": "features"}
+        options.sizes, common = [64], common | {"device": "cpu", "rank": 4}
     cases = [  # the whole method in bfloat16 first, then what leaves a part of it out, then nf4
         {"side": side, "base": base, "pixels": pixels, **common}
         for base in options.bases

@@ -33,7 +33,7 @@ def picture(pipe: Any, **options: Any) -> torch.Tensor:
 def saved(pipeline: Any, tmp_path: Path) -> Path:
     """The tiny pipeline with settings that are none of the defaults, in a folder of the test's own."""
     licences = [{"model": "a/b", "name": "mit"}]
-    config = AdapterConfig(t_l=0.5, strength=0.7, tile_size=96, patch_offsets=2, base="a/b", rank=3, licences=licences)
+    config = AdapterConfig(t_l=0.5, strength=0.7, tile_size=96, base="a/b", rank=3, licences=licences)
     pipe = FluxSRPipeline(pipeline.transformer, pipeline.vae, pipeline.prompt, **config.registered)
     pipe.save_pretrained(tmp_path / "saved")
     return tmp_path / "saved"

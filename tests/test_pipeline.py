@@ -23,7 +23,6 @@ from fluxsr.backbones.places import COMPONENT_FILE, PEFT_FILES, WEIGHTS_FILE
 from fluxsr.backbones.quantize import is_quantized
 from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import InputError, ModelError, OutputError
-from fluxsr.extensions.patch_offsets import mean_over_offsets
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.settings import Settings
 from fluxsr.options import UpscaleOptions
@@ -42,18 +41,6 @@ def test_one_tile_is_the_formula(pipeline: Any) -> None:
         v = velocity(pipeline.transformer, z_l, 0.25, pipeline.prompt)
         expected = latents.decode(pipeline.vae, flow.one_step(z_l, v, 0.25, 0.5)).clamp(0, 1)
     out = pipeline(lr, strength=0.5, color_fix="none", output_type="pt").images
-    torch.testing.assert_close(out, expected)
-
-
-def test_the_velocity_is_the_mean_over_patch_offsets(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "adapter_config", replace(pipeline.adapter_config, patch_offsets=4))
-    lr = photograph(16, 16)
-    lr_up = bicubic(lr, (64, 64))
-    with torch.no_grad():
-        z_l = latents.encode(pipeline.vae, lr_up)
-        v = mean_over_offsets(lambda z: velocity(pipeline.transformer, z, 0.25, pipeline.prompt), z_l, 4)
-        expected = latents.decode(pipeline.vae, flow.one_step(z_l, v, 0.25)).clamp(0, 1)
-    out = pipeline(lr, strength=1, color_fix="none", output_type="pt").images
     torch.testing.assert_close(out, expected)
 
 

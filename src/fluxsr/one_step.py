@@ -19,8 +19,6 @@ from fluxsr.backbones.precision import in_float32
 from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import InputError
 from fluxsr.extensions.guard import Guard
-from fluxsr.extensions.patch_offsets import mean_over_offsets
-from fluxsr.extensions.postprocess import postprocess
 from fluxsr.imaging import io, resize
 from fluxsr.imaging.color.fix import fix_colors_
 from fluxsr.imaging.mask import Mask
@@ -62,7 +60,7 @@ class OneStep:
         callback: Callable[[Tensor], Tensor] | None = None,
         exact: bool = False,
     ) -> Tensor:
-        """Images in one piece: x_hat = VAE.decode(z_l - strength t_l v(z_l, t_l)) (method.md, 4), then post-processing.
+        """Images in one piece: x_hat = VAE.decode(z_l - strength t_l v(z_l, t_l)) (method.md, 4).
 
         Args:
             lr_up: (B,3,H,W), RGB in [0,1], sides multiples of ``latents.pixel_multiple``.
@@ -78,12 +76,9 @@ class OneStep:
                 return self.one_step(lr_up, strength, callback)
         config, lr_up = self.adapter_config, lr_up.to(self._execution_device)
         (t, guidance), z_l = config.condition, latents.encode_lr(self.vae, lr_up)
-        v = mean_over_offsets(
-            lambda z: velocity(self.transformer, z, t, self.prompt, guidance), z_l, config.patch_offsets
-        )
+        v = velocity(self.transformer, z_l, t, self.prompt, guidance)
         z_0 = flow.one_step(z_l, v, config.t_l, strength)
-        hr = latents.decode(self.vae, z_0 if callback is None else callback(z_0))
-        return postprocess(hr, lr_up, latents.pixel_multiple(self.vae), **config.postprocess)
+        return latents.decode(self.vae, z_0 if callback is None else callback(z_0))
 
     @torch.no_grad()
     def upscale_tensor(self, lr: Tensor, settings: Settings) -> Tensor:

@@ -72,10 +72,6 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
         train_dtype: str = "bf16",
         scale: int = 4,
         tile_size: int = 512,
-        patch_offsets: int = 1,
-        lattice_reach: float = 0.0,
-        fine_strength: float = 1.0,
-        flat_floor: float = 0.0,
         origin: dict[str, Any] | None = None,
     ) -> None:
         registered = {name: value for name, value in locals().items() if name in AdapterConfig().registered}

@@ -65,9 +65,9 @@ def test_it_is_the_pipeline(
     torch.testing.assert_close(out, expected, atol=2e-5, rtol=0)
 
 
-def test_cuts_lattice_and_t_l_are_the_adapters(upscale: Any, tiny: Any, adapter: Path) -> None:
+def test_t_l_is_the_adapter_s(upscale: Any, tiny: Any, adapter: Path) -> None:
     images, before = photographs(), by_pipeline(tiny, adapter, photographs(), 4, lora=False)
-    replace(load_config(adapter), lattice_reach=3.0, t_l=0.6, patch_offsets=4).save(adapter)
+    replace(load_config(adapter), t_l=0.6).save(adapter)
     out = upscale(tiny.comfy_model, tiny.comfy_vae, adapters.conditioning(adapter), images)
     torch.testing.assert_close(out, by_pipeline(tiny, adapter, images, 4, lora=False), atol=2e-5, rtol=0)
     assert (out - before).abs().max() > 1e-3

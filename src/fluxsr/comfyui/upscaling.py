@@ -22,8 +22,6 @@ from fluxsr import flow
 from fluxsr.comfyui.adapters import config_in
 from fluxsr.errors import InputError
 from fluxsr.extensions.guard import Guard, repair_notes
-from fluxsr.extensions.patch_offsets import mean_over_offsets
-from fluxsr.extensions.postprocess import postprocess
 from fluxsr.imaging import resize
 from fluxsr.imaging.color.fix import fix_colors_
 from fluxsr.imaging.mask import Mask, as_masks
@@ -41,11 +39,10 @@ class OneStep(Sampler):
     Args:
         t_l: time at which the latent enters. The sigma that the model is asked at is t_l as training saw it.
         strength: share of the step.
-        patch_offsets: see extensions/patch_offsets.py.
     """
 
-    def __init__(self, t_l: float, strength: float, patch_offsets: int = 1) -> None:
-        self.t_l, self.strength, self.patch_offsets = t_l, strength, patch_offsets
+    def __init__(self, t_l: float, strength: float) -> None:
+        self.t_l, self.strength = t_l, strength
 
     def sample(
         self,
@@ -60,7 +57,7 @@ class OneStep(Sampler):
     ) -> Tensor:
         """Return clean latents for latents (B,C,h,w), shifted and scaled, at sigmas[0]; the signature is ComfyUI's."""
         times = sigmas[:1].expand(len(latent_image))
-        denoised = mean_over_offsets(lambda z: model_wrap(z, times, **extra_args), latent_image, self.patch_offsets)
+        denoised = model_wrap(latent_image, times, **extra_args)
         velocity = (latent_image - denoised) / float(sigmas[0])  # ComfyUI's flow models give x - sigma v
         return flow.one_step(latent_image, velocity, self.t_l, self.strength)
 
@@ -104,16 +101,14 @@ def upscale(
     grid = tiling.grid(*size)
     ups = [resize.bicubic(image[None], size) for image in lr]  # each (1,3,H,W)
     masks = [Mask.of(one, size, options.color_fix) for one in as_masks(mask, len(ups))]
-    sampler = OneStep(config.t_l, strength, config.patch_offsets)
-    step = stepper(model, conditioning, config.condition[0], sampler)
+    step = stepper(model, conditioning, config.condition[0], OneStep(config.t_l, strength))
     advance = progress(3 * len(grid) * len(ups))
 
-    def decoded(z: Tensor, batch: Tensor) -> Tensor:
-        hr = vae.decode(z).movedim(-1, 1).float()
-        return postprocess(hr, batch.to(hr.device), multiple, **config.postprocess)
+    def decoded(z: Tensor) -> Tensor:
+        return vae.decode(z).movedim(-1, 1).float()
 
     def whole(lr_up: Tensor, strength: float, *, exact: bool = False) -> Tensor:
-        return decoded(step(vae.encode(lr_up.movedim(1, -1))), lr_up)
+        return decoded(step(vae.encode(lr_up.movedim(1, -1))))
 
     cut = (batch for up, one in zip(ups, masks, strict=True) for batch in batches(up, grid, batch_size, one))
     encoded = [advance(vae.encode(batch.movedim(1, -1))) for batch in cut]
@@ -122,7 +117,7 @@ def upscale(
     guard = Guard(whole, strength, tiling, False, repairs if options.guard else None)  # ComfyUI chooses the format
 
     def finished(batch: Tensor) -> Tensor:
-        return guard.checked(advance(decoded(next(stepped), batch)), batch)
+        return guard.checked(advance(decoded(next(stepped))), batch)
 
     results = []
     for up, one in zip(ups, masks, strict=True):

@@ -14,7 +14,7 @@ from fluxsr.keyed import keyed_generator
 from fluxsr.training.targets import Targets
 
 # Purpose of a random draw, the last part of its key. 0 is not usable, because SeedSequence pads keys with zeros.
-TIME, NOISE, SPOIL, CROP, SCALE, SLOT, ORDER, FILE_ORDER, DEGRADE = 1, 2, 3, 4, 6, 7, 8, 9, 1 << 20
+TIME, NOISE, CROP, SCALE, SLOT, ORDER, FILE_ORDER, DEGRADE = 1, 2, 4, 6, 7, 8, 9, 1 << 20
 
 
 def sample_generators(seed: int, step: int, samples: Sequence[int], purpose: int) -> list[torch.Generator]:

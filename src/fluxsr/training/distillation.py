@@ -21,8 +21,6 @@ from fluxsr.backbones.places import folder_of
 from fluxsr.backbones.velocity import velocity
 from fluxsr.degradation import DegradationSettings, load_settings
 from fluxsr.errors import InputError
-from fluxsr.extensions.patch_offsets import mean_over_offsets
-from fluxsr.extensions.postprocess import postprocess
 from fluxsr.imaging.io import contact_sheet
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.tiling import tiles
@@ -112,8 +110,8 @@ def _check(config: DistillConfig) -> None:
         )
     if config.tv_lpips_weight and not config.perceptual:
         raise InputError(
-            f"tv_lpips_weight is {config.tv_lpips_weight}, but perceptual is empty; name the folder of stage 2, "
-            "lpips, efficientnet or a file of LPIPS (squeeze), or set tv_lpips_weight: 0"
+            f"tv_lpips_weight is {config.tv_lpips_weight}, but perceptual is empty; give lpips (VGG) or a "
+            ".safetensors file of LPIPS (squeeze), or set tv_lpips_weight: 0"
         )
     source = part_config(config.base, "transformer")
     if config.guidance is None and family_of(source).embeds_guidance(source):
@@ -167,7 +165,7 @@ def _upscaled(backbone: Backbone, lr_up: Tensor, device: torch.device, precision
 
 @torch.no_grad()
 def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
-    """Run the one step and the post-processing of inference on an enlarged image (1,3,H,W) in [0,1]; fuse no adapter.
+    """Run the one step of inference on an enlarged image (1,3,H,W) in [0,1]; fuse no adapter.
 
     Returns:
         The restored image (1,3,H,W) in [0,1].
@@ -176,8 +174,5 @@ def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
         z_l = latents.encode_lr(backbone.vae, lr_up.contiguous(memory_format=image_layout(lr_up.device)))
         c = backbone.config
         t, guidance = c.condition
-        v = mean_over_offsets(
-            lambda z: velocity(backbone.transformer, z, t, backbone.prompt, guidance), z_l, c.patch_offsets
-        )
-        hr = latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l, c.strength))
-    return postprocess(hr, lr_up, latents.pixel_multiple(backbone.vae), **c.postprocess).clamp(0, 1)
+        v = velocity(backbone.transformer, z_l, t, backbone.prompt, guidance)
+        return latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l, c.strength)).clamp(0, 1)

@@ -32,8 +32,7 @@ class Stage(Protocol):
     """Interface between a stage and the loop.
 
     Attributes:
-        modules: modules by name; together they hold every trained parameter (``requires_grad``). A module whose name
-            ends with "critic" is an adversary of the others, and AdamW trains it whatever ``run.optimizer`` is.
+        modules: modules by name; together they hold every trained parameter (``requires_grad``).
     """
 
     modules: dict[str, nn.Module]
@@ -133,7 +132,7 @@ def run(
 
 
 def _begin(stage: Stage, config: RunConfig, out: Path) -> _Run:
-    processes = Processes(config.device, resting=any(name.endswith("critic") for name in stage.modules))
+    processes = Processes(config.device)
     if processes.sharded and config.optimizer == "adamw8bit":
         raise InputError("run.optimizer is adamw8bit, which FSDP cannot shard; use adamw")
     shares = processes.shares(config.batch, config.accumulate)

@@ -1,15 +1,13 @@
-"""Run stages 1 to 3 from their recipes: read the data, train, validate, export. One function per stage."""
+"""Run the stages autoencoder, teacher and restorer from their recipes: read the data, train, validate, export."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from fluxsr.backbones import latents
@@ -19,22 +17,19 @@ from fluxsr.backbones.restorer import with_restorer
 from fluxsr.backbones.tiny import build_autoencoder
 from fluxsr.degradation import load_settings
 from fluxsr.errors import InputError
-from fluxsr.extensions.efficientnet import load_efficientnet
 from fluxsr.imaging.io import contact_sheet
 from fluxsr.imaging.photographs import read_photographs, whole_tokens
-from fluxsr.losses.features import FeatureNetwork, feature_distance
 from fluxsr.losses.lpips import load_lpips
 from fluxsr.losses.lpips_vgg import load_lpips_vgg
 from fluxsr.training import loop
 from fluxsr.training.ahead import Ahead
 from fluxsr.training.batches import crops_of_run
-from fluxsr.training.config import AutoencoderConfig, PerceptualConfig, RestorerConfig, TeacherConfig
+from fluxsr.training.config import AutoencoderConfig, RestorerConfig, TeacherConfig
 from fluxsr.training.dataset import PhotoCrops
 from fluxsr.training.pictures import curves
 from fluxsr.training.processes import is_main, main_first, refuse_sharding, training_device
 from fluxsr.training.run_folder import check_free
 from fluxsr.training.steps.autoencoder import AutoencoderStage, fit_scale
-from fluxsr.training.steps.perceptual import TARGETS, PerceptualStage
 from fluxsr.training.steps.restorer import RestorerStage
 from fluxsr.training.steps.teacher import TeacherStage
 from fluxsr.training.validation import enlarged_photograph, spectral_scores, validation_photographs
@@ -47,13 +42,10 @@ def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
     device = training_device(config.run.device)
     _, photos = read_photographs(config.data.shards, config.data.limit)
     validation = validation_photographs(config.data)
-    if config.start:
-        vae = load_part(Path(config.start), "vae", torch.float32).to(memory_format=torch.channels_last)
-    else:
-        torch.manual_seed(config.run.seed)  # for the initial weights; diffusers takes no generator
-        vae = build_autoencoder(
-            config.widths, config.layers, config.latent_channels, config.decoder_layers, config.upsample
-        )
+    torch.manual_seed(config.run.seed)  # for the initial weights; diffusers takes no generator
+    vae = build_autoencoder(
+        config.widths, config.layers, config.latent_channels, config.decoder_layers, config.upsample
+    )
     stage = AutoencoderStage(config, vae, photos, device)
 
     def validate(step: int, _path: Path) -> dict[str, float]:
@@ -69,57 +61,28 @@ def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
     loop.run(stage, config.run, out, validate, recipe=config)
     if not is_main():
         return
-    if config.train == "all":  # otherwise the latents have not changed
-        crops = PhotoCrops(photos, config.run.crop, config.run.seed)
-        scale = fit_scale(stage.vae, [crops(k, range(32)).to(device) for k in range(8)])
-        stage.vae.register_to_config(scaling_factor=scale)
+    crops = PhotoCrops(photos, config.run.crop, config.run.seed)
+    scale = fit_scale(stage.vae, [crops(k, range(32)).to(device) for k in range(8)])
+    stage.vae.register_to_config(scaling_factor=scale)
     stage.vae.to(torch.bfloat16).save_pretrained(out / "vae")
 
 
-def train_perceptual(config: PerceptualConfig, out: Path) -> None:
-    """Train stage 2 and write ``out/features.safetensors`` and ``out/features.json``."""
-    check_free(out, "features.safetensors", "features.json")
-    _, photos = read_photographs(config.data.shards, config.data.limit)
-    refuse_sharding("the perceptual network")
-    stage = PerceptualStage(config, photos, training_device(config.run.device))
-    loop.run(stage, config.run, out, lambda step, path: curves(out), recipe=config)
-    if not is_main():
-        return
-    save_file({k: v.contiguous() for k, v in stage.network.state_dict().items()}, out / "features.safetensors")
-    (out / "features.json").write_text(json.dumps({"widths": list(config.widths)}), encoding="utf-8")
-
-
-def load_feature_network(folder: str | Path) -> FeatureNetwork:
-    """Load the network that ``train_perceptual`` wrote, frozen.
+def perceptual_distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the LPIPS that the option ``perceptual`` names: "lpips" is VGG, a .safetensors file is SqueezeNet.
 
     Raises:
-        InputError: the folder does not contain a network.
+        InputError: the option names something else, or a file that is not LPIPS (squeeze).
     """
-    if not (Path(folder) / "features.json").is_file():
-        raise InputError(
-            f"no features.json in {folder}; create it with `fluxsr train perceptual`, or set perceptual: lpips "
-            "or efficientnet"
-        )
-    widths = json.loads((Path(folder) / "features.json").read_text(encoding="utf-8"))["widths"]
-    network = FeatureNetwork(widths, TARGETS)
-    network.load_state_dict(load_file(Path(folder) / "features.safetensors"))
-    return network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
-
-
-def perceptual_distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the perceptual distance that the option ``perceptual`` names."""
-    if perceptual == "efficientnet":
-        return partial(feature_distance, load_efficientnet().to(device))
     if perceptual.endswith(".safetensors"):
         return load_lpips(perceptual).to(device)
     if perceptual != "lpips":
-        return partial(feature_distance, load_feature_network(perceptual).to(device))
+        raise InputError(f"perceptual is {perceptual!r}; give lpips (VGG) or a .safetensors file of LPIPS (squeeze)")
     with main_first():  # one process downloads VGG16 if it is missing
         return load_lpips_vgg().to(device)
 
 
 def train_teacher(config: TeacherConfig, out: Path) -> None:
-    """Train stage 3 and write ``out/base``: transformer, autoencoder and fixed prompt."""
+    """Train stage 2 and write ``out/base``: transformer, autoencoder and fixed prompt."""
     refuse_sharding("the teacher")
     check_free(out, "base")
     device = training_device(config.run.device)
@@ -153,7 +116,7 @@ def _reconstruct(vae: Any, image: Tensor) -> Tensor:
 
 
 def train_restorer(config: RestorerConfig, out: Path) -> None:
-    """Train a restorer and write ``out/base``: the base, whose autoencoder has the restorer."""
+    """Train stage 4 and write ``out/base``: the base, whose autoencoder has the restorer."""
     refuse_sharding("the restorer")
     check_free(out, "base")
     settings, device = load_settings(config.degradation), training_device(config.run.device)

@@ -42,10 +42,6 @@ def build_student(config: DistillConfig, scale: int, device: torch.device) -> Ba
         train_dtype=config.run.precision,
         scale=scale,
         tile_size=config.tile_size,
-        patch_offsets=config.patch_offsets,
-        lattice_reach=config.lattice_reach,
-        fine_strength=config.fine_strength,
-        flat_floor=config.flat_floor,
         strength=config.strength,
         rank=config.rank,
         alpha=config.alpha,
@@ -158,7 +154,6 @@ def export_checkpoint(source: Path, folder: Path, device: str = "auto") -> Path:
     modules = trained_parts(config, student)
     state = checkpoint.load(source)
     checkpoint.restore_modules(source, state, modules)
-    # The average of the critics, which are not exported, stands at the end.
     average.put(state["average"], [p for group in trained_parameters(modules).values() for p in group])
     export(student, config, folder)
     return source

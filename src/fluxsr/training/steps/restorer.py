@@ -1,4 +1,4 @@
-"""Train the restorer of a small model on degraded photographs and pairs of files, before stage 5. Ours."""
+"""Stage 4, ours: the restorer of a small model, trained on degraded photographs and pairs of files."""
 
 from __future__ import annotations
 

