@@ -81,7 +81,10 @@ def evaluate(
         typer.Option(help="JSON file with one judge's choices. Prints the result of --blind. Repeat for more judges."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Number of processes. Defaults to what cores and memory allow.")
+        int | None,
+        typer.Option(
+            min=1, help="Number of processes. Defaults to what cores, memory and the number of images call for."
+        ),
     ] = None,
     loading: ModelOptions,
     pixels: PixelOptions,
