@@ -41,14 +41,14 @@ def text_of(reports: Sequence[Report], kind: str, protocol: Protocol | None, *, 
     """Return the reports as text. ``kind`` is terminal, markdown, latex, csv or json."""
     if kind == "json":
         pair = two_methods(reports)
-        others = published(protocol) if protocol else {}
+        theirs = published(protocol) if protocol else {}
         return to_json(
             reports,
             protocol=protocol.name if protocol else None,
             intervals={report.name: intervals(report, seed=seed) for report in reports},
             paired=[dataclasses.asdict(one) for one in paired(*pair, seed=seed)] if pair else [],
             pair=[report.name for report in pair] if pair else [],
-            published={name: {key: float(value) for key, value in row.items()} for name, row in others.items()},
+            published={name: {key: float(value) for key, value in row.items()} for name, row in theirs.items()},
         )
     scores, *others = tables(reports, protocol, ci=ci, seed=seed)
     if kind == "terminal":
