@@ -88,7 +88,8 @@ def score_folders(
             package lpips if both are on the disk.
         metrics: names of metrics; None selects those that download nothing and take little time.
         workers: processes for all but networks with downloaded weights, which run in this one; None uses as many as
-            cores, memory and images call for. More than 1 needs a main module that can be imported (`if __name__ == "__main__"`).
+            cores, memory and images call for. More than 1 needs a main module that can be imported
+            (`if __name__ == "__main__"`).
         device: device of those networks.
         progress: called with the number of images done and in all.
 
