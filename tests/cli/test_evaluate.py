@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -95,7 +96,9 @@ def test_list_names_metrics_and_protocols():
     ("arguments", "message"),
     [
         ([], "give folders"),
-        (["good", "--model", "bundled", "--benchmark", "hr"], "give folders"),
+        (["poor", "--model", "bundled", "--benchmark", "b"], "1 of 3 images are not in poor: c"),
+        (["good", "--benchmark", "b", "--no-hr"], "contradict"),
+        (["good", "poor", "--blind", "pairs", "--metrics", "psnr"], "computes no metric"),
         (["--model", "bundled"], "give folders"),
         (["good", "--protocol", "drealsr"], "it goes with --benchmark"),
         (["good", "--hr", "hr", "--no-hr"], "contradict"),
@@ -107,7 +110,8 @@ def test_list_names_metrics_and_protocols():
         (["--model", "bundled", "--benchmark", "hr", "--protocol", "drealsr"], "it has 3 images, not 93"),
     ],
 )
-def test_wrong_usage_is_a_line_and_exit_2(folders, monkeypatch, arguments, message):
+def test_wrong_usage_is_a_line_and_exit_2(folders, benchmark, monkeypatch, arguments, message):
+    (folders / "poor" / "c.png").rename(folders / "poor" / "d.png")
     monkeypatch.chdir(folders)
     result = run(*arguments)
     assert result.exit_code == 2 and message in result.output and "Traceback" not in result.output
@@ -137,16 +141,41 @@ def nearest(monkeypatch) -> list[tuple[ModelOptions, UpscaleOptions]]:
     return calls
 
 
-def test_a_model_on_a_benchmark_stands_beside_bicubic_and_ground_truth(folders, nearest):
+@pytest.fixture
+def benchmark(folders: Path) -> Path:
+    """The images of hr as a benchmark, and a method `off` whose images are brighter by 2."""
+    for name in ("b/LR", "b/HR", "off"):
+        (folders / name).mkdir(parents=True)
     for path in (folders / "hr").iterdir():
-        (folders / "b" / "LR").mkdir(parents=True, exist_ok=True)
-        (folders / "b" / "HR").mkdir(exist_ok=True)
         with Image.open(path) as image:
             image.save(folders / "b" / "HR" / path.name)
             image.resize((40, 36), Image.Resampling.BOX).save(folders / "b" / "LR" / path.name)
+            image.point(lambda value: value + 2).save(folders / "off" / path.name)
+    return folders / "b"
+
+
+def test_folders_and_a_model_share_the_table_of_a_benchmark(folders, benchmark, nearest):
+    others = (folders / "off", folders / "good")
+    result = run(*others, "--model", "mine", "--benchmark", benchmark, *LIGHT, "--ci", "--format", "csv")
+    assert result.exit_code == 0, result.output
+    rows = {row[0]: row for row in csv.reader(result.stdout.splitlines())}
+    assert list(rows) == ["name", "bicubic", "mine", "off", "good", "HR"]
+    expected = f"{20 * np.log10(255**2 / (2 * 219)):.2f}"  # luma differs by 2 * 219 / 255
+    assert rows["off"][1:3] == ["3", f"{expected} [{expected}, {expected}]"]
+    result = run(others[0], "--benchmark", benchmark, *LIGHT, "--format", "csv")
+    assert [line.split(",")[0] for line in result.stdout.splitlines()[:4]] == ["name", "bicubic", "off", "HR"]
+
+
+def test_the_page_of_published_results_is_that_of_the_command():
+    page = Path(__file__).parents[2] / "docs" / "table.md"
+    result = run("--published")
+    assert result.stdout == page.read_text(encoding="utf-8"), "run fluxsr evaluate --published > docs/table.md"
+
+
+def test_a_model_on_a_benchmark_stands_beside_bicubic_and_ground_truth(folders, benchmark, nearest):
     options = (*LIGHT, "-o", folders / "t.json", "--keep", folders / "k", "--device", "cpu")
     model = ("--model", "mine", "--adapter", "sharp", "--dtype", "fp32", "--strength", "0.5", "--color-fix", "none")
-    result = run(*model, "--tile-overlap", "16", "--benchmark", folders / "b", *options)
+    result = run(*model, "--tile-overlap", "16", "--benchmark", benchmark, *options)
     assert result.exit_code == 0, result.output
     assert "no known protocol: 3 images with ground truth" in result.stderr
     found = json.loads((folders / "t.json").read_text(encoding="utf-8"))
@@ -176,14 +205,14 @@ def test_div2k_is_degraded_by_the_seed(tmp_path, nearest):
         assert low.size == (9, 8) and high.size == (36, 32)
 
 
-def test_a_blind_comparison_is_written_and_its_result_printed(folders):
-    asked = ("--no-hr", "--metrics", "piqe", "--workers", "1", "--format", "csv", "--blind", folders / "pairs")
-    result = run(folders / "good", folders / "poor", *asked)
-    assert result.exit_code == 0 and "index.html" in result.stderr, result.output
+def test_a_blind_comparison_computes_no_metric_and_its_result_is_printed(folders):
+    asked = (folders / "good", folders / "poor", "--blind", folders / "pairs")
+    result = run(*asked)
+    assert result.exit_code == 0 and "index.html" in result.stderr and not result.stdout, result.output
     key = json.loads((folders / "pairs" / "key.json").read_text(encoding="utf-8"))["pairs"]
     (folders / "c.json").write_text(json.dumps({number: pair["first"] for number, pair in key.items()}))
     result = run("--blind", folders / "pairs", "--choices", folders / "c.json")
     assert "good is preferred to poor in 100% of 3 pairs, 95 % interval 44% to 100%" in result.stdout
-    result = run(folders / "good", folders / "poor", *asked)
+    result = run(*asked)
     assert result.exit_code == 2 and "in use" in result.output
     assert run("--choices", folders / "c.json").exit_code == 2

@@ -22,7 +22,11 @@ KINDS: dict[str, Kind] = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".j
 def evaluate(
     *,
     folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="SR HR | METHOD...", help="Image folders. Files are matched by stem.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="SR HR | METHOD...",
+            help="Image folders. Files are matched by stem. With --benchmark, --hr or --no-hr, each is a method.",
+        ),
     ] = None,
     hr: Annotated[Path | None, typer.Option(help="Ground-truth folder. Every other folder is a method.")] = None,
     no_hr: Annotated[bool, typer.Option("--no-hr", help="There is no ground truth. Every folder is a method.")] = False,
@@ -41,6 +45,10 @@ def evaluate(
         typer.Option(help="Comma-separated metrics, see --list. Defaults to the fast ones that need no download."),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List metrics and protocols, then exit.")] = False,
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Print what others published under each protocol as Markdown, then exit."),
+    ] = False,
     crop: Annotated[
         int, typer.Option(min=0, help="Border in pixels that metrics against ground truth ignore. No protocol has one.")
     ] = 0,
@@ -73,15 +81,23 @@ def evaluate(
         typer.Option(help="JSON file with one judge's choices. Prints the result of --blind. Repeat for more judges."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Number of processes. Defaults to what cores and memory allow.")
+        int | None,
+        typer.Option(
+            min=1, help="Number of processes. Defaults to what cores, memory and the number of images call for."
+        ),
     ] = None,
     loading: ModelOptions,
     pixels: PixelOptions,
     debug: Debug = False,
 ) -> None:
-    """Score image folders, or a model on a benchmark. Two methods are also compared image by image."""
+    """Score image folders, a model on a benchmark, or both. Two methods are also compared image by image."""
     if list_:
         _list()
+        return
+    if published:
+        from fluxsr.evaluation.published import page
+
+        typer.echo(page(), nl=False)
         return
     if choices:
         if not blind:
@@ -92,12 +108,16 @@ def evaluate(
             typer.echo(preference(blind, *choices).line())
         return
     folders = folders or []
-    if bool(folders) == bool(model or benchmark) or bool(model) != bool(benchmark):
-        raise typer.BadParameter("give folders (SR HR, or METHOD... --hr HR), or --model and --benchmark")
+    if not (folders or benchmark) or (model and not benchmark):
+        raise typer.BadParameter(
+            "give folders (SR HR, or METHOD... --hr HR), or --benchmark with --model, folders or both"
+        )
     if protocol and not benchmark:
         raise typer.BadParameter("it goes with --benchmark", param_hint="--protocol")
-    if hr and no_hr:
-        raise typer.BadParameter("--hr and --no-hr contradict each other", param_hint="--no-hr")
+    if sum(map(bool, (hr, no_hr, benchmark))) > 1:
+        raise typer.BadParameter("--hr, --no-hr and --benchmark contradict each other; give one")
+    if blind and (metrics or output or report):
+        raise typer.BadParameter("it computes no metric; leave out --metrics, -o and --report", param_hint="--blind")
     kind = format or (KINDS.get(output.suffix.lower()) if output else "terminal")
     if kind is None or (output and kind == "terminal"):
         endings = ", ".join(KINDS)
@@ -117,21 +137,22 @@ def evaluate(
                 check_writable(path)
         if blind:
             check_unused(blind)
-        if benchmark and model:
+        mine = loading.model_copy(update={"model": model}) if model else None
+        if benchmark:
             from fluxsr.evaluation.protocols import open_benchmark
             from fluxsr.processing import benchmarking
 
             found = open_benchmark(benchmark, protocol)
             typer.echo(found.line(), err=True)
-            loading = loading.model_copy(update={"model": model})
-            methods, lr = benchmarking.make_images(found, loading, pixels, Path(scratch), degrade, seed)
+            methods, lr = benchmarking.make_images(found, mine, pixels, Path(scratch), degrade, seed, folders)
             truth = found.protocol
         else:
-            methods, lr, truth = scoring.methods_of(folders, hr, no_hr), {}, None
+            methods, lr, truth = scoring.methods_of(folders, hr, no_hr or bool(blind)), {}, None
         if blind:
             both = sorted(methods, key=lambda method: method.name == "bicubic")
             pair = {method.name: method.folder for method in both if not method.truth}
             typer.echo(f"judge the pairs in {write_pairs(pair, blind, seed=seed)}", err=True)
+            return
         score = partial(
             score_folders,
             crop=crop,
@@ -149,7 +170,7 @@ def evaluate(
         if report:
             from fluxsr.cli import report_page
 
-            similarity = report_page.similarity_of(loading, list(lr.values())) if model else {}
+            similarity = report_page.similarity_of(mine, list(lr.values())) if mine else {}
             tables = report_format.tables(reports, truth, ci=ci, seed=seed)
             stems, where = list(reports[0].per_image), truth.title if truth else ""
             write_text(report_page.html(methods, stems, tables, lr, similarity, where), report)

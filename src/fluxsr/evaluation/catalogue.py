@@ -25,6 +25,7 @@ NETWORKS = (LPIPS, PYIQA)
 _SMALLEST = {PIQ: 161, "ssim": 11, "niqe": 96, "piqe": 16, "lpips": 16, "lpips-alex": 64, CVVDP: 16, RAPIDOCR: 30}
 _SMALLEST |= {"de2000": 4, "tint": 4, "weave": 16}
 _SMALLEST |= dict.fromkeys(("mid_db", "hf_db", "grid4", "grid8", "grid16", "peak16"), 128)
+_WHOLE = {"lpips", "lpips-alex", "lpips-vgg", "cvvdp", "legible"}  # they compare whole images, whatever --crop says
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,6 @@ class Metric:
         ideal: value of ground truth against itself; None for metrics without ground truth.
         digits: decimal places in tables.
         model: name of the metric in pyiqa, or of the network in lpips.
-        whole: whether it compares whole images, so that ``--crop`` does not apply.
     """
 
     name: str
@@ -51,7 +51,6 @@ class Metric:
     ideal: float | None = None
     digits: int = 4
     model: str = ""
-    whole: bool = False
 
     @property
     def smallest(self) -> int:
@@ -72,7 +71,7 @@ class Metric:
     @property
     def cropped(self) -> bool:
         """Whether a border is removed from both images."""
-        return self.needs_hr and not self.whole
+        return self.needs_hr and self.name not in _WHOLE
 
     @property
     def origin(self) -> str:
@@ -100,32 +99,14 @@ METRICS = {
         Metric("dss", "higher", PIQ, True, f"RGB, {_CROP}", 1),
         Metric("gmsd", "lower", PIQ, True, f"RGB, {_CROP}", 0),
         Metric("mdsi", "lower", PIQ, True, f"RGB, {_CROP}", 0),
-        Metric(
-            *("lpips", "lower", BUILT_IN, True, "LPIPS 0.1, SqueezeNet, whole image; needs --lpips-weights", 0, 4),
-            whole=True,
-        ),
-        Metric(
-            *("cvvdp", "higher", CVVDP, True, f"JOD, ColorVideoVDP, display {CVVDP_DISPLAY}, whole image", 10, 3),
-            whole=True,
-        ),
+        Metric("lpips", "lower", BUILT_IN, True, "LPIPS 0.1, SqueezeNet, whole image; needs --lpips-weights", 0, 4),
+        Metric("cvvdp", "higher", CVVDP, True, f"JOD, ColorVideoVDP, {CVVDP_DISPLAY}, whole image", 10, 3),
         Metric("de2000", "lower", BUILT_IN, True, f"CIEDE2000 of means over 4 px squares, {_CROP}", 0, 2),
+        Metric("tint", "lower", BUILT_IN, True, f"C*ab added where HR's is 3 or less, 4 px squares, {_CROP}", 0, 3),
         Metric(
-            "tint",
-            "lower",
-            BUILT_IN,
-            True,
-            f"chroma C*ab added where HR is grey (3 or less), 4 px squares, {_CROP}",
-            0,
-            3,
+            "weave", "lower", BUILT_IN, True, f"luma deviation added where HR is flat, 16 px squares, {_CROP}", 0, 3
         ),
-        Metric(
-            *("weave", "lower", BUILT_IN, True),
-            *(f"luma deviation added in 16 px squares where HR's is 2 or less, 8-bit steps, {_CROP}", 0, 3),
-        ),
-        Metric(
-            *("legible", "higher", RAPIDOCR, True, "share of the characters read in HR that are read in SR", 1, 3),
-            whole=True,
-        ),
+        Metric("legible", "higher", RAPIDOCR, True, "share of characters read in HR that are read in SR", 1, 3),
         Metric("niqe", "lower", BUILT_IN, False, "grey, whole image; needs --niqe-params", None, 2),
         Metric("piqe", "lower", BUILT_IN, False, "grey, whole image", None, 2),
         Metric("mid_db", "zero", BUILT_IN, True, f"dB, luma power over HR's, 1/8..1/4 cycles/px, {_CROP}", 0, 2),
@@ -134,14 +115,12 @@ METRICS = {
         Metric("grid8", "zero", BUILT_IN, False, "dB, excess at periods of 8 px, whole image", None, 2),
         Metric("grid16", "zero", BUILT_IN, False, "dB, excess at periods of 16 px, whole image", None, 2),
         Metric("peak16", "zero", BUILT_IN, False, "dB, largest 16 px harmonic of the whole set", None, 2),
-        Metric("lpips-alex", "lower", LPIPS, True, "LPIPS 0.1, AlexNet, whole image", 0, 4, "alex", whole=True),
-        Metric("lpips-vgg", "lower", LPIPS, True, "LPIPS 0.1, VGG16, whole image", 0, 4, "vgg", whole=True),
+        Metric("lpips-alex", "lower", LPIPS, True, "LPIPS 0.1, AlexNet, whole image", 0, 4, "alex"),
+        Metric("lpips-vgg", "lower", LPIPS, True, "LPIPS 0.1, VGG16, whole image", 0, 4, "vgg"),
         Metric("dists", "lower", PYIQA, True, _CROP, 0, 4, "dists"),
         Metric("musiq", "higher", PYIQA, False, "KonIQ-10k weights", None, 2, "musiq"),
         Metric("maniqa", "higher", PYIQA, False, "KonIQ-10k weights (pyiqa's maniqa)", None, 4, "maniqa"),
-        Metric(
-            "maniqa-pipal", "higher", PYIQA, False, "PIPAL weights; not comparable with maniqa", None, 4, "maniqa-pipal"
-        ),
+        Metric("maniqa-pipal", "higher", PYIQA, False, "PIPAL weights, another metric", None, 4, "maniqa-pipal"),
         Metric("topiq", "higher", PYIQA, False, "topiq_nr, KonIQ-10k weights, ResNet-50", None, 4, "topiq_nr"),
         Metric("clipiqa", "higher", PYIQA, False, "CLIP-IQA without fine-tuning, RN50", None, 4, "clipiqa"),
         Metric("qalign", "higher", PYIQA, False, "Q-Align, quality; 1..5", None, 3, "qalign"),

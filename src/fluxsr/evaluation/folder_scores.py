@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _PROCESS = 900_000_000  # bytes of a process with PyTorch and the metrics' packages
 _PIXEL = 600  # peak bytes of the metrics for each pixel of an image
+_FEW = 8  # images that take about as long to score as a process takes to start
 _FREE_SHARE = 0.8  # share of the free memory to use
 _CGROUP = Path("/sys/fs/cgroup")
 _FILES = {
@@ -87,7 +88,8 @@ def score_folders(
             package lpips if both are on the disk.
         metrics: names of metrics; None selects those that download nothing and take little time.
         workers: processes for all but networks with downloaded weights, which run in this one; None uses as many as
-            cores and memory allow. More than 1 needs a main module that can be imported (`if __name__ == "__main__"`).
+            cores, memory and images call for. More than 1 needs a main module that can be imported
+            (`if __name__ == "__main__"`).
         device: device of those networks.
         progress: called with the number of images done and in all.
 
@@ -112,7 +114,7 @@ def score_folders(
     sizes = {stem: image_size(sr_paths[stem]) for stem in stems}
     kept = fitting(kept, sizes, crop)
     if workers is None:
-        workers = workers_for(max(width * height for width, height in sizes.values()))
+        workers = min(workers_for(max(width * height for width, height in sizes.values())), 1 + len(tasks) // _FEW)
     light = [metric.name for metric in kept if metric.source not in NETWORKS]
     learned = [metric.name for metric in kept if metric.source in NETWORKS]
     passes = [(names, count) for names, count in ((light, workers), (learned, 1)) if names]

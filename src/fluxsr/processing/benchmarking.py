@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from PIL import Image
 from fluxsr.backbones.device import best_device, peak_memory
 from fluxsr.degradation import load_settings
 from fluxsr.errors import FluxSRError, InputError
-from fluxsr.evaluation.folders import image_size
+from fluxsr.evaluation.folders import check_stems, image_size, list_images
 from fluxsr.evaluation.protocols import SCALE, Benchmark
 from fluxsr.imaging import io
 from fluxsr.names import printable
@@ -23,32 +23,50 @@ from fluxsr.processing.degrade_file import degraded, read_hr
 from fluxsr.processing.inputs import Job, Plan
 from fluxsr.processing.reporting import CommandLabels, Report
 from fluxsr.processing.runner import Stages, Write, run_jobs
-from fluxsr.processing.scoring import Method
+from fluxsr.processing.scoring import Method, methods_of
 
 
 def make_images(
-    found: Benchmark, model: ModelOptions, pixels: PixelOptions, folder: Path, preset: str, seed: int
+    found: Benchmark,
+    model: ModelOptions | None,
+    pixels: PixelOptions,
+    folder: Path,
+    preset: str,
+    seed: int,
+    others: Sequence[Path] = (),
 ) -> tuple[list[Method], dict[str, Path]]:
     """Make bicubic's and the model's images of a benchmark in a folder, except those that are up to date.
+
+    Args:
+        found: the benchmark.
+        model, pixels: the model and its options; None makes bicubic's images alone.
+        folder: folder to write to.
+        preset, seed: degradation of a benchmark without low-resolution images.
+        others: folders of further methods' images, with the file stems of the benchmark.
 
     Returns:
         The methods, with the ground truth last if there is one, and the LR images by stem.
 
     Raises:
+        InputError: a folder lacks images.
         FluxSRError: an image could not be made; the reasons are printed on stderr.
     """
+    for other in others:
+        check_stems([picture.stem for picture in found.pictures], list_images(other), other)
     low = _low_resolution(found, folder, preset, seed)
     truth = _ground_truth(found, folder) if found.paired else None
 
     def bicubic(image: Image.Image) -> Image.Image:
         return image.resize((image.width * SCALE, image.height * SCALE), Image.Resampling.BICUBIC)
 
-    name = " + ".join(Path(one).name for one in (model.model, model.adapter) if one)
     _make(low, folder / "bicubic", bicubic, CommandLabels("enlarge", "enlarged"), {"bicubic": SCALE})
-    report = upscale_file.run(_plan(low, folder / name), model, UpscaleOptions(scale=SCALE, **pixels.model_dump()))
-    _check(report)
-    ours = Method(printable(name), folder / name, truth, cost=_cost(report, model.device))
-    methods = [Method("bicubic", folder / "bicubic", truth), ours]
+    methods = [Method("bicubic", folder / "bicubic", truth)]
+    if model:
+        name = " + ".join(Path(one).name for one in (model.model, model.adapter) if one)
+        report = upscale_file.run(_plan(low, folder / name), model, UpscaleOptions(scale=SCALE, **pixels.model_dump()))
+        _check(report)
+        methods.append(Method(printable(name), folder / name, truth, cost=_cost(report, model.device)))
+    methods += methods_of(others, truth, True, [*(method.name for method in methods), "HR"])
     return ([*methods, Method("HR", truth, None, truth=True)] if truth else methods), low
 
 

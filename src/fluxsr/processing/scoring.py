@@ -31,8 +31,14 @@ class Method:
     cost: dict[str, float] = field(default_factory=dict)
 
 
-def methods_of(folders: Sequence[Path], hr: Path | None, no_hr: bool) -> list[Method]:
-    """Return the methods of a command line without a model.
+def methods_of(folders: Sequence[Path], hr: Path | None, no_hr: bool, taken: Sequence[str] = ()) -> list[Method]:
+    """Return the folders of a command line as methods. A folder whose name is not unique is named by its path.
+
+    Args:
+        folders: image folders; the second is the ground truth if there are two, and neither `hr` nor `no_hr`.
+        hr: ground truth.
+        no_hr: whether every folder is a method.
+        taken: names of other rows.
 
     Raises:
         InputError: more folders than SR and HR, without --hr or --no-hr.
@@ -41,7 +47,7 @@ def methods_of(folders: Sequence[Path], hr: Path | None, no_hr: bool) -> list[Me
         if len(folders) > 2:
             raise InputError(f"{len(folders)} folders were given: add --hr HR, or --no-hr if there is no ground truth")
         folders, hr = folders[:1], (folders[1] if len(folders) == 2 else None)
-    count = Counter(folder.name for folder in folders)
+    count = Counter([*taken, *(folder.name for folder in folders)])
     names = [folder.name if count[folder.name] == 1 else str(folder) for folder in folders]
     return [Method(printable(name), folder, hr) for name, folder in zip(names, folders, strict=True)]
 
