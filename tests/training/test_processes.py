@@ -23,7 +23,7 @@ from fluxsr.training import processes as processes_module
 from fluxsr.training.processes import Processes, is_distributed, main_first
 
 HERE = Path(__file__).parent
-TOLERANCE = 1e-5  # of weights that a few steps moved by up to 0.05: sums over processes round otherwise
+TOLERANCE = 3e-5  # of weights that a few steps moved by up to 0.05: sums over processes round otherwise
 
 
 two_processes = pytest.mark.slow  # a launcher and two processes, which import torch
