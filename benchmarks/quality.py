@@ -1,18 +1,15 @@
 """Score what each part of the pipeline contributes, on the same images.
 
     python benchmarks/quality.py --lr DIR --hr DIR [--model NAME] [--base NAME] [--niqe-params FILE]
-        [--lpips-weights FILE] [--folder NAME=DIR ...] [--out DIR]
+        [--lpips-weights FILE] [--out DIR]
 
 The table has these rows: bicubic interpolation; strength 0, which is the autoencoder and the colour fix alone; the
 base model without its adapter; the full method without colour fix; the full method; and the ground truth (HR), in the
 columns that need none. Images are matched by file stem. Without --hr the table has only the columns that need no
 ground truth.
 
-With --folder the table compares methods: bicubic, the images in each named folder, the full method, and HR. The
-folders hold outputs of other programs, such as those that peer.py writes.
-
-With --strengths the table has bicubic, the full method at every combination of --strengths, --fine and --flat, and
-HR. Use it to choose a model's strength, fine_strength and flat_floor on validation images.
+With --strengths the table has bicubic, the full method at every strength, and HR. Use it to choose a model's strength
+on validation images.
 """
 
 from __future__ import annotations
@@ -22,8 +19,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import torch
@@ -37,7 +32,6 @@ from fluxsr.evaluation.folders import list_images
 
 SCALE = 4
 ROWS = ("bicubic", "strength 0", "base without adapter", "colour fix off", "full")
-RESERVED = (*ROWS, "HR")
 DTYPES = ("auto", "bf16", "fp32", "fp16")
 Upscale = Callable[[Image.Image], Image.Image]
 
@@ -51,15 +45,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--base", help="model of the row without adapter (default: --model without its adapter)")
     parser.add_argument("--niqe-params", type=Path, help="NIQE's pristine model, .npz or .mat")
     parser.add_argument("--lpips-weights", type=Path, help="weights of LPIPS (squeeze), .safetensors")
-    parser.add_argument(
-        "--folder",
-        type=named_folder,
-        action="append",
-        default=[],
-        dest="folders",
-        metavar="NAME=DIR",
-        help="also score this folder of another method's images; repeatable",
-    )
     parser.add_argument("--out", type=Path, help="keep the images and the table in this folder")
     parser.add_argument("--only", type=int, metavar="N", help="take only the first N images")
     parser.add_argument("--crop", type=int, default=4, help="border in pixels left out against HR (%(default)s)")
@@ -67,23 +52,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=DTYPES, default="auto")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     parser.add_argument("--strengths", type=float, nargs="+", metavar="S", help="only compare these strengths")
-    parser.add_argument("--fine", type=float, nargs="+", metavar="F", help="with --strengths: also vary this setting")
-    parser.add_argument("--flat", type=float, nargs="+", metavar="F", help="with --strengths: also vary this setting")
     parser.add_argument("--tile-size", type=int, help="largest tile in output pixels (default: the model's own)")
     parser.add_argument("--skip-base", action="store_true", help="leave out the row without adapter")
-    options = parser.parse_args(arguments)
-    names = [name for name, _folder in options.folders]
-    if len({*names, *RESERVED}) < len(names) + len(RESERVED):
-        parser.error(f"argument --folder: names must differ from each other and from {', '.join(RESERVED)}")
-    return options
-
-
-def named_folder(text: str) -> tuple[str, Path]:
-    """Read NAME=DIR."""
-    name, _, folder = text.partition("=")
-    if not name or not folder:
-        raise argparse.ArgumentTypeError(f"expected NAME=DIR, got '{text}'")
-    return name, Path(folder)
+    return parser.parse_args(arguments)
 
 
 def bicubic(image: Image.Image) -> Image.Image:
@@ -104,19 +75,8 @@ def model_rows(options: argparse.Namespace) -> Iterable[tuple[str, Upscale]]:
 
     pipe = load(options.model, options.adapter)
     if options.strengths:
-        own = pipe.adapter_config
-        fines, flats = options.fine or [own.fine_strength], options.flat or [own.flat_floor]
-        for flat, fine, strength in product(flats, fines, options.strengths):
-            pipe.adapter_config = replace(own, fine_strength=fine, flat_floor=flat)
-            name = (
-                f"strength {strength:g}"
-                + f" fine {fine:g}" * bool(options.fine)
-                + f" flat {flat:g}" * bool(options.flat)
-            )
-            yield name, upscaler(pipe, strength=strength)
-        return
-    if options.folders:
-        yield "full", upscaler(pipe)
+        for strength in options.strengths:
+            yield f"strength {strength:g}", upscaler(pipe, strength=strength)
         return
     yield "strength 0", upscaler(pipe, strength=0.0)
     yield "colour fix off", upscaler(pipe, color_fix="none")
@@ -164,13 +124,13 @@ def reports(options: argparse.Namespace, out: Path) -> list[Report]:
         yield "bicubic", bicubic
         yield from model_rows(options)
 
-    table = [score(folder, options.hr, name) for name, folder in options.folders]
+    table = []
     for name, upscale in rows():
         folder = out / name.replace(" ", "-")
         upscale_folder(images, upscale, folder, name)
         table.append(score(folder, options.hr, name))
         del upscale  # and its model, before the next is loaded
-    order = {name: place for place, name in enumerate(("bicubic", *dict(options.folders), *ROWS[1:]))}
+    order = {name: place for place, name in enumerate(ROWS)}
     table.sort(key=lambda report: order.get(report.name, len(order)))  # the rows of --strengths keep their order
     if options.hr is not None:
         table.append(score(options.hr, None, "HR"))

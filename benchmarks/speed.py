@@ -36,22 +36,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def peak_resident_mib() -> float | None:
-    """Return the peak resident memory of this process; None on Windows, which has no `resource`."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
-
-
 def measure(case: dict) -> dict:
     """Load the model, upscale a synthetic image to case["side"] pixels, and report."""
     import torch
     from PIL import Image
 
     import fluxsr
+    from fluxsr.backbones.device import peak_memory
 
     if case["threads"]:
         torch.set_num_threads(case["threads"])
@@ -69,7 +60,7 @@ def measure(case: dict) -> dict:
     return {
         **case,
         "seconds": times[len(times) // 2] if times else None,
-        "resident_mib": peak_resident_mib(),
+        "resident_mib": (peak_memory(torch.device("cpu")) or 0) / 2**20 or None,
         "cuda_mib": torch.cuda.max_memory_allocated() / 2**20 if on_cuda else None,
         "torch": torch.__version__,
         "used_threads": torch.get_num_threads(),

@@ -1,6 +1,7 @@
 """Measure step time and peak memory of distillation at FLUX.1-dev's size, with random weights and no download.
 
     python benchmarks/train_full_size.py [--sizes 512 1024] [--bases bf16 nf4] [--budget 90] [--json results.json]
+    python benchmarks/train_full_size.py --memory  # count what a step keeps for its backward pass, without a GPU
     python benchmarks/train_full_size.py --tiny    # the same code with a small model on the CPU
 
 The real DistillStage runs in the real loop: LoRA of rank 64, AdamW, bf16, gradient checkpointing of transformer and
@@ -29,13 +30,13 @@ from typing import Any
 
 import measuring
 import torch
+import train_memory
 
 from fluxsr.backbones.device import best_device
 from fluxsr.backbones.latents import encode
 from fluxsr.backbones.loading import Backbone
 from fluxsr.backbones.lora import add_lora
 from fluxsr.backbones.quantize import nf4_in_place
-from fluxsr.losses.features import FeatureNetwork, feature_distance
 from fluxsr.training import loop
 from fluxsr.training.config import DistillConfig, RunConfig
 from fluxsr.training.steps.distill import Batch, DistillStage
@@ -85,11 +86,9 @@ def build(case: dict[str, Any], device: torch.device) -> Backbone:
 
 
 def perceptual(case: dict[str, Any], device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Return LPIPS of VGG with random weights, at the cost of the real one; without lpips, a similar network."""
-    if case["tiny"] or case["perceptual"] != "lpips":
-        widths = (4, 8) if case["tiny"] else (64, 128, 256, 512, 512)
-        network = FeatureNetwork(widths).requires_grad_(False).to(device)
-        return lambda x, y: feature_distance(network, x, y)
+    """Return LPIPS of VGG with random weights, at the cost of the real one; for a tiny model, the squared error."""
+    if case["tiny"]:
+        return lambda x, y: (x - y).square().mean((1, 2, 3))
     import lpips
 
     return lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False).requires_grad_(False).to(device)
@@ -144,10 +143,13 @@ def in_child(case: dict[str, Any]) -> dict[str, Any]:
 
 def row_of(case: dict[str, Any], late: bool) -> dict[str, Any]:
     """Return what was measured, or the reason in one line why nothing was."""
-    if case["base"] == "nf4" and not _has("bitsandbytes"):
-        return case | {"error": "bitsandbytes is not installed"}
     if late:
         return case | {"error": "the budget is spent"}
+    needed = ["bitsandbytes"] * (case["base"] == "nf4") + ["lpips", "torchvision"] * (
+        case["pixels"] and not case["tiny"]
+    )
+    if missing := [package for package in needed if not _has(package)]:
+        return case | {"error": f"{missing[0]} is not installed"}
     return measure(case) if case["tiny"] else in_child(case)
 
 
@@ -158,8 +160,7 @@ def _has(package: str) -> bool:
 def line(row: dict[str, Any]) -> str:
     peak = "-" if row.get("peak_gib") is None else f"{row['peak_gib']:.1f}"
     took = row.get("error") or f"{row['seconds_per_step']:.3f}"
-    pixels = row["perceptual"] if row["pixels"] else "no"
-    return f"| {row['side']} | {row['base']} | {pixels} | {took} | {peak} |"
+    return f"| {row['side']} | {row['base']} | {'yes' if row['pixels'] else 'no'} | {took} | {peak} |"
 
 
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
@@ -172,15 +173,18 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--budget", type=float, help="seconds after which no further case is begun")
     parser.add_argument("--json", type=Path, help="also write the measurements to this file, after every case")
     parser.add_argument("--tiny", action="store_true", help="use a small model at 64 px on the CPU")
+    parser.add_argument("--memory", action="store_true", help="count memory on the meta device instead of measuring")
     parser.add_argument("--case", help=argparse.SUPPRESS)  # a child process: the case as JSON
     options = parser.parse_args(arguments)
     if options.case:
         print(json.dumps(measure(json.loads(options.case))))
         return []
+    if options.memory:
+        print(train_memory.table(options.sizes))
+        return []
     common = {"device": options.device, "rank": options.rank, "steps": options.steps, "tiny": options.tiny}
-    common["perceptual"] = "lpips" if _has("lpips") and _has("torchvision") else "features"
     if options.tiny:
-        options.sizes, common = [64], common | {"device": "cpu", "rank": 4, "perceptual": "features"}
+        options.sizes, common = [64], common | {"device": "cpu", "rank": 4}
     cases = [  # the whole method in bfloat16 first, then what leaves a part of it out, then nf4
         {"side": side, "base": base, "pixels": pixels, **common}
         for base in options.bases

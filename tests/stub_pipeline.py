@@ -27,10 +27,11 @@ def install(watch: Callable[[], Any]) -> None:
         name, device = "stub", "cpu"
         transformer = vae = SimpleNamespace(parameters=list, dtype=torch.float32)
         plan = SimpleNamespace(line=lambda: "stub")
+        sources, adapter_config = ("stub", "none"), SimpleNamespace(strength=1.0)
 
         def upscale_tensor(self, lr: torch.Tensor, settings: Any) -> torch.Tensor:
             watch()
-            return interpolate(lr, scale_factor=settings.options.scale, mode="nearest")
+            return interpolate(lr, settings.options.size_of(*lr.shape[-2:]), mode="nearest")
 
     torch.set_num_threads(1)
     module = ModuleType("fluxsr.single")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 import fluxsr
 from fluxsr.backbones.adapter import AdapterConfig, load_config
@@ -33,7 +33,7 @@ def picture(pipe: Any, **options: Any) -> torch.Tensor:
 def saved(pipeline: Any, tmp_path: Path) -> Path:
     """The tiny pipeline with settings that are none of the defaults, in a folder of the test's own."""
     licences = [{"model": "a/b", "name": "mit"}]
-    config = AdapterConfig(t_l=0.5, strength=0.7, tile_size=96, patch_offsets=2, base="a/b", rank=3, licences=licences)
+    config = AdapterConfig(t_l=0.5, strength=0.7, tile_size=96, base="a/b", rank=3, licences=licences)
     pipe = FluxSRPipeline(pipeline.transformer, pipeline.vae, pipeline.prompt, **config.registered)
     pipe.save_pretrained(tmp_path / "saved")
     return tmp_path / "saved"
@@ -227,6 +227,43 @@ def test_a_lora_that_would_do_something_else_is_refused(model_folder: Path, make
         folded.load_lora_weights(make_adapter("one"))
     with pytest.raises(ModelError, match="was trained at t, guidance = .0.5, None., but the pipeline uses .0.25"):
         FluxSRPipeline.from_pretrained(model_folder).load_lora_weights(make_adapter("two", t_l=0.5))
+
+
+def test_a_lora_on_the_hub_is_checked_as_one_in_a_folder(
+    model_folder: Path, make_adapter: Callable[..., Path], fake_hub: Any
+) -> None:
+    loaded, own = FluxSRPipeline.from_pretrained(model_folder), make_adapter("own")
+    files = {path.name: path.read_bytes() for path in own.iterdir() if path.is_file()}
+    weights = files["pytorch_lora_weights.safetensors"]
+    later = {path.name: path.read_bytes() for path in make_adapter("later", t_l=0.5).iterdir() if path.is_file()}
+    spoilt = load_file(own / "pytorch_lora_weights.safetensors")
+    spoilt["transformer.proj_out.dora_scale"] = torch.ones(1)
+    fake_hub.repositories |= {
+        "me/own": files,
+        "me/plain": {"mine.safetensors": weights},
+        "me/below": {"a/x.safetensors": weights, "a/y.safetensors": weights},
+        "me/later": later,
+        "me/encoder": files | {"vae_encoder_lora.safetensors": b""},
+        "me/dora": {"mine.safetensors": save(spoilt)},
+    }
+    before = picture(loaded)
+    for source, options in (
+        ("me/own", {}),
+        ("me/plain", {}),
+        ("me/below", {"subfolder": "a", "weight_name": "x.safetensors"}),
+    ):
+        loaded.load_lora_weights(source, **options)
+        assert not torch.allclose(picture(loaded), before, atol=1e-3)
+        loaded.unload_lora_weights()
+    for source, words in (
+        ("me/later", "adapter me/later was trained at t, guidance = .0.5, None."),
+        ("me/encoder", "adapter me/encoder changes the autoencoder too"),
+        ("me/dora", "DoRA is not supported"),
+        ("me/below", "must hold the safetensors file of one LoRA, but holds none"),
+        ("me/gone", "me/gone is neither a folder here nor a model on the Hub"),
+    ):
+        with pytest.raises(ModelError, match=words):
+            loaded.load_lora_weights(source)
 
 
 # Running

@@ -1,4 +1,4 @@
-"""recipes/tiny/make.sh: a model that upscales, from photographs alone, in one command that goes on where it stopped."""
+"""recipes/tiny/make.sh: a model that upscales, in one command that goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -18,9 +18,20 @@ ROOT = Path(__file__).parents[1]
 SHORT = ["run.steps=2", "run.stop=0", "run.batch=4", "run.crop=64", "run.save_every=2", "run.workers=0", "data.limit=4"]
 
 
+def light_network() -> bytes:
+    """The weights of a random SRVGGNetCompact in ncnn's layout."""
+    random, parts = np.random.default_rng(0), []
+    for inputs, outputs in [(3, 64), *[(64, 64)] * 16, (64, 48)]:
+        weight = random.normal(0, 1 / (9 * inputs) ** 0.5, (outputs, inputs, 3, 3))
+        parts += [np.zeros(1), weight, np.zeros(outputs)] + [np.full(outputs, 0.2)] * (outputs == 64)
+    return b"".join(part.astype(np.float32).tobytes() for part in parts)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a shell script")
-def test_one_command_makes_a_model_from_nothing_and_again_makes_nothing_new(tmp_path: Path) -> None:
+def test_one_command_makes_a_model_from_nothing_and_again_makes_nothing_new(
+    tmp_path: Path, lpips_weights: Path
+) -> None:
     shutil.copytree(ROOT / "recipes" / "tiny", tmp_path / "recipes" / "tiny")
     photos = tmp_path / "data" / "photos"
     for shard in ("train-000", "val-000"):
@@ -29,6 +40,13 @@ def test_one_command_makes_a_model_from_nothing_and_again_makes_nothing_new(tmp_
             pixels = np.random.default_rng(k).integers(0, 256, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).resize((256, 256), Image.Resampling.BICUBIC).save(photos / shard / f"{k}.png")
         subprocess.run(["tar", "cf", photos / f"{shard}.tar", "-C", photos / shard, "."], check=True)
+    for folder, side in (("LR", 32), ("HR", 128)):
+        (tmp_path / "data/guides" / folder).mkdir(parents=True)
+        image = Image.open(photos / "train-000/0.png").resize((side, side))
+        image.save(tmp_path / "data/guides" / folder / "0.png")
+    (tmp_path / "data/perceptual").mkdir()
+    shutil.copy(lpips_weights, tmp_path / "data/perceptual")
+    (tmp_path / "data/realesr-animevideov3-x4.bin").write_bytes(light_network())
     bin_folder = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
     def make() -> subprocess.CompletedProcess[str]:
@@ -39,11 +57,10 @@ def test_one_command_makes_a_model_from_nothing_and_again_makes_nothing_new(tmp_
 
     done = make()
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.endswith("model: runs/tiny/model\n")
-    weights = tmp_path / "runs/tiny/model/transformer/diffusion_pytorch_model.safetensors"
+    assert done.stdout.endswith("model: runs/tiny/distill/model\n")
+    weights = tmp_path / "runs/tiny/distill/model/transformer/diffusion_pytorch_model.safetensors"
     first = weights.read_bytes()
-    pipeline = fluxsr.load(str(tmp_path / "runs/tiny/model"))
-    assert pipeline.adapter_config.patch_offsets == 4
+    pipeline = fluxsr.load(str(tmp_path / "runs/tiny/distill/model"))
     assert pipeline(Image.new("RGB", (16, 16), "teal")).images[0].size == (64, 64)
 
     assert make().returncode == 0

@@ -17,7 +17,7 @@ from fluxsr.imaging.formats import WRITTEN
 from fluxsr.options import ModelOptions, UpscaleOptions, declared
 
 SOURCE = Path(options.__file__).parent
-NUMBERS = ("scale", "strength", "tile_size", "tile_overlap")
+NUMBERS = (*options.SIZES, "strength", "tile_size", "tile_overlap")
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,11 @@ NUMBERS = ("scale", "strength", "tile_size", "tile_overlap")
     [
         ({"scale": 9}, "scale is 9; choose a number from 1 to 8"),
         ({"scale": True}, "scale is True; choose a number from 1 to 8"),
-        ({"scale": None}, "scale is None; choose a number from 1 to 8"),
+        (
+            {"scale": 2, "width": 400},
+            "width and scale are given; choose one of scale, width, height, longest, megapixels",
+        ),
+        ({"width": 400.5}, "width is 400.5; choose a whole number from 16 to 800000"),
         ({"strength": float("nan")}, "strength is nan; choose a number from 0 to 2"),
         ({"tile_size": 64.5}, "tile_size is 64.5; choose a whole number from 64 to 4096"),
         ({"max_pixels": 0}, "max_pixels is 0; choose a whole number of 1 or more"),
@@ -46,7 +50,7 @@ def test_a_value_that_cannot_be_used_is_one_line(values: dict[str, Any], line: s
 
 @pytest.mark.parametrize("name", ["self", "url", "x" * 5000 + "\n"])
 def test_an_unknown_name_is_one_line_that_lists_the_options(name: str) -> None:
-    with pytest.raises(InputError, match=r"^[a-z.\\]+ is not an option; the options are scale, strength,") as caught:
+    with pytest.raises(InputError, match=r"^[a-z.\\]+ is not an option; the options are scale, width,") as caught:
         UpscaleOptions(**{name: 1})
     assert len(str(caught.value)) < 300 and "\n" not in str(caught.value)
 
@@ -62,6 +66,37 @@ def test_a_form_is_all_text() -> None:
     assert found == UpscaleOptions(scale=2, quality=95, lossless=True, format="png")
     with pytest.raises(InputError, match="scale is 'x'; choose a number from 1 to 8"):
         UpscaleOptions.from_text({"scale": "x"})
+
+
+@pytest.mark.parametrize(
+    ("option", "size", "line"),
+    [
+        ({"scale": None}, (680, 1240), ""),
+        ({"scale": 1.5}, (255, 465), ""),
+        ({"width": 1001}, (549, 1001), ""),
+        ({"height": 1001}, (1001, 1825), ""),
+        ({"longest": 2480}, (1360, 2480), ""),
+        ({"longest": 310}, (170, 310), ""),
+        ({"megapixels": 0.5}, (524, 955), ""),
+        (
+            {"width": 309},
+            None,
+            "width is 309, which would enlarge 310x170 pixels 0.9968 times; choose 310 to 2480, which is 1 to 8 times",
+        ),
+        ({"height": 1700}, None, "height is 1700, .* 310x170 pixels 10 times; choose 170 to 1360"),
+        ({"longest": 3840}, None, "longest is 3840, .* 310x170 pixels 12.39 times; choose 310 to 2480"),
+        ({"megapixels": 12}, None, "megapixels is 12, .* 310x170 pixels 15.09 times; choose 0.053 to 3.372"),
+    ],
+)
+def test_the_size_is_exact_and_between_1_and_8_times_the_image(
+    option: dict[str, Any], size: tuple[int, int] | None, line: str
+) -> None:
+    options = UpscaleOptions(**option)
+    if size:
+        assert options.size_of(170, 310) == size
+    else:
+        with pytest.raises(InputError, match=f"^{line}"):
+            options.size_of(170, 310)
 
 
 def test_options_travel_to_other_processes() -> None:
@@ -110,7 +145,9 @@ class TestFrontEndsAgree:
                 assert (number["minimum"], number["maximum"]) == (option.minimum, option.maximum)
                 assert field["description"] == option.help
         local = {name for name, option in declared(UpscaleOptions).items() if option.local}
-        assert set(json["properties"]) == {"image", *declared(UpscaleOptions)} - local == set(forms["properties"])
+        assert (
+            set(json["properties"]) == {"image", "mask", *declared(UpscaleOptions)} - local == set(forms["properties"])
+        )
 
     def test_web_page(self) -> None:
         pytest.importorskip("gradio")

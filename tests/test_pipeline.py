@@ -23,7 +23,6 @@ from fluxsr.backbones.places import COMPONENT_FILE, PEFT_FILES, WEIGHTS_FILE
 from fluxsr.backbones.quantize import is_quantized
 from fluxsr.backbones.velocity import velocity
 from fluxsr.errors import InputError, ModelError, OutputError
-from fluxsr.extensions.patch_offsets import mean_over_offsets
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.settings import Settings
 from fluxsr.options import UpscaleOptions
@@ -42,18 +41,6 @@ def test_one_tile_is_the_formula(pipeline: Any) -> None:
         v = velocity(pipeline.transformer, z_l, 0.25, pipeline.prompt)
         expected = latents.decode(pipeline.vae, flow.one_step(z_l, v, 0.25, 0.5)).clamp(0, 1)
     out = pipeline(lr, strength=0.5, color_fix="none", output_type="pt").images
-    torch.testing.assert_close(out, expected)
-
-
-def test_the_velocity_is_the_mean_over_patch_offsets(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "adapter_config", replace(pipeline.adapter_config, patch_offsets=4))
-    lr = photograph(16, 16)
-    lr_up = bicubic(lr, (64, 64))
-    with torch.no_grad():
-        z_l = latents.encode(pipeline.vae, lr_up)
-        v = mean_over_offsets(lambda z: velocity(pipeline.transformer, z, 0.25, pipeline.prompt), z_l, 4)
-        expected = latents.decode(pipeline.vae, flow.one_step(z_l, v, 0.25)).clamp(0, 1)
-    out = pipeline(lr, strength=1, color_fix="none", output_type="pt").images
     torch.testing.assert_close(out, expected)
 
 
@@ -266,7 +253,7 @@ def test_device_and_dtype_as_torch_s_own(model_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_values_that_are_not_finite_are_a_model_error(
+def test_values_that_are_not_finite_are_replaced_by_the_plain_enlargement(
     pipeline: Any, bad: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_: Any, z: torch.Tensor, *__: Any) -> torch.Tensor:
@@ -274,7 +261,20 @@ def test_values_that_are_not_finite_are_a_model_error(
 
     monkeypatch.setattr("fluxsr.one_step.velocity", broken)
     with pytest.raises(ModelError, match="values that are not finite; try --dtype fp32"):
-        pipeline(photograph())
+        pipeline(photograph(), guard=False)
+    with pytest.warns(UserWarning, match="the result has tiles that the model got wrong: 1 not finite, replaced by"):
+        found = pipeline(photograph(), color_fix="none", output_type="pt").images
+    assert torch.equal(found, bicubic(photograph(), (64, 80)).clamp(0, 1))
+
+
+def test_a_callback_s_results_are_not_repaired(pipeline: Any) -> None:
+    with pytest.raises(ModelError, match="not finite"):
+        pipeline(photograph(), callback_on_step_end=lambda *_: {"latents": _[-1]["latents"] / 0})
+
+
+def test_the_guard_changes_no_good_result(pipeline: Any) -> None:
+    on, off = (pipeline(photograph(), output_type="pt", guard=guard).images for guard in (True, False))
+    assert torch.equal(on, off)
 
 
 def test_one_step_gives_tensors_to_work_on(pipeline: Any) -> None:

@@ -15,13 +15,14 @@ from fluxsr import flow
 from fluxsr.backbones import latents
 from fluxsr.backbones.adapter import AdapterConfig
 from fluxsr.backbones.memory import Plan
+from fluxsr.backbones.precision import in_float32
 from fluxsr.backbones.velocity import velocity
-from fluxsr.errors import InputError, ModelError
-from fluxsr.extensions.patch_offsets import mean_over_offsets
-from fluxsr.extensions.postprocess import postprocess
+from fluxsr.errors import InputError
+from fluxsr.extensions.guard import Guard
 from fluxsr.imaging import io, resize
 from fluxsr.imaging.color.fix import fix_colors_
 from fluxsr.imaging.extended import LEAST_SIDE, Extended
+from fluxsr.imaging.mask import Mask
 from fluxsr.imaging.settings import Settings, checked_count
 from fluxsr.imaging.tiling import bands
 from fluxsr.imaging.tiling.plan import TilingPlan, rows_with_fallback, stream_with_fallback
@@ -35,6 +36,7 @@ class OneStep:
     prompt: Any
     adapter_config: AdapterConfig
     _execution_device: torch.device
+    sources: tuple[str, str] = ("", "")  # see Backbone
     _planned: tuple[Plan, tuple[torch.dtype, str]] | None = None
 
     @property
@@ -53,32 +55,31 @@ class OneStep:
 
     @torch.no_grad()
     def one_step(
-        self, lr_up: Tensor, strength: float = 1.0, callback: Callable[[Tensor], Tensor] | None = None
+        self,
+        lr_up: Tensor,
+        strength: float = 1.0,
+        callback: Callable[[Tensor], Tensor] | None = None,
+        exact: bool = False,
     ) -> Tensor:
-        """Images in one piece: x_hat = VAE.decode(z_l - strength t_l v(z_l, t_l)) (method.md, 4), then post-processing.
+        """Images in one piece: x_hat = VAE.decode(z_l - strength t_l v(z_l, t_l)) (method.md, 4).
 
         Args:
             lr_up: (B,3,H,W), RGB in [0,1], sides multiples of ``latents.pixel_multiple``.
             strength: share of the step.
             callback: function that replaces the latents after the step.
+            exact: run in float32 what runs in 16 bits.
 
         Returns:
-            (B,3,H,W), float32, about [0,1], on the model's device.
-
-        Raises:
-            ModelError: values that are not finite, such as a float16 overflow gives.
+            (B,3,H,W), float32, about [0,1], on the model's device. Nothing is checked; see ``extensions.guard``.
         """
+        if exact:
+            with in_float32(self.transformer, self.vae, device=self._execution_device):
+                return self.one_step(lr_up, strength, callback)
         config, lr_up = self.adapter_config, lr_up.to(self._execution_device)
-        (t, guidance), z_l = config.condition, latents.encode(self.vae, lr_up)
-        v = mean_over_offsets(
-            lambda z: velocity(self.transformer, z, t, self.prompt, guidance), z_l, config.patch_offsets
-        )
+        (t, guidance), z_l = config.condition, latents.encode_lr(self.vae, lr_up)
+        v = velocity(self.transformer, z_l, t, self.prompt, guidance)
         z_0 = flow.one_step(z_l, v, config.t_l, strength)
-        hr = latents.decode(self.vae, z_0 if callback is None else callback(z_0))
-        hr = postprocess(hr, lr_up, latents.pixel_multiple(self.vae), **config.postprocess)
-        if not hr.isfinite().all():
-            raise ModelError("the model gave values that are not finite; try --dtype fp32")
-        return hr
+        return latents.decode(self.vae, z_0 if callback is None else callback(z_0))
 
     @torch.no_grad()
     def upscale_tensor(self, lr: Tensor, settings: Settings) -> Tensor:
@@ -86,9 +87,12 @@ class OneStep:
         size, step, tiling = self._prepared(lr, settings)
         extended = Extended(lr.float().cpu(), size, settings.options.wrap, settings.options.tile_overlap)
         lr_up = resize.bicubic(extended.image, extended.size)  # (1,3,H,W)
-        hr, fitted = stream_with_fallback(lr_up, step, tiling, settings.progress)
+        mask = Mask.of(settings.mask, size, settings.options.color_fix)
+        skip = mask if extended.size == size else None  # a mask has no margins
+        hr, fitted = stream_with_fallback(lr_up, step, tiling, settings.progress, skip)
         self._keep(tiling, fitted)
-        return extended.cut(fix_colors_(hr, lr_up, settings.options.color_fix))
+        hr = extended.cut(fix_colors_(hr, lr_up, settings.options.color_fix))
+        return hr if mask is None else mask.blend_(hr, extended.cut(lr_up))
 
     def upscale_streaming(self, lr: Tensor, settings: Settings) -> tuple[tuple[int, int], Iterator[Tensor]]:
         """Enlarge one image from top to bottom, for results that are larger than the memory.
@@ -106,14 +110,16 @@ class OneStep:
 
         Raises:
             InputError: an image or a setting that cannot be used.
-            ModelError: while rows are read, the model gives values that are not finite.
+            ModelError: while rows are read, the model gives values that are not finite, and the guard is off.
             torch.OutOfMemoryError: while rows are read, not even a small tile fits, or others took the memory.
         """
         size, step, tiling = self._prepared(lr, settings)
         if settings.options.wrap or min(lr.shape[-2:]) < LEAST_SIDE:
             return size, (self.upscale_tensor(lr, settings) for _ in range(1))
         enlarged = partial(bands.enlarged, lr.float().cpu(), size, step)
-        start = partial(enlarged, color_fix=settings.options.color_fix, progress=settings.progress)
+        color_fix = settings.options.color_fix
+        mask = Mask.of(settings.mask, size, color_fix)
+        start = partial(enlarged, color_fix=color_fix, progress=settings.progress, mask=mask)
         return size, rows_with_fallback(start, size, tiling, partial(self._keep, tiling))
 
     def _prepared(
@@ -121,16 +127,17 @@ class OneStep:
     ) -> tuple[tuple[int, int], Callable[[Tensor], Tensor], TilingPlan]:
         """Return the result's size, the model as a function of tiles, and the first tiling to try."""
         options, config = settings.options, self.adapter_config
-        size = resize.scaled_size(*io.checked_size(lr), options.scale)
+        size = options.size_of(*io.checked_size(lr))
         strength = config.strength if options.strength is None else options.strength
-        step = partial(settings.step or self.one_step, strength=strength)
         tile_size, batch_size = options.tile_size, settings.batch_size
         if tile_size is None:
             tile_size = min(self.plan.tile_size, config.tile_size)
         if batch_size is None:
             batch_size = self.plan.batch_size or (1 if self._execution_device.type == "cpu" else 4)
         batch_size, multiple = checked_count("batch_size", batch_size), latents.pixel_multiple(self.vae)
-        return size, step, TilingPlan(tile_size, batch_size, options.tile_overlap, multiple, self.plan.compiled)
+        tiling = TilingPlan(tile_size, batch_size, options.tile_overlap, multiple, self.plan.compiled)
+        repairs, exact = settings.repairs if options.guard else None, self.transformer.dtype != torch.float32
+        return size, Guard(settings.step or self.one_step, strength, tiling, exact, repairs), tiling
 
     def _keep(self, tried: TilingPlan, fitted: TilingPlan) -> None:
         """Start the next image with the tiling that fitted, if memory ran out."""

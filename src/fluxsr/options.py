@@ -6,6 +6,7 @@ The module imports neither torch nor any other part of the package but its error
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -28,20 +29,32 @@ Strip = Literal["none", "gps", "all"]
 
 MAX_STRENGTH = 2.0  # results of larger values no longer look like photographs; also the limit for model folders
 MAX_PIXELS = 100_000_000
+REPAIRED = "has tiles that the model got wrong"
+"""Beginning of the note on an image whose tiles the output guard has repaired."""
+MAX_SCALE = 8
+SIZES = ("scale", "width", "height", "longest", "megapixels")
+"""Options that give the size of the output; one of them holds at a time."""
 
 Kind = TypeVar("Kind", bound="_Options")
 
 
 _UNCHANGED = {"format", "suffix", "max_pixels"}  # every other option of UpscaleOptions changes the result
 _LOCAL = {"suffix", "max_pixels"}  # only for users who read and write their own files; a server decides these itself
+_SCALE = "Upscaling factor. Defaults to 4, at which the bundled model was trained."
+_WIDTH = "Width of the output in pixels, instead of a scale. The aspect ratio is kept."
+_HEIGHT = "Height of the output in pixels, instead of a scale. The aspect ratio is kept."
+_LONGEST = "Longer side of the output in pixels, instead of a scale. The aspect ratio is kept."
+_MEGAPIXELS = "Size of the output in million pixels, instead of a scale. The aspect ratio is kept."
 _STRENGTH = "Strength of the model's step: 0 skips it, 1 is the full step. Defaults to the model's own."
 _TILE_SIZE = "Largest tile side in output pixels. Smaller tiles need less memory. Defaults to the model's own."
 _OVERLAP = "Minimum overlap of neighbouring tiles in output pixels, at most half a tile."
 _COLORS = "Method that matches the colours of the output to the input."
 _WRAP = "Join opposite edges, for seamless textures. The result is held in memory as a whole."
+_GUARD = "Check every tile of the output against the input, and repair the broken ones."
+_PROVENANCE = "Write into the output which program, model and settings made it."
 _LOSSLESS = "Lossless WebP. Defaults to lossless if the input is lossless WebP."
 _PROFILE = "Colour profile of the output: the input's ('keep') or sRGB ('srgb')."
-_STRIP = "Write no metadata: no EXIF, XMP, IPTC, texts, comments or resolution."
+_STRIP = "Write no metadata of the input: no EXIF, XMP, IPTC, texts, comments or resolution."
 _MODEL = "Model: 'bundled', a folder in diffusers layout, a Hub id, or a .gguf or .safetensors file."
 _CONFIG = (
     "For a model in one file: folder with transformer/config.json and vae/. Defaults to FLUX.1-dev's configuration, "
@@ -88,14 +101,44 @@ class _Options(BaseModel):
         return int(number) if number.is_integer() else number
 
 
-class UpscaleOptions(_Options):
-    """How one image is upscaled and written."""
+class _SizeOptions(_Options):
+    scale: float | None = Field(default=None, ge=1, le=MAX_SCALE, description=_SCALE)
+    width: int | None = Field(default=None, ge=16, le=800_000, description=_WIDTH)
+    height: int | None = Field(default=None, ge=16, le=800_000, description=_HEIGHT)
+    longest: int | None = Field(default=None, ge=16, le=800_000, description=_LONGEST)
+    megapixels: float | None = Field(default=None, ge=0.001, le=10_000, description=_MEGAPIXELS)
 
-    scale: float = Field(default=4.0, ge=1, le=8, description="Upscaling factor. The bundled model was trained at 4.")
+    @model_validator(mode="before")
+    @classmethod
+    def _one_size(cls, values: dict[str, Any]) -> dict[str, Any]:
+        given = [name for name in SIZES if values.get(name) is not None]
+        if len(given) > 1:
+            raise InputError(f"{' and '.join(reversed(given))} are given; choose one of {', '.join(SIZES)}")
+        return values if given else {**values, "scale": 4.0}
+
+
+class PixelOptions(_Options):
+    """How the pixels of a result are computed, besides its size."""
+
     strength: float | None = Field(default=None, ge=0, le=MAX_STRENGTH, description=_STRENGTH)
     tile_size: int | None = Field(default=None, ge=64, le=4096, description=_TILE_SIZE)
     tile_overlap: int = Field(default=32, ge=0, le=2048, description=_OVERLAP)
     color_fix: ColorFix = Field(default="wavelet", description=_COLORS)
+    guard: bool = Field(default=True, description=_GUARD)
+
+    @model_validator(mode="after")
+    def _overlap_fits_tile(self) -> PixelOptions:
+        if self.tile_size is not None and self.tile_overlap > self.tile_size // 2:
+            raise InputError(
+                f"tile_overlap is {self.tile_overlap}, more than half of tile_size {self.tile_size}; "
+                f"choose {self.tile_size // 2} or less"
+            )
+        return self
+
+
+class UpscaleOptions(PixelOptions, _SizeOptions):  # in this order the size comes first
+    """How one image is upscaled and written."""
+
     wrap: bool = Field(default=False, description=_WRAP)
     format: Format | None = Field(default=None, description="Output format. Defaults to the input's format.")
     suffix: str = Field(default="", description="Text appended to output names, such as _x4.")
@@ -106,6 +149,7 @@ class UpscaleOptions(_Options):
     profile: Profile = Field(default="keep", description=_PROFILE)
     strip_metadata: bool = Field(default=False, description=_STRIP)
     strip_gps: bool = Field(default=False, description="Remove the GPS position.")
+    provenance: bool = Field(default=True, description=_PROVENANCE)
     max_pixels: int = Field(default=MAX_PIXELS, ge=1, description="Refuse inputs with more pixels.")
 
     @field_validator("suffix")
@@ -113,19 +157,40 @@ class UpscaleOptions(_Options):
     def _suffix_stays_in_its_folder(cls, suffix: str) -> str:
         return checked_suffix(suffix)
 
-    @model_validator(mode="after")
-    def _overlap_fits_tile(self) -> UpscaleOptions:
-        if self.tile_size is not None and self.tile_overlap > self.tile_size // 2:
-            raise InputError(
-                f"tile_overlap is {self.tile_overlap}, more than half of tile_size {self.tile_size}; "
-                f"choose {self.tile_size // 2} or less"
-            )
-        return self
-
     @property
     def strip(self) -> Strip:
         """Which metadata is left out of the output."""
         return "all" if self.strip_metadata else "gps" if self.strip_gps else "none"
+
+    @property
+    def size(self) -> tuple[str, float]:
+        """Return the one option of ``SIZES`` that is set, and its value."""
+        return next((name, value) for name in SIZES if (value := getattr(self, name)) is not None)
+
+    @property
+    def size_in_name(self) -> str:
+        """Return the end of a result's name, such as _x4 or _width3840."""
+        name, value = self.size
+        return f"_{'x' if name == 'scale' else name}{value:g}"
+
+    def size_of(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) of the result for an image of this size, rounded to whole pixels.
+
+        Raises:
+            InputError: the image would become smaller, or more than ``MAX_SCALE`` times as large.
+        """
+        name, value = self.size
+        power, steps = (2, 1000) if name == "megapixels" else (1, 1)
+        sides = {"width": width, "height": height, "longest": max(height, width), "megapixels": height * width / 1e6}
+        now = sides.get(name, 1)
+        factor, most = (value / now) ** (1 / power), now * MAX_SCALE**power
+        if not now <= value <= most:
+            fits = f"{math.ceil(now * steps) / steps:g} to {math.floor(most * steps) / steps:g}"
+            raise InputError(
+                f"{name} is {value:g}, which would enlarge {width}x{height} pixels {factor:.4g} times; "
+                f"choose {fits}, which is 1 to {MAX_SCALE} times"
+            )
+        return round(height * factor), round(width * factor)
 
     def result_settings(self) -> dict[str, Any]:
         """Return the options that change the result, by name."""

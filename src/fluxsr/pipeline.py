@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -16,7 +18,7 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput
 from diffusers.loaders.lora_base import LoraBaseMixin
 from torch import Tensor
 
-from fluxsr.backbones import loading, lora, saved
+from fluxsr.backbones import loading, pipeline_lora, saved
 from fluxsr.backbones.adapter import AdapterConfig, invalid_setting, unknown_dtype
 from fluxsr.backbones.families import Autoencoder, Transformer
 from fluxsr.backbones.loading import Backbone
@@ -24,8 +26,10 @@ from fluxsr.backbones.memory import Plan
 from fluxsr.backbones.places import CONFIG_FILE, PROMPT_FILE
 from fluxsr.backbones.prompts import FixedPrompt, PromptEmbeddings
 from fluxsr.errors import InputError
+from fluxsr.extensions.guard import repair_notes
 from fluxsr.hub import publish
 from fluxsr.imaging import io
+from fluxsr.imaging.mask import as_masks
 from fluxsr.imaging.settings import Settings
 from fluxsr.one_step import OneStep, latents_callback
 from fluxsr.options import ColorFix, UpscaleOptions
@@ -68,10 +72,6 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
         train_dtype: str = "bf16",
         scale: int = 4,
         tile_size: int = 512,
-        patch_offsets: int = 1,
-        lattice_reach: float = 0.0,
-        fine_strength: float = 1.0,
-        flat_floor: float = 0.0,
         origin: dict[str, Any] | None = None,
     ) -> None:
         registered = {name: value for name, value in locals().items() if name in AdapterConfig().registered}
@@ -89,7 +89,7 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
         """Return a pipeline from the result of ``backbones.loading.load`` and its plan."""
         prompt = PromptEmbeddings.of(parts.prompt, parts.config.prompt)
         pipeline = cls(parts.transformer, parts.vae, prompt, **parts.config.registered)
-        pipeline.name = parts.name
+        pipeline.name, pipeline.sources = parts.name, parts.sources
         if plan is not None:
             pipeline.plan = plan
         return pipeline
@@ -160,20 +160,26 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
             ModelError: the transformer is folded, or the LoRA does not fit it or was trained at another time or
                 guidance.
         """
-        lora.load_lora_weights(self, source, self.adapter_config, adapter_name, **options)
+        pipeline_lora.load_lora_weights(self, source, self.adapter_config, adapter_name, **options)
 
     @torch.no_grad()  # not inference_mode, whose tensors are restricted for the caller
     def __call__(
         self,
         image: Any,
-        scale: float = _DEFAULT.scale,
+        scale: float | None = None,
         *,
+        width: int | None = _DEFAULT.width,
+        height: int | None = _DEFAULT.height,
+        longest: int | None = _DEFAULT.longest,
+        megapixels: float | None = _DEFAULT.megapixels,
         strength: float | None = _DEFAULT.strength,
         tile_size: int | None = _DEFAULT.tile_size,
         tile_overlap: int = _DEFAULT.tile_overlap,
         batch_size: int | None = None,
         color_fix: ColorFix = _DEFAULT.color_fix,
+        guard: bool = _DEFAULT.guard,
         wrap: bool = _DEFAULT.wrap,
+        mask: Any = None,
         output_type: str = "pil",
         return_dict: bool = True,
         progress: Callable[[int, int], None] | None = None,
@@ -188,7 +194,10 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
         Args:
             image: PIL image, array (H,W), (H,W,C) or (B,H,W,C), tensor (3,H,W) or (B,3,H,W), or a list of these; see
                 imaging/io.py. Sides below 16 pixels are extended by reflection, and the result is cut.
-            scale: upscaling factor from 1 to 8. The output size is rounded to whole pixels.
+            scale: upscaling factor from 1 to 8. The output size is rounded to whole pixels. None is 4 without another
+                size.
+            width, height, longest, megapixels: size of the output instead of a scale, of which it must be 1 to 8 times
+                the image. ``longest`` is the longer side. The aspect ratio is kept.
             strength: fraction of the step, 0 to 2. More than 1 exaggerates. None is the model's own.
             tile_size: largest tile, 64 to 4096 output pixels. None is the size in the plan, which is at most the
                 largest size that was tested with the model.
@@ -196,7 +205,12 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
             batch_size: tiles per forward pass. None is the number in the plan, or 1 on a CPU and 4 elsewhere. If memory
                 runs out, a warning is shown and the batch size becomes 1. If that does not suffice, tiles are halved.
             color_fix: "wavelet", "adain" or "none"; see imaging/color/fix.py.
+            guard: check every tile against its input, and repair the broken ones; see extensions/guard.py. A warning
+                says what was repaired. Tiles are not repaired if there is a callback, which may change them on purpose.
             wrap: join opposite edges, for seamless textures.
+            mask: where the result is used: 0 keeps the bicubic enlargement, white is full strength. It is scaled to the
+                output by bicubic interpolation. Path, PIL image, array or tensor, one for all images or a list; see
+                imaging/mask.py.
             output_type: "pil", "pt" (B,3,H,W) or "np" (B,H,W,3), the last two in float32 and [0,1]. Images of different
                 sizes are returned as a list.
             return_dict: return an ImagePipelineOutput; False returns ``(images,)``.
@@ -208,7 +222,7 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
 
         Raises:
             InputError: an image or an argument cannot be used.
-            ModelError: the model returns values that are not finite.
+            ModelError: the model returns values that are not finite, and they are not repaired.
             torch.OutOfMemoryError: even a small tile does not fit into memory.
 
         Returns:
@@ -218,10 +232,15 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
             raise InputError(f"output_type is '{output_type}'; choose one of {', '.join(io.OUTPUT_TYPES)}")
         options = UpscaleOptions(
             scale=scale,
+            width=width,
+            height=height,
+            longest=longest,
+            megapixels=megapixels,
             strength=strength,
             tile_size=tile_size,
             tile_overlap=tile_overlap,
             color_fix=color_fix,
+            guard=guard and callback_on_step_end is None,
             wrap=wrap,
         )
         step: Any = self.one_step
@@ -232,10 +251,14 @@ class FluxSRPipeline(OneStep, DiffusionPipeline, LoraBaseMixin):  # type: ignore
         lrs = io.as_tensors(image)
         if not lrs:
             raise InputError("image is empty; pass one or more images")
+        masks = as_masks(mask, len(lrs))
         try:
-            images = [io.as_output(self.upscale_tensor(lr, how), output_type) for lr in lrs]
+            results = (self.upscale_tensor(lr, replace(how, mask=one)) for lr, one in zip(lrs, masks, strict=True))
+            images = [io.as_output(hr, output_type) for hr in results]
         finally:
             self.maybe_free_model_hooks()
+        for note in repair_notes(how.repairs):
+            warnings.warn(f"the result {note}", stacklevel=3)  # of the caller, outside of no_grad
         result = io.stacked(images)
         return ImagePipelineOutput(images=result) if return_dict else (result,)
 

@@ -14,10 +14,7 @@ from fluxsr.backbones import loading
 from fluxsr.backbones.device import best_device, best_dtype
 from fluxsr.errors import InputError
 from fluxsr.imaging import io
-from fluxsr.options import UpscaleOptions
 from fluxsr.pipeline import FluxSRPipeline
-
-_DEFAULT = UpscaleOptions()
 
 
 def load(
@@ -68,18 +65,18 @@ def load(
     return pipeline
 
 
-def upscale(image: Any, scale: float = _DEFAULT.scale, **options: Any) -> Image.Image:
+def upscale(image: Any, scale: float | None = None, **options: Any) -> Image.Image:
     """Upscale one image with the bundled model, which is loaded once per process.
 
     Args:
         image: path, or one image in a form that ``FluxSRPipeline`` accepts. The colour profile and EXIF orientation of
             a file are applied, those of a PIL image are not.
-        scale: upscaling factor from 1 to 8.
+        scale: upscaling factor from 1 to 8. None is 4, unless ``options`` give another size, such as ``width=3840``.
         options: options of ``FluxSRPipeline.__call__``, except ``output_type`` and ``return_dict``.
 
     Raises:
         InputError: the image or an argument cannot be used, or there are several images.
-        ModelError: the bundled model is missing, or returns values that are not finite.
+        ModelError: the bundled model is missing, or its values are not finite and not repaired.
     """
     for name in ("output_type", "return_dict"):
         if name in options:

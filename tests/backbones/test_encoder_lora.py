@@ -16,10 +16,13 @@ from typer.testing import CliRunner
 
 from fluxsr.backbones import latents
 from fluxsr.backbones.encoder_lora import (
+    add_encoder_lora,
     check_encoder_lora,
     encoder_file,
+    encoder_lora,
     fuse_encoder_lora,
     read_encoder_lora,
+    remove_encoder_lora,
     save_encoder_lora,
 )
 from fluxsr.backbones.identity import contents_of
@@ -109,6 +112,21 @@ def test_it_fits_flux_1_s_autoencoder_at_its_true_size() -> None:
     check_encoder_lora(vae, pairs, "here")
     assert len(pairs) == 31
     assert sum(down.numel() + up.numel() for down, up in pairs.values()) == 5_910_208
+
+
+def test_training_adapts_every_layer_of_flux_1_s_encoder() -> None:
+    vae, plain = (skeleton(part_config(str(flux_dev()), "vae"), "vae") for _ in range(2))
+    add_encoder_lora(vae, rank=4, alpha=8.0)
+    pairs = encoder_lora(vae)
+    check_encoder_lora(plain, pairs, "here")
+    layers = [
+        name for name, layer in plain.encoder.named_modules() if getattr(layer, "weight", torch.empty(0)).ndim > 1
+    ]
+    assert sorted(pairs) == sorted(layers) and {
+        pairs[n][0].ndim for n in ("conv_in", "mid_block.attentions.0.to_q")
+    } == {2, 4}
+    remove_encoder_lora(vae)
+    assert not encoder_lora(vae) and vae.encoder.state_dict().keys() == plain.encoder.state_dict().keys()
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ def test_a_model_of_the_hub_is_known_by_its_commit(fake_hub: Any, make_adapter: 
     assert contents_of(str(model_folder), "me/adapter") == before
     fake_hub.repositories["me/adapter"][WEIGHTS_FILE] = b"other weights"
     assert contents_of(str(model_folder), "me/adapter") != before
-    with pytest.raises(ModelError, match="me/nothing is not on the Hub"):
+    with pytest.raises(ModelError, match="me/nothing is neither a folder here nor a model on the Hub"):
         contents_of(str(model_folder), "me/nothing")
 
 

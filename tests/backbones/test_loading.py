@@ -376,7 +376,7 @@ def _hub_error(kind: str) -> Exception:
     ("kind", "message"),
     [
         ("GatedRepoError", "owner/name is gated; accept its licence at https://huggingface.co/owner/name, then run"),
-        ("RepositoryNotFoundError", "owner/name is not on the Hub, or is private"),
+        ("RepositoryNotFoundError", "owner/name is neither a folder here nor a model on the Hub (or it is private)"),
     ],
 )
 @pytest.mark.parametrize("which", ["model", "adapter"])

@@ -172,6 +172,27 @@ def test_an_adapter_on_the_hub(community: Path, fake_hub: Any, text_model_folder
     assert "FLUX.1-dev-LICENSE.md" in fetched and not {"prompts_10k.json", "checkpoint.safetensors"} & fetched
 
 
+def test_a_plain_lora_on_the_hub(community: Path, fake_hub: Any, text_model_folder: Path, tmp_path: Path) -> None:
+    """Its file has any name. Files in folders below it are not fetched."""
+    lora = (community / WEIGHTS_FILE).read_bytes()
+    fake_hub.repositories["owner/plain"] = {"mine.safetensors": lora, "transformer/model.safetensors": b"large"}
+    fake_hub.repositories["owner/empty"] = {"thesis.txt": b""}
+    given = ImportOverrides(t_l=0.3, guidance=1.0, prompt="sharp")
+    (tmp_path / "ours").mkdir()
+    name, config = import_adapter("owner/plain", text_model_folder, tmp_path / "ours", given, device="cpu")
+    assert (name, config.t_l, config.source) == ("lora", 0.3, "owner/plain")
+    assert (tmp_path / "ours" / WEIGHTS_FILE).read_bytes() == lora
+    assert not [*(tmp_path / "cache").rglob("model.safetensors")]
+    for source, words in (
+        ("owner/empty", "holds nothing, which is no known adapter"),
+        ("runs/gone", r"runs/gone is neither a folder here nor a model on the Hub \(or it is private\)"),
+        ("my runs/gone", "my runs/gone is neither a folder here nor a model on the Hub"),
+        ("runs/gone/far", "no model folder runs/gone/far"),
+    ):
+        with pytest.raises(ModelError, match=words):
+            import_adapter(source, text_model_folder, tmp_path / "none", given, device="cpu")
+
+
 def test_settings_of_the_community_that_leave_a_doubt(community: Path, text_model_folder: Path, tmp_path: Path) -> None:
     path = community / "training_config.json"
     for settings, words in (
@@ -207,6 +228,26 @@ def test_a_plain_lora_takes_the_values_of_the_command_line(
     assert (config.t_l, config.prompt, config.source) == (0.3, "sharp", "plain")
     assert [one["name"] for one in config.licences] == ["mit"]
     assert load_prompt(tmp_path / "ours").text == "sharp"
+
+
+def test_licence_texts_of_adapter_and_base_are_both_kept(
+    community: Path, text_model_folder: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "The Base"
+    base.mkdir()
+    for part in text_model_folder.iterdir():
+        (base / part.name).symlink_to(part)
+    for folder, text in ((community, "of the adapter"), (base, "of the base")):
+        (folder / "LICENSE.md").write_text(text)
+    imported(community, base, tmp_path / "ours")
+    texts = {path.name: path.read_text() for path in (tmp_path / "ours").glob("LICENSE*")}
+    assert texts == {
+        "LICENSE.md": "of the adapter",
+        "LICENSE-the-base.md": "of the base",
+        "LICENSE-flux.1-dev.md": "stands for a licence",
+    }
+    imported(tmp_path / "ours", base, tmp_path / "again")
+    assert files_of(tmp_path / "again").keys() == files_of(tmp_path / "ours").keys()
 
 
 def test_strsr_with_a_text(parts: Any, text_model_folder: Path, tmp_path: Path) -> None:

@@ -26,4 +26,4 @@ def test_help(script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def test_there_are_few() -> None:
-    assert len(SCRIPTS) <= 8
+    assert len(SCRIPTS) <= 9

@@ -31,7 +31,7 @@ def test_tiny_runs_and_reports(benchmark: ModuleType, tmp_path: Path, capsys: py
     assert all(row["seconds_per_step"] > 0 and 0 < row["trained"] < row["parameters"] for row in rows)
     assert json.loads((tmp_path / "rows.json").read_text(encoding="utf-8")) == rows
     printed = capsys.readouterr().out
-    assert "| 64 | bf16 | features |" in printed and "| 64 | bf16 | no |" in printed
+    assert "| 64 | bf16 | yes |" in printed and "| 64 | bf16 | no |" in printed
 
 
 def test_cases_past_the_budget_are_named_in_the_order_of_importance(benchmark: ModuleType, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from fluxsr.cli.arguments import expand_dataclass_options
-from fluxsr.options import ModelOptions, UpscaleOptions
+from fluxsr.options import SIZES, ModelOptions, UpscaleOptions
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def test_every_declared_option_can_be_typed() -> None:
     options = UpscaleOptions(
         **{"scale": 2, "strength": 0.5, "tile_size": 128, "tile_overlap": 16, "color_fix": "none", "format": "webp"},
         **{"suffix": "_x2", "quality": 80, "lossless": True, "profile": "srgb", "strip_metadata": True},
-        **{"strip_gps": True, "max_pixels": 4000},
+        **{"strip_gps": True, "max_pixels": 4000, "guard": False, "provenance": False},
     )  # type: ignore[arg-type]
-    values = model.model_dump() | options.model_dump()
+    values = {k: v for k, v in (model.model_dump() | options.model_dump()).items() if k not in SIZES[1:]}
     assert not [
         name
         for name, value in values.items()
@@ -71,10 +71,12 @@ def test_every_declared_option_can_be_typed() -> None:
     ]
     arguments = []
     for name, value in values.items():
-        flag = f"--{name.replace('_', '-')}"
-        arguments += [flag] if value is True else [flag, str(value)]
+        flag = f"--{'no-' * (value is False)}{name.replace('_', '-')}"
+        arguments += [flag] if isinstance(value, bool) else [flag, str(value)]
     assert typed(*arguments) == (model, options)
     assert typed("--lossy")[1] == UpscaleOptions(lossless=False)
+    for name in SIZES[1:]:
+        assert typed(f"--{name}", "16")[1] == UpscaleOptions(**{name: 16})
 
 
 def test_a_parameter_of_the_command_replaces_a_field_of_its_name() -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from fluxsr.cli.main import app
-from fluxsr.evaluation.no_reference import fit, read_model
+from fluxsr.evaluation.niqe import fit, read_model
 from fluxsr.imaging.photographs import list_photographs
 
 

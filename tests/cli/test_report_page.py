@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from fluxsr.cli.main import app
 from fluxsr.cli.report_page import similarity_of
+from fluxsr.options import ModelOptions
 
 
 def photograph(path: Path, width: int, height: int, seed: int = 0) -> Path:
@@ -36,7 +37,7 @@ def test_the_command_writes_the_page(tmp_path, truth):
 
 def test_token_similarity_is_a_cosine_for_every_block_of_the_bundled_model(tmp_path):
     images = [photograph(tmp_path / "a.png", 40, 24), photograph(tmp_path / "b.png", 80, 90)]
-    found = similarity_of("bundled", None, None, "cpu", images)
+    found = similarity_of(ModelOptions(device="cpu"), images)
     assert list(found) == ["double-stream blocks", "single-stream blocks"]
     values = [value for row in found.values() for value in row]
     assert len(values) == 4 and all(-1 <= value <= 1 for value in values)

@@ -24,7 +24,7 @@ class Stub:
     plan = SimpleNamespace(line=lambda: "stub")
 
     def upscale_tensor(self, lr: torch.Tensor, settings: Any) -> torch.Tensor:
-        return interpolate(lr, scale_factor=settings.options.scale, mode="nearest")
+        return interpolate(lr, settings.options.size_of(*lr.shape[-2:]), mode="nearest")
 
 
 class Fragile(Worker):

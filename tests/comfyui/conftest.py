@@ -154,7 +154,7 @@ def tiny(comfyui: Any) -> Any:
     return made
 
 
-CONFIG = AdapterConfig(t_l=0.3, strength=0.8, guidance=3.5, tile_size=64, lattice_reach=0.0)
+CONFIG = AdapterConfig(t_l=0.3, strength=0.8, guidance=3.5, tile_size=64)
 
 
 def write_adapter(

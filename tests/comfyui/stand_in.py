@@ -234,7 +234,7 @@ def get_filename_list(folder_name: str) -> list[str]:
 
 def install() -> None:
     """Put the stand-in's modules where ComfyUI has its own."""
-    kinds = ("Model", "Vae", "Conditioning", "Image", "Float", "Int", "Combo", "Boolean")
+    kinds = ("Model", "Vae", "Conditioning", "Image", "Mask", "Float", "Int", "Combo", "Boolean")
     io = {name: kind(name.upper()) for name in kinds}
     io |= {"Schema": SimpleNamespace, "NodeOutput": NodeOutput, "ComfyNode": object}
     contents: dict[str, dict[str, Any]] = {

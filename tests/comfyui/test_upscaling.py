@@ -19,6 +19,7 @@ from fluxsr.backbones.places import WEIGHTS_FILE
 from fluxsr.backbones.prompts import FixedPrompt
 from fluxsr.comfyui import adapters
 from fluxsr.errors import InputError, ModelError
+from fluxsr.imaging.resize import bicubic
 from fluxsr.pipeline import FluxSRPipeline
 
 
@@ -65,9 +66,9 @@ def test_it_is_the_pipeline(
     torch.testing.assert_close(out, expected, atol=2e-5, rtol=0)
 
 
-def test_cuts_lattice_and_t_l_are_the_adapters(upscale: Any, tiny: Any, adapter: Path) -> None:
+def test_t_l_is_the_adapter_s(upscale: Any, tiny: Any, adapter: Path) -> None:
     images, before = photographs(), by_pipeline(tiny, adapter, photographs(), 4, lora=False)
-    replace(load_config(adapter), lattice_reach=3.0, t_l=0.6, patch_offsets=4).save(adapter)
+    replace(load_config(adapter), t_l=0.6).save(adapter)
     out = upscale(tiny.comfy_model, tiny.comfy_vae, adapters.conditioning(adapter), images)
     torch.testing.assert_close(out, by_pipeline(tiny, adapter, images, 4, lora=False), atol=2e-5, rtol=0)
     assert (out - before).abs().max() > 1e-3
@@ -187,4 +188,12 @@ def test_what_does_not_go_together_is_said(upscale: Any, tiny: Any, adapter: Pat
         upscale(tiny.comfy_model, tiny.comfy_vae, [[torch.zeros(1, 3, 16), {}]], photographs())
     condition[0][0] = condition[0][0] * float("inf")
     with pytest.raises(ModelError, match="not finite"):
-        upscale(tiny.comfy_model, tiny.comfy_vae, condition, photographs())
+        upscale(tiny.comfy_model, tiny.comfy_vae, condition, photographs(), guard=False)
+
+
+def test_a_broken_tile_is_replaced_and_told(upscale: Any, tiny: Any, adapter: Path, caplog: Any) -> None:
+    condition, lr = adapters.conditioning(adapter), photographs()
+    condition[0][0] = condition[0][0] * float("inf")
+    found = upscale(tiny.comfy_model, tiny.comfy_vae, condition, lr, color_fix="none")
+    expected = bicubic(lr[..., :3].movedim(-1, 1), found.shape[1:3]).clamp(0, 1).movedim(1, -1)
+    assert torch.allclose(found, expected, atol=1e-5) and "not finite, replaced by the plain enlargement" in caplog.text

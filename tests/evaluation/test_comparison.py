@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from fluxsr.errors import InputError
-from fluxsr.evaluation.comparison import FREQUENCIES, diagnose, difference_map, edge_map, where_methods_differ
+from fluxsr.evaluation.comparison import FREQUENCIES, diagnose, difference_map, where_methods_differ
 
 
 @pytest.fixture
@@ -73,13 +73,6 @@ def test_equal_is_white_brighter_red_darker_blue():
     sr = hr + torch.tensor([0.0, 0.5, -0.5])
     found = difference_map(sr, hr)[0, :, 0].T
     torch.testing.assert_close(found, torch.tensor([[1.0, 1, 1], [1, 0, 0], [0, 0, 1]], dtype=torch.float64))
-
-
-def test_an_edge_is_dark_and_the_rest_white():
-    image = torch.zeros(1, 3, 6, 8)
-    image[..., 4:] = 1
-    found = edge_map(image)[0, 0]
-    assert found[:, 3:5].max() == 0 and found[:, :3].min() == 1 and found[:, 5:].min() == 1
 
 
 def test_the_window_is_where_the_versions_differ():

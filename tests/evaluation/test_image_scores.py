@@ -25,14 +25,18 @@ def test_piq_functions_have_the_recorded_values(pair):
 
 @pytest.mark.slow  # needs the extra cvvdp, which brings torchvision
 def test_cvvdp_has_the_recorded_values(pair):
-    judge = image_scores.cvvdp_function()
+    judge = image_scores.package_function(METRICS["cvvdp"])
     sr, hr = (image.float() for image in pair(0, 176, 192))
     assert float(judge(sr, hr)) == pytest.approx(9.28407, abs=1e-3)
     assert float(judge(hr, hr)) == 10
 
 
 @pytest.mark.parametrize(
-    ("package", "name", "extra"), [("piq", "fsim", "eval"), ("cvvdp", "cvvdp", "cvvdp"), ("pyiqa", "musiq", "iqa")]
+    ("package", "name", "extra"),
+    [
+        *(("piq", "fsim", "eval"), ("cvvdp", "cvvdp", "cvvdp"), ("pyiqa", "musiq", "iqa")),
+        *(("lpips", "lpips-alex", "lpips"), ("rapidocr-onnxruntime", "legible", "ocr")),
+    ],
 )
 def test_a_missing_package_is_one_clear_line(package, name, extra, monkeypatch, caplog):
     monkeypatch.setattr(image_scores, "_is_installed", lambda wanted: wanted != package)
@@ -53,5 +57,5 @@ def test_cvvdp_leaves_the_root_logger_alone_and_its_failure_is_one_line(monkeypa
         image_scores.cvvdp_function()(None, None)
         assert logging.root.handlers == []
     monkeypatch.setitem(sys.modules, "pycvvdp", None)
-    assert image_scores.cvvdp_function() is None
-    assert "column cvvdp left out: its package cannot be imported" in caplog.text
+    assert image_scores.package_function(METRICS["cvvdp"]) is None
+    assert "column cvvdp left out: its package cannot be loaded" in caplog.text

@@ -8,17 +8,8 @@ import torch
 from torch import Tensor
 
 from fluxsr.errors import InputError
-from fluxsr.evaluation.no_reference import (
-    PristineModel,
-    blocks,
-    fit,
-    grey,
-    niqe,
-    normalise,
-    piqe,
-    read_model,
-    save_model,
-)
+from fluxsr.evaluation.niqe import PristineModel, blocks, fit, grey, niqe, normalise, read_model, save_model
+from fluxsr.evaluation.piqe import piqe
 
 
 @pytest.fixture

@@ -8,9 +8,7 @@ import pytest
 from PIL import Image
 
 from fluxsr.errors import InputError
-from fluxsr.evaluation import Report, table_of
-from fluxsr.evaluation.catalogue import METRICS
-from fluxsr.evaluation.protocols import PROTOCOLS, open_benchmark, published, with_published
+from fluxsr.evaluation.protocols import PROTOCOLS, open_benchmark
 
 
 def put(path: Path, width: int = 128, height: int = 128) -> None:
@@ -108,27 +106,3 @@ def test_names_of_protocols_are_known(tmp_path):
         open_benchmark(tmp_path, "set5")
     with pytest.raises(InputError, match="no such folder"):
         open_benchmark(tmp_path / "absent")
-
-
-def test_the_papers_rows():
-    row = published(PROTOCOLS["realsr"])["FluxSR"]
-    assert row["psnr"] == 24.83 and row["qalign"] == 4.378
-    assert published(PROTOCOLS["realsr-crops"]) == {}, "protocol A is not B"
-    assert "psnr" not in published(PROTOCOLS["realset65"])["FluxSR"]
-
-
-def test_published_columns_are_metrics_and_say_where_their_variant_is_unknown():
-    for protocol in PROTOCOLS.values():
-        for row in published(protocol).values():
-            assert {key.rstrip("?") for key in row} <= set(METRICS)
-            assert all(key in ("maniqa?", "maniqa-pipal") for key in row if key.startswith("maniqa"))
-
-
-def test_published_rows_stand_under_ours_in_their_columns():
-    ours = Report("ours", 0, {"psnr": 29.5, "niqe": 7.0}, {"a": {"psnr": 29.5, "niqe": 7.0}})
-    table = with_published(table_of([ours]), PROTOCOLS["drealsr"])
-    assert table.head == ["name", "n", "psnr ↑", "niqe ↓", "ssim ↑", "lpips-alex ↓", "dists ↓", "qalign ↑"]
-    assert table.rows[0] == ["ours", "1", "29.50", "7.00", "-", "-", "-", "-"]
-    assert table.rows[1] == ["FluxSR (published)", "93", "25.92", "-", "0.7592", "0.3418", "0.1628", "4.336"]
-    assert table.notes[0] == "protocol: DRealSR, full size (A)"
-    assert any("not measured here" in note and "arXiv 2502.01993" in note for note in table.notes)

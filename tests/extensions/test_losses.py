@@ -1,27 +1,11 @@
-"""The terms that the extensions add to a stage, and the scales at which TV-LPIPS may compare."""
+"""The scales at which TV-LPIPS may compare."""
 
 from __future__ import annotations
-
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from fluxsr.extensions.losses import at_scale, build_critics, extra_terms
-
-
-def test_terms_are_off_by_default_and_named_when_on() -> None:
-    off = SimpleNamespace(periodic_weight=0.0, adversarial_weight=0.0, adversarial_start=0)
-    x, y, z = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16), torch.rand(2, 8, 4, 4)
-    cpu = torch.device("cpu")
-    assert build_critics(0, cpu, None) == {}
-    assert extra_terms(off, {}, 5, (x, y), 8, (z, z)) == {}
-    on = SimpleNamespace(periodic_weight=1.0, adversarial_weight=1.0, adversarial_start=0)
-    critics = build_critics(0, cpu, [4, 4], latent_widths=[4, 4], latent_channels=8)
-    assert list(extra_terms(on, critics, 0, (x, y), 8, (z, z), 1.0)) == [
-        *("periodic", "critic", "adversarial", "latent_critic", "latent_adversarial")
-    ]
-    assert list(extra_terms(on, critics, -1, None, 8, (z, z), 1.0)) == ["latent_critic"]
+from fluxsr.extensions.losses import at_scale
 
 
 @pytest.mark.parametrize("scale", [2.0, 3.0])

@@ -121,11 +121,11 @@ def _saved(folder: Path, ending: str, **options: Any) -> Path:
     return path
 
 
-def _enlarged(source: Path, ending: str = "", **options: Any) -> tuple[Path, str]:
+def _enlarged(source: Path, ending: str = "", made: Any = None, **options: Any) -> tuple[Path, str]:
     """The output, and all notes in one."""
     found, target = io.read(source), source.with_name(f"out{ending or source.suffix}")
     size = (SCALE * found.lr.shape[-2], SCALE * found.lr.shape[-1])
-    notes = io.write_enlarged(found, [bicubic(found.lr, size)], size, target, UpscaleOptions(**options))
+    notes = io.write_enlarged(found, [bicubic(found.lr, size)], size, target, UpscaleOptions(**options), made)
     return target, "; ".join([*found.notes, *notes])
 
 

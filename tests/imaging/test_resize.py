@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fluxsr.imaging.resize import bicubic, bicubic_rows, scaled_size
+from fluxsr.imaging.resize import bicubic, bicubic_rows
 
 
 @pytest.mark.parametrize("size", [(64, 80), (37, 91), (8, 10), (17, 20)])
@@ -29,11 +29,6 @@ def test_stays_in_range_and_keeps_flat_areas() -> None:
 def test_same_size_is_the_image_itself() -> None:
     image = torch.rand(1, 3, 16, 16)
     assert bicubic(image, (16, 16)) is image
-
-
-def test_scaled_size() -> None:
-    assert scaled_size(17, 31, 4) == (68, 124)
-    assert scaled_size(17, 31, 1.5) == (26, 46)
 
 
 @pytest.mark.parametrize("size", [(40, 30), (41, 37), (160, 120), (20, 15)])

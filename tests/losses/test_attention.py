@@ -91,3 +91,26 @@ def test_bfloat16_is_summed_in_float32() -> None:
 def test_no_features_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one block"):
         adl_loss([])
+
+
+def test_only_the_features_themselves_are_kept_for_the_backward_pass() -> None:
+    """Copies in float32 are made again, block by block, and change neither the value nor the gradient."""
+    features = [tokens(2, 64, 32, seed=k).bfloat16().requires_grad_() for k in range(3)]
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = adl_loss(features)
+    assert sum(kept.values()) <= sum(x.nbytes for x in features)
+
+    def plain(block: torch.Tensor) -> torch.Tensor:
+        mean = block.float().mean(1, keepdim=True)
+        return torch.cosine_similarity(block.float(), mean, dim=-1).mean()
+
+    expected = torch.stack([plain(block) for block in features]).mean()
+    torch.testing.assert_close(loss, expected)
+    for a, b in zip(torch.autograd.grad(loss, features), torch.autograd.grad(expected, features), strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-2, atol=1e-7)

@@ -46,7 +46,7 @@ def test_a_download_that_fails_is_one_line(
     with pytest.raises(InputError, match=reason) as caught:
         load_lpips_vgg()
     message = str(caught.value)
-    assert "\n" not in message and f"put {VGG} into {place.parent}, or set" in message and "efficientnet" in message
+    assert "\n" not in message and f"put {VGG} into {place.parent}, or set perceptual to a file" in message
 
 
 def test_what_is_there_is_not_downloaded(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

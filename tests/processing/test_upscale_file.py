@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from fluxsr.backbones import latents
 from fluxsr.options import ModelOptions, UpscaleOptions
 from fluxsr.processing.inputs import Job, Plan
+from fluxsr.processing.resume import NAME
 from fluxsr.processing.upscale_file import run
 
 
@@ -39,11 +41,38 @@ def test_no_job_is_looked_for_among_the_others(work: Plan, monkeypatch: pytest.M
     assert len(run(work, ModelOptions(), UpscaleOptions(scale=1)).done) == 2
 
 
-def test_a_model_that_gives_nan_fails_the_file(work: Plan, pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fluxsr.backbones import latents
-
+def broken_model(monkeypatch: pytest.MonkeyPatch) -> None:
     decode = latents.decode
     monkeypatch.setattr(latents, "decode", lambda vae, z: decode(vae, z) * float("nan"))
+
+
+def test_broken_tiles_are_repaired_and_told(
+    work: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken_model(monkeypatch)
+    work.record = work.jobs[0].target.parent
     report = run(work, ModelOptions(), UpscaleOptions(scale=1))
+    note = "has tiles that the model got wrong: 1 not finite, replaced by the plain enlargement"
+    assert report.repaired == len(report.done) == 2 and not report.bad
+    said = capsys.readouterr().err
+    assert f"note: {work.jobs[1].source} {note}" in said and "2 upscaled, 2 with repaired tiles" in said
+    assert (work.record / NAME).read_text().count(note) == 2
+    assert Image.open(work.jobs[1].target).getpixel((8, 8)) == Image.open(work.jobs[1].source).getpixel((8, 8))
+
+
+def test_a_model_that_gives_nan_fails_the_file_without_the_guard(work: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken_model(monkeypatch)
+    report = run(work, ModelOptions(), UpscaleOptions(scale=1, guard=False))
     assert not report.done and len(report.bad) == 2
     assert not work.jobs[1].target.exists()
+
+
+def test_outputs_say_what_made_them_unless_told_not_to(work: Plan) -> None:
+    def written(**options: bool) -> list[bytes]:
+        done = run(work, ModelOptions(), UpscaleOptions(scale=1, **options), overwrite=True).done
+        return [path.read_bytes() for path in done]
+
+    first, again, without = written(), written(), written(provenance=False)
+    assert first == again, "no time, no chance"
+    assert all(b"compositeWithTrainedAlgorithmicMedia" in data and b'fluxsr:Strength="1"' in data for data in first)
+    assert not any(b"fluxsr" in data for data in without)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -28,11 +27,6 @@ LIMITS = (
     *("--workers", "2", "--queue", "2", "--batch", "4", "--batch-wait", "0.5", "--upload-seconds", "2"),
     *("--max-bytes", "200000", "--max-pixels", "250000", "--max-output-pixels", "6000000", "--sync-pixels", "3000000"),
 )
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
-]
 
 
 @dataclass
@@ -227,18 +221,9 @@ def site(service: Any, gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def browser(site: Site) -> Iterator[Any]:
-    """A Chromium that knows no other host."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        program = os.environ.get("FLUXSR_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUMS)), None)
-        program = program or playwright.chromium.executable_path
-        if not os.path.exists(program):
-            pytest.skip("no Chromium: run 'playwright install chromium', or set FLUXSR_CHROMIUM to the path of one")
-        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield chromium
-        chromium.close()
+def browser(site: Site, chromium: Any) -> Any:
+    """The Chromium, started after the site."""
+    return chromium
 
 
 @pytest.fixture

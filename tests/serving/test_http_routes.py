@@ -13,11 +13,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from fluxsr.imaging import io as files
 from fluxsr.imaging.formats import result_ending
-from fluxsr.options import ModelOptions, UpscaleOptions
+from fluxsr.imaging.resize import bicubic
+from fluxsr.options import REPAIRED, ModelOptions, UpscaleOptions
 from fluxsr.processing import upscale_file
 from fluxsr.processing.inputs import Job
 from fluxsr.serving.http_routes import JobResultResponse
@@ -37,6 +38,26 @@ def posted(client: httpx.Client, image: bytes, wait: bool = True, **fields: Any)
     return client.post(
         "/v1/upscale", params={} if wait else {"wait": "false"}, files={"image": ("a", image)}, data=fields
     )
+
+
+def test_a_mask_is_a_second_file_and_a_size_replaces_the_scale(client: httpx.Client) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # 16x32 as displayed
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 32, 3), dtype=np.uint8))
+    image, mask = io.BytesIO(), io.BytesIO()
+    noise.save(image, "JPEG", quality=95, exif=exif)
+    Image.new("L", (16, 32)).save(mask, "PNG")
+    fields = {"width": 100, "format": "png"}
+    form = client.post("/v1/upscale", files={"image": image.getvalue(), "mask": mask.getvalue()}, data=fields)
+    encoded = {"image": base64.b64encode(image.getvalue()).decode(), "mask": base64.b64encode(mask.getvalue()).decode()}
+    json = client.post("/v1/upscale", json={**fields, **encoded})
+    upright = files.to_tensor(ImageOps.exif_transpose(Image.open(image)))
+    plain = np.asarray(files.to_pil(bicubic(upright, (200, 100))))
+    assert np.array_equal(pixels(form.content), plain) and np.array_equal(pixels(json.content), plain)
+    bad = client.post("/v1/upscale", files={"image": image.getvalue(), "mask": b"x"})
+    assert bad.json()["error"]["message"] == "the mask is not an image that can be read, whatever its name"
+    size = posted(client, image.getvalue(), width=200).json()["error"]
+    assert size["code"] == "unusable_input" and "enlarge 16x32 pixels" in size["message"]
 
 
 def finished(client: httpx.Client, place: str, until: Callable[..., Any]) -> dict[str, Any]:
@@ -61,24 +82,37 @@ def test_a_photograph_comes_back_as_the_command_line_makes_it(
     client: httpx.Client, model_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(photograph())
-    model, options = ModelOptions(model=str(model_folder), device="cpu", dtype="fp32"), UpscaleOptions(scale=3)
+    model, options = (
+        ModelOptions(model=str(model_folder), device="cpu", dtype="fp32"),
+        UpscaleOptions(scale=3, guard=False),
+    )
     picture, pipeline = files.read(tmp_path / "a.jpg"), upscale_file.load(model)
     for name in ("b.jpg", "b.png"):
         upscale_file.upscale(pipeline, options, Job(picture.path, tmp_path / name), picture, lambda _: None)()
-    answer = posted(client, photograph(), scale=3)
+    answer = posted(client, photograph(), scale=3, guard="false")
     assert answer.status_code == 200 and answer.headers["content-type"] == "image/jpeg"
     got, expected = Image.open(io.BytesIO(answer.content)), Image.open(tmp_path / "b.jpg")
     assert got.size == (96, 72) and got.info["dpi"] == expected.info["dpi"]
     assert got.info["icc_profile"] == expected.info["icc_profile"]
     assert got.getexif() == expected.getexif() and got.getexif().get_ifd(0x8825)[1] == "N"
-    exact = posted(client, photograph(), scale=3, format="png").content
+    exact = posted(client, photograph(), scale=3, guard="false", format="png").content
     assert np.abs(pixels(exact) - pixels((tmp_path / "b.png").read_bytes())).max() <= 1
 
 
 def test_metadata_can_be_left_out(client: httpx.Client) -> None:
     without = Image.open(io.BytesIO(posted(client, photograph(), strip_gps="true").content))
     assert without.getexif()[0x010E] == "a garden" and not without.getexif().get_ifd(0x8825)
-    assert not Image.open(io.BytesIO(posted(client, photograph(), strip_metadata="true").content)).getexif()
+    bare = posted(client, photograph(), strip_metadata="true").content
+    assert not Image.open(io.BytesIO(bare)).getexif() and b"compositeWithTrainedAlgorithmicMedia" in bare
+    assert b"fluxsr" not in posted(client, photograph(), strip_metadata="true", provenance="false").content
+
+
+def test_repaired_tiles_are_told(client: httpx.Client) -> None:
+    white = io.BytesIO()
+    Image.new("RGB", (20, 16), "white").save(white, "PNG")  # which an untrained model makes grey
+    notes = f"{REPAIRED}: 1 shifted in colour, replaced by the plain enlargement"
+    assert posted(client, white.getvalue()).headers["x-fluxsr-notes"] == notes
+    assert "x-fluxsr-notes" not in posted(client, white.getvalue(), guard="false").headers
 
 
 def test_json_and_a_form_give_the_same_result(client: httpx.Client, picture: Callable[..., bytes]) -> None:

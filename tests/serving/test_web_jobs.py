@@ -11,10 +11,11 @@ from PIL import Image
 
 from fluxsr.errors import InputError
 from fluxsr.imaging import io
+from fluxsr.imaging.resize import bicubic
 from fluxsr.options import UpscaleOptions
 from fluxsr.serving.jobs import Job, JobStore
 from fluxsr.serving.service import UpscaledFile, UpscaleService
-from fluxsr.serving.web_jobs import OFFERED, Batch, check_batch, options_of, upscale_batch, upscale_one
+from fluxsr.serving.web_jobs import OFFERED, Batch, Brush, check_batch, options_of, upscale_batch, upscale_one
 from fluxsr.serving.web_report import describe_batch, describe_result
 
 HOSTILE = "<script>$x$ & 'y'.jpg"
@@ -125,8 +126,35 @@ def test_options_are_checked_without_the_page(values: dict[str, Any], message: s
         options_of(list((offered | values).values()))
 
 
+def test_another_size_replaces_the_scale_and_names_the_result(
+    service: UpscaleService, run: Any, tmp_path: Path
+) -> None:
+    options = options_of([4, 0, None, 50, 0, None, "wavelet", "", False, False])
+    assert options == UpscaleOptions(longest=50)
+    found, _ = run(upscale_one, service, *images(tmp_path, "a.png"), "tiny", options)
+    assert (found.path.name, found.after) == ("a_longest50.png", (33, 50))
+
+
+def test_what_is_painted_stays_plain(service: UpscaleService, run: Any, tmp_path: Path) -> None:
+    (source,) = images(tmp_path, "a.png")
+    everywhere = Brush("[[0.5, 0, 0, 1, 0], [0.5, 0, 0.3, 1, 0.3], [0.5, 0, 0.6, 1, 0.6], [0.5, 0, 0.9, 1, 0.9]]")
+    found, _ = run(lambda *job: upscale_one(*job, everywhere), service, source, "tiny", UpscaleOptions())
+    plain = io.to_pil(bicubic(io.read(source).lr, (96, 64)))
+    assert Image.open(found.path).tobytes() == plain.tobytes()
+    corner = Brush("[[0.5, 0, 0, 0, 0]]", 0.5).mask(io.read(source))
+    assert corner is not None and corner[0, 0, 0, 0] == 128 / 255 and corner[0, 0, -1, -1] == 1
+    assert Brush().mask(io.read(source)) is None
+
+
+@pytest.mark.parametrize("strokes", ["{", "[1]", '[["x", 1, 2]]', "[[0.1, 1]]", "[[]]", "[[1, 2, 3]" * 40_000])
+def test_strokes_that_the_page_did_not_make_are_refused(strokes: str, tmp_path: Path) -> None:
+    (source,) = images(tmp_path, "a.png")
+    with pytest.raises(InputError, match="the strokes of the brush cannot be read"):
+        Brush(strokes).mask(io.read(source))
+
+
 def test_untouched_widgets_give_the_defaults() -> None:
-    assert options_of([4, None, "wavelet", "", False, False]) == UpscaleOptions()
+    assert options_of([4, 0, None, 0, 0, None, "wavelet", "", False, False]) == UpscaleOptions()
 
 
 @pytest.mark.parametrize("work", [upscale_one, upscale_batch])

@@ -48,6 +48,35 @@ def test_an_image_is_upscaled_downloaded_with_its_exif_compared_and_zoomed(tab: 
     )
 
 
+@pytest.mark.slow
+def test_a_size_is_exact_and_what_is_painted_everywhere_needs_no_model(tab: Any, site: Any, photograph: Path) -> None:
+    send(tab, photograph)
+    tab.wait_for_selector("#one-report >> text=48 × 32 pixels, JPEG")
+    tab.click("text=A size instead of the scale")
+    tab.get_by_label("Longer side").first.fill("100")
+    tab.click("text=Keep parts of it plain")
+    canvas = tab.wait_for_selector("canvas.brush")
+    tab.wait_for_function("document.querySelector('canvas.brush').style.pointerEvents == 'auto'")
+    box = canvas.bounding_box()
+    for part in (0.05 + 0.1 * k for k in range(10)):
+        tab.mouse.move(box["x"] + 1, box["y"] + part * box["height"])
+        tab.mouse.down()
+        tab.mouse.move(box["x"] + box["width"] - 2, box["y"] + part * box["height"])
+        tab.mouse.up()
+    assert tab.input_value("#one-strokes textarea").count("[0.1,") == 10
+    site.gate.hold(after=1000)
+    tab.click("#one-start")
+    name, data = downloaded(tab, "one-load")
+    assert (name, Image.open(io.BytesIO(data)).size) == ("photo_longest100.jpg", (100, 67))
+    assert site.gate.tiles == 0
+    tab.click("text=Clear")
+    tab.wait_for_selector("#one-before canvas.brush", state="attached")
+    tab.click("text=Paint more")
+    tab.click("#one-start")
+    downloaded(tab, "one-load")
+    assert site.gate.tiles > 0
+
+
 def test_progress_shows_and_stop_stops_between_tiles(tab: Any, site: Any, photograph: Path) -> None:
     send(tab, photograph)
     site.gate.hold(after=3)
@@ -73,7 +102,7 @@ def test_errors_are_one_line(tab: Any, site: Any, tmp_path: Path) -> None:
     tab.wait_for_selector("#one-report >> text=200 × 200 pixels, PNG")
     tab.click("#one-start")
     text = tab.wait_for_selector(f"{TOAST} >> text=the result would have 800x800 pixels").inner_text()
-    assert "choose a scale up to 2" in text
+    assert "choose scale up to 2" in text
     tab.click("#one-file button[aria-label=Clear]")
     send(tab, tmp_path / "b<b>ad.jpg")
     text = tab.wait_for_selector(f"{TOAST} >> text=ad.jpg is not an image that can be read").inner_text()

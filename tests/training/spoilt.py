@@ -29,18 +29,4 @@ def parent_of(_step: int, _samples: object) -> Tensor:
     return torch.tensor([os.getppid(), int(marked)])
 
 
-class Written:
-    """Writes into what it was given, and tells what it found."""
-
-    def __init__(self, tensors: Sequence[Tensor]):
-        self.tensors = tensors
-
-    def __call__(self, step: int, _samples: object) -> Tensor:
-        """The first value as it was; it is the step's afterwards."""
-        first = self.tensors[0].flatten()
-        found = first[0].clone()
-        first[0] = step + 100
-        return found
-
-
 marked = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from fluxsr.imaging.photographs import DataConfig
 from fluxsr.pairs.store import PairStore, TeacherPair
 from fluxsr.training import batches
 from fluxsr.training.config import DistillConfig, RunConfig
+from fluxsr.training.dataset import PairCrops
 
 BICUBIC = load_settings("bicubic")
 
@@ -43,8 +45,12 @@ def config(photographs: Path | None, **changes: Any) -> DistillConfig:
     return DistillConfig(run, DataConfig(shards=[str(photographs)] if photographs else []), **changes)
 
 
+def pair_crops(chosen: DistillConfig, vae: Any, settings: Any = BICUBIC) -> PairCrops:
+    return batches.pair_crops(chosen, vae, settings, Path(mkdtemp()))
+
+
 def prepared(chosen: DistillConfig, vae: Any, settings: Any = BICUBIC) -> Any:
-    return batches.prepared(chosen, vae, batches.pair_crops(chosen, vae, settings))
+    return batches.prepared(chosen, vae, pair_crops(chosen, vae, settings))
 
 
 def test_fresh_noise_needs_no_pairs(vae: Any, photographs: Path) -> None:
@@ -57,7 +63,7 @@ def test_fresh_noise_needs_no_pairs(vae: Any, photographs: Path) -> None:
 
 def test_z_l_is_the_latent_of_the_enlarged_partner(vae: Any, photographs: Path) -> None:
     chosen = config(photographs, eps_source="fresh")
-    _, lr_up, _, _ = batches.pair_crops(chosen, vae, BICUBIC)(3, range(2))
+    _, lr_up, _, _ = pair_crops(chosen, vae, BICUBIC)(3, range(2))
     torch.testing.assert_close(prepared(chosen, vae)(3, range(2))[1], latents.encode(vae, lr_up))
 
 
@@ -82,7 +88,7 @@ def test_sampled_pairs_need_no_photographs(vae: Any, tmp_path: Path) -> None:
     store.create()
     store.write_shard(0, [TeacherPair("seed-0", z_0, eps)])
     store.write_manifest({"mode": "sample"})
-    crops = batches.pair_crops(config(None, pairs=str(store.folder)), vae, BICUBIC)
+    crops = pair_crops(config(None, pairs=str(store.folder)), vae, BICUBIC)
     image = latents.decode(vae, z_0.half().float()[None])[0].clamp(0, 1) * 255
     assert crops.photos[0].dtype == torch.uint8
     assert float((crops.photos[0].float() - image).abs().max()) <= 0.501
@@ -97,11 +103,16 @@ def test_an_unfinished_store_is_not_trained_on(vae: Any, tmp_path: Path) -> None
     store.write_manifest({"mode": "sample", "count": 3})
     chosen = config(None, pairs=str(store.folder))
     with pytest.raises(InputError, match="pairs holds 1 of 3 pairs; run the command that made the store again"):
-        batches.pair_crops(chosen, vae, BICUBIC)
+        pair_crops(chosen, vae, BICUBIC)
     store.write_shard(1, [TeacherPair("seed-1", *torch.zeros(2, 4, 8, 8))])
-    assert len(batches.pair_crops(chosen, vae, BICUBIC).photos) == 3
+    assert len(pair_crops(chosen, vae, BICUBIC).photos) == 3
     store.write_dropped({"dropped": {"seed-1": "flat"}})
-    assert len(batches.pair_crops(chosen, vae, BICUBIC).photos) == 2
+    assert len(pair_crops(chosen, vae, BICUBIC).photos) == 2
+    store.write_dropped({"dropped": {f"seed-{index}": "flat" for index in range(3)}})
+    with pytest.raises(
+        InputError, match="`fluxsr pairs screen` dropped all 3 pairs of .*or delete screened.json there"
+    ):
+        pair_crops(chosen, vae, BICUBIC)
 
 
 def test_a_pair_without_its_photograph_is_named(vae: Any, photographs: Path, tmp_path: Path) -> None:
@@ -111,10 +122,12 @@ def test_a_pair_without_its_photograph_is_named(vae: Any, photographs: Path, tmp
     store.write_manifest({"mode": "invert"})
     chosen = config(photographs, pairs=str(store.folder))
     with pytest.raises(InputError, match="pair 'elsewhere' has no photograph in data.shards"):
-        batches.pair_crops(chosen, vae, BICUBIC)
+        pair_crops(chosen, vae, BICUBIC)
     chosen.data.limit = 1  # a part of the photographs: their pairs alone are used
-    with pytest.raises(InputError, match="no pairs in .*pairs; run `fluxsr pairs invert` first"):
-        batches.pair_crops(chosen, vae, BICUBIC)
+    with pytest.raises(
+        InputError, match="of 1 pairs in .*pairs, `fluxsr pairs screen` dropped 0, .*; raise data.limit"
+    ):
+        pair_crops(chosen, vae, BICUBIC)
 
 
 @pytest.fixture()
@@ -130,7 +143,7 @@ def paired(tmp_path: Path) -> Path:
 
 def test_pairs_of_files_are_cut_and_turned_together(vae: Any, paired: Path, tmp_path: Path) -> None:
     """Every LR pixel shows the place of its 4x4 HR pixels, at any offset and in all eight orientations."""
-    crops = batches.pair_crops(config(None, eps_source="fresh", paired=str(paired), paired_share=1.0), vae, BICUBIC)
+    crops = pair_crops(config(None, eps_source="fresh", paired=str(paired), paired_share=1.0), vae, BICUBIC)
     orientations, tops = set(), set()
     for step in range(12):
         for sample in range(2):
@@ -151,7 +164,7 @@ def test_pairs_of_files_are_cut_and_turned_together(vae: Any, paired: Path, tmp_
 def test_the_share_of_pairs_of_files_is_exact(vae: Any, photographs: Path, paired: Path) -> None:
     chosen = config(photographs, eps_source="fresh", paired=str(paired), paired_share=0.25)
     chosen.run.batch = 4
-    crops = batches.pair_crops(chosen, vae, BICUBIC)
+    crops = pair_crops(chosen, vae, BICUBIC)
     from_files = [[crops._cut(step, sample)[1] is not None for sample in range(4)] for step in range(20)]
     assert all(sum(row) == 1 for row in from_files)
     assert all(any(column) for column in zip(*from_files, strict=True)), "every sample of a step meets both kinds"
@@ -164,7 +177,7 @@ def test_files_that_are_no_pair_are_named(vae: Any, paired: Path) -> None:
     chosen = config(None, eps_source="fresh", paired=str(paired), paired_share=1.0)
     Image.new("RGB", (20, 17)).save(paired / "LR" / "a.png")
     with pytest.raises(InputError, match="pair a of .*: HR is 80x72 and LR 20x17 pixels; HR must be 4 times LR, 80x68"):
-        batches.pair_crops(chosen, vae, BICUBIC)
+        pair_crops(chosen, vae, BICUBIC)
     (paired / "LR" / "a.png").rename(paired / "LR" / "b.png")
     with pytest.raises(InputError, match="1 of 1 images are not in .*HR: b"):
-        batches.pair_crops(chosen, vae, BICUBIC)
+        pair_crops(chosen, vae, BICUBIC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fluxsr.keyed import keyed_generator
 from fluxsr.training import dataset
 from fluxsr.training.ahead import Ahead, AheadInProcesses
 from fluxsr.training.dataset import PairCrops, PhotoCrops
+from fluxsr.training.targets import Targets, map_targets, write_targets
 
 
 def latents_of(photo: Tensor) -> Tensor:
@@ -32,12 +34,12 @@ def shrink(images: Tensor, _generators: Sequence[torch.Generator]) -> Tensor:
 
 
 def pair_crops(photos: list[Tensor], seed: int = 0, crop: int = 32) -> PairCrops:
-    return PairCrops(photos, [latents_of(photo) for photo in photos], crop, seed, 8, shrink)
+    return PairCrops(Targets(photos, [latents_of(photo) for photo in photos]), crop, seed, 8, shrink)
 
 
 def test_a_purpose_is_a_key_of_its_own() -> None:
     """SeedSequence pads with zeros, so a purpose must not be 0: the crop is drawn without one."""
-    purposes = (dataset.TIME, dataset.NOISE, dataset.SPOIL, dataset.CROP, dataset.SLOT, dataset.ORDER, dataset.DEGRADE)
+    purposes = (dataset.TIME, dataset.NOISE, dataset.CROP, dataset.SLOT, dataset.ORDER, dataset.DEGRADE)
     draws = [keyed_generator(1, 2, 3, *purpose).initial_seed() for purpose in ((), *((p,) for p in purposes))]
     assert len(set(draws)) == len(draws)
     assert keyed_generator(1, 2, 3, 0).initial_seed() == draws[0]
@@ -99,7 +101,7 @@ def test_pairs_keep_pixels_and_latents_together(photos: list[Tensor]) -> None:
 def test_latents_of_other_sizes_stay_with_their_pixels(photos: list[Tensor], pixels: int) -> None:
     codes = [photo[:, ::pixels, ::pixels].float() for photo in photos]
     latents = [torch.stack([code, -code]) for code in codes]
-    x_0, _, z_0, _ = PairCrops(photos, latents, 32, 0, 8, shrink, pixels=pixels)(0, range(8))
+    x_0, _, z_0, _ = PairCrops(Targets(photos, latents), 32, 0, 8, shrink, pixels=pixels)(0, range(8))
     assert z_0.shape == (8, 3, 32 // pixels, 32 // pixels)
     torch.testing.assert_close(x_0[:, :, ::pixels, ::pixels] * 255, z_0)
 
@@ -147,7 +149,7 @@ def test_every_target_is_used_once_an_epoch(alone: bool) -> None:
     """Five photographs of one grey each, batches of two: epochs end within a step."""
     photos = [torch.full((3, 96, 96), index, dtype=torch.uint8) for index in range(5)]
     held = [] if alone else [torch.full((2, 4, 12, 12), float(index)) for index in range(5)]
-    crops = PairCrops(photos, held, 32, 3, 2, shrink)
+    crops = PairCrops(Targets(photos, held), 32, 3, 2, shrink)
     drawn = (torch.cat([crops(step, range(2))[0] for step in range(25)])[:, 0, 0, 0] * 255).round().int().tolist()
     epochs = [drawn[k : k + 5] for k in range(0, 48, 2) if k % 10 == 0]
     counted = [drawn.count(index) for index in range(5)]
@@ -161,18 +163,18 @@ def test_photographs_alone_are_turned_and_teacher_pairs_are_not(photos: list[Ten
         wide = torch.cat([(crops(step, range(8))[0] * 255).round().int() for step in range(8)])
         return {tuple(int(x[axis, r, c] - x[axis, 0, 0]) for axis in (0, 1) for r, c in ((1, 0), (0, 1))) for x in wide}
 
-    assert len(orientations(PairCrops(photos, [], 32, 0, 8, shrink))) == 8
+    assert len(orientations(PairCrops(Targets(photos), 32, 0, 8, shrink))) == 8
     assert len(orientations(pair_crops(photos))) == 1
 
 
 def test_a_group_of_one_throws_nothing_away(photos: list[Tensor]) -> None:
     shapes = []
-    latents = [latents_of(photo) for photo in photos]
-    crops = PairCrops(photos, latents, 32, 0, 8, lambda hr, g: shapes.append(hr.shape) or shrink(hr, g), group=1)  # type: ignore[func-returns-value]
+    targets = Targets(photos, [latents_of(photo) for photo in photos])
+    crops = PairCrops(targets, 32, 0, 8, lambda hr, g: shapes.append(hr.shape) or shrink(hr, g), group=1)  # type: ignore[func-returns-value]
     crops(0, [3])
     assert shapes == [(1, 3, 64, 64)], "a margin of 16 pixels around the crop"
     with pytest.raises(InputError, match="degradation_group is 0; it must be at least 1"):
-        PairCrops(photos, latents, 32, 0, 8, shrink, group=0)
+        PairCrops(targets, 32, 0, 8, shrink, group=0)
 
 
 @pytest.mark.parametrize("crop", [24, 80])
@@ -186,7 +188,7 @@ def test_what_would_cut_a_token_or_part_pixels_from_latents_is_refused(
     photos: list[Tensor], pixels: int, reason: str
 ) -> None:
     with pytest.raises(InputError, match=reason):
-        PairCrops(photos, [latents_of(photo) for photo in photos], 48, 0, 8, shrink, pixels=pixels)
+        PairCrops(Targets(photos, [latents_of(photo) for photo in photos]), 48, 0, 8, shrink, pixels=pixels)
 
 
 def test_a_batch_made_ahead_is_the_same_and_made_once() -> None:
@@ -227,11 +229,11 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.slow
-def test_processes_make_the_same_batches_in_order(spoilt: Any) -> None:
+def test_processes_make_the_same_batches_in_order(spoilt: Any, tmp_path: Path) -> None:
     """Whatever their number, also after a resume and for shares of their own."""
     photo = torch.randint(256, (3, 96, 96), dtype=torch.uint8)
-    crops = PairCrops([photo], [latents_of(photo)], 32, 0, 4, spoilt.shrink)
-    crops.share_memory()
+    write_targets(tmp_path, [("one", {"photos": photo, "latents": latents_of(photo).half()})])
+    crops = PairCrops(map_targets(tmp_path), 32, 0, 4, spoilt.shrink)
     ahead = AheadInProcesses(crops, workers=2)
     for step, share in ((0, (0, 1)), (0, (2, 3)), (1, (0, 1)), (1, (2, 3)), (2, (0, 1)), (7, (0, 1)), (8, (0, 1))):
         for made, wanted in zip(ahead(step, share), crops(step, share), strict=True):
@@ -254,20 +256,16 @@ def test_processes_are_no_forks_of_one_that_has_threads(spoilt: Any, monkeypatch
     assert parent == os.getpid() and not marked
 
 
-@pytest.mark.slow
-def test_shared_tensors_are_seen_by_processes_without_a_copy(photos: list[Tensor], spoilt: Any) -> None:
-    shared = dataset.Shared(photos)
-    assert len(shared) == len(photos) and all(torch.equal(a, b) for a, b in zip(shared, photos, strict=True))
-    assert len({tensor.untyped_storage().data_ptr() for tensor in shared}) == 1 and shared[0].is_shared()
-    first = int(shared[0].flatten()[0])
-    assert int(AheadInProcesses(spoilt.Written(shared), workers=1)(0, [0])) == first
-    assert int(shared[0].flatten()[0]) >= 100, "what a process wrote is here"
-
-
-def test_too_little_shared_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: Tensor) -> Tensor:
-        raise RuntimeError("unable to allocate shared memory(shm)")
-
-    monkeypatch.setattr(Tensor, "share_memory_", full)
-    with pytest.raises(InputError, match=r"0.0 GB of photographs do not fit .*--shm-size\) or set run.workers: 0"):
-        dataset.Shared([torch.zeros(3)])
+def test_targets_are_mapped_from_their_files(photos: list[Tensor], tmp_path: Path) -> None:
+    """Every process maps the same files, and a pickled copy holds no pixels."""
+    targets = {f"t{k}": {"photos": photo, "latents": latents_of(photo).half()} for k, photo in enumerate(photos)}
+    write_targets(tmp_path, targets.items())
+    mapped = map_targets(tmp_path)
+    copied = pickle.dumps(mapped)
+    assert len(copied) < 2000 and len(mapped.photos) == len(photos) and not len(mapped.lr)
+    for found in (mapped, pickle.loads(copied)):
+        for k, held in enumerate(targets.values()):
+            assert torch.equal(found.photos[k], held["photos"]) and torch.equal(found.latents[k], held["latents"])
+    write_targets(tmp_path, [*targets.items()][::-1])
+    assert map_targets(tmp_path).name != mapped.name, "the order is part of the name"
+    assert torch.equal(mapped.photos[0], photos[0]), "what was mapped before is still there"

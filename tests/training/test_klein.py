@@ -45,7 +45,7 @@ def recipes(klein_folder: Path, lpips_weights: Path, tmp_path: Path) -> Path:
     train = {
         "stage": "distill", "name": BASE, "base": str(base), "pairs": str(tmp_path / "pairs"), "rank": 2, "alpha": 4.0,
         "perceptual": str(lpips_weights), "tile_size": 32, "export": "adapter",
-        "degradation_group": 1, "run": run,
+        "run": run,
     }  # fmt: skip
     (tmp_path / "pairs.yaml").write_text(yaml.safe_dump(pairs))
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(train))
@@ -102,7 +102,7 @@ def test_two_processes_train_the_adapter_of_one(recipes: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     one, two = (load_file(recipes / name / "model" / WEIGHTS_FILE) for name in ("one", "two"))
-    for name, weight in one.items():  # written in bfloat16
-        torch.testing.assert_close(
-            two[name], weight, rtol=1e-2, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
-        )
+    # Sums over processes are rounded otherwise. Where a gradient is nearly zero, AdamW turns that into a full step of a
+    # single weight, so whole matrices are compared. They are written in bfloat16.
+    for name, weight in one.items():
+        assert float((two[name].float() - weight.float()).norm()) <= 1e-2 * float(weight.float().norm()), name

@@ -158,7 +158,7 @@ def test_seed_decides(toy: ModuleType, tmp_path: Path, undisturbed: tuple[Any, P
 def test_log_terms_are_recorded_and_not_minimised(toy: ModuleType, undisturbed: tuple[Any, Path]) -> None:
     rows = records(undisturbed[1])
     assert [row["step"] for row in rows] == list(range(1, 9))
-    assert {"square", "critic", "log/size", "norm/net", "norm/critic"} < rows[0].keys()
+    assert {"square", "head", "log/size", "norm/net", "norm/head"} < rows[0].keys()
     assert rows[-1]["square"] < rows[0]["square"]
 
 
@@ -201,7 +201,7 @@ def test_an_exploding_loss_stops_the_run_at_the_last_good_checkpoint(toy: Module
         return {name: value if name.startswith("log/") else factor * value for name, value in terms.items()}
 
     stage.losses = broken
-    said = r"loss exploded at step 17 \(square=.*critic=.* times its running median, run.explode allows 100; "
+    said = r"loss exploded at step 17 \(square=.*head=.* times its running median, run.explode allows 100; "
     with pytest.raises(loop.Diverged, match=said + r"the last good checkpoint is .*step-00000015.pt: resume from it"):
         loop.run(stage, toy.config(steps=30), tmp_path)
     assert checkpoint.listing(tmp_path)[-1].name == "step-00000015.pt"
@@ -212,15 +212,15 @@ def test_an_exploding_loss_stops_the_run_at_the_last_good_checkpoint(toy: Module
 
 
 def test_micro_batches_are_the_batch(toy: ModuleType, tmp_path: Path) -> None:
-    """Two of two samples make the step of four, and one step of the optimizer; the critic's spectral norm is apart."""
+    """Two of two samples make the step of four, and one step of the optimizer."""
     whole, parts = toy.ToyStage(), toy.ToyStage()
     loop.run(whole, toy.config(), tmp_path / "whole")
     loop.run(parts, toy.config(accumulate=2), tmp_path / "parts")
     assert whole.samples[0] == [0, 1, 2, 3] and parts.samples[:2] == [[0, 1], [2, 3]]
     assert parts.seen == [step for step in range(8) for _ in range(2)]
-    for a, b in zip(whole.net.parameters(), parts.net.parameters(), strict=True):
+    for a, b in zip(whole.weights().values(), parts.weights().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
-    kept = ("step", "square", "log/size", "log/large", "norm/net")
+    kept = ("step", "square", "head", "log/size", "log/large", "norm/net")
     for a, b in zip(records(tmp_path / "whole"), records(tmp_path / "parts"), strict=True):
         assert {k: b[k] for k in kept if k in b} == pytest.approx({k: a[k] for k in kept if k in a}, abs=2e-6)
 
@@ -323,7 +323,7 @@ def test_clipping_is_per_part(toy: ModuleType, tmp_path: Path) -> None:
     """A huge gradient of one part does not still the other."""
     stage, twin = toy.ToyStage(), toy.ToyStage()
     losses = stage.losses
-    stage.losses = lambda step, s: {k: v * (1e6 if k == "critic" else 1) for k, v in losses(step, s).items()}
+    stage.losses = lambda step, s: {k: v * (1e6 if k == "head" else 1) for k, v in losses(step, s).items()}
     for one, name in ((stage, "a"), (twin, "b")):
         loop.run(one, toy.config(steps=1, ema=0.0), tmp_path / name)
     assert torch.equal(stage.net[0].weight, twin.net[0].weight)

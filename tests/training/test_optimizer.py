@@ -28,20 +28,18 @@ def test_constant_schedule_stays_at_the_peak(toy: ModuleType) -> None:
     assert {schedule(step, config) for step in range(9, 200)} == {1.0}
 
 
-def test_muon_takes_matrices_and_leaves_the_critic(toy: ModuleType) -> None:
-    modules = toy.ToyStage().modules
-    groups = trained_parameters(modules | {"latent_critic": nn.Linear(4, 4)})
+def test_muon_takes_matrices(toy: ModuleType) -> None:
+    groups = trained_parameters(toy.ToyStage().modules)
     built = build_optimizer(groups, toy.config(optimizer="muon", muon_lr=0.05))
     by_muon = {id(p): group["use_muon"] for group in built.param_groups for p in group["params"]}
     assert len(by_muon) == sum(map(len, groups.values()))
     assert [by_muon[id(p)] for p in groups["net"]] == [True, False, True, False]
-    assert not any(by_muon[id(p)] for name in ("critic", "latent_critic") for p in groups[name])
     assert {group["use_muon"]: group["lr"] for group in built.param_groups} == {True: 0.05, False: 0.01}
 
 
 def test_frozen_modules_are_left_out(toy: ModuleType) -> None:
     modules = {"frozen": nn.Linear(2, 2).requires_grad_(False), **toy.ToyStage().modules}
-    assert list(trained_parameters(modules)) == ["net", "critic"]
+    assert list(trained_parameters(modules)) == ["net", "head"]
 
 
 def test_muon_orthogonalises_in_float32_on_a_cpu(toy: ModuleType) -> None:

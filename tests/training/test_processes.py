@@ -23,7 +23,7 @@ from fluxsr.training import processes as processes_module
 from fluxsr.training.processes import Processes, is_distributed, main_first
 
 HERE = Path(__file__).parent
-TOLERANCE = 1e-5  # of weights that a few steps moved by up to 0.05: sums over processes round otherwise
+TOLERANCE = 3e-5  # of weights that a few steps moved by up to 0.05: sums over processes round otherwise
 
 
 two_processes = pytest.mark.slow  # a launcher and two processes, which import torch
@@ -67,10 +67,10 @@ def records(out: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if k != "seconds_per_step"} for line in lines]
 
 
-def assert_close(a: Path, b: Path, only: str = "") -> None:
+def assert_close(a: Path, b: Path) -> None:
     one, two = weights(a), weights(b)
     assert one.keys() == two.keys()
-    for key in (key for key in one if key.startswith(only)):
+    for key in one:
         torch.testing.assert_close(
             one[key], two[key], rtol=0, atol=TOLERANCE, msg=lambda text, key=key: f"{key}: {text}"
         )
@@ -97,7 +97,7 @@ def test_two_processes_log_what_one_logs(together: Path, alone: ModuleType, tmp_
 
 
 @two_processes
-def test_two_processes_with_a_critic_and_ema(together: Path, alone: ModuleType, tmp_path: Path) -> None:
+def test_two_processes_with_two_modules_and_ema(together: Path, alone: ModuleType, tmp_path: Path) -> None:
     loop.run(alone.toy.ToyStage(), alone.toy.config(), tmp_path)
     assert_close(tmp_path, together / "toy")
     assert records(together / "toy")[-1] == pytest.approx(records(tmp_path)[-1], abs=1e-5)
@@ -107,9 +107,8 @@ def test_two_processes_with_a_critic_and_ema(together: Path, alone: ModuleType, 
 
 @two_processes
 def test_two_processes_of_two_micro_batches(together: Path, alone: ModuleType, tmp_path: Path) -> None:
-    """Without the critic, whose spectral norm takes an iteration per forward pass."""
     loop.run(alone.toy.ToyStage(), alone.toy.config(), tmp_path)
-    assert_close(tmp_path, together / "accumulated", only="net")
+    assert_close(tmp_path, together / "accumulated")
 
 
 @two_processes

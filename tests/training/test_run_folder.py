@@ -58,6 +58,16 @@ def test_names_of_kept_and_free_options_exist() -> None:
     assert known >= KEPT and known >= FREE and not KEPT & FREE
 
 
+def test_a_resumed_run_tells_that_its_targets_are_others(
+    toy: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stop, targets, told in ((2, "5 targets, a", False), (3, "5 targets, a", False), (4, "4 targets, b", True)):
+        loop.run(toy.ToyStage(), toy.config(stop=stop), tmp_path, targets=targets)
+        line = "resuming with other targets (5 targets, a there, 4 targets, b here), so their order changes"
+        assert (line in capsys.readouterr().err) == told
+    assert line in (tmp_path / "run.log").read_text(encoding="utf-8")
+
+
 def test_the_loop_compares_only_when_it_goes_on(
     toy: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

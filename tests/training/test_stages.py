@@ -18,6 +18,7 @@ from fluxsr import recipe
 from fluxsr.backbones import latents
 from fluxsr.backbones.adapter import AdapterConfig, load_config
 from fluxsr.backbones.loading import Backbone
+from fluxsr.backbones.parts import load_part
 from fluxsr.backbones.prompts import load_prompt, random_prompt
 from fluxsr.backbones.tiny import build_autoencoder, build_transformer
 from fluxsr.backbones.velocity import velocity
@@ -30,7 +31,7 @@ from fluxsr.training.config import (
     DataConfig,
     DistillConfig,
     PairsConfig,
-    PerceptualConfig,
+    RestorerConfig,
     RunConfig,
     TeacherConfig,
 )
@@ -61,15 +62,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
 
 
 @pytest.fixture(scope="module")
-def runs(data: DataConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder in which all five stages have run."""
+def runs(data: DataConfig, lpips_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder in which all stages but the restorer have run."""
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("runs")
+    shutil.copy(lpips_weights, out / "lpips.safetensors")
     stages.train_autoencoder(
         AutoencoderConfig(run(), data, widths=[8, 8, 8, 16], layers=[0, 1, 1, 1], latent_channels=4),
         out / "autoencoder",
     )
-    stages.train_perceptual(PerceptualConfig(run(), data, widths=[4, 8]), out / "perceptual")
     stages.train_teacher(
         TeacherConfig(
             run(),
@@ -97,10 +98,10 @@ def pairs_config(data: DataConfig, base: str) -> PairsConfig:
     )
 
 
-def distill_config(data: DataConfig, out: Path, pairs: str = "pairs", perceptual: str = "") -> DistillConfig:
+def distill_config(data: DataConfig, out: Path, pairs: str = "pairs") -> DistillConfig:
     return DistillConfig(
         run(optimizer="adamw"), data, base=str(out / "teacher" / "base"), pairs=str(out / pairs), rank=2, alpha=2.0,
-        perceptual=perceptual or str(out / "perceptual"), adversarial_weight=0.1, critic_widths=[4, 4],
+        perceptual=str(out / "lpips.safetensors"),
     )  # fmt: skip
 
 
@@ -115,13 +116,6 @@ def test_an_autoencoder_needs_no_photographs_to_be_scored_on(data: DataConfig, t
     stages.train_autoencoder(config, tmp_path)
     assert (tmp_path / "vae").is_dir() and not (tmp_path / "reconstructions.png").exists()
     assert "val/" not in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8")
-
-
-def test_feature_network_comes_back_frozen(runs: Path) -> None:
-    network = stages.load_feature_network(runs / "perceptual")
-    assert network.widths == (4, 8) and not any(p.requires_grad for p in network.parameters())
-    saved = load_file(runs / "perceptual" / "features.safetensors")
-    assert all(torch.equal(value, saved[key]) for key, value in network.state_dict().items())
 
 
 def test_pairs_belong_to_their_photographs_and_say_how_they_were_made(runs: Path) -> None:
@@ -155,6 +149,23 @@ def test_the_student_loads_and_its_adapter_counts(runs: Path) -> None:
     )
     assert with_adapter.shape == (1, 3, 32, 32) and bool(torch.isfinite(with_adapter).all())
     assert not torch.equal(with_adapter, without)
+
+
+def test_a_restorer_is_trained_and_the_student_starts_from_it(data: DataConfig, runs: Path, tmp_path: Path) -> None:
+    config = RestorerConfig(
+        run(), data, str(runs / "teacher" / "base"), width=4, layers=1, perceptual=str(runs / "lpips.safetensors")
+    )
+    stages.train_restorer(config, tmp_path / "restorer")
+    before, after = (
+        load_part(folder, "vae", torch.float32) for folder in (config.base, tmp_path / "restorer" / "base")
+    )
+    assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
+    assert after.restorer.last.weight.any()
+    assert (tmp_path / "restorer" / "restored.png").is_file()
+    distilled = replace(distill_config(data, runs), base=str(tmp_path / "restorer" / "base"), export="model", rank=0)
+    distillation.train_distill(distilled, tmp_path / "distill")
+    student = load_part(tmp_path / "distill" / "model", "vae", torch.bfloat16)
+    assert torch.equal(student.restorer.last.weight, after.restorer.last.weight.bfloat16())
 
 
 def test_validation_takes_tiles_of_whole_tokens_whatever_the_autoencoder() -> None:
@@ -198,7 +209,7 @@ def test_they_go_with_what_is_trained_on_from_it(data: DataConfig, runs: Path, t
 def test_validation_is_recorded(runs: Path) -> None:
     lines = (runs / "distill" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     names = {name for line in lines for name in json.loads(line)}
-    assert {"ftd", "mse", "tv_lpips", "adl", "adversarial", "critic", "val/psnr", "val/grid16"} < names
+    assert {"ftd", "mse", "tv_lpips", "adl", "val/psnr", "val/grid16"} < names
     assert (runs / "distill" / "validation-000002.png").is_file()
 
 
@@ -293,10 +304,10 @@ def test_options_that_cannot_work_are_refused_at_once(
     refused("export is adapter, but rank is 0", rank=0, export="adapter")
     refused("train_decoder is on, but an adapter does not contain the decoder", train_decoder=True, export="adapter")
     refused("a base in nf4 cannot be trained or exported; set rank and export", quantize_base="nf4")
-    refused("tv_lpips_weight is 1.0, but perceptual is empty; name the folder of stage 2", perceptual="")
+    refused("tv_lpips_weight is 1.0, but perceptual is empty; give lpips", perceptual="")
     refused("no LPIPS weights at .*absent.safetensors; name", perceptual=str(tmp_path / "absent.safetensors"))
-    refused("no features.json in .*pairs; create it with", perceptual=str(runs / "pairs"))
-    refused("the recipe says lattice_reach = -1; it must be 0 or more", lattice_reach=-1)
+    refused("perceptual is 'efficientnet'; give lpips .VGG. or a .safetensors file", perceptual="efficientnet")
+    refused("the recipe says strength = -1; it must be 0 or more", strength=-1)
     refused("the recipe says t_l = 1.0; it must lie between 0 and 1", t_l=1.0)
     student = str(runs / "distill" / "model")
     refused(f"base is {student}, which has a LoRA beside its transformer; .* set base to the model", base=student)

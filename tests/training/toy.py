@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from fluxsr.training import loop
 from fluxsr.training.config import RunConfig
@@ -29,7 +28,7 @@ def config(**changes: Any) -> RunConfig:
 
 
 class ToyStage:
-    """Everything a resumed run must bring back: matrices, biases, buffers, a frozen part, random draws."""
+    """Everything a resumed run must bring back: matrices, biases, a second module, a frozen part, random draws."""
 
     def __init__(self, seed: int = 0, data_seed: int = 0):
         torch.manual_seed(seed)
@@ -40,7 +39,7 @@ class ToyStage:
         self.frozen.bias.fill_(0.5)
         self.modules: dict[str, nn.Module] = {
             "net": nn.ModuleList([self.net, self.frozen]),
-            "critic": spectral_norm(nn.Linear(4, 1)),
+            "head": nn.Linear(4, 1),
         }
         self.seen: list[int] = []
         self.samples: list[list[int]] = []
@@ -53,7 +52,7 @@ class ToyStage:
         sizes = out.detach().norm(dim=1)
         return {
             "square": (out - x).square().mean(),
-            "critic": self.modules["critic"](out.detach()).square().mean(),
+            "head": self.modules["head"](out.detach()).square().mean(),
             "log/size": sizes,
             "log/large": sizes[sizes > 1],  # values of some samples only, as FTD by bins of t
         }

@@ -17,7 +17,8 @@ from fluxsr.errors import ModelError
 from fluxsr.options import MAX_STRENGTH
 
 ORIGIN = ("base", "rank", "alpha", "licences", "source")  # where an adapter comes from; they change no pixel
-PATCH_OFFSETS = (1, 2, 4)
+# Settings of earlier versions, with the values that change no pixel.
+REMOVED = {"patch_offsets": 1, "lattice_reach": 0, "fine_strength": 1, "flat_floor": 0}
 
 
 @dataclass
@@ -30,10 +31,6 @@ class AdapterConfig:
     train_dtype: str = "bf16"  # number format of the training (device.DTYPES); files without it count as bf16
     scale: int = 4  # upscaling factor that it was trained for
     tile_size: int = 512  # largest tile that was tested, in output pixels
-    patch_offsets: int = 1  # 1, 2 or 4 token offsets over which the velocity is averaged (extensions/patch_offsets.py)
-    lattice_reach: float = 0.0  # tokens over which the removed lattice is averaged (extensions/postprocess.py)
-    fine_strength: float = 1.0  # fraction of the finest added detail that is kept (extensions/postprocess.py)
-    flat_floor: float = 0.0  # input detail below which added detail is attenuated (same file)
     prompt: str = ""  # text of the fixed prompt, for information only; the embeddings are in their own file
     rank: int = 0
     alpha: float = 0.0
@@ -50,11 +47,6 @@ class AdapterConfig:
         """
         dtype = DTYPES[self.train_dtype]
         return on_grid(self.t_l, dtype), None if self.guidance is None else on_grid(self.guidance, dtype)
-
-    @property
-    def postprocess(self) -> dict[str, float]:
-        """Keyword arguments for ``extensions.postprocess.postprocess``."""
-        return {name: getattr(self, name) for name in ("lattice_reach", "fine_strength", "flat_floor")}
 
     @property
     def registered(self) -> dict[str, Any]:
@@ -93,6 +85,12 @@ def load_config(folder: str | Path) -> AdapterConfig:
         values = json.loads((path.with_name(INDEX_FILE) if index else path).read_text(encoding="utf-8"))
         if index and "t_l" not in values:
             raise FileNotFoundError
+        for name, off in REMOVED.items():
+            if (value := values.pop(name, off)) != off:
+                raise ModelError(
+                    f"{path} sets {name} = {value!r}, which needs an earlier version of fluxsr; use that version, or "
+                    "delete the key for results without it"
+                )
         known = {entry.name for entry in fields(AdapterConfig)}
         unknown = sorted(set(values) - known)
         if unknown and not index:
@@ -119,7 +117,7 @@ def invalid_setting(settings: Any) -> str:
     """
     if not 0 < settings.t_l < 1:
         return f"t_l = {settings.t_l}; it must lie between 0 and 1"
-    for name in ("strength", "guidance", "lattice_reach", "fine_strength", "flat_floor"):
+    for name in ("strength", "guidance"):
         value = getattr(settings, name)
         if name == "guidance" and value is None:
             continue
@@ -131,8 +129,6 @@ def invalid_setting(settings: Any) -> str:
         return f"strength = {settings.strength!r}; it must be {MAX_STRENGTH:g} or less"
     if not isinstance(settings.tile_size, int) or settings.tile_size < 1:
         return f"tile_size = {settings.tile_size!r}; it must be a whole number of pixels"
-    if settings.patch_offsets not in PATCH_OFFSETS:
-        return f"patch_offsets = {settings.patch_offsets!r}; it must be one of {', '.join(map(str, PATCH_OFFSETS))}"
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from time import perf_counter
 
@@ -67,6 +68,18 @@ def free_bytes(device: torch.device) -> int | None:
     return None
 
 
+def peak_memory(device: torch.device) -> int | None:
+    """Return the largest number of bytes that this process has had, on a GPU or in main memory; None on Windows."""
+    if device.type in ("cuda", "xpu"):
+        return getattr(torch, device.type).max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # bytes there, KiB elsewhere
+
+
 @cache
 def _of_cpu() -> tuple[torch.dtype, str]:
     """Return the faster number format of this CPU and the reason. The result is cached per process.
@@ -118,3 +131,8 @@ def _flash_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return PyTorch's attention for inputs (B,N,heads,d)."""
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+
+
+def image_layout(device: torch.device) -> torch.memory_format:
+    """Return the memory format for autoencoders. On an H100 FLUX's takes 1.5 times as long with channels_last."""
+    return torch.channels_last if device.type == "cpu" else torch.contiguous_format

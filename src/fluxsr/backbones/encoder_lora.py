@@ -1,4 +1,4 @@
-"""LoRA of an autoencoder's encoder, convolutions included: read it from PEFT's files or ours, check, merge and save it.
+"""LoRA of an autoencoder's encoder, convolutions included: read, check, merge, train and save it.
 
 Our file, ``vae_encoder_lora.safetensors``, holds ``encoder.<layer>.lora_A.weight`` and ``lora_B.weight``, whose product
 is added to the layer's weight as it is: the scale alpha / rank is part of B.
@@ -7,14 +7,15 @@ is added to the layer's weight as it is: the scale alpha / rank is part of B.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from fluxsr.backbones.places import ENCODER_FILE, PEFT_FILES, first_line
 from fluxsr.errors import ModelError, needed
@@ -111,3 +112,55 @@ def fuse_encoder_lora(vae: Any, path: Path) -> None:
         weight = vae.encoder.get_submodule(name).weight
         product = up.to(weight.device).float().flatten(1) @ down.to(weight.device).float().flatten(1)
         weight.copy_(weight.float() + product.view_as(weight))
+
+
+def add_encoder_lora(vae: Any, rank: int, alpha: float) -> None:
+    """Add a trainable LoRA in float32 to an encoder: to all linear layers and all convolutions without groups."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    layers = [
+        name
+        for name, layer in vae.encoder.named_modules()
+        if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
+    ]
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers, init_lora_weights="gaussian")
+    inject_adapter_in_model(config, vae.encoder)
+    for parameter in vae.encoder.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def encoder_lora(vae: Any, dtype: torch.dtype = torch.bfloat16) -> Pairs:
+    """Return the LoRA that ``add_encoder_lora`` added; empty if there is none."""
+    pairs: Pairs = {}
+    for name, layer in _adapted(vae).items():
+        (key,) = layer.active_adapters
+        down, up = (part[key].weight.detach().float() for part in (layer.lora_A, layer.lora_B))
+        pairs[name] = down.to(dtype), (up * layer.scaling[key]).to(dtype)
+    return pairs
+
+
+def remove_encoder_lora(vae: Any) -> None:
+    """Remove the LoRA that ``add_encoder_lora`` added; no-op if there is none."""
+    from diffusers.utils import recurse_remove_peft_layers
+
+    recurse_remove_peft_layers(vae.encoder)
+
+
+@contextmanager
+def without_encoder_lora(vae: Any) -> Iterator[None]:
+    """Context manager in which the LoRA that ``add_encoder_lora`` added has no effect."""
+    layers = _adapted(vae).values()
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
+def _adapted(vae: Any) -> dict[str, Any]:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return {name: layer for name, layer in vae.encoder.named_modules() if isinstance(layer, BaseTunerLayer)}

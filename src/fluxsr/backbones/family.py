@@ -144,28 +144,43 @@ def replace_modules(module: nn.Module, replacement: Callable[[nn.Module], nn.Mod
                 setattr(parent, name, new)
 
 
+def extended_class(kind: Any, name: str, own: dict[str, Any], finish: Callable[..., None], doc: str) -> Any:
+    """Return a subclass of a model class of diffusers with more options, which is saved and loaded like its base class.
+
+    Args:
+        kind: model class of diffusers.
+        name: name of the subclass.
+        own: its options besides those of ``kind``, with their defaults.
+        finish: called with a new model and its own options.
+        doc: docstring of the subclass.
+    """
+    parameters = list(signature(kind.__init__).parameters.values())
+    parameters += [Parameter(option, Parameter.KEYWORD_ONLY, default=value) for option, value in own.items()]
+
+    def __init__(self: Any, **config: Any) -> None:
+        filled = {p.name: config.get(p.name, p.default) for p in parameters[1:]}
+        kind.__init__(self, **{key: value for key, value in filled.items() if key not in own})
+        finish(self, **{key: filled[key] for key in own})
+
+    __init__.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # read by diffusers
+    # diffusers looks for the class in the top-level package when it loads a pipeline
+    return type(name, (kind,), {"__init__": register_to_config(__init__), "__doc__": doc, "__module__": "fluxsr"})
+
+
 def folded_class(kind: Any, embedder: str, constant: Callable[[nn.Module, Tensor | None], nn.Module | None]) -> Any:
     """Return a subclass of a transformer class whose time, guidance and prompt are fixed.
 
-    It is saved and loaded like its base class. Its config also has ``folded_t``, ``folded_guidance`` and
-    ``folded_prompt``.
+    Its config also has ``folded_t``, ``folded_guidance`` and ``folded_prompt``.
 
     Args:
         kind: transformer class of diffusers.
         embedder: see `Family`.
         constant: see `Family.constant`.
     """
+
+    def finish(model: Any, **_: Any) -> None:
+        replace_modules(model, lambda module: constant(module, None))
+        setattr(model, embedder, NoCondition())
+
     own = {"folded_t": 0.0, "folded_guidance": None, "folded_prompt": ""}
-    parameters = list(signature(kind.__init__).parameters.values())
-    parameters += [Parameter(name, Parameter.KEYWORD_ONLY, default=value) for name, value in own.items()]
-
-    def __init__(self: Any, **config: Any) -> None:
-        filled = {p.name: config.get(p.name, p.default) for p in parameters[1:] if p.name not in own}
-        kind.__init__(self, **filled)  # pass all values, because from_config would drop defaults
-        replace_modules(self, lambda module: constant(module, None))
-        setattr(self, embedder, NoCondition())
-
-    __init__.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # read by diffusers
-    members = {"__init__": register_to_config(__init__), "__doc__": f"{kind.__name__} with fixed conditions."}
-    # diffusers looks for the class in the top-level package when it loads a pipeline
-    return type(f"Folded{kind.__name__}", (kind,), {**members, "__module__": "fluxsr"})
+    return extended_class(kind, f"Folded{kind.__name__}", own, finish, f"{kind.__name__} with fixed conditions.")

@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from fluxsr import flow
 from fluxsr.backbones.family import Family, Prompt, folded_class
+from fluxsr.backbones.restorer import RestoringAutoencoder
 
 PATCH = 2
 MODULATED = (AdaLayerNormZero, AdaLayerNormZeroSingle, AdaLayerNormContinuous)
@@ -96,7 +97,7 @@ class Flux1(Family):
 
     transformer = FluxTransformer2DModel
     folded = FoldedFluxTransformer2DModel
-    autoencoders = (AutoencoderKL, AutoencoderDC, AutoencoderTiny)
+    autoencoders = (AutoencoderKL, AutoencoderDC, RestoringAutoencoder, AutoencoderTiny)
     text_parts = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
     patch = PATCH
     blocks = {"double": "transformer_blocks", "single": "single_transformer_blocks"}

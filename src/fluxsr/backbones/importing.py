@@ -19,11 +19,20 @@ from fluxsr.backbones.adapter import AdapterConfig, invalid_setting, load_config
 from fluxsr.backbones.device import best_device
 from fluxsr.backbones.encoder_lora import check_encoder_lora, save_encoder_lora
 from fluxsr.backbones.families import family_of
-from fluxsr.backbones.licence import NOTICE_FILE, Licence, licence_of, pass_on, public_name, stated, write_notice
+from fluxsr.backbones.licence import (
+    NOTICE_FILE,
+    Licence,
+    copy_licence,
+    licence_of,
+    pass_on,
+    public_name,
+    stated,
+    write_notice,
+)
 from fluxsr.backbones.loading import check_fit
 from fluxsr.backbones.lora import check_lora, lora_file, read_lora
 from fluxsr.backbones.parts import part_config, skeleton
-from fluxsr.backbones.places import CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE, download, folder_of
+from fluxsr.backbones.places import CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE, download_adapter, folder_of
 from fluxsr.backbones.prompts import FixedPrompt, load_prompt
 from fluxsr.backbones.published import FILES, LAYOUTS, ImportOverrides, PublishedAdapter, layout_of
 from fluxsr.backbones.text import encode_prompts
@@ -55,7 +64,7 @@ def import_adapter(
         InputError: a value that the layout does not have.
     """
     given, place = given or ImportOverrides(), folder_of(source)
-    folder = download(place, FILES, "adapter") if isinstance(place, str) else place
+    folder = download_adapter(place, FILES) if isinstance(place, str) else place
     name = layout_of(folder)
     if given.mid_timestep is not None and name != "omgsr":
         raise InputError(f"{source} is of the layout {name}, and only omgsr has a mid_timestep; give --t-l")
@@ -91,7 +100,7 @@ def _write_terms(imported: AdapterConfig, output: Path, folder: Path, base: str 
         write_notice(output, *imported.licences)
     pass_on(output, folder, base)
     for text in filter(Path.is_file, folder.glob("*-LICENSE*")):  # such as FLUX.1-dev-LICENSE.md
-        shutil.copy(text, output / f"LICENSE{text.suffix}")
+        copy_licence(text, output, text.name.partition("-LICENSE")[0], f"LICENSE{text.suffix}")
 
 
 def _earlier(folder: Path) -> list[Mapping[str, str]]:

@@ -30,6 +30,11 @@ def encode(vae: Any, images: Tensor) -> Tensor:
     return normalise(vae, z.float())
 
 
+def encode_lr(vae: Any, lr_up: Tensor) -> Tensor:
+    """Convert enlarged LR images to z_l, like ``encode``; an autoencoder with a restorer applies it first."""
+    return encode(vae, vae.restorer(lr_up.to(vae.dtype)) if hasattr(vae, "restorer") else lr_up)
+
+
 def decode(vae: Any, z: Tensor, checkpoint: bool = False) -> Tensor:
     """Convert latents (B,C,h,w) to images (B,3,8h,8w) in float32, about [0,1] and not clamped.
 

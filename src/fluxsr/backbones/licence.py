@@ -153,11 +153,19 @@ def pass_on(folder: str | Path, *sources: str | Path) -> None:
     notice = Path(folder, NOTICE_FILE)
     for source in filter(Path.is_dir, map(Path, sources)):
         for text in sorted(source.glob("LICENSE*")):
-            shutil.copy(text, folder)
+            copy_licence(text, Path(folder), public_name(source))
         present = _lossless_text(notice) if notice.is_file() else ""
         theirs = Path(source, NOTICE_FILE)
         if theirs.is_file() and (more := _lossless_text(theirs)) not in present:
             notice.write_bytes(raw(f"{present}\n{more}" if present else more))
+
+
+def copy_licence(text: Path, folder: Path, source: str, name: str = "") -> None:
+    """Copy a licence text. If the folder has another text of this name, the name of the copy names its source."""
+    target = folder / (name or text.name)
+    if target.is_file() and target.read_bytes() != text.read_bytes():
+        target = folder / f"LICENSE-{slug(source)}{text.suffix}"
+    shutil.copy(text, target)
 
 
 def _lossless_text(path: Path) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from os import PathLike
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from fluxsr.backbones.adapter import AdapterConfig, load_config
-from fluxsr.backbones.families import family_of, family_of_layers, is_folded
+from fluxsr.backbones.families import family_of, family_of_layers
 from fluxsr.backbones.family import Family
-from fluxsr.backbones.places import CONFIG_FILE, ENCODER_FILE, PEFT_FILES, WEIGHTS_FILE, first_line
+from fluxsr.backbones.places import NOT_LORA, PEFT_FILES, WEIGHTS_FILE, first_line
 from fluxsr.errors import ModelError, is_untranslatable, needed
 
 ADAPTER = "fluxsr"  # name of the attached adapter in peft
@@ -34,6 +32,21 @@ def lora_file(folder: str | Path) -> Path | None:
 def check_installed() -> None:
     """Raise an InputError if a package that reads or trains a LoRA is missing; the bundled model needs none."""
     needed("a LoRA", "flux", "peft", "transformers")
+
+
+def lora_in(folder: Path) -> Path:
+    """Return a folder's only LoRA: under a known name, or else the only safetensors file.
+
+    Raises:
+        ModelError: there is no such file, or more than one.
+    """
+    if file := lora_file(folder):
+        return file
+    others = sorted(path for path in folder.glob("*.safetensors") if path.name not in NOT_LORA)
+    if len(others) != 1:
+        found = ", ".join(path.name for path in others) or "none"
+        raise ModelError(f"{folder} must hold the safetensors file of one LoRA, but holds {found}; give the one file")
+    return others[0]
 
 
 def read_lora(path: Path, family: Family | None = None) -> Lora:
@@ -65,10 +78,15 @@ def read_lora(path: Path, family: Family | None = None) -> Lora:
         if is_untranslatable(error):
             raise
         raise ModelError(f"adapter weights {path} cannot be read: {first_line(error)}") from error
+    refuse_dora(keys, path)
+    state, alphas, header = (for_transformer(entries) for entries in (state, alphas, header))
+    return state, alphas, header
+
+
+def refuse_dora(keys: Iterable[str], path: Path | str) -> None:
+    """Raise a ModelError for DoRA's magnitudes, which diffusers drops."""
     if dora := next((key for key in keys if "dora_scale" in key), ""):
         raise ModelError(f"adapter {path} contains '{dora}'; DoRA is not supported, merge it into the base first")
-    state, alphas, header = (_for_transformer(entries) for entries in (state, alphas, header))
-    return state, alphas, header
 
 
 def _peft_settings(path: Path) -> dict[str, Any]:
@@ -78,7 +96,7 @@ def _peft_settings(path: Path) -> dict[str, Any]:
     return {key: settings[key] for key in _PEFT_SETTINGS if key in settings}
 
 
-def _for_transformer(entries: dict[str, Any]) -> dict[str, Any]:
+def for_transformer(entries: dict[str, Any]) -> dict[str, Any]:
     """Return the transformer's entries with diffusers' prefix. Without it, diffusers would ignore them."""
     return {
         key if key.startswith("transformer.") else f"transformer.{key}": value
@@ -218,43 +236,6 @@ def attach_lora(transformer: Any, folder: str | Path) -> dict[str, Any]:
     return {
         key.removeprefix("transformer.").replace(".weight", f".{ADAPTER}.weight"): value for key, value in state.items()
     }
-
-
-def load_lora_weights(
-    pipeline: Any,
-    source: str | PathLike[str] | dict[str, Any],
-    settings: AdapterConfig,
-    adapter_name: str | None = None,
-    **options: Any,
-) -> None:
-    """Attach a LoRA to the transformer of a pipeline; see ``FluxSRPipeline.load_lora_weights``."""
-    check_installed()
-    transformer, hotswap = pipeline.transformer, options.pop("hotswap", False)
-    if is_folded(transformer):
-        raise ModelError("the transformer is folded, so no LoRA can be attached; call fluxsr.load(model, adapter=...)")
-    folder = None if isinstance(source, dict) else Path(source)
-    if folder and (folder / CONFIG_FILE).is_file() and (own := load_config(folder).condition) != settings.condition:
-        raise ModelError(
-            f"adapter {folder} was trained at t, guidance = {own}, but the pipeline uses {settings.condition}; "
-            "call fluxsr.load(model, adapter=...)"
-        )
-    if folder and (folder / ENCODER_FILE).is_file():
-        raise ModelError(f"adapter {folder} changes the autoencoder too; call fluxsr.load(model, adapter=...)")
-    family, file = family_of(transformer), folder and (folder if folder.is_file() else lora_file(folder))
-    if file and "weight_name" not in options:
-        state, alphas, header = read_lora(file, family)
-    else:
-        read = family.read_lora(str(folder) if folder else source, **options)
-        state, alphas, header = (_for_transformer(entries or {}) for entries in read)
-    check_lora(transformer, state, str(folder or "given as tensors"))
-    transformer.load_lora_adapter(
-        state,
-        network_alphas=alphas or None,
-        metadata=None if alphas else header or None,
-        adapter_name=adapter_name,
-        _pipeline=pipeline,
-        hotswap=hotswap,
-    )
 
 
 def merge_lora(module: Any) -> None:

@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from importlib import resources
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -27,6 +30,8 @@ PEFT_FILES = ("adapter_model.safetensors", "adapter_config.json")  # files that 
 ENCODER_FILE = "vae_encoder_lora.safetensors"  # LoRA of the autoencoder's encoder
 PROMPT_FILE = "prompt_embeds.safetensors"
 PROMPT_PICKLES = ("t5_embedding.pth", "clip_embedding.pth")
+NOT_LORA = (PROMPT_FILE, *PROMPT_PICKLES, ENCODER_FILE)
+WEIGHT_SUFFIXES = (".safetensors", ".pth")
 COMPONENT_FOLDER = "prompt"  # the fixed prompt as a component of a saved pipeline
 COMPONENT_FILE = f"{COMPONENT_FOLDER}/diffusion_pytorch_model.safetensors"
 AUTOENCODER = "ae.safetensors"  # file name in FLUX.1-dev's repository
@@ -56,12 +61,20 @@ def explain(model: Path | str, part: str, error: Exception) -> str:
                 f"{model} is gated; accept its licence at https://huggingface.co/{model}, then run `hf auth login` "
                 "with a token of that account"
             )
-        if isinstance(cause, RepositoryNotFoundError):
-            return f"{model} is not on the Hub, or is private; check the name, or run `hf auth login`"
+        if isinstance(cause, (RepositoryNotFoundError, HFValidationError)):
+            return (
+                f"{model} is neither a folder here nor a model on the Hub (or it is private); check the name, or run "
+                "`hf auth login`"
+            )
         if isinstance(cause, OfflineModeIsEnabled):
-            return f"{model} is not in the local cache, and offline mode is on; unset HF_HUB_OFFLINE to fetch it"
+            return (
+                f"{model} is neither a folder here nor in the local cache, and offline mode is on; unset "
+                "HF_HUB_OFFLINE to fetch it"
+            )
         if isinstance(cause, HfHubHTTPError) and cause.response.status_code == 401:
             return f"the Hub refuses your token for {model}; run `hf auth login` again"
+    if any(isinstance(cause, LocalEntryNotFoundError) for cause in _causes(error)):
+        return f"{model} is neither a folder here nor in the local cache, and the Hub cannot be reached"
     return f"cannot load {part} of {model}: {first_line(error)}"
 
 
@@ -102,6 +115,11 @@ def is_hub_id(model: str | Path) -> bool:
     return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).is_dir()
 
 
+def public_name(model: str | PathLike[str]) -> str:
+    """Return a Hub id unchanged, and the name of a local file or folder without the folders above it."""
+    return str(model) if is_hub_id(str(model)) else Path(model).resolve().name
+
+
 def folder_of(model: str | PathLike[str]) -> Path | str:
     """Return the path of a local folder or of the bundled model; return a Hub id unchanged."""
     if model == BUNDLED:
@@ -129,20 +147,25 @@ def autoencoder_folder(vae: str | PathLike[str]) -> Path:
     raise ModelError(f"no autoencoder {vae}; pass a folder with config.json and weights, or a Hub id (owner/name)")
 
 
-def download(
-    repository: str, files: list[str], part: str, revision: str | None = None, token: str | bool | None = None
-) -> Path:
+def download(repository: str, files: list[str], part: str, **options: Any) -> Path:
     """Download some files of a repository on the Hub, and return their local folder.
 
     Args:
         repository: Hub id.
         files: file patterns. "*" would also match folders and download a whole model.
         part: name of the files for error messages.
-        revision: branch, tag or commit; None is the main branch.
-        token: access token; None is the one of ``hf auth login``.
+        options: options of ``snapshot_download``, such as ``revision`` and ``token``.
 
     Raises:
         ModelError: the repository is unknown, gated or not reachable.
     """
     with in_one_line(repository, part):
-        return Path(snapshot_download(repository, allow_patterns=files, revision=revision, token=token))
+        return Path(snapshot_download(repository, allow_patterns=files, **options))
+
+
+def download_adapter(repository: str, files: list[str], **options: Any) -> Path:
+    """Download the named files of an adapter; if they include no weights, all safetensors files of the top folder."""
+    folder = download(repository, files, "adapter", **options)
+    if any(path.suffix in WEIGHT_SUFFIXES and path.name not in NOT_LORA for path in folder.rglob("*")):
+        return folder
+    return download(repository, ["*.safetensors"], "adapter", ignore_patterns=["*/*"], **options)

@@ -20,7 +20,7 @@ from fluxsr.backbones.adapter import load_config
 from fluxsr.backbones.encoder_lora import Pairs, encoder_file, read_encoder_lora
 from fluxsr.backbones.licence import NOTHING_GRANTED, Licence
 from fluxsr.backbones.loading import ADAPTER_FILES
-from fluxsr.backbones.lora import lora_file
+from fluxsr.backbones.lora import lora_in
 from fluxsr.backbones.places import CONFIG_FILE, PEFT_FILES, PROMPT_FILE, PROMPT_PICKLES, WEIGHTS_FILE, first_line
 from fluxsr.errors import InputError, ModelError
 
@@ -159,7 +159,7 @@ def _ours(folder: Path, given: ImportOverrides) -> PublishedAdapter:
     settings = {key: value for key, value in vars(config).items() if key not in ("base", "licences")}
     encoder = encoder_file(folder)
     pairs = read_encoder_lora(encoder) if encoder else {}
-    return PublishedAdapter(_lora_in(folder), settings, pairs, folder)
+    return PublishedAdapter(lora_in(folder), settings, pairs, folder)
 
 
 def _plain(folder: Path, given: ImportOverrides) -> PublishedAdapter:
@@ -167,17 +167,7 @@ def _plain(folder: Path, given: ImportOverrides) -> PublishedAdapter:
         raise ModelError(f"{folder} holds a LoRA without settings; give --t-l, the time at which it was trained")
     names = (PROMPT_FILE, PROMPT_PICKLES[0])
     prompt = folder if given.prompt is None and any((folder / name).is_file() for name in names) else None
-    return PublishedAdapter(_lora_in(folder), {}, prompt=prompt)
-
-
-def _lora_in(folder: Path) -> Path:
-    """Return a folder's only LoRA: under a known name, or else the only safetensors file."""
-    if file := lora_file(folder):
-        return file
-    others = sorted(folder.glob("*.safetensors"))
-    if len(others) != 1:
-        raise ModelError(f"{folder} holds {len(others)} safetensors files; name that of the LoRA {WEIGHTS_FILE}")
-    return others[0]
+    return PublishedAdapter(lora_in(folder), {}, prompt=prompt)
 
 
 @dataclass(frozen=True)
@@ -211,6 +201,6 @@ def layout_of(folder: Path) -> str:
     for name, layout in LAYOUTS.items():
         if all(any(folder.glob(file)) for file in layout.files):
             return name
-    found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+    found = ", ".join(sorted(path.name for path in folder.glob("*"))) or "nothing"
     known = "; ".join(f"{name} ({', '.join(layout.files)})" for name, layout in LAYOUTS.items())
     raise ModelError(f"{folder} holds {found}, which is no known adapter; known are {known}")

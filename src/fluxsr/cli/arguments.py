@@ -18,7 +18,7 @@ from fluxsr.imaging.formats import ENDINGS
 from fluxsr.options import Format, ModelOptions, UpscaleOptions, checked_suffix, declared
 from fluxsr.processing.inputs import Plan, plan
 
-_FLAGS = {"lossless": "--lossless/--lossy"}  # every other flag is off by default and needs no opposite
+_OPPOSITES = {"lossless": "lossy"}
 
 
 def expand_dataclass_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -52,7 +52,9 @@ def expand_dataclass_options(command: Callable[..., None]) -> Callable[..., None
 def typer_option(kind: type[UpscaleOptions | ModelOptions], name: str) -> OptionInfo:
     """Return the option of a command for a declared option: its flag, range and help."""
     option = declared(kind)[name]
-    flags = [_FLAGS.get(name, f"--{name.replace('_', '-')}")] if option.type is bool else []
+    flags = [f"--{name.replace('_', '-')}"] if option.type is bool else []
+    if flags and option.default is not False:  # a flag that is off by default needs no opposite
+        flags[0] += f"/--{_OPPOSITES.get(name, f'no-{name}')}"
     made: OptionInfo = typer.Option(*flags, min=option.minimum, max=option.maximum, help=option.help)
     return made
 
@@ -80,6 +82,14 @@ def _parameters(group: Any) -> list[inspect.Parameter]:
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders or glob patterns.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Output folder, or a file name for a single input.")]
 Suffix = Annotated[str, typer_option(UpscaleOptions, "suffix")]
+Mask = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        help="Grey image, or a folder of them by the names of the inputs. Black keeps the plain enlargement, white is "
+        "full strength.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite/--skip-existing", help="Replace existing outputs, or skip them.")]
 Model = Annotated[str, typer_option(ModelOptions, "model")]
 Config = Annotated[str | None, typer_option(ModelOptions, "config")]
@@ -92,7 +102,12 @@ Debug = Annotated[bool, typer.Option("--debug", help="Stop at the first error an
 
 
 def planned(
-    inputs: list[str], output: Path | None, format: Format | None, suffix: str, default: Format | None = None
+    inputs: list[str],
+    output: Path | None,
+    format: Format | None,
+    suffix: str,
+    default: Format | None = None,
+    mask: Path | None = None,
 ) -> Plan:
     """Return the plan of a command line. ``default`` is the format if none is given; None follows each input.
 
@@ -107,7 +122,10 @@ def planned(
     if output and as_file and format and ENDINGS[f".{format}"] != ENDINGS[output.suffix.lower()]:
         raise typer.BadParameter(f"'{format}', but -o is {output.name}; leave one of them out", param_hint="--format")
     wanted = format or default
-    work = plan(inputs, output, as_file=as_file, ending=f".{wanted}" if wanted else None, suffix=suffix)
+    try:
+        work = plan(inputs, output, as_file=as_file, ending=f".{wanted}" if wanted else None, suffix=suffix, mask=mask)
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint="--mask") from error
     count = len(work.jobs) + len(work.bad)
     if as_file and count > 1:
         message = f"{output} is a file name, but there are {count} inputs; give a folder"

@@ -10,17 +10,23 @@ from typing import Annotated, Literal
 
 import typer
 
-from fluxsr.cli.arguments import Adapter, Config, Debug, Device
+from fluxsr.cli.arguments import Debug, expand_dataclass_options
 from fluxsr.cli.cli_errors import report_errors
-from fluxsr.options import ModelOptions
+from fluxsr.options import ModelOptions, PixelOptions
 
 Kind = Literal["terminal", "markdown", "latex", "csv", "json"]
 KINDS: dict[str, Kind] = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
 
 
+@expand_dataclass_options
 def evaluate(
+    *,
     folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="SR HR | METHOD...", help="Image folders. Files are matched by stem.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="SR HR | METHOD...",
+            help="Image folders. Files are matched by stem. With --benchmark, --hr or --no-hr, each is a method.",
+        ),
     ] = None,
     hr: Annotated[Path | None, typer.Option(help="Ground-truth folder. Every other folder is a method.")] = None,
     no_hr: Annotated[bool, typer.Option("--no-hr", help="There is no ground truth. Every folder is a method.")] = False,
@@ -35,18 +41,23 @@ def evaluate(
         str, typer.Option(help="Degradation preset for benchmarks without low-resolution images (div2k-val).")
     ] = "realesrgan",
     metrics: Annotated[
-        str | None, typer.Option(help="Comma-separated metrics, see --list. Defaults to all that need no download.")
+        str | None,
+        typer.Option(help="Comma-separated metrics, see --list. Defaults to the fast ones that need no download."),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List metrics and protocols, then exit.")] = False,
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Print what others published under each protocol as Markdown, then exit."),
+    ] = False,
     crop: Annotated[
-        int, typer.Option(min=0, help="Border in pixels that metrics against ground truth ignore. Papers use 0.")
-    ] = 4,
+        int, typer.Option(min=0, help="Border in pixels that metrics against ground truth ignore. No protocol has one.")
+    ] = 0,
     niqe_params: Annotated[Path | None, typer.Option(help="NIQE model of pristine photographs, .npz or .mat.")] = None,
     lpips_weights: Annotated[
         Path | None, typer.Option(help="LPIPS weights, .safetensors: SqueezeNet 1.1 and the linear layers.")
     ] = None,
     ci: Annotated[bool, typer.Option("--ci", help="Show 95 % confidence intervals of the means.")] = False,
-    seed: Annotated[int, typer.Option(help="Random seed of the bootstrap and of --degrade.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the bootstrap, --degrade and --blind.")] = 0,
     format: Annotated[
         Kind | None, typer.Option(help="Format of the tables. Defaults to that of the -o file, or to terminal.")
     ] = None,
@@ -59,25 +70,54 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(help="Write an HTML page with tables, spectra, crops and a comparison slider.")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Number of processes. Defaults to what cores and memory allow.")
+    blind: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write pairs of crops of two methods with hidden sides, and a page to judge them, to a new folder."
+        ),
     ] = None,
-    config: Config = None,
-    adapter: Adapter = None,
-    device: Device = "auto",
+    choices: Annotated[
+        list[Path] | None,
+        typer.Option(help="JSON file with one judge's choices. Prints the result of --blind. Repeat for more judges."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Number of processes. Defaults to what cores, memory and the number of images call for."
+        ),
+    ] = None,
+    loading: ModelOptions,
+    pixels: PixelOptions,
     debug: Debug = False,
 ) -> None:
-    """Score image folders, or a model on a benchmark. Two methods are also compared image by image."""
+    """Score image folders, a model on a benchmark, or both. Two methods are also compared image by image."""
     if list_:
         _list()
         return
+    if published:
+        from fluxsr.evaluation.published import page
+
+        typer.echo(page(), nl=False)
+        return
+    if choices:
+        if not blind:
+            raise typer.BadParameter("name the folder of the comparison with --blind", param_hint="--choices")
+        with report_errors(debug):
+            from fluxsr.evaluation.blind import preference
+
+            typer.echo(preference(blind, *choices).line())
+        return
     folders = folders or []
-    if bool(folders) == bool(model or benchmark) or bool(model) != bool(benchmark):
-        raise typer.BadParameter("give folders (SR HR, or METHOD... --hr HR), or --model and --benchmark")
+    if not (folders or benchmark) or (model and not benchmark):
+        raise typer.BadParameter(
+            "give folders (SR HR, or METHOD... --hr HR), or --benchmark with --model, folders or both"
+        )
     if protocol and not benchmark:
         raise typer.BadParameter("it goes with --benchmark", param_hint="--protocol")
-    if hr and no_hr:
-        raise typer.BadParameter("--hr and --no-hr contradict each other", param_hint="--no-hr")
+    if sum(map(bool, (hr, no_hr, benchmark))) > 1:
+        raise typer.BadParameter("--hr, --no-hr and --benchmark contradict each other; give one")
+    if blind and (metrics or output or report):
+        raise typer.BadParameter("it computes no metric; leave out --metrics, -o and --report", param_hint="--blind")
     kind = format or (KINDS.get(output.suffix.lower()) if output else "terminal")
     if kind is None or (output and kind == "terminal"):
         endings = ", ".join(KINDS)
@@ -88,30 +128,38 @@ def evaluate(
         from fluxsr.backbones.device import best_device
         from fluxsr.cli import report_format
         from fluxsr.evaluation import score_folders
+        from fluxsr.evaluation.blind import check_unused, write_pairs
         from fluxsr.imaging.atomic import check_writable, write_text
         from fluxsr.processing import scoring
 
         for path in (output, report):
             if path:
                 check_writable(path)
-        if benchmark and model:
+        if blind:
+            check_unused(blind)
+        mine = loading.model_copy(update={"model": model}) if model else None
+        if benchmark:
             from fluxsr.evaluation.protocols import open_benchmark
             from fluxsr.processing import benchmarking
 
             found = open_benchmark(benchmark, protocol)
             typer.echo(found.line(), err=True)
-            options = ModelOptions(model=model, config=config, adapter=adapter, device=device)
-            methods, lr = benchmarking.make_images(found, options, Path(scratch), degrade, seed)
+            methods, lr = benchmarking.make_images(found, mine, pixels, Path(scratch), degrade, seed, folders)
             truth = found.protocol
         else:
-            methods, lr, truth = scoring.methods_of(folders, hr, no_hr), {}, None
+            methods, lr, truth = scoring.methods_of(folders, hr, no_hr or bool(blind)), {}, None
+        if blind:
+            both = sorted(methods, key=lambda method: method.name == "bicubic")
+            pair = {method.name: method.folder for method in both if not method.truth}
+            typer.echo(f"judge the pairs in {write_pairs(pair, blind, seed=seed)}", err=True)
+            return
         score = partial(
             score_folders,
             crop=crop,
             niqe_params=niqe_params,
             lpips_weights=lpips_weights,
             workers=workers,
-            device=str(best_device(device)),
+            device=str(best_device(loading.device)),
         )
         reports = scoring.scores(methods, metrics.split(",") if metrics is not None else None, score)
         text = report_format.text_of(reports, kind, truth, ci=ci, seed=seed)
@@ -122,21 +170,20 @@ def evaluate(
         if report:
             from fluxsr.cli import report_page
 
-            similarity = report_page.similarity_of(model, config, adapter, device, list(lr.values())) if model else {}
+            similarity = report_page.similarity_of(mine, list(lr.values())) if mine else {}
             tables = report_format.tables(reports, truth, ci=ci, seed=seed)
             stems, where = list(reports[0].per_image), truth.title if truth else ""
             write_text(report_page.html(methods, stems, tables, lr, similarity, where), report)
 
 
 def _list() -> None:
-    from fluxsr.evaluation.catalogue import DEFAULT, LICENCES, METRICS
+    from fluxsr.evaluation.catalogue import DEFAULT, METRICS
     from fluxsr.evaluation.protocols import PROTOCOLS
 
-    typer.echo("metrics (* needs no download and is computed by default):")
+    typer.echo("metrics (* is computed by default):")
     for name, metric in METRICS.items():
         sign = "*" if name in DEFAULT else " "
-        licence = f" ({LICENCES[metric.source]})" if metric.source in LICENCES else ""
-        typer.echo(f" {sign} {name:13}{metric.arrow:3} {metric.source:9} {metric.protocol}{licence}")
+        typer.echo(f" {sign} {name:13}{metric.arrow:3} {metric.protocol} ({metric.origin})")
     typer.echo("protocols:")
     for protocol in PROTOCOLS.values():
         truth = "with ground truth" if protocol.paired else "no ground truth"

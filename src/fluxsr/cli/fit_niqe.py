@@ -27,7 +27,7 @@ def fit_niqe(
     if output.suffix.lower() != ".npz":
         raise typer.BadParameter(f"'{output}' must end in .npz", param_hint="-o")
     with report_errors(debug):
-        from fluxsr.evaluation import no_reference
+        from fluxsr.evaluation import niqe
         from fluxsr.imaging.atomic import check_writable
         from fluxsr.imaging.photographs import list_photographs
         from fluxsr.progress import progress
@@ -36,6 +36,6 @@ def fit_niqe(
         found = list_photographs(photographs, limit)
         with progress(transient=True) as bar:
             read = (photo.read()[None].double() / 255 for photo in bar.track(found, description="fit"))
-            model = no_reference.fit(read)
-        no_reference.save_model(model, output)
+            model = niqe.fit(read)
+        niqe.save_model(model, output)
         typer.echo(f"{output}: NIQE's model of {len(found)} photographs", err=True)

@@ -18,7 +18,7 @@ from fluxsr import __version__
 from fluxsr.cli import adapter as adapter_cli
 from fluxsr.cli import pairs as pairs_cli
 from fluxsr.cli import train as train_cli
-from fluxsr.cli.arguments import Debug, Overwrite, expand_dataclass_options
+from fluxsr.cli.arguments import Debug, Mask, Overwrite, expand_dataclass_options
 from fluxsr.cli.batch import batch
 from fluxsr.cli.cli_errors import report_errors
 from fluxsr.cli.comfyui import comfyui
@@ -67,11 +67,12 @@ def upscale(
             "--output",
             "-o",
             help="Output folder, a file name for a single input, or - for standard output. "
-            "Defaults to the input's name with _x4, beside the input.",
+            "Defaults to the input's name with its size, such as _x4, beside the input.",
         ),
     ] = None,
     model: ModelOptions,
     options: UpscaleOptions,
+    mask: Mask = None,
     overwrite: Overwrite = False,
     json_lines: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per file, and one at the end.")
@@ -82,7 +83,7 @@ def upscale(
 
     Existing outputs are skipped, and a bad file does not stop the others.
     """
-    with report_errors(debug), plan_for(inputs, output, options, json_lines) as work:
+    with report_errors(debug), plan_for(inputs, output, options, json_lines, mask) as work:
         from fluxsr.processing.upscale_file import run
 
         listener = print_json if json_lines else None

@@ -24,7 +24,9 @@ STREAM = "-"
 
 
 @contextmanager
-def plan_for(inputs: list[str], output: Path | None, options: UpscaleOptions, json_lines: bool) -> Iterator[Plan]:
+def plan_for(
+    inputs: list[str], output: Path | None, options: UpscaleOptions, json_lines: bool, mask: Path | None = None
+) -> Iterator[Plan]:
     """Yield the plan of a command line. Without ``output``, outputs are beside their inputs.
 
     Standard input and output are temporary files meanwhile, because images are not read and written in order.
@@ -36,12 +38,14 @@ def plan_for(inputs: list[str], output: Path | None, options: UpscaleOptions, js
     if output is None and STREAM in inputs:
         output = Path(STREAM)
     if STREAM not in (*inputs, str(output)):
-        suffix = options.suffix or ("" if output else f"_x{options.scale:g}")
-        yield planned(inputs, output, options.format, suffix)
+        suffix = options.suffix or ("" if output else options.size_in_name)
+        yield planned(inputs, output, options.format, suffix, mask=mask)
         return
     to_stream, stdout = output == Path(STREAM), sys.stdout
     if len(inputs) > 1:
         raise typer.BadParameter(f"'-' stands for one image, but there are {len(inputs)} inputs", param_hint="INPUT")
+    if mask and mask.is_dir():
+        raise typer.BadParameter(f"{mask} is a folder; name the mask of the one image", param_hint="--mask")
     if to_stream and json_lines:
         raise typer.BadParameter("standard output cannot hold both the image and JSON; leave one out", param_hint="-o")
     if to_stream and sys.stdout.isatty():
@@ -54,13 +58,13 @@ def plan_for(inputs: list[str], output: Path | None, options: UpscaleOptions, js
         ending = f".{options.format}" if options.format else ending
         if output is None or to_stream:
             target = Path(folder, f"output{ending}")
-            yield Plan([Job(source, target, label=label)])
+            yield Plan([Job(source, target, mask, label=label)])
             if target.exists():
                 _send(target, stdout)
         elif output.suffix.lower() not in ENDINGS:
             raise typer.BadParameter(f"{output} must be a file name such as photo.png", param_hint="-o")
         else:
-            work = planned([str(source)], output, options.format, "")
+            work = planned([str(source)], output, options.format, "", mask=mask)
             work.jobs = [replace(job, label=label) for job in work.jobs]
             yield work
 

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from fluxsr.evaluation import Report, table_of, to_json
-from fluxsr.evaluation.protocols import Protocol, published, with_published
+from fluxsr.evaluation.protocols import Protocol
+from fluxsr.evaluation.published import published, with_published
 from fluxsr.evaluation.tables import TEXTS, Table, intervals, paired, paired_table, turned, with_intervals
 
 
@@ -40,13 +41,14 @@ def text_of(reports: Sequence[Report], kind: str, protocol: Protocol | None, *, 
     """Return the reports as text. ``kind`` is terminal, markdown, latex, csv or json."""
     if kind == "json":
         pair = two_methods(reports)
+        theirs = published(protocol) if protocol else {}
         return to_json(
             reports,
             protocol=protocol.name if protocol else None,
             intervals={report.name: intervals(report, seed=seed) for report in reports},
             paired=[dataclasses.asdict(one) for one in paired(*pair, seed=seed)] if pair else [],
             pair=[report.name for report in pair] if pair else [],
-            published=published(protocol) if protocol else {},
+            published={name: {key: float(value) for key, value in row.items()} for name, row in theirs.items()},
         )
     scores, *others = tables(reports, protocol, ci=ci, seed=seed)
     if kind == "terminal":

@@ -10,6 +10,7 @@ from fluxsr.evaluation.comparison import diagnose
 from fluxsr.evaluation.page import page
 from fluxsr.evaluation.protocols import SCALE
 from fluxsr.evaluation.tables import Table
+from fluxsr.options import ModelOptions
 from fluxsr.processing.scoring import Method
 from fluxsr.progress import progress
 
@@ -45,9 +46,7 @@ def html(
     return page(title, tables, diagnosis, folders, truth=truth, lr=lr, similarity=similarity)
 
 
-def similarity_of(
-    model: str, config: str | None, adapter: str | None, device: str, images: Sequence[Path]
-) -> dict[str, list[float]]:
+def similarity_of(model: ModelOptions, images: Sequence[Path]) -> dict[str, list[float]]:
     """Measure the similarity of tokens in each block of a model, on central crops of the first images.
 
     Returns:
@@ -62,9 +61,9 @@ def similarity_of(
     from fluxsr.backbones.features import attention_taps, block_counts
     from fluxsr.imaging import io, resize
     from fluxsr.losses.attention import adl_loss
-    from fluxsr.single import load
+    from fluxsr.processing.upscale_file import load
 
-    pipeline = load(model, config_folder=config, adapter=adapter, device=device)
+    pipeline = load(model)
     found = []
     for path in images[:SIMILARITY_IMAGES]:
         lr = io.to_tensor(io.read(path).image)

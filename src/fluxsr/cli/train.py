@@ -26,8 +26,8 @@ ResumeOption = Annotated[
 train = typer.Typer(help="Train a stage from its recipe. Run the same command again to resume.", no_args_is_help=True)
 _STAGES = {
     "autoencoder": "Stage 1: train the autoencoder on clean photographs.",
-    "perceptual": "Stage 2: train the feature network of the perceptual distance.",
-    "teacher": "Stage 3: train the flow-matching teacher.",
+    "teacher": "Stage 2: train the flow-matching teacher.",
+    "restorer": "Stage 4, for small models: train the convolutions that restore the enlarged image.",
     "distill": "Stage 5: train the one-step student by Flow Trajectory Distillation.",
 }
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fluxsr.evaluation.metrics import luma
-from fluxsr.evaluation.no_reference import piqe
+from fluxsr.evaluation.piqe import piqe
 from fluxsr.evaluation.spectra import grid_db, grid_excess, power_spectrum, radial_power
 from fluxsr.imaging import io, resize
 

@@ -113,13 +113,14 @@ class Worker:
             done = time.perf_counter()
         notes = write()
         written = time.perf_counter()
-        (height, width), scale = picture.lr.shape[-2:], self.options.scale
+        height, width = picture.lr.shape[-2:]
+        height_out, width_out = self.options.size_of(height, width)
         row: Row = {
             "notes": "; ".join(notes) or None,
             "width_in": width,
             "height_in": height,
-            "width_out": round(width * scale),
-            "height_out": round(height * scale),
+            "width_out": width_out,
+            "height_out": height_out,
             "bytes_in": job.source.stat().st_size,
             "bytes_out": job.target.stat().st_size,
             "read_seconds": read - start,
@@ -127,7 +128,7 @@ class Worker:
             "write_seconds": written - done,
         }
         if self.measure:
-            pixels = round(width * height * scale**2) + 1_000_000
+            pixels = width_out * height_out + 1_000_000
             if pixels <= upscale_file.WHOLE:  # larger results are never held in memory as a whole
                 row |= measured(picture.lr, job.target, pixels)
             row["measure_seconds"] = time.perf_counter() - written

@@ -12,12 +12,14 @@ from comfy.utils import ProgressBar
 from comfy_api.latest import ComfyExtension, io
 
 from fluxsr.comfyui import adapters, upscaling
-from fluxsr.options import Option, UpscaleOptions, declared
+from fluxsr.imaging.mask import as_masks
+from fluxsr.options import SIZES, Option, UpscaleOptions, declared
 from fluxsr.pipeline import FluxSRPipeline
 from fluxsr.single import load
 
 CATEGORY = "image/upscaling"
-_UNSET = {"strength": -1.0, "tile_size": 0}
+_UNSET = {"strength": -1.0, "tile_size": 0, **dict.fromkeys(SIZES[1:], 0)}
+_MASK = "0 keeps the plain bicubic enlargement, 1 is full strength. One for all images, or one for each."
 
 
 def settings() -> list[Any]:
@@ -25,29 +27,32 @@ def settings() -> list[Any]:
     options = declared(UpscaleOptions)
     fix, wrap = options["color_fix"], options["wrap"]
     return [
-        number(options["scale"], 0.1),
+        number(options["scale"], 0.1, UpscaleOptions().scale),
         number(options["strength"], 0.05, unset=_UNSET["strength"]),
         number(options["tile_size"], 16, unset=_UNSET["tile_size"]),
         number(options["tile_overlap"], 16),
         io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Tiles per batch. More is faster on a large GPU."),
         io.Combo.Input("color_fix", options=list(fix.choices), tooltip=fix.help),
-        io.Boolean.Input("wrap", default=wrap.default, optional=True, tooltip=wrap.help),  # older workflows lack it
+        # Last and optional, because saved workflows hold the values of widgets by position, and scripts by name.
+        io.Boolean.Input("wrap", default=wrap.default, optional=True, tooltip=wrap.help),
+        *(number(options[name], 0.1 if name == "megapixels" else 1, unset=_UNSET[name]) for name in SIZES[1:]),
     ]
 
 
-def number(option: Option, step: float, unset: float | None = None) -> Any:
-    """Return the input of a numeric option.
+def number(option: Option, step: float, default: float | None = None, unset: float | None = None) -> Any:
+    """Return the input of a numeric option. ``default`` replaces the option's own.
 
     ``unset`` is a value below the option's range that stands for None, because a widget always holds a number.
     """
     kind = io.Int if option.type is int else io.Float
     return kind.Input(
         option.name,
-        default=option.default if unset is None else unset,
+        default=unset if unset is not None else option.default if default is None else default,
         min=option.minimum if unset is None else unset,
         max=option.maximum,
         step=step,
-        tooltip=option.help if unset is None else f"{option.help} {unset:g} uses the model's own value.",
+        optional=option.name in SIZES[1:],
+        tooltip=option.help if unset is None else f"{option.help} {unset:g} leaves it unset.",
     )
 
 
@@ -58,14 +63,15 @@ def upscaler(node_id: str, name: str, description: str, *inputs: Any) -> io.Sche
         display_name=name,
         category=CATEGORY,
         description=description,
-        inputs=[*inputs, io.Image.Input("image"), *settings()],
+        inputs=[*inputs, io.Image.Input("image"), io.Mask.Input("mask", optional=True, tooltip=_MASK), *settings()],
         outputs=[io.Image.Output()],
     )
 
 
 def chosen(**widgets: Any) -> dict[str, Any]:
-    """Return the values of widgets as arguments, with None for unset ones."""
-    return {name: None if name in _UNSET and value == _UNSET[name] else value for name, value in widgets.items()}
+    """Return the values of widgets as arguments, with None for unset ones. Another size replaces the scale."""
+    values = {name: None if name in _UNSET and value == _UNSET[name] else value for name, value in widgets.items()}
+    return values | {"scale": None} if any(values.get(name) for name in SIZES[1:]) else values
 
 
 class FluxSRConditioning(io.ComfyNode):
@@ -113,9 +119,9 @@ class FluxSRUpscale(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: Any, vae: Any, conditioning: Any, image: torch.Tensor, scale: float, **widgets: Any
+        cls, model: Any, vae: Any, conditioning: Any, image: torch.Tensor, mask: Any = None, **widgets: Any
     ) -> io.NodeOutput:
-        return io.NodeOutput(upscaling.upscale(model, vae, conditioning, image, scale, **chosen(**widgets)))
+        return io.NodeOutput(upscaling.upscale(model, vae, conditioning, image, mask=mask, **chosen(**widgets)))
 
 
 class FluxSRBundled(io.ComfyNode):
@@ -130,8 +136,9 @@ class FluxSRBundled(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, image: torch.Tensor, scale: float, **widgets: Any) -> io.NodeOutput:
+    def execute(cls, image: torch.Tensor, mask: Any = None, **widgets: Any) -> io.NodeOutput:
         pipe, bar = bundled(model_management.get_torch_device()), ProgressBar(len(image))
+        options, masks = chosen(**widgets), as_masks(mask, len(image))
         results = []
         for index, picture in enumerate(image[..., :3].movedim(-1, 1)):  # (3,h,w)
 
@@ -139,8 +146,8 @@ class FluxSRBundled(io.ComfyNode):
                 model_management.throw_exception_if_processing_interrupted()
                 bar.update_absolute(before * tiles + done, tiles * len(image))
 
-            options = chosen(**widgets)
-            results.append(pipe(picture, scale, **options, output_type="pt", progress=progress).images)
+            result = pipe(picture, **options, mask=masks[index], output_type="pt", progress=progress)
+            results.append(result.images)
         return io.NodeOutput(torch.cat(results).movedim(1, -1))
 
 

@@ -142,16 +142,3 @@ def difference_map(sr: Tensor, hr: Tensor, gain: float = 4) -> Tensor:
     offset = (gain * (luma(sr) - luma(hr)) / _SPAN).clamp(-1, 1)
     brighter, darker = offset.clamp(min=0), (-offset).clamp(min=0)
     return torch.stack([1 - darker, 1 - brighter - darker, 1 - brighter], 1)
-
-
-def edge_map(images: Tensor, gain: float = 2) -> Tensor:
-    """Return the magnitude of the luma gradient, dark on white; (B, 3, H, W) -> (B, 3, H, W) in [0, 1].
-
-    Args:
-        images: (B, 3, H, W), RGB in [0, 1].
-        gain: factor on gradients; a step of 1 / gain of the range is black.
-    """
-    plane = F.pad(luma(images)[:, None] / _SPAN, (1, 1, 1, 1), mode="replicate")
-    right = (plane[..., 1:-1, 2:] - plane[..., 1:-1, :-2]) / 2
-    down = (plane[..., 2:, 1:-1] - plane[..., :-2, 1:-1]) / 2
-    return (1 - gain * torch.hypot(right, down)).clamp(0, 1).expand(-1, 3, -1, -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,10 +18,10 @@ import torch
 from torch import Tensor
 
 from fluxsr.errors import FluxSRError, InputError
-from fluxsr.evaluation.catalogue import METRICS, PYIQA, Metric, select_metrics
+from fluxsr.evaluation.catalogue import METRICS, NETWORKS, Metric, select_metrics
 from fluxsr.evaluation.folders import check_stems, image_size, list_images
 from fluxsr.evaluation.image_scores import Scored, Settings, Task, installed, scorer
-from fluxsr.evaluation.no_reference import read_model
+from fluxsr.evaluation.niqe import read_model
 from fluxsr.evaluation.spectra import peak16
 from fluxsr.losses.lpips import cached_lpips, load_lpips
 from fluxsr.names import printable
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _PROCESS = 900_000_000  # bytes of a process with PyTorch and the metrics' packages
 _PIXEL = 600  # peak bytes of the metrics for each pixel of an image
+_FEW = 8  # images that take about as long to score as a process takes to start
 _FREE_SHARE = 0.8  # share of the free memory to use
 _CGROUP = Path("/sys/fs/cgroup")
 _FILES = {
@@ -45,7 +47,7 @@ class Report:
         name: name of the row.
         crop: border in pixels that metrics against ground truth leave out.
         mean: mean over images by column (peak16: of the whole set).
-        per_image: values by file stem and column.
+        per_image: values by file stem and column. An image without a value for a column lacks it.
     """
 
     name: str
@@ -60,7 +62,7 @@ def score_folders(
     *,
     name: str | None = None,
     only: Sequence[str] | None = None,
-    crop: int = 4,
+    crop: int = 0,
     niqe_params: Path | None = None,
     lpips_weights: Path | None = None,
     metrics: Sequence[str] | None = None,
@@ -70,7 +72,8 @@ def score_folders(
 ) -> Report:
     """Score the images of a folder.
 
-    Columns whose package or weights are missing, or for which an image is too small, are left out with a warning.
+    Columns whose package or weights are missing are left out with a warning. An image that is too small for a column,
+    or has nothing to measure, does not count in its mean.
     Memory grows with the image and the number of workers, not with the number of images.
 
     Args:
@@ -78,15 +81,16 @@ def score_folders(
         hr: folder of ground truth; None leaves only the metrics without ground truth.
         name: name of the row; the folder's name by default.
         only: file stems to score; all by default.
-        crop: border in pixels that metrics against ground truth leave out. Many papers use 0. LPIPS and ColorVideoVDP
+        crop: border in pixels that metrics against ground truth leave out. LPIPS, ColorVideoVDP and legibility
             use whole images.
-        niqe_params: NIQE's pristine model (see `no_reference.read_model`).
+        niqe_params: NIQE's pristine model (see `niqe.read_model`).
         lpips_weights: weights of LPIPS (see `losses.lpips.load_lpips`); None uses those of torchvision and the
             package lpips if both are on the disk.
-        metrics: names of metrics; None selects those that download nothing.
-        workers: processes for all but learned metrics, which run in this one; None uses as many as cores and memory
-            allow. More than 1 needs a main module that can be imported (`if __name__ == "__main__"`).
-        device: device of learned metrics.
+        metrics: names of metrics; None selects those that download nothing and take little time.
+        workers: processes for all but networks with downloaded weights, which run in this one; None uses as many as
+            cores, memory and images call for. More than 1 needs a main module that can be imported
+            (`if __name__ == "__main__"`).
+        device: device of those networks.
         progress: called with the number of images done and in all.
 
     Raises:
@@ -110,9 +114,9 @@ def score_folders(
     sizes = {stem: image_size(sr_paths[stem]) for stem in stems}
     kept = fitting(kept, sizes, crop)
     if workers is None:
-        workers = workers_for(max(width * height for width, height in sizes.values()))
-    light = [metric.name for metric in kept if metric.source != PYIQA]
-    learned = [metric.name for metric in kept if metric.source == PYIQA]
+        workers = min(workers_for(max(width * height for width, height in sizes.values())), 1 + len(tasks) // _FEW)
+    light = [metric.name for metric in kept if metric.source not in NETWORKS]
+    learned = [metric.name for metric in kept if metric.source in NETWORKS]
     passes = [(names, count) for names, count in ((light, workers), (learned, 1)) if names]
     rows: dict[str, dict[str, float]] = {stem: {} for stem in stems}
     excesses: list[Tensor] = []
@@ -148,7 +152,7 @@ def usable(metrics: Sequence[Metric], *, with_hr: bool, without: Sequence[str]) 
 
 
 def fitting(metrics: Sequence[Metric], sizes: Mapping[str, tuple[int, int]], crop: int) -> list[Metric]:
-    """Return the metrics for which every image is large enough; log the others, one line for each minimum size.
+    """Return the metrics for which some image is large enough; log those that leave images out.
 
     Args:
         metrics: the metrics to check.
@@ -158,17 +162,23 @@ def fitting(metrics: Sequence[Metric], sizes: Mapping[str, tuple[int, int]], cro
     Raises:
         InputError: no metric is left.
     """
-    left_out: dict[tuple[int, int, bool], list[str]] = {}
+    kept, short = [], dict[tuple[int, str, str], list[str]]()
     for metric in metrics:
-        if not all(metric.fits(*size, crop) for size in sizes.values()):
-            left_out.setdefault((metric.smallest, metric.squares, metric.cropped), []).append(metric.name)
-    for (side, squares, border), names in left_out.items():
-        stem = next(stem for stem, size in sizes.items() if not METRICS[names[0]].fits(*size, crop))
-        need = f"{squares} squares of {side} pixels" if squares > 1 else f"sides of {side} pixels"
-        cropped = f" after cropping {crop}" if border else ""
+        small = [stem for stem, size in sizes.items() if not metric.fits(*size, crop)]
+        if len(small) < len(sizes):
+            kept.append(metric)
+        if small:
+            squares = (
+                f"{metric.squares} squares of {metric.smallest}"
+                if metric.squares > 1
+                else f"sides of {metric.smallest}"
+            )
+            need = f"{squares} pixels" + (f" after cropping {crop}" if metric.cropped else "")
+            short.setdefault((len(sizes) - len(small), need, small[0]), []).append(metric.name)
+    for (count, need, stem), names in short.items():
+        what = f"are of {count} of {len(sizes)} images" if count else "left out"
         size = "x".join(map(str, sizes[stem]))
-        log.warning("columns %s left out: they need %s%s, and %s is %s", ", ".join(names), need, cropped, stem, size)
-    kept = [metric for metric in metrics if not any(metric.name in names for names in left_out.values())]
+        log.warning("columns %s %s: they need %s, and %s is %s", ", ".join(names), what, need, stem, size)
     if not kept:
         raise InputError("no column could be computed; see the lines above")
     return kept
@@ -199,9 +209,15 @@ def _work(task: Task) -> Scored:
 
 
 def _report(name: str, crop: int, rows: dict[str, dict[str, float]], excesses: Sequence[Tensor]) -> Report:
-    per_image = {stem: {key: row[key] for key in METRICS if key in row} for stem, row in rows.items()}
-    columns = next(iter(per_image.values()))
-    mean = {key: float(np.mean([row[key] for row in per_image.values()])) for key in columns}
+    computed = [key for key in METRICS if any(key in row for row in rows.values())]
+    per_image = {
+        stem: {key: row[key] for key in computed if key in row and not math.isnan(row[key])}
+        for stem, row in rows.items()
+    }
+    values = {key: [row[key] for row in per_image.values() if key in row] for key in computed}
+    for key in (key for key in computed if not values[key]):
+        log.warning("column %s left out: no image has what it measures", key)
+    mean = {key: float(np.mean(found)) for key, found in values.items() if found}
     if excesses:
         mean["peak16"] = peak16(torch.cat(list(excesses)))
     if not mean:

@@ -18,10 +18,23 @@ import torch
 from torch import Tensor
 
 from fluxsr.errors import InputError, is_untranslatable
-from fluxsr.evaluation.catalogue import BUILT_IN, CVVDP, CVVDP_DISPLAY, METRICS, PIQ, PYIQA, Metric
+from fluxsr.evaluation.catalogue import (
+    BUILT_IN,
+    CVVDP,
+    CVVDP_DISPLAY,
+    LPIPS,
+    METRICS,
+    PIQ,
+    PYIQA,
+    RAPIDOCR,
+    Metric,
+)
+from fluxsr.evaluation.colour import added_texture, added_tint, colour_difference
 from fluxsr.evaluation.folders import load_image
+from fluxsr.evaluation.legibility import legibility_function
 from fluxsr.evaluation.metrics import crop_border, psnr_rgb, psnr_y, ssim_y
-from fluxsr.evaluation.no_reference import PristineModel, niqe, piqe
+from fluxsr.evaluation.niqe import PristineModel, niqe
+from fluxsr.evaluation.piqe import piqe
 from fluxsr.evaluation.spectra import band_db, grid_db, grid_excess
 from fluxsr.losses.lpips import SqueezeLPIPS
 
@@ -30,9 +43,12 @@ log = logging.getLogger(__name__)
 Function = Callable[..., Tensor]
 """Takes images (1, 3, H, W) in [0, 1]: the result and, if the metric compares, its ground truth."""
 
-_EXTRA = {PIQ: "eval", CVVDP: "cvvdp", PYIQA: "iqa"}
-_MODULE = {CVVDP: "pycvvdp"}  # where the module and the package have different names
-_BUILT_IN: dict[str, Function] = {"psnr": psnr_y, "ssim": ssim_y, "psnr_rgb": psnr_rgb, "piqe": piqe}
+_EXTRA = {PIQ: "eval", CVVDP: "cvvdp", LPIPS: "lpips", RAPIDOCR: "ocr", PYIQA: "iqa"}
+_MODULE = {CVVDP: "pycvvdp", RAPIDOCR: "rapidocr_onnxruntime"}  # where the module and the package have different names
+_BUILT_IN: dict[str, Function] = {
+    **{"psnr": psnr_y, "ssim": ssim_y, "psnr_rgb": psnr_rgb, "piqe": piqe},
+    **{"de2000": colour_difference, "tint": added_tint, "weave": added_texture},
+}
 _BANDS = ("mid_db", "hf_db")
 _GRID = {"grid4", "grid8", "grid16", "peak16"}
 
@@ -65,7 +81,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Scored:
-    """Values of one image by metric, and its `grid_excess` (1, 16, 9) if a metric needed it."""
+    """Values of one image by metric, NaN where it has none, and its `grid_excess` (1, 16, 9) if a metric needed it."""
 
     row: dict[str, float]
     excess: Tensor | None
@@ -92,8 +108,12 @@ def _measure(task: Task, *, names: frozenset[str], crop: int, functions: Mapping
         sizes = [f"{image.shape[-1]}x{image.shape[-2]}" for image in images]
         if sizes[0] != sizes[1]:
             raise InputError(f"SR is {sizes[0]}, HR is {sizes[1]}; they must be of one size")
+    height, width = images[0].shape[-2:]
+    names = frozenset(name for name in names if METRICS[name].fits(width, height, crop))
     row: dict[str, Tensor] = {}
     for name, function in functions.items():
+        if name not in names:
+            continue
         metric = METRICS[name]
         inputs = images if metric.needs_hr else images[:1]
         if metric.cropped:
@@ -119,11 +139,8 @@ def load_functions(metrics: Sequence[Metric], settings: Settings) -> dict[str, F
             function = _in_float32(lambda sr, hr, network=network: network(sr * 2 - 1, hr * 2 - 1))
         elif metric.source == BUILT_IN:
             function = _BUILT_IN.get(metric.name)
-        elif metric.source == PIQ:
-            function = _in_float32(piq_function(metric.name))
         else:
-            loaded = cvvdp_function() if metric.source == CVVDP else learned_model(metric, settings.device)
-            function = loaded and _in_float32(loaded)
+            function = package_function(metric, settings.device)
         if function is not None:
             functions[metric.name] = function
     return functions
@@ -159,19 +176,15 @@ def piq_function(name: str) -> Function:
     return getattr(piq, {"ms_ssim": "multi_scale_ssim"}.get(name, name))
 
 
-def cvvdp_function() -> Function | None:
-    """Return ColorVideoVDP on the CPU, in JOD (10 means no visible difference); None if it cannot be imported.
+def cvvdp_function() -> Function:
+    """Return ColorVideoVDP on the CPU, in JOD (10 means no visible difference).
 
     Its parameters are part of the package.
     """
-    try:
-        with _root_handlers_kept():
-            import pycvvdp
+    with _root_handlers_kept():
+        import pycvvdp
 
-            judge: Any = pycvvdp.cvvdp(display_name=CVVDP_DISPLAY, quiet=True, device=torch.device("cpu"))
-    except (ImportError, OSError, RuntimeError) as error:  # torchvision of another torch; ffmpeg's bindings missing
-        log.warning("column cvvdp left out: its package cannot be imported (%s)", _first_line(error))
-        return None
+        judge: Any = pycvvdp.cvvdp(display_name=CVVDP_DISPLAY, quiet=True, device=torch.device("cpu"))
 
     def score(sr: Tensor, hr: Tensor) -> Tensor:
         with _root_handlers_kept():
@@ -190,18 +203,36 @@ def _root_handlers_kept() -> Iterator[None]:
         logging.root.handlers[:] = handlers
 
 
-def learned_model(metric: Metric, device: str = "cpu") -> Function | None:
-    """Return a learned metric of pyiqa, which downloads missing weights; None if it cannot be loaded."""
-    import pyiqa
+def network_function(metric: Metric, device: str) -> Function:
+    """Return a metric of pyiqa or of the package lpips, which download missing weights."""
+    if metric.source == LPIPS:
+        import lpips
 
-    try:
-        model: Any = pyiqa.create_metric(metric.model, device=device)
-    except Exception as error:  # pyiqa and its dependencies raise any type when offline or out of date
-        if is_untranslatable(error):
-            raise
-        log.warning("column %s left out: its model cannot be loaded (%s)", metric.name, _first_line(error))
-        return None
+        model: Any = partial(lpips.LPIPS(net=metric.model, verbose=False).to(device), normalize=True)
+    else:
+        import pyiqa
+
+        model = pyiqa.create_metric(metric.model, device=device)
     return lambda *images: model(*(image.to(device) for image in images)).cpu()
+
+
+def package_function(metric: Metric, device: str = "cpu") -> Function | None:
+    """Return a metric of a package; None with a line in the log if it cannot be loaded."""
+    try:
+        if metric.source == PIQ:
+            function = piq_function(metric.name)
+        elif metric.source == CVVDP:
+            function = cvvdp_function()
+        elif metric.source == RAPIDOCR:
+            function = legibility_function()
+        else:
+            function = network_function(metric, device)
+    except Exception as error:  # packages and their dependencies raise any type when offline or out of date
+        if is_untranslatable(error) and not isinstance(error, ImportError):  # torchvision of another torch, for one
+            raise
+        log.warning("column %s left out: its package cannot be loaded (%s)", metric.name, _first_line(error))
+        return None
+    return _in_float32(function)
 
 
 def _first_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from torch import Tensor
 
-from fluxsr.evaluation.comparison import FREQUENCIES, Diagnosis, Window, difference_map, edge_map
+from fluxsr.evaluation.comparison import FREQUENCIES, Diagnosis, Window, difference_map
 from fluxsr.evaluation.folders import list_images, load_image
 from fluxsr.evaluation.tables import Table, turned
 from fluxsr.imaging.io import to_pil
@@ -116,7 +116,6 @@ def _look(
         methods = {name: crop for name, crop in crops.items() if name != truth}
         maps = {f"{name} - {truth}, x4": difference_map(crop, crops[truth]) for name, crop in methods.items()}
         rows.append([_cell(name, image) for name, image in maps.items()])
-    rows.append([_cell(f"{name}: edges", edge_map(crop)) for name, crop in crops.items()])
     where = f"{window.side} px from ({window.left}, {window.top}), methods differ by {window.spread:.1f} grey levels"
     return {"title": f"{window.stem}: {where}", "views": views, "rows": rows, "width": min(VIEW, width)}
 

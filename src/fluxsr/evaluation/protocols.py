@@ -1,4 +1,4 @@
-"""Standard benchmarks: their images, published results, and which results must not be compared.
+"""Standard benchmarks: their images, and which results must not be compared.
 
 RealSR and DRealSR are measured in two ways whose results differ by decibels: on full-size images (A, FluxSR's tables),
 and on StableSR's crops 128 -> 512 (B, OSEDiff's). A folder is recognised by its images, never by its name.
@@ -6,17 +6,13 @@ and on StableSR's crops 128 -> 512 (B, OSEDiff's). A folder is recognised by its
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 
 from fluxsr.errors import InputError
-from fluxsr.evaluation.catalogue import METRICS
 from fluxsr.evaluation.folders import image_size, list_images
-from fluxsr.evaluation.tables import Table, cell
 
 SCALE = 4
 _LR_NAMES = ("LR", "lr", "test_LR", "LQ", "lq")
@@ -194,36 +190,3 @@ def _sizes(picture: Picture) -> Size:
             f"{picture.stem}: HR is {hr[0]}x{hr[1]}, LR {lr[0]}x{lr[1]}; HR must be {SCALE} times as large"
         )
     return lr
-
-
-def published(protocol: Protocol) -> dict[str, dict[str, float]]:
-    """Return the published values of this protocol by method and metric; they were not measured here.
-
-    A question mark after a metric means that the source does not state its variant.
-    """
-    rows = {name: entry["rows"].get(protocol.name) for name, entry in _published().items()}
-    return {name: row for name, row in rows.items() if row}
-
-
-def with_published(table: Table, protocol: Protocol) -> Table:
-    """Return a table of this protocol: our rows, then published rows, with notes on their sources."""
-    rows = published(protocol)
-    columns = [text.split(" ")[0] for text in table.head[2:]]
-    further = list(dict.fromkeys(key for row in rows.values() for key in row if key not in columns))
-    head = [*table.head, *(f"{key} {METRICS[key.rstrip('?')].arrow}" for key in further)]
-    ours = [[*cells, *("-" for _ in further)] for cells in table.rows]
-    notes = [f"protocol: {protocol.title}", *table.notes]
-    theirs = []
-    for name, row in rows.items():
-        values = [cell(key.rstrip("?"), row.get(key)) for key in (*columns, *further)]
-        theirs.append([f"{name} (published)", str(protocol.count), *values])
-        entry = _published()[name]
-        notes.append(f"{name}: not measured here; {entry['source']}. Not known: {entry['unknown']}")
-    if any(key.endswith("?") for key in further):
-        notes.append("a column with ? is of a variant that its source, as we have it, does not tell")
-    return Table(head, [*ours, *theirs], notes)
-
-
-def _published() -> dict[str, dict]:
-    text = resources.files("fluxsr.evaluation").joinpath("published.json").read_text(encoding="utf-8")
-    return json.loads(text)

@@ -60,8 +60,15 @@ def protocol_lines(columns: Sequence[str], reports: Sequence[Report]) -> list[st
     border = f"border of {' or '.join(map(str, crops))} px cropped"
     return [
         f"{key} {METRICS[key].arrow} {METRICS[key].protocol.replace('border cropped', border)} ({METRICS[key].origin})"
+        + "".join(_missing(key, report) for report in reports)
         for key in columns
     ]
+
+
+def _missing(key: str, report: Report) -> str:
+    """Return how many images of a report have a value, if not all or none do."""
+    count = sum(key in row for row in report.per_image.values())
+    return f"; {report.name}: {count} of {len(report.per_image)} images" if 0 < count < len(report.per_image) else ""
 
 
 def markdown(table: Table) -> str:
@@ -162,12 +169,13 @@ def interval(values: Sequence[float] | np.ndarray, *, seed: int = 0, samples: in
 
 def intervals(report: Report, *, seed: int = 0) -> dict[str, tuple[float, float]]:
     """Return the bounds of each column's mean; columns that describe the whole set (peak16) have none."""
-    columns = next(iter(report.per_image.values()))
-    return {key: interval([row[key] for row in report.per_image.values()], seed=seed) for key in columns}
+    rows = report.per_image.values()
+    columns = [key for key in METRICS if any(key in row for row in rows)]
+    return {key: interval([row[key] for row in rows if key in row], seed=seed) for key in columns}
 
 
 def paired(first: Report, second: Report, *, seed: int = 0) -> list[Paired]:
-    """Compare the first report with the second on the same images, by every metric that both have.
+    """Compare the first report with the second on the same images, by every metric that both have of an image.
 
     Raises:
         InputError: the two were not scored on the same images or not with the same crop.
@@ -179,9 +187,10 @@ def paired(first: Report, second: Report, *, seed: int = 0) -> list[Paired]:
         raise InputError(f"{first.name} was scored with crop {first.crop}, {second.name} with {second.crop}")
     results = []
     for key in METRICS:
-        if not all(key in report.per_image[stem] for report in (first, second) for stem in stems):
+        both = [stem for stem in stems if key in first.per_image[stem] and key in second.per_image[stem]]
+        if not both:
             continue
-        a, b = (np.array([report.per_image[stem][key] for stem in stems]) for report in (first, second))
+        a, b = (np.array([report.per_image[stem][key] for stem in both]) for report in (first, second))
         low, high = interval(a - b, seed=seed)
         results.append(Paired(key, float(np.mean(a - b)), low, high, _win_rate(a, b, METRICS[key].better)))
     return results

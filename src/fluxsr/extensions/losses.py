@@ -1,84 +1,12 @@
-"""The loss terms that the extensions add to a training stage, and the scales at which TV-LPIPS may compare."""
+"""The scales at which TV-LPIPS may compare; the paper compares at one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-
-from fluxsr.extensions.adversarial import Critic, FeatureCritic, critic_terms
-from fluxsr.extensions.efficientnet import load_efficientnet
-from fluxsr.extensions.periodic import periodic_loss
-
-
-class Options(Protocol):
-    """The options of a training stage that ``extra_terms`` reads."""
-
-    periodic_weight: float
-    adversarial_weight: float
-    adversarial_start: int
-
-
-def build_critics(
-    seed: int,
-    device: torch.device,
-    widths: Sequence[int] | None,
-    network: str = "",
-    latent_widths: Sequence[int] | None = None,
-    latent_channels: int = 0,
-) -> dict[str, nn.Module]:
-    """Return the critics of a stage by module name.
-
-    Args:
-        seed: seed of the initial weights.
-        device: training device.
-        widths: widths of the critic on pixels; None for no such critic.
-        network: "efficientnet" for a critic that sees this network's features instead of pixels.
-        latent_widths: widths of the critic on latents; None for no such critic.
-        latent_channels: channels of a latent and its condition together.
-    """
-    torch.manual_seed(seed)  # for the initial weights; torch's layers take no generator
-    critics: dict[str, nn.Module] = {}
-    if widths is not None:
-        critics["critic"] = FeatureCritic(load_efficientnet()) if network == "efficientnet" else Critic(widths)
-    if latent_widths is not None:
-        critics["latent_critic"] = Critic(latent_widths, latent_channels)
-    return {name: critic.to(device).to(memory_format=torch.channels_last) for name, critic in critics.items()}
-
-
-def extra_terms(
-    options: Options,
-    critics: Mapping[str, nn.Module],
-    step: int,
-    pixels: tuple[Tensor, Tensor] | None,
-    period: int,
-    latents: tuple[Tensor, Tensor] | None = None,
-    latent_weight: float = 0.0,
-) -> dict[str, Tensor]:
-    """Return the weighted terms that are on, by name; an empty dict if all are off.
-
-    Args:
-        options: weights of the terms, and the step at which the adversarial terms start.
-        critics: the stage's modules, with the critics of ``build_critics``.
-        step: the training step.
-        pixels: output and target (B,3,H,W) in [-1,1]; None if nothing was decoded.
-        period: period in pixels of the pattern that the periodic loss suppresses.
-        latents: output and target for the critic on latents, each with its condition as further channels.
-        latent_weight: weight of the adversarial term on latents.
-    """
-    terms, since = {}, step - options.adversarial_start
-    if pixels is not None:
-        output, target = pixels
-        if options.periodic_weight:
-            terms["periodic"] = options.periodic_weight * periodic_loss(output - target, period)
-        terms |= critic_terms(critics.get("critic"), target, output, options.adversarial_weight, since)
-    if latents is not None:
-        output, target = latents
-        terms |= critic_terms(critics.get("latent_critic"), target, output, latent_weight, since, "latent_")
-    return terms
 
 
 def at_scale(x: Tensor, y: Tensor, scales: Sequence[float], generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -83,14 +83,14 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
 
 
 def size_of(file: IO[bytes]) -> tuple[int, int] | None:
-    """Return (width, height) from the first bytes of a file; None if they are too few, or no decoder knows them.
+    """Return the upright (width, height) from the first bytes of a file; None if they do not tell.
 
     Raises:
         TooLargeError: the image exceeds the limit of Pillow.
     """
     if jxl.looks_like(file):
         return jxl.size_of(file)
-    found: tuple[int, int] | None = _asked(file, lambda image: (int(image.size[0]), int(image.size[1])))
+    found: tuple[int, int] | None = _asked(file, _upright_size)
     return found
 
 
@@ -109,6 +109,12 @@ def _asked(file: IO[bytes], question: Callable[[Image.Image], Any]) -> Any:
         if is_untranslatable(error):
             raise
         return None
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    exif = image.getexif() if "exif" in image.info else {}  # otherwise a PNG would be decoded
+    width, height = image.size
+    return (height, width) if exif.get(0x0112) in (5, 6, 7, 8) else (width, height)
 
 
 def _kind(image: Image.Image) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -51,7 +51,12 @@ def write(image: Image.Image, path: str | Path, quality: int | None = None) -> N
 
 
 def write_enlarged(
-    picture: Picture, bands: Iterable[Tensor], size: tuple[int, int], path: str | Path, options: UpscaleOptions
+    picture: Picture,
+    bands: Iterable[Tensor],
+    size: tuple[int, int],
+    path: str | Path,
+    options: UpscaleOptions,
+    made: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Write an upscaled image with the colours and metadata of its input, atomically.
 
@@ -60,12 +65,14 @@ def write_enlarged(
         bands: the result from top to bottom, each (1,3,rows,W), float32, about [0,1]; overwritten.
         size: (height, width) of the result.
         path: its ending decides on the format.
+        options: how the result is written.
+        made: what made the output, for ``provenance.marked``.
 
     Returns:
         Notes on what the format cannot store.
     """
     path, form = Path(path), format_of(path)
-    spec, notes = spec_of(picture, form, size, options)
+    spec, notes = spec_of(picture, form, size, options, made)
     same = picture.format == form.name
     lossless = same and picture.lossless if options.lossless is None else options.lossless
 

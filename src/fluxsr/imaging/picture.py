@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from torch.nn import functional as F
 from fluxsr.imaging.color import profiles
 from fluxsr.imaging.extended import Extended
 from fluxsr.imaging.formats import Format
-from fluxsr.imaging.metadata.transfer import carry_over
+from fluxsr.imaging.metadata.provenance import marked
+from fluxsr.imaging.metadata.transfer import carry_over, too_long
 from fluxsr.imaging.raster import Change, ImageSpec, Metadata, Raster
 from fluxsr.imaging.resize import bicubic_rows
 from fluxsr.options import UpscaleOptions
@@ -32,6 +34,7 @@ class Picture:
         sixteen: whether the file has more than 8 bits per channel.
         profile, colors: as in Raster, but the profile is invertible or empty; then colors states at most sRGB.
         times: (last access, last change) of the file, in ns.
+        mask: see imaging/mask.py, (1,1,h,w) in [0,1] of any size, or None.
     """
 
     lr: Tensor
@@ -47,6 +50,7 @@ class Picture:
     notes: tuple[str, ...] = ()
     times: tuple[int, int] | None = None
     colors: tuple[tuple[bytes, bytes], ...] = ()
+    mask: Tensor | None = None
 
     @property
     def image(self) -> Image.Image:
@@ -100,13 +104,26 @@ def _to_srgb(colours: np.ndarray, profile: bytes) -> tuple[np.ndarray, bytes, li
 
 
 def spec_of(
-    picture: Picture, form: Format, size: tuple[int, int], options: UpscaleOptions
+    picture: Picture,
+    form: Format,
+    size: tuple[int, int],
+    options: UpscaleOptions,
+    made: Mapping[str, str] | None = None,
 ) -> tuple[ImageSpec, list[str]]:
-    """Return the specification of an output file of this size (height, width), and notes on what it cannot store."""
+    """Return the specification of an output file of this size (height, width), and notes on what it cannot store.
+
+    ``made`` is the statement of what made the output, which ``marked`` writes.
+    """
     height, width = size
     old = picture.lr.shape[-1], picture.lr.shape[-2]
     to_srgb = options.profile == "srgb" and bool(picture.profile)
     kept, notes = carry_over(picture.metadata, form, Change(old, (width, height), to_srgb=to_srgb), options.strip)
+    if made and options.provenance:
+        with_mark = marked(kept, form, made)
+        if too_long(with_mark, form):
+            notes.append("its XMP leaves no room in a JPEG to say what made the output")
+        else:
+            kept = with_mark
     keep = options.profile == "keep" and form.icc
     if picture.alpha is not None and not form.alpha:
         notes.append(f"its transparency is laid over white: {form.name} cannot store it")

@@ -34,8 +34,3 @@ def bicubic_rows(image: Tensor, size: tuple[int, int], first: int, last: int) ->
     weights /= weights.sum(1, keepdim=True)  # fewer rows contribute at the border
     wide = interpolate(image[..., low:high, :], size=(high - low, width), mode="bicubic", antialias=True)
     return weights.to(image.dtype) @ wide
-
-
-def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """Return the (height, width) of an enlargement, each side rounded to whole pixels."""
-    return round(height * scale), round(width * scale)

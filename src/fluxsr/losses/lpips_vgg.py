@@ -39,6 +39,5 @@ def _download(weights: Path) -> None:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"perceptual is lpips, whose VGG16 cannot be downloaded ({reason}); put {VGG} into {weights.parent}, "
-            "or set perceptual to efficientnet, to a file of LPIPS (squeeze), or to a folder of "
-            "`fluxsr train perceptual`"
+            "or set perceptual to a file of LPIPS (squeeze)"
         ) from error

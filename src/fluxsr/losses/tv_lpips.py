@@ -43,8 +43,7 @@ def tv_lpips(x: Tensor, y: Tensor, distance: Distance, gamma: float = 1.0) -> Te
 
     Args:
         x, y: (B,3,H,W) in [-1,1].
-        distance: perceptual distance of two batches in [-1,1] that returns a number per image, such as
-            ``lpips.LPIPS()`` or `losses.features.feature_distance`.
+        distance: perceptual distance of two batches in [-1,1] that returns a number per image: LPIPS.
         gamma: weight of the total-variation term (open in the paper).
 
     Returns:

@@ -10,10 +10,10 @@ from fluxsr.imaging.photographs import DataConfig
 
 @dataclass
 class PairsConfig:
-    """Stage 4: teacher pairs, made by inverting photographs or by sampling from noise."""
+    """Stage 3: teacher pairs, made by inverting photographs or by sampling from noise."""
 
     data: DataConfig = field(default_factory=DataConfig)  # photographs to invert
-    base: str = ""  # the teacher: a folder in diffusers layout (stage 3 exports one), a Hub id, or "bundled"
+    base: str = ""  # the teacher: a folder in diffusers layout (stage 2 exports one), a Hub id, or "bundled"
     mode: Literal["invert", "sample"] = "invert"  # set by the command; omit it in a recipe that serves both
     count: int = 0  # number of pairs; 0 makes one for every crop of every photograph, or for every prompt in a file
     prompts: str = ""  # text file (one prompt per line), JSON file, or "composer"; empty uses the base's fixed prompt

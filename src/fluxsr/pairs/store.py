@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +106,8 @@ class PairStore:
         data = save(tensors)
         with replaced(self.path(index)) as file:
             file.write(data)
-        digest = hashlib.sha256(data).hexdigest()
-        text = _json({"pairs": records, "sha256": digest, "made_with": dict(made_with or {})})
-        write_text(text, self.path(index, "json"))
+        info = {"pairs": records, "sha256": hashlib.sha256(data).hexdigest(), "made_with": dict(made_with or {})}
+        write_text(_json(info), self.path(index, "json"))
 
     def shard(self, index: int) -> list[TeacherPair]:
         """Return the pairs of one shard.
@@ -131,12 +131,7 @@ class PairStore:
 
     def shard_info(self, index: int) -> dict[str, Any]:
         """Return a shard's JSON: ``pairs``, ``sha256`` (absent in stores of version 0.1) and ``made_with``."""
-        path = self.path(index, "json")
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return {"pairs": found} if isinstance(found, list) else {"pairs": found["pairs"], **found}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _unreadable(path, error) from error
+        return _read(self.path(index, "json"), "pairs")
 
     def create_manifest(self, manifest: Mapping[str, Any]) -> bool:
         """Write the manifest unless it exists. Return True in exactly one of many concurrent processes."""
@@ -152,7 +147,6 @@ class PairStore:
             if target.is_file():
                 return False
             os.replace(partial, target)
-            return True
         finally:
             partial.unlink(missing_ok=True)
         return True
@@ -164,10 +158,7 @@ class PairStore:
         path = self.folder / "manifest.json"
         if not path.is_file():
             raise InputError(f"no manifest.json in {self.folder}; make pairs with `fluxsr pairs invert` first")
-        try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise _unreadable(path, error) from error
+        return _read(path)
 
     def write_dropped(self, record: Mapping[str, Any]) -> None:
         """Write ``screened.json``, whose ``dropped`` maps names of pairs to reasons. No pair is deleted."""
@@ -176,23 +167,18 @@ class PairStore:
     def dropped(self) -> dict[str, str]:
         """Return the pairs that screening dropped, with the reason; empty if the store was not screened."""
         path = self.folder / "screened.json"
-        try:
-            return dict(json.loads(path.read_text(encoding="utf-8"))["dropped"]) if path.is_file() else {}
-        except (ValueError, KeyError, TypeError) as error:
-            raise _unreadable(path, error) from error
+        return dict(_read(path, "dropped")["dropped"]) if path.is_file() else {}
 
     def __iter__(self) -> Iterator[TeacherPair]:
-        index = 0
-        while self.has_shard(index):
+        for index in self._complete():
             yield from self.shard(index)
-            index += 1
+
+    def _complete(self) -> Iterator[int]:
+        return takewhile(self.has_shard, count())
 
     def count(self) -> int:
         """Return the number of pairs before the first missing shard, which iteration yields. Reads records only."""
-        found = index = 0
-        while self.has_shard(index):
-            found, index = found + len(self.records(index)), index + 1
-        return found
+        return sum(len(self.records(index)) for index in self._complete())
 
     def sample_evenly(self, count: int) -> list[TeacherPair]:
         """Return up to ``count`` pairs at even intervals over the store. Reads only their shards.
@@ -246,6 +232,16 @@ def _pair(record: Mapping[str, Any], tensors: Mapping[str, Tensor], k: int) -> T
 
 def _hash(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
+
+
+def _read(path: Path, key: str = "") -> dict[str, Any]:
+    """Return the content of a JSON file, which must have the key; a bare list is its value."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        found = {key: found} if isinstance(found, list) else dict(found)
+        return {key: found[key], **found} if key else found
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> StoreError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,42 +10,73 @@ from typing import Any
 import typer
 from PIL import Image
 
+from fluxsr.backbones.device import best_device, peak_memory
 from fluxsr.degradation import load_settings
 from fluxsr.errors import FluxSRError, InputError
+from fluxsr.evaluation.folders import check_stems, image_size, list_images
 from fluxsr.evaluation.protocols import SCALE, Benchmark
 from fluxsr.imaging import io
 from fluxsr.names import printable
-from fluxsr.options import ModelOptions, UpscaleOptions
+from fluxsr.options import ModelOptions, PixelOptions, UpscaleOptions
 from fluxsr.processing import upscale_file
 from fluxsr.processing.degrade_file import degraded, read_hr
 from fluxsr.processing.inputs import Job, Plan
 from fluxsr.processing.reporting import CommandLabels, Report
 from fluxsr.processing.runner import Stages, Write, run_jobs
-from fluxsr.processing.scoring import Method
+from fluxsr.processing.scoring import Method, methods_of
 
 
 def make_images(
-    found: Benchmark, options: ModelOptions, folder: Path, preset: str, seed: int
+    found: Benchmark,
+    model: ModelOptions | None,
+    pixels: PixelOptions,
+    folder: Path,
+    preset: str,
+    seed: int,
+    others: Sequence[Path] = (),
 ) -> tuple[list[Method], dict[str, Path]]:
     """Make bicubic's and the model's images of a benchmark in a folder, except those that are up to date.
+
+    Args:
+        found: the benchmark.
+        model, pixels: the model and its options; None makes bicubic's images alone.
+        folder: folder to write to.
+        preset, seed: degradation of a benchmark without low-resolution images.
+        others: folders of further methods' images, with the file stems of the benchmark.
 
     Returns:
         The methods, with the ground truth last if there is one, and the LR images by stem.
 
     Raises:
+        InputError: a folder lacks images.
         FluxSRError: an image could not be made; the reasons are printed on stderr.
     """
+    for other in others:
+        check_stems([picture.stem for picture in found.pictures], list_images(other), other)
     low = _low_resolution(found, folder, preset, seed)
     truth = _ground_truth(found, folder) if found.paired else None
 
     def bicubic(image: Image.Image) -> Image.Image:
         return image.resize((image.width * SCALE, image.height * SCALE), Image.Resampling.BICUBIC)
 
-    name = Path(options.model).name
     _make(low, folder / "bicubic", bicubic, CommandLabels("enlarge", "enlarged"), {"bicubic": SCALE})
-    _check(upscale_file.run(_plan(low, folder / name), options, UpscaleOptions(scale=SCALE)))
-    methods = [Method("bicubic", folder / "bicubic", truth), Method(printable(name), folder / name, truth)]
+    methods = [Method("bicubic", folder / "bicubic", truth)]
+    if model:
+        name = " + ".join(Path(one).name for one in (model.model, model.adapter) if one)
+        report = upscale_file.run(_plan(low, folder / name), model, UpscaleOptions(scale=SCALE, **pixels.model_dump()))
+        _check(report)
+        methods.append(Method(printable(name), folder / name, truth, cost=_cost(report, model.device)))
+    methods += methods_of(others, truth, True, [*(method.name for method in methods), "HR"])
     return ([*methods, Method("HR", truth, None, truth=True)] if truth else methods), low
+
+
+def _cost(report: Report, device: str) -> dict[str, float]:
+    """Return the cost columns of a run; none if all images are from an earlier one."""
+    megapixels = sum(width * height for width, height in map(image_size, report.done)) / 1e6
+    if not megapixels:
+        return {}
+    memory = peak_memory(best_device(device))
+    return {"seconds": report.seconds / megapixels, **({"memory": memory / 1e9} if memory else {})}
 
 
 def _low_resolution(found: Benchmark, folder: Path, preset: str, seed: int) -> dict[str, Path]:
@@ -98,7 +129,7 @@ def _make(
 
 
 def _plan(inputs: dict[str, Path], folder: Path) -> Plan:
-    return Plan([Job(path, folder / f"{stem}.png", folder) for stem, path in inputs.items()])
+    return Plan([Job(path, folder / f"{stem}.png", record=folder) for stem, path in inputs.items()])
 
 
 def _check(report: Report) -> None:

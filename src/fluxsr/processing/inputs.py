@@ -31,6 +31,7 @@ class Found:
 class Job:
     source: Path
     target: Path
+    mask: Path | None = None
     record: Path | None = None  # the folder whose ledger lists the output; None for no ledger
     label: str = ""  # name of the source in messages, if it is not its path
 
@@ -121,7 +122,13 @@ def _matches(pattern: str, leave_out: Path | None, passed: PassedOver) -> list[F
 
 
 def plan(
-    inputs: Sequence[str], output: Path | None, *, as_file: bool, ending: str | None = None, suffix: str = ""
+    inputs: Sequence[str],
+    output: Path | None,
+    *,
+    as_file: bool,
+    ending: str | None = None,
+    suffix: str = "",
+    mask: Path | None = None,
 ) -> Plan:
     """Pair every input with its output.
 
@@ -136,15 +143,23 @@ def plan(
         as_file: whether ``output`` is the name of a single result.
         ending: file name extension of the outputs, with its dot; None keeps each input's.
         suffix: text between name and extension.
+        mask: the mask of a single input, or a folder of masks by the names of the inputs. Masks are not inputs.
+
+    Raises:
+        InputError: the mask, or the folder of masks, does not fit the inputs.
     """
     passed = PassedOver()
     found, bad = find(inputs, None if as_file else output, passed)
     beside, output = output is None, output or Path()
-    if beside:
-        found = [_beside(entry, suffix) for entry in found]
     record = record_folder(output) if as_file else None if beside else output
     result = Plan(bad=bad, passed=passed)
     found = _without_own(found, record, result.notes)
+    masks = _masks(mask, found) if mask else {}
+    found = [entry for entry in found if entry.named or entry.path not in masks.values()]
+    if mask and len(masks) < len(found):
+        result.notes.append(f"{len(found) - len(masks)} of {len(found)} inputs have no mask in {mask}: full strength")
+    if beside:  # after the masks, which have the names that inputs have in their folder
+        found = [_beside(entry, suffix) for entry in found]
 
     def names(entry: Found) -> list[Path]:
         return [output] if as_file else [_name(entry, output, ending, suffix, n) for n in range(1 if beside else 4)]
@@ -173,7 +188,7 @@ def plan(
         listed = record or record_folder(target)
         if entry.folder and beside:
             listed = target.parents[len(entry.path.relative_to(entry.folder).parts) - 1]
-        result.jobs.append(Job(entry.path, target, listed))
+        result.jobs.append(Job(entry.path, target, masks.get(entry.path), listed))
     return result
 
 
@@ -185,6 +200,27 @@ def _beside(entry: Found, suffix: str) -> Found:
     if not folder.name:
         raise InputError(f"{folder} has no folder beside it; give an output folder with -o")
     return replace(entry, inside=folder.with_name(folder.name + suffix) / entry.inside)
+
+
+def _masks(mask: Path, found: list[Found]) -> dict[Path, Path]:
+    """Return the masks of those inputs that have one."""
+    if not mask.is_dir():
+        if len(found) > 1:
+            raise InputError(f"{mask} is one mask, but there are {len(found)} inputs; give a folder of masks")
+        return {entry.path: mask for entry in found}
+    names: dict[str, Path] = {}
+    for path in images_below(mask, READABLE):
+        other = names.setdefault(_stem(path.relative_to(mask)), path)
+        if other != path:
+            raise InputError(f"{other} and {path} are masks for the same name; remove one of them")
+    masks = {entry.path: names[name] for entry in found if (name := _stem(entry.inside)) in names}
+    if found and not masks:
+        raise InputError(f"no mask in {mask} has the name of an input, such as {_stem(found[0].inside)}.png")
+    return masks
+
+
+def _stem(path: Path) -> str:
+    return path.with_suffix("").as_posix().casefold()
 
 
 def _without_own(found: list[Found], record: Path | None, notes: list[str]) -> list[Found]:

@@ -21,10 +21,12 @@ class Report:
     done: list[Path] = field(default_factory=list)  # outputs written
     skipped: list[Path] = field(default_factory=list)  # outputs that existed
     bad: list[str] = field(default_factory=list)  # inputs that failed
+    repaired: int = 0  # outputs with tiles that the output guard has repaired
     left: int = 0  # jobs that were not started
     full: bool = False  # whether they were not started because the disk is full or read-only
     passed: PassedOver = field(default_factory=PassedOver)  # files that the search for inputs skipped
     lost: str = ""  # message of the accelerator, if it failed
+    seconds: float = 0  # duration of the work, without loading the model
     listener: Callable[[dict[str, Any]], None] | None = None  # called with a record of each file, and one at the end
 
     def finish(
@@ -96,7 +98,7 @@ def summary(done: str, *, skipped: int = 0, failed: int = 0, failed_before: int 
 
 def print_summary(console: Console, report: Report, labels: CommandLabels) -> None:
     """Print the summary, what the search for inputs skipped, and which inputs failed."""
-    done = f"{len(report.done)} {labels.past}"
+    done = f"{len(report.done)} {labels.past}" + (f", {report.repaired} with repaired tiles" * bool(report.repaired))
     console.print(summary(done, skipped=len(report.skipped), failed=len(report.bad), left=report.left))
     if report.passed.line():
         console.print(printable(report.passed.line()))

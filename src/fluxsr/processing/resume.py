@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,24 +68,27 @@ class Ledger:
         return made is not None and made != self.stamp(job)
 
     def stamp(self, job: Job) -> str:
-        """Return everything that the job's result depends on; empty if the input is gone."""
+        """Return everything that the job's result depends on; empty if a file is gone."""
         try:
-            state = job.source.stat()
+            files = [path.stat() for path in (job.source, job.mask) if path]
+            states = [f"{state.st_size} {state.st_mtime_ns}" for state in files]
         except OSError:
             return ""
-        return f"{self._settings} {state.st_size} {state.st_mtime_ns} {job.source.name}"
+        return " ".join([self._settings, *states, job.source.name])
 
-    def note(self, job: Job, stamp: str) -> None:
+    def note(self, job: Job, stamp: str, notes: Sequence[str] = ()) -> None:
         """Record that the output is written.
 
         Args:
             job: the job.
             stamp: ``stamp`` from before the input was read, because the input may have changed since.
+            notes: remarks on the output, for people who read the ledger.
 
         Raises:
             OSError: the ledger cannot be written.
         """
-        line = json.dumps({"output": _key(job.target, self.path.parent), "made": stamp})
+        entry = {"output": _key(job.target, self.path.parent), "made": stamp}
+        line = json.dumps({**entry, "notes": [*notes]} if notes else entry)
         with self._lock, self.path.open("ab") as file:
             file.write(f"\n{line}".encode())  # break first: a killed run may have cut off the last line
 

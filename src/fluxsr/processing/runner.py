@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Generic, TypeVar
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from rich.console import Console
 from fluxsr.errors import AcceleratorLost, OutputError, lost_accelerator
 from fluxsr.imaging.atomic import remove_orphans
 from fluxsr.names import printable
+from fluxsr.options import REPAIRED
 from fluxsr.processing.inputs import Job, Plan
 from fluxsr.processing.reporting import CommandLabels, Report, print_summary, reason_of, terminal
 from fluxsr.processing.resume import Ledger
@@ -94,7 +96,10 @@ def run_jobs(
     with stop_flag() as stop:
         if todo:
             remove_orphans({job.target.parent for job in todo})
-            _Run(start(console), ledgers, labels, console, report, debug, stop).run(todo)
+            stages = start(console)
+            began = perf_counter()
+            _Run(stages, ledgers, labels, console, report, debug, stop).run(todo)
+            report.seconds = perf_counter() - began
         print_summary(console, report, labels)
         report.end()
         if report.lost:
@@ -195,7 +200,7 @@ class _Run:
         notes = write() or ()
         if ledger := self.ledgers.get(job.record):
             try:
-                ledger.note(job, stamp)
+                ledger.note(job, stamp, notes)
             except OSError as error:
                 raise OutputError(f"{ledger.path} cannot be written: {error.strerror}") from error
         return notes, time.monotonic() - started
@@ -207,6 +212,7 @@ class _Run:
             self._failed(job, error)
             return
         self.report.finish("done", job.name, job.target, seconds=seconds, notes=notes)
+        self.report.repaired += any(note.startswith(REPAIRED) for note in notes)
         if not self.console.is_terminal and not self.report.listener:  # instead of the progress bar
             self.console.print(printable(self._line(job, seconds)))
         for note in notes:

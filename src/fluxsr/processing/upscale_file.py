@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,10 @@ from torch import Tensor
 
 from fluxsr.backbones.device import DTYPES, best_device, best_dtype, free_bytes
 from fluxsr.backbones.identity import contents_of
+from fluxsr.extensions.guard import repair_notes
 from fluxsr.imaging import io
 from fluxsr.imaging.atomic import check_writable
+from fluxsr.imaging.mask import masked
 from fluxsr.imaging.picture import Picture
 from fluxsr.imaging.settings import Settings, Step
 from fluxsr.imaging.tiling.bands import STREAMABLE
@@ -23,6 +26,7 @@ from fluxsr.options import ModelOptions, UpscaleOptions
 from fluxsr.processing.inputs import Job, Plan
 from fluxsr.processing.reporting import CommandLabels, Report
 from fluxsr.processing.runner import ProgressCallback, Stages, run_jobs
+from fluxsr.version import __version__
 
 if TYPE_CHECKING:
     from fluxsr.pipeline import FluxSRPipeline
@@ -129,9 +133,9 @@ def numbers_of(model: ModelOptions, tile_size: int | None = None) -> list[str]:
 
 
 def read(job: Job, options: UpscaleOptions) -> Picture:
-    """Read an input, after checking that its output can be written."""
+    """Read an input and its mask, after checking that its output can be written."""
     check_writable(job.target)
-    return io.read(job.source, options.max_pixels)
+    return masked(io.read(job.source, options.max_pixels), job.mask, options.max_pixels)
 
 
 def upscale(
@@ -152,17 +156,33 @@ def upscale(
         step: see ``Settings``.
         whole: largest result in pixels that is held in memory as a whole.
     """
-    how = Settings(options, progress=lambda done, total: progress(done / total), step=step)
+    how = Settings(options, progress=lambda done, total: progress(done / total), step=step, mask=picture.mask)
 
     def written(bands: Iterable[Tensor], size: tuple[int, int]) -> list[str]:
-        return [*picture.notes, *io.write_enlarged(picture, bands, size, job.target, options)]
+        made = provenance_of(pipeline, options, size[1] / picture.lr.shape[-1])
+        notes = io.write_enlarged(picture, bands, size, job.target, options, made)
+        return [*picture.notes, *repair_notes(how.repairs), *notes]  # last, because rows may be made while written
 
-    if picture.lr[0, 0].numel() * options.scale**2 > whole and options.color_fix in STREAMABLE and not options.wrap:
+    large = math.prod(options.size_of(*picture.lr.shape[-2:])) > whole
+    if large and options.color_fix in STREAMABLE and not options.wrap:
         size, bands = pipeline.upscale_streaming(picture.lr, how)
         notes = written(bands, size)
         return lambda: notes
     hr = pipeline.upscale_tensor(picture.lr, how)  # (1,3,H,W)
     return lambda: written(hr.split(ROWS, dim=-2), (hr.shape[-2], hr.shape[-1]))
+
+
+def provenance_of(pipeline: FluxSRPipeline, options: UpscaleOptions, scale: float) -> dict[str, str]:
+    """Return what an output states about how it was made. There is no time, so that outputs stay reproducible."""
+    model, adapter = map(printable, pipeline.sources)
+    strength = pipeline.adapter_config.strength if options.strength is None else options.strength
+    return {
+        "Model": model,
+        "Adapter": adapter,
+        "Scale": f"{scale:.3g}",
+        "Strength": f"{strength:g}",
+        "Version": __version__,
+    }
 
 
 def describe(pipeline: FluxSRPipeline) -> str:

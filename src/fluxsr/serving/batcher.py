@@ -20,11 +20,12 @@ from fluxsr.imaging.settings import Step
 class _Request:
     tiles: Tensor  # (b,3,h,w)
     strength: float
+    exact: bool
     result: Future[Tensor] = field(default_factory=Future)
 
     @property
-    def kind(self) -> tuple[int, int, float]:
-        return (*self.tiles.shape[-2:], self.strength)
+    def kind(self) -> tuple[int, int, float, bool]:
+        return (*self.tiles.shape[-2:], self.strength, self.exact)
 
 
 class Batcher:
@@ -62,9 +63,9 @@ class Batcher:
                 self._active_jobs -= 1
                 self._changed.notify_all()
 
-    def step(self, lr_up: Tensor, strength: float) -> Tensor:
+    def step(self, lr_up: Tensor, strength: float, *, exact: bool = False) -> Tensor:
         """Run the model on tiles (b,3,h,w) when it is their turn; raise what ``run`` raises for them."""
-        request = _Request(lr_up, strength)
+        request = _Request(lr_up, strength, exact)
         with self._changed:
             if self._closed:
                 raise RuntimeError("the batcher is closed")
@@ -116,7 +117,7 @@ class Batcher:
 
     def _answer(self, batch: list[_Request]) -> None:
         try:
-            hr = self._run(torch.cat([request.tiles for request in batch]), strength=batch[0].strength)
+            hr = self._run(torch.cat([request.tiles for request in batch]), batch[0].strength, exact=batch[0].exact)
         except Exception as error:
             traceback.clear_frames(error.__traceback__)  # they hold the tensors that did not fit
             if len(batch) == 1:

@@ -87,7 +87,8 @@ def service_error(error: Exception, folder: Path) -> ServiceError:
         return ServiceError("no_room", f"the server cannot write: {cause.strerror or type(cause).__name__}")
     if is_out_of_memory(error):
         return ServiceError("out_of_memory")
-    text = str(error).replace(str(folder / "image"), "the image").replace(str(folder.parent), "")
+    text = str(error).replace(str(folder / "image"), "the image").replace(str(folder / "mask"), "the mask")
+    text = text.replace(str(folder.parent), "")
     text = _FOLDERS.sub("", (text.splitlines() or [type(error).__name__])[0]).removesuffix(" (--max-pixels)")
     if isinstance(error, FluxSRError) and not isinstance(error, ModelError) and not lost_accelerator(error):
         return ServiceError("too_many_pixels" if isinstance(error, TooLargeError) else "unusable_input", text)

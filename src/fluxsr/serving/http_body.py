@@ -20,12 +20,13 @@ from starlette.requests import Request
 
 from fluxsr.errors import InputError, TooLargeError
 from fluxsr.imaging.decode import size_of
-from fluxsr.options import UpscaleOptions, declared, unknown_option
+from fluxsr.options import SIZES, UpscaleOptions, declared, unknown_option
 from fluxsr.serving.errors import ServiceError
 from fluxsr.serving.limits import HttpLimits
 
 OFFERED = [name for name, option in declared(UpscaleOptions).items() if not option.local]
 """Options that a client may choose."""
+FILES = ("image", "mask")
 _FORM, _JSON = "multipart/form-data", "application/json"
 _NAME_LETTERS = 150  # of an image's name
 _FIELD_BYTES = 64 << 10  # of a body besides its image, and of one field
@@ -42,6 +43,8 @@ async def read_body(
     request: Request, path: Path, limits: HttpLimits
 ) -> tuple[UpscaleOptions, str, tuple[int, int] | None]:
     """Read a form, a JSON body or an image. Options may also stand in the query, where those of the body win.
+
+    A mask is written beside the image.
 
     FastAPI's own form parameters would read the whole body before the key and the limit on jobs are checked.
 
@@ -64,7 +67,7 @@ async def read_body(
         raise ServiceError("unsupported_body", message)
     query = [(name, value) for name, value in request.query_params.multi_items() if name != "wait"]
     _check_unique((name for name, _ in query), "query")
-    asked = parse_options(dict(query), limits, text=True).model_dump(exclude_unset=True)
+    asked = parse_options(dict(query), limits, text=True).model_dump(include={name for name, _ in query})
     read = _read_image if image else _read_json if kind == _JSON else _read_form
     try:
         with anyio.fail_after(limits.upload_seconds):
@@ -101,8 +104,10 @@ def parse_options(
         for name in values:
             if name not in OFFERED:
                 raise unknown_option(name, OFFERED)
-        given = UpscaleOptions.from_text(values).model_dump(exclude_unset=True) if text else values
-        options = UpscaleOptions(**{**(asked or {}), **given})
+        given = UpscaleOptions.from_text(values).model_dump(include=set(values)) if text else dict(values)
+        sized = any(given.get(name) is not None for name in SIZES)  # which replaces any other size
+        kept = {name: value for name, value in (asked or {}).items() if not (sized and name in SIZES)}
+        options = UpscaleOptions(**{**kept, **given})
     except InputError as error:
         raise ServiceError("invalid_option", str(error)) from None
     if options.tile_size is not None and options.tile_size > limits.max_tile:
@@ -146,22 +151,30 @@ def _parse_json(body: bytearray, path: Path, limits: HttpLimits, asked: Mapping[
         raise ServiceError("malformed", f"the body is not valid JSON: {str(error) or type(error).__name__}") from None
     if not isinstance(values, dict):
         raise ServiceError("malformed", f"the body is a JSON {type(values).__name__}; send an object")
-    data = values.pop("image", None)
-    if not isinstance(data, str):
-        raise ServiceError("invalid_option", "image is missing or not a string; send an image file in base64")
+    files = {name: values.pop(name) for name in FILES if name in values}
+    if not all(isinstance(data, str) for data in files.values()) or "image" not in files:
+        raise ServiceError("invalid_option", "image is missing or a file is not a string; send files in base64")
     options = parse_options(values, limits, text=False, asked=asked)
+    for name, data in files.items():
+        content = _from_base64(name, data)
+        if len(content) > limits.max_bytes:
+            raise _too_large(limits)
+        path.with_name(name).write_bytes(content)
+    return options
+
+
+def _from_base64(name: str, data: str) -> bytes:
+    """Return the contents of a file in base64, whose lines may be wrapped, or of a data: URL."""
     if data[:5].lower() == "data:":
         head, _, data = data.partition(",")
         if not head.lower().endswith(";base64"):
-            raise ServiceError("invalid_option", "image is a data: URL without base64; send data:image/png;base64,...")
+            raise ServiceError(
+                "invalid_option", f"{name} is a data: URL without base64; send data:image/png;base64,..."
+            )
     try:
-        image = base64.b64decode("".join(data.split()), validate=True)  # lines may be wrapped
+        return base64.b64decode("".join(data.split()), validate=True)
     except ValueError as error:
-        raise ServiceError("invalid_option", f"image is not valid base64: {error}") from None
-    if len(image) > limits.max_bytes:
-        raise _too_large(limits)
-    path.write_bytes(image)
-    return options
+        raise ServiceError("invalid_option", f"{name} is not valid base64: {error}") from None
 
 
 class _FormParser(MultiPartParser):
@@ -175,7 +188,9 @@ class _FormParser(MultiPartParser):
 
 async def _read_form(request: Request, path: Path, limits: HttpLimits, asked: Mapping[str, Any]) -> Received:
     stream = _limited(request, limits.max_bytes + _FIELD_BYTES, _too_large(limits), limits.max_pixels)
-    parser = _FormParser(request.headers, stream, max_files=1, max_fields=len(OFFERED), max_part_size=_FIELD_BYTES)
+    parser = _FormParser(
+        request.headers, stream, max_files=len(FILES), max_fields=len(OFFERED), max_part_size=_FIELD_BYTES
+    )
     try:
         async with aclosing(stream):
             form = await parser.parse()
@@ -187,14 +202,15 @@ async def _read_form(request: Request, path: Path, limits: HttpLimits, asked: Ma
             raise ServiceError("malformed", "the body ends before its last boundary")
         _check_unique((name for name, _ in form.multi_items()), "form")
         fields = dict(form)
-        image = fields.pop("image", None)
-        if not isinstance(image, UploadFile):
+        files = {name: file for name in FILES if isinstance(file := fields.get(name), UploadFile)}
+        if "image" not in files:
             raise ServiceError("invalid_option", "image is missing or not a file; send an image file as 'image'")
-        options = parse_options(fields, limits, text=True, asked=asked)
-        if (image.size or 0) > limits.max_bytes:
+        options = parse_options({k: v for k, v in fields.items() if k not in files}, limits, text=True, asked=asked)
+        if sum(file.size or 0 for file in files.values()) > limits.max_bytes:
             raise _too_large(limits)
-        await anyio.to_thread.run_sync(_save, image.file, path)
-        return options, image.filename or ""
+        for name, file in files.items():
+            await anyio.to_thread.run_sync(_save, file.file, path.with_name(name))
+        return options, files["image"].filename or ""
     finally:
         await form.close()
 

@@ -17,7 +17,7 @@ from fluxsr.imaging.formats import result_ending
 from fluxsr.names import printable
 from fluxsr.options import UpscaleOptions
 from fluxsr.serving.errors import ServiceError, service_error
-from fluxsr.serving.http_body import read_body
+from fluxsr.serving.http_body import FILES, read_body
 from fluxsr.serving.http_metrics import Metrics
 from fluxsr.serving.http_schema import BODY, IMAGE, LOCATION, QUERY, JobView, error_responses
 from fluxsr.serving.jobs import Job, JobStore
@@ -76,10 +76,10 @@ async def upscale(request: Request, state: State, wait: Wait = True) -> Response
     job = await run_in_threadpool(store.admit)  # deletes expired results
     try:
         options, stem, size = await read_body(request, job.folder / "image", state.limits)
-        job.name = f"{stem}_x{options.scale:g}" if stem else "result"
+        job.name = f"{stem}{options.size_in_name}" if stem else "result"
         job.kept = not wait or preferred
         if size is not None:
-            width, height = state.service.result_size(size, options.scale)
+            width, height = state.service.result_size(size, options)
             job.kept |= width * height > state.limits.sync_pixels
         store.start(job, partial(upscale_upload, state.service, options))
     except BaseException as error:  # whatever it is, the place must be given back
@@ -172,13 +172,15 @@ def upscale_upload(service: UpscaleService, options: UpscaleOptions, job: Job) -
     """Upscale the image in the folder of a job; called in a thread of the job store."""
     source = job.folder / "image"
     try:
-        picture = service.read(source)
+        mask = job.folder / "mask"
+        picture = service.read(source, mask if mask.exists() else None)
         target = job.folder / f"result{result_ending(options.format, picture.format)}"
         found = service.upscale(picture, target, options, next(iter(service.pipelines)), job.report)
         job.report(1)  # a job that was cancelled during its last tile keeps no result
         return found
     finally:
-        source.unlink(missing_ok=True)
+        for name in FILES:
+            (job.folder / name).unlink(missing_ok=True)
 
 
 async def _result_when_done(request: Request, job: Job, store: JobStore) -> Response:

@@ -15,6 +15,8 @@ from fluxsr.serving.jobs import Job, JobStore, State
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAFklEQVR42mNkqPvPQApgYhjVMKph2GoAAFUTAZ1L8HQnAAAAAElFTkSuQmCC"
 """An image of 16x16 pixels in base64, for the examples."""
 
+NOTES = "What the result could not hold of the input, and which of its tiles were repaired."
+
 
 class ErrorBody(BaseModel):
     """What went wrong."""
@@ -50,7 +52,7 @@ class JobView(BaseModel):
     status: State
     progress: float = Field(ge=0, le=1, description="Part of the tiles that is done.")
     result: str | None = Field(description="Path of the image, once the job is done.")
-    notes: list[str] = Field(description="What the result could not hold of the input.")
+    notes: list[str] = Field(description=NOTES)
     error: ErrorBody | None = Field(description="Why the job failed or was cancelled.")
     expires_in: float | None = Field(description="Seconds until a job that has ended is forgotten.")
 
@@ -86,9 +88,7 @@ def error_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
 LOCATION = {"Location": {"description": "Path of the job", "schema": {"type": "string"}}}
 IMAGE: dict[str, Any] = {
     "description": "The image",
-    "headers": {
-        "X-FluxSR-Notes": {"description": "What the result could not hold of the input", "schema": {"type": "string"}}
-    },
+    "headers": {"X-FluxSR-Notes": {"description": NOTES, "schema": {"type": "string"}}},
     "content": {
         f"image/{kind}": {"schema": {"type": "string", "format": "binary"}}
         for kind in ("png", "jpeg", "webp", "tiff", "avif", "bmp")
@@ -97,6 +97,7 @@ IMAGE: dict[str, Any] = {
 
 _SCHEMA: dict[str, dict[str, Any]] = UpscaleOptions.model_json_schema()["properties"]
 _BASE64 = "The image file in base64, with or without line breaks, or as a data: URL."
+_MASK = "A grey image file, sent as the image is: black keeps the plain enlargement, white is full strength."
 _OPTIONS = {name: _SCHEMA[name] for name in OFFERED}
 
 
@@ -110,7 +111,7 @@ def _body(image: dict[str, Any], options: dict[str, dict[str, Any]]) -> dict[str
     return {
         "type": "object",
         "required": ["image"],
-        "properties": {"image": image, **options},
+        "properties": {"image": image, "mask": {**image, "description": _MASK}, **options},
         "additionalProperties": False,
     }
 

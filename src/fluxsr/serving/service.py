@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from fluxsr.errors import InputError
 from fluxsr.imaging import io
+from fluxsr.imaging.mask import masked
 from fluxsr.imaging.picture import Picture
-from fluxsr.imaging.resize import scaled_size
 from fluxsr.options import UpscaleOptions
 from fluxsr.pipeline import FluxSRPipeline
 from fluxsr.processing import inputs, upscale_file
@@ -24,7 +27,7 @@ _HELD_PIXELS = 8_000_000  # of a result that is held in one piece where several 
 
 @dataclass(frozen=True)
 class UpscaledFile:
-    """A result on disk, with sizes as (width, height) and notes on what the format could not hold."""
+    """A result on disk, with sizes as (width, height) and notes on what it lacks."""
 
     path: Path
     before: tuple[int, int]
@@ -53,13 +56,13 @@ class UpscaleService:
         self.pipelines, self.max_pixels, self.max_output_pixels = pipelines, max_pixels, max_output_pixels
         self._batcher = batcher
 
-    def read(self, source: Path) -> Picture:
-        """Read an image that a client sent.
+    def read(self, source: Path, mask: Path | Tensor | None = None) -> Picture:
+        """Read an image that a client sent, and its mask.
 
         Raises:
             InputError: the image cannot be used.
         """
-        return io.read(source, self.max_pixels)
+        return masked(io.read(source, self.max_pixels), mask, self.max_pixels)
 
     def pipeline(self, model: str) -> FluxSRPipeline:
         """Return a model by its name.
@@ -71,19 +74,27 @@ class UpscaleService:
             raise InputError(f"there is no model '{model}'; choose one of {', '.join(self.pipelines)}")
         return self.pipelines[model]
 
-    def result_size(self, size: tuple[int, int], scale: float) -> tuple[int, int]:
-        """Return the (width, height) of a result.
+    def result_size(self, size: tuple[int, int], options: UpscaleOptions) -> tuple[int, int]:
+        """Return the (width, height) of a result for an input of this (width, height).
 
         Raises:
+            InputError: the size that is asked for does not fit the input.
             ServiceError: too_many_pixels.
         """
-        width, height = scaled_size(*size, scale)
+        height, width = options.size_of(size[1], size[0])
         if width * height > self.max_output_pixels:
-            fits = int((self.max_output_pixels / (size[0] * size[1])) ** 0.5 * 10) / 10
+            name, value = options.size
+            share = self.max_output_pixels / (width * height)
+            fits = value * (share if name == "megapixels" else share**0.5)
+            fits = int(fits) if isinstance(value, int) else int(fits * 10) / 10
             raise ServiceError(
                 "too_many_pixels",
                 f"the result would have {width}x{height} pixels; the limit is {self.max_output_pixels}: "
-                + (f"choose a scale up to {fits:g}" if fits >= 1 else "send a smaller image"),
+                + (
+                    f"choose {name} up to {fits:g}"
+                    if math.prod(size) <= self.max_output_pixels
+                    else "send a smaller image"
+                ),
             )
         return width, height
 
@@ -104,7 +115,7 @@ class UpscaleService:
         """
         started, batcher = time.monotonic(), self._batcher
         height, width = picture.lr.shape[-2:]
-        after = self.result_size((width, height), options.scale)
+        after = self.result_size((width, height), options)
         with batcher.active_job() if batcher else nullcontext():
             write = upscale_file.upscale(
                 *(self.pipeline(model), options, inputs.Job(picture.path, target), picture, progress),

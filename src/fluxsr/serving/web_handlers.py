@@ -15,7 +15,7 @@ from fluxsr.serving.errors import ServiceError, service_error
 from fluxsr.serving.jobs import Job, JobStore
 from fluxsr.serving.limits import WebLimits
 from fluxsr.serving.service import UpscaleService
-from fluxsr.serving.web_jobs import check_batch, options_of, upscale_batch, upscale_one
+from fluxsr.serving.web_jobs import Brush, check_batch, options_of, upscale_batch, upscale_one
 from fluxsr.serving.web_report import describe_batch, describe_input, describe_result
 
 _PREVIEW_SIZE = (1600, 1600)  # of an image that was just chosen
@@ -48,6 +48,8 @@ class Handlers:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
         path: str | None = None,
+        strokes: str = "",
+        weight: float = 0,
         model: str = "",
         *values: Any,
     ) -> list[Any]:
@@ -56,7 +58,7 @@ class Handlers:
             raise gr.Error("Choose an image first.", title="No image", print_exception=False)
 
         def work(job: Job) -> Any:
-            return upscale_one(self.service, Path(path), model, options_of(values), job)
+            return upscale_one(self.service, Path(path), model, options_of(values), job, Brush(strokes, weight))
 
         found, pair = self._run(request, "one", work, progress)
         compared = gr.update(value=tuple(map(str, pair)), visible=True)

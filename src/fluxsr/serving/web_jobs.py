@@ -2,28 +2,67 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageDraw
+from torch import Tensor
 
 from fluxsr.errors import InputError, lost_accelerator
 from fluxsr.imaging import io
 from fluxsr.imaging.formats import following
+from fluxsr.imaging.mask import as_masks
 from fluxsr.imaging.picture import Picture
 from fluxsr.names import raw
-from fluxsr.options import UpscaleOptions
+from fluxsr.options import SIZES, UpscaleOptions
 from fluxsr.serving.errors import service_error
 from fluxsr.serving.jobs import Cancelled, Job, TimeLimitExceeded
 from fluxsr.serving.service import UpscaledFile, UpscaleService
 
-OFFERED = ("scale", "strength", "color_fix", "wrap", "format", "strip_metadata", "strip_gps")
+OFFERED = (*SIZES, "strength", "color_fix", "wrap", "format", "strip_metadata", "strip_gps")
 """Options that the page offers, in the order of its widgets."""
 _COMPARED_PIXELS = 12_000_000  # phones do not show larger images, and the browser holds two of them
+_BRUSH_SIDE = 1024  # longer side of a painted mask, whose scaling softens its edges
+_STROKES = 300_000  # characters, which bound the time to draw them
 _NAME_BYTES = 150  # of a result's name before its suffix; file systems take 255
+
+
+@dataclass(frozen=True)
+class Brush:
+    """What a visitor painted on an image: JSON [[width, x, y, ...], ...] in parts of its sides, and its weight."""
+
+    strokes: str = ""
+    weight: float = 0
+
+    def mask(self, picture: Picture) -> Tensor | None:
+        """Return the mask, which is 1 beside the strokes; None without any.
+
+        Raises:
+            InputError: the values did not come from the page.
+        """
+        if not self.strokes:
+            return None
+        height, width = picture.lr.shape[-2:]
+        shrink = min(1, _BRUSH_SIDE / max(height, width))
+        image = Image.new("L", (max(1, round(width * shrink)), max(1, round(height * shrink))), 255)
+        pen = ImageDraw.Draw(image)
+        try:
+            fill = round(255 * min(max(self.weight, 0), 1))
+            for line, *parts in json.loads(self.strokes[:_STROKES]):
+                radius = min(max(line, 0), 0.5) * image.width / 2
+                near = np.nan_to_num(np.array(parts, float).reshape(-1, 2)).clip(-1, 2)
+                points = [(x, y) for x, y in (near * image.size).tolist()]
+                pen.line(points, fill, round(2 * radius))
+                for point in points:  # round ends and joints
+                    pen.circle(point, radius, fill)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise InputError("the strokes of the brush cannot be read; clear them and paint again") from error
+        return as_masks(image, 1)[0]
 
 
 @dataclass
@@ -49,24 +88,28 @@ def options_of(values: Sequence[Any]) -> UpscaleOptions:
     """Return the options that a visitor chose; they are checked, because requests can be made without the page.
 
     Args:
-        values: values of ``OFFERED``; an empty text stands for the default.
+        values: values of ``OFFERED``; an empty text stands for the default. Another size than 0 replaces the scale,
+            whose slider always has a value.
 
     Raises:
         InputError: a value cannot be used.
     """
     chosen: dict[str, Any] = {name: value for name, value in zip(OFFERED, values, strict=True) if value != ""}
+    sizes = {name: chosen.pop(name) for name in SIZES[1:] if chosen[name]}
+    chosen |= dict.fromkeys(SIZES) | sizes if sizes else dict.fromkeys(SIZES[1:])
     return UpscaleOptions(**chosen)
 
 
 def upscale_one(
-    service: UpscaleService, source: Path, model: str, options: UpscaleOptions, job: Job
+    service: UpscaleService, source: Path, model: str, options: UpscaleOptions, job: Job, brush: Brush = Brush()
 ) -> tuple[UpscaledFile, tuple[Path, Path]]:
-    """Upscale one image.
+    """Upscale one image, but not where a visitor painted.
 
     Returns:
         The result, and two images of equal size for the comparison: the bicubic enlargement and the result.
     """
     picture = service.read(source)
+    picture = replace(picture, mask=brush.mask(picture))
     (target,) = _targets([source], job.folder, options)
     found = service.upscale(picture, target, options, model, lambda part: job.report(part, source.name))
     return found, _comparison(picture, found, job.folder)
@@ -109,7 +152,7 @@ def _targets(sources: Sequence[Path], folder: Path, options: UpscaleOptions) -> 
     taken: set[str] = set()
     targets = []
     for source in sources:
-        stem = raw(source.stem)[:_NAME_BYTES].decode(errors="ignore") + f"_x{options.scale:g}"
+        stem = raw(source.stem)[:_NAME_BYTES].decode(errors="ignore") + options.size_in_name
         ending, number = f".{options.format}" if options.format else following(source), 2
         name = f"{stem}{ending}"
         while name.casefold() in taken:

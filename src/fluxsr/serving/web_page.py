@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from fluxsr.imaging.formats import READABLE
-from fluxsr.options import Option, UpscaleOptions, declared
+from fluxsr.options import SIZES, Option, UpscaleOptions, declared
 from fluxsr.serving.jobs import JobStore
 from fluxsr.serving.limits import WebLimits
 from fluxsr.serving.service import UpscaleService
@@ -18,6 +18,7 @@ from fluxsr.serving.web_jobs import OFFERED
 
 HERE = Path(__file__).parent
 CSS = HERE / "web_page.css"
+BRUSH = HERE / "web_brush.html"
 
 # A phone that is not offered HEIC sends JPEG instead.
 _EXTRAS = {".heic": "pillow_heif", ".heif": "pillow_heif", ".jxl": "pillow_jxl"}
@@ -27,9 +28,14 @@ _ACCEPTED = [end for end in READABLE if end not in _EXTRAS or importlib.util.fin
 _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 _WORK: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "model", "concurrency_limit": 1}
 
+_WEIGHT = "0 keeps the plain enlargement, 1 is full strength."
 _STEPS = {"scale": 0.5, "strength": 0.05}
 _LABELS = {
     "scale": "Scale",
+    "width": "Width",
+    "height": "Height",
+    "longest": "Longer side",
+    "megapixels": "Megapixels",
     "strength": "Strength",
     "color_fix": "Colour fix",
     "wrap": "Seamless texture",
@@ -71,6 +77,22 @@ def _one(service: UpscaleService, handlers: Handlers) -> None:
                 visible=bool(examples()),
             )
             widgets = _widgets(service)
+            with gr.Accordion("Keep parts of it plain", open=False):
+                _text("Paint on your image over faces, text or whatever should not change.")
+                gr.Slider(
+                    1,
+                    40,
+                    value=10,
+                    step=1,
+                    label="Brush width in percent of the image",
+                    elem_id="one-width",
+                    interactive=True,
+                )
+                weight = gr.Slider(0, 1, value=0, step=0.05, label="Strength under the paint", info=_WEIGHT)
+                strokes = gr.Textbox(visible="hidden", elem_id="one-strokes")
+                with gr.Row():
+                    more = gr.Button("Paint more", size="sm", min_width=80)
+                    clear = gr.Button("Clear", size="sm", min_width=80)
             start, stop = _buttons("one")
         with gr.Column(scale=2, min_width=300):
             before = gr.Image(
@@ -88,10 +110,16 @@ def _one(service: UpscaleService, handlers: Handlers) -> None:
             load = gr.DownloadButton("Download", variant="primary", visible=False, elem_id="one-load")
 
     shown = [before, slider, report, load]
-    sent.change(handlers.preview, sent, shown, concurrency_id="preview", **_QUIET)
+    gr.on([sent.change, more.click], handlers.preview, sent, shown, concurrency_id="preview", **_QUIET)
+    gr.on([sent.change, clear.click], str, None, strokes, **_QUIET)
     tries.click(lambda sample: sample[0], tries, sent, **_QUIET)
     working = start.click(
-        handlers.upscale_one, [sent, *widgets], shown, show_progress_on=report, scroll_to_output=True, **_WORK
+        handlers.upscale_one,
+        [sent, strokes, weight, *widgets],
+        shown,
+        show_progress_on=report,
+        scroll_to_output=True,
+        **_WORK,
     )
     stop.click(handlers.stop_one, None, report, cancels=[working], queue=False, **_QUIET)
 
@@ -128,7 +156,12 @@ def _widgets(service: UpscaleService) -> list[Any]:
     names, options = list(service.pipelines), declared(UpscaleOptions)
     own = {name: pipeline.adapter_config.strength for name, pipeline in service.pipelines.items()}
     model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
-    widgets = {"scale": widget(options["scale"]), "strength": widget(options["strength"], own[names[0]])}
+    widgets = {"scale": widget(options["scale"], UpscaleOptions().scale)}
+    with gr.Accordion("A size instead of the scale", open=False):
+        _text("Fill in one of these. The aspect ratio is kept.")
+        with gr.Row():
+            widgets |= {name: widget(options[name]) for name in SIZES[1:]}
+    widgets["strength"] = widget(options["strength"], own[names[0]])
     with gr.Accordion("More", open=False):
         widgets |= {name: widget(options[name]) for name in OFFERED if name not in widgets}
     model.change(own.get, model, widgets["strength"], **_QUIET)
@@ -146,6 +179,8 @@ def widget(option: Option, value: float | None = None) -> Any:
         return gr.Dropdown(choices, value="", filterable=False, **named)
     if option.choices:
         return gr.Radio(list(option.choices), value=value, **named)
+    if option.name not in _STEPS:
+        return gr.Number(label=_LABELS[option.name], precision=0 if option.type is int else None, min_width=100)
     return gr.Slider(option.minimum, option.maximum, value=value, step=_STEPS[option.name], **named)
 
 

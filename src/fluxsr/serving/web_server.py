@@ -59,7 +59,7 @@ def page_server(service: UpscaleService, store: JobStore, limits: WebLimits, loc
     import gradio as gr
     from fastapi import FastAPI
 
-    from fluxsr.serving.web_page import CSS, examples, page
+    from fluxsr.serving.web_page import BRUSH, CSS, examples, page
 
     app: Any = gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
@@ -67,6 +67,7 @@ def page_server(service: UpscaleService, store: JobStore, limits: WebLimits, loc
         path="/",
         max_file_size=f"{limits.max_upload}mb",
         css_paths=[CSS],
+        head_paths=[BRUSH],
         theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         footer_links=[],
         run_history=False,

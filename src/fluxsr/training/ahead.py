@@ -48,8 +48,8 @@ class AheadInProcesses(Generic[T]):
     """Prepare batches in ``workers`` single-threaded processes, for a device that is faster than its host.
 
     The processes are spawned, because forking a process that runs PyTorch threads may hang. ``batches`` must
-    therefore be picklable and keep large tensors in shared memory, as ``PairCrops.share_memory`` does. Every
-    micro-batch of a step has its own ``workers`` processes.
+    therefore be picklable and keep large tensors in files, as ``targets.Mapped`` does. Every micro-batch of a step has
+    its own ``workers`` processes.
     """
 
     def __init__(self, batches: Callable[[int, Sequence[int]], T], workers: int, pin_memory: bool = False):

@@ -98,8 +98,8 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def state_of(modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Return all training state: trained parameters, buffers and optimizer state. Every process must call this."""
-    own = {name: whole_tree(_moved(module)) for name, module in modules.items()}
+    """Return all training state: trained parameters and optimizer state. Every process must call this."""
+    own = {name: whole_tree(_trained(module)) for name, module in modules.items()}
     return {"modules": own, "optimizer": whole_tree(optimizer.state_dict())}
 
 
@@ -125,14 +125,14 @@ def restore(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim
 
 
 def restore_modules(path: Path, state: Mapping[str, Any], modules: Mapping[str, nn.Module]) -> None:
-    """Copy the trained parameters and buffers of a checkpoint's content into modules.
+    """Copy the trained parameters of a checkpoint's content into modules.
 
     Raises:
         InputError: the checkpoint belongs to another model than the recipe's.
     """
     try:
         for name, module in modules.items():
-            own = _moved(module)
+            own = _trained(module)
             for key, value in state["modules"][name].items():
                 place(own[key], value)
     except (KeyError, RuntimeError, ValueError) as error:
@@ -150,6 +150,5 @@ def _is_moment(value: Any) -> bool:
     return isinstance(value, Tensor) and value.ndim > 0
 
 
-def _moved(module: nn.Module) -> dict[str, Tensor]:
-    """Return the trained parameters and the buffers, which spectral norm updates."""
-    return {k: v for k, v in module.named_parameters() if v.requires_grad} | dict(module.named_buffers())
+def _trained(module: nn.Module) -> dict[str, Tensor]:
+    return {k: v for k, v in module.named_parameters() if v.requires_grad}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from fluxsr.imaging.photographs import DataConfig
 from fluxsr.pairs.config import PairsConfig
@@ -58,26 +58,11 @@ class AutoencoderConfig:
     latent_noise: float = 0.05  # fixed standard deviation of the posterior; makes the decoder robust to small errors
     kl_weight: float = 1e-3  # weight of mean(mu^2)/2, the KL of that posterior; keeps latents near unit size
     edge_weight: float = 0.5  # weight of the L1 distance between image gradients
-    start: str = ""  # run folder whose vae/ to start from; empty starts from random weights
-    train: Literal["all", "decoder"] = "all"  # decoder: freeze the encoder, so that the latents do not change
-    periodic_weight: float = 0.0  # weight of the part of the error that repeats every PERIOD pixels
-    adversarial_weight: float = 0.0  # weight of a critic on pixels
-    adversarial_start: int = 0  # step at which the adversarial term starts
-    critic_widths: list[int] = field(default_factory=lambda: [32, 64, 128])
-
-
-@dataclass
-class PerceptualConfig:
-    """Stage 2: a small feature network that recognises degradations."""
-
-    run: RunConfig = field(default_factory=RunConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    widths: list[int] = field(default_factory=lambda: [32, 64, 96, 128])
 
 
 @dataclass
 class TeacherConfig:
-    """Stage 3: the flow-matching teacher, trained on photographs with one fixed prompt embedding."""
+    """Stage 2: the flow-matching teacher, trained on photographs with one fixed prompt embedding."""
 
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -92,33 +77,51 @@ class TeacherConfig:
 
 
 @dataclass
+class RestorerConfig:
+    """Stage 4, for small models: the restorer (backbones/restorer.py); ours."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    base: str = ""  # folder that stage 2 exported; the restorer is added to its autoencoder
+    width: int = 64  # channels
+    layers: int = 16  # convolutions between the first and the last
+    start: str = ""  # .safetensors file of initial weights; empty starts from the identity
+    pairs: ClassVar[str] = ""  # no teacher takes part
+    eps_source: ClassVar[str] = "fresh"
+    paired: str = ""  # as in stage 5
+    paired_share: float = 0.5  # as in stage 5
+    degradation: str = "realesrgan"  # as in stage 5
+    degradation_group: int = 2  # as in stage 5
+    perceptual: str = ""  # as in stage 5
+    tv_lpips_weight: float = 0.15  # beside the L1 distance of pixels in [0, 1], which has weight 1
+    tv_gamma: float = 0.5
+    tv_lpips_scales: list[float] = field(default_factory=lambda: [1.0, 2.0])
+
+
+@dataclass
 class DistillConfig:
     """Stage 5: Flow Trajectory Distillation of the one-step student."""
 
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
     name: str = "tiny"  # name of the base in the adapter's config
-    base: str = ""  # folder that stage 3 exported, or a Hub id: transformer, vae, fixed prompt
+    base: str = ""  # folder that stage 2 or 4 exported, or a Hub id: transformer, vae, fixed prompt
     prompt_folder: str = ""  # folder with the fixed prompt's embeddings; empty uses the base's prompt
     start: str = ""  # folder of a student to start from; its adapter is fused into the base first
-    pairs: str = ""  # folder of teacher pairs (stage 4); optional when eps_source is fresh
+    pairs: str = ""  # folder of teacher pairs (stage 3); optional when eps_source is fresh
     paired: str = ""  # folder with LR/ and HR/: pairs of files with the same stem; needs eps_source: fresh, no pairs
     paired_share: float = 0.5  # share of the samples drawn from it, 0 to 1; the rest are degraded photographs
     validation_pairs: list[str] = field(default_factory=list)  # folders with LR/ and HR/, scored at every checkpoint
     validation_lpips: str = ""  # "lpips" (VGG) or a file of LPIPS (squeeze) for the scores; empty: no LPIPS
-    perceptual: str = ""  # folder that stage 2 exported, "efficientnet", "lpips", or a file of LPIPS (squeeze)
+    perceptual: str = ""  # "lpips" (VGG) or a .safetensors file of LPIPS (squeeze), for TV-LPIPS
     degradation: str = "realesrgan"  # preset of fluxsr.degradation, or a YAML file
     degradation_group: int = 2  # consecutive samples that share resize factors; use 1 if a micro-batch is one sample
     t_l: float = 0.25  # time at which the LR latent enters (open in the paper)
     guidance: float | None = None  # distilled guidance of the student; only for bases that embed one (open)
-    # These six options act at inference and are stored in the adapter's config.
-    tile_size: int = 512  # largest tile
-    strength: float = 1.0  # strength of the one step; training always takes the full step
-    fine_strength: float = 1.0  # see extensions/postprocess.py
-    flat_floor: float = 0.0  # see extensions/postprocess.py
-    lattice_reach: float = 0.0  # see extensions/postprocess.py
-    patch_offsets: Literal[1, 2, 4] = 1  # also used in training, see extensions/patch_offsets.py; ours
+    tile_size: int = 512  # largest tile of inference, stored in the adapter's config
+    strength: float = 1.0  # strength of the step at inference, stored likewise; training always takes the full step
     rank: int = 64  # the paper's rank; 0 trains the whole transformer except its modulation
+    train_encoder_lora: bool = False  # also train a LoRA of that rank on the autoencoder's encoder; ours
     train_decoder: bool = False  # also train the decoder, with the losses on pixels; ours
     alpha: float = 64.0  # open in the paper; the LoRA is scaled by alpha / rank
     targets: list[str] = field(default_factory=list)  # name suffixes of adapted linear layers; empty: adapter.TARGETS
@@ -138,34 +141,28 @@ class DistillConfig:
     adl_double: list[int] | None = None  # double-stream blocks that ADL uses, from 0; null all, [] none (open)
     adl_single: list[int] | None = None  # single-stream blocks that ADL uses, likewise
     periodic_weight: float = 0.0  # weight of the pixel error that repeats with every token; ours
-    adversarial_weight: float = 0.0  # weight of a critic on pixels; off in the paper's recipe
-    latent_adversarial_weight: float = 0.0  # weight of a critic on latents, conditioned on z_l; off in the paper's
-    adversarial_start: int = 0  # step at which the adversarial terms start
-    critic_widths: list[int] = field(default_factory=lambda: [32, 64, 128])
-    critic_network: Literal["", "efficientnet"] = ""  # network whose features the critic on pixels sees; empty: pixels
-    latent_critic_widths: list[int] = field(default_factory=lambda: [96, 128, 192])
     eps_source: Literal["pair", "fresh"] = "pair"  # fresh: new Gaussian noise instead of the teacher's (control)
 
 
 STAGES: dict[str, type] = {
     "autoencoder": AutoencoderConfig,
-    "perceptual": PerceptualConfig,
     "teacher": TeacherConfig,
     "pairs": PairsConfig,
+    "restorer": RestorerConfig,
     "distill": DistillConfig,
 }
 
 # Options that determine the weights' or the optimizer state's meaning. A resumed run must not change them.
 KEPT = {
-    "autoencoder", "alpha", "base", "critic_network", "critic_widths", "guidance", "latent_channels", "layers",
+    "autoencoder", "alpha", "base", "guidance", "latent_channels", "layers",
     "num_attention_heads", "num_layers", "num_single_layers", "prompt_folder", "quantize_base", "rank",
-    "run.optimizer", "start", "t_l", "targets", "text_dim", "text_tokens", "train_decoder", "widths",
+    "run.optimizer", "start", "t_l", "targets", "text_dim", "text_tokens", "train_decoder", "train_encoder_lora",
+    "widths",
 }  # fmt: skip
 # Options that do not affect what the model learns.
 FREE = {
     "data.validation", "data.validation_limit", "export", "name",
     "run.accumulate", "run.best", "run.decoder_checkpointing", "run.device", "run.explode",
     "run.gradient_checkpointing", "run.keep", "run.log_every", "run.resume", "run.save_every", "run.stop",
-    "run.tracker", "run.workers", "tile_size", "lattice_reach", "fine_strength", "flat_floor", "strength",
-    "validation_lpips", "validation_pairs",
+    "run.tracker", "run.workers", "tile_size", "strength", "validation_lpips", "validation_pairs",
 }  # fmt: skip

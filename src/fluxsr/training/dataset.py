@@ -1,11 +1,9 @@
-"""Training crops of photographs, which are decoded once and kept in memory as 8-bit tensors."""
+"""Training crops of photographs, which are decoded once and kept as 8-bit tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from itertools import accumulate
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,9 +11,10 @@ from torch import Tensor
 from fluxsr.errors import InputError
 from fluxsr.imaging.resize import bicubic
 from fluxsr.keyed import keyed_generator
+from fluxsr.training.targets import Targets
 
 # Purpose of a random draw, the last part of its key. 0 is not usable, because SeedSequence pads keys with zeros.
-TIME, NOISE, SPOIL, CROP, SCALE, SLOT, ORDER, FILE_ORDER, DEGRADE = 1, 2, 3, 4, 6, 7, 8, 9, 1 << 20
+TIME, NOISE, CROP, SCALE, SLOT, ORDER, FILE_ORDER, DEGRADE = 1, 2, 4, 6, 7, 8, 9, 1 << 20
 
 
 def sample_generators(seed: int, step: int, samples: Sequence[int], purpose: int) -> list[torch.Generator]:
@@ -65,37 +64,6 @@ class PhotoCrops:
         return image.rot90(draw(4), (1, 2))
 
 
-class Shared(Sequence[Tensor]):
-    """Sequence of tensors of one dtype in shared memory, so that other processes use them without a copy.
-
-    All tensors share one block, because every block costs each process a file descriptor.
-
-    Raises:
-        InputError: the system has too little shared memory.
-    """
-
-    def __init__(self, tensors: Sequence[Tensor]):
-        self.shapes = [tensor.shape for tensor in tensors]
-        self.ends = list(accumulate(tensor.numel() for tensor in tensors))
-        try:
-            self.block = torch.empty(self.ends[-1], dtype=tensors[0].dtype).share_memory_()
-        except RuntimeError as error:
-            size = self.ends[-1] * tensors[0].element_size() / 1e9
-            raise InputError(
-                f"{size:.1f} GB of photographs do not fit in shared memory (/dev/shm); enlarge it (docker run "
-                "--shm-size) or set run.workers: 0"
-            ) from error
-        for index, tensor in enumerate(tensors):
-            self[index].copy_(tensor)
-
-    def __len__(self) -> int:
-        return len(self.shapes)
-
-    def __getitem__(self, index: Any) -> Any:
-        shape, end = self.shapes[index], self.ends[index]
-        return self.block[end - shape.numel() : end].view(shape)
-
-
 class PairCrops:
     """Crops of targets: the image x_0, its LR image, enlarged, and the latents z_0 and eps of a teacher pair.
 
@@ -119,8 +87,7 @@ class PairCrops:
 
     def __init__(
         self,
-        photos: list[Tensor],
-        latents: list[Tensor],
+        targets: Targets,
         crop: int,
         seed: int,
         batch: int,
@@ -128,18 +95,14 @@ class PairCrops:
         group: int = 2,
         device: torch.device | None = None,
         pixels: int = 8,
-        files: Sequence[tuple[Tensor, Tensor]] = (),
         share: float = 0.0,
     ):
-        """Store photographs, latents and pairs of files.
+        """Store the targets and check that the crop fits them.
 
         Args:
-            photos: photographs (3,H,W), uint8.
-            latents: z_0 and eps of each photograph, (2,C,h,w); empty for photographs alone.
             batch: number of samples per step.
             degradation: function from HR to LR on ``device``, with one generator per group (``degrade_samples``).
             pixels: side of a latent in pixels.
-            files: LR and HR images (3,H,W), uint8.
             share: share of the samples that are pairs of files, 0 to 1.
 
         Raises:
@@ -149,7 +112,7 @@ class PairCrops:
             raise InputError(
                 f"a latent is {pixels} pixels wide; crops start at multiples of 16, so use an autoencoder of 16 or less"
             )
-        token, sides = max(16, 2 * pixels), [min(hr.shape[1:]) for hr in (*photos, *(hr for _, hr in files))]
+        token, sides = max(16, 2 * pixels), [min(hr.shape[1:]) for hr in (*targets.photos, *targets.hr)]
         if crop % token or crop + 2 * self.MARGIN > min(sides):
             raise InputError(
                 f"run.crop is {crop}; it must be a multiple of {token} and fit the photographs with a margin of "
@@ -157,13 +120,11 @@ class PairCrops:
             )
         if group < 1:
             raise InputError(f"degradation_group is {group}; it must be at least 1")
-        self.photos: Sequence[Tensor] = photos
-        self.latents: Sequence[Tensor] = latents
+        self.name, self.photos, self.latents = targets.name, targets.photos, targets.latents
+        self.lr, self.hr = targets.lr, targets.hr
         self.crop, self.seed, self.batch, self.share = crop, seed, batch, share
         self.degradation, self.group, self.device = degradation, group, device or torch.device("cpu")
         self.pixels = pixels
-        self.lr: Sequence[Tensor] = [lr for lr, _ in files]
-        self.hr: Sequence[Tensor] = [hr for _, hr in files]
 
     def __call__(self, step: int, samples: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return (x_0, lr_up, z_0, eps): two images (B,3,n,n), RGB in [0,1], and two latents, empty without any."""
@@ -171,12 +132,6 @@ class PairCrops:
         rows = [[part[s % self.group] for part in groups[s - s % self.group]] for s in samples]
         x_0, lr_up, pairs = (torch.stack(column) for column in zip(*rows, strict=True))
         return x_0, lr_up, pairs[:, 0], pairs[:, 1]
-
-    def share_memory(self) -> None:
-        """Move all images and latents into shared memory."""
-        for name in ("photos", "latents", "lr", "hr"):
-            if held := getattr(self, name):
-                setattr(self, name, Shared(held))
 
     def targets_seen(self, steps: int) -> dict[str, float]:
         """Return how often every target has been used after a number of steps."""

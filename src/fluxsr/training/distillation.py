@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from fluxsr import flow
 from fluxsr.backbones import latents
 from fluxsr.backbones.adapter import invalid_setting
+from fluxsr.backbones.device import image_layout
 from fluxsr.backbones.encoder_lora import encoder_file
 from fluxsr.backbones.families import family_of
 from fluxsr.backbones.loading import Backbone
@@ -19,28 +19,26 @@ from fluxsr.backbones.lora import lora_file
 from fluxsr.backbones.parts import part_config
 from fluxsr.backbones.places import folder_of
 from fluxsr.backbones.velocity import velocity
-from fluxsr.degradation import DegradationSettings, degrade, load_settings
+from fluxsr.degradation import DegradationSettings, load_settings
 from fluxsr.errors import InputError
-from fluxsr.extensions.efficientnet import load_efficientnet
-from fluxsr.extensions.patch_offsets import mean_over_offsets
-from fluxsr.extensions.postprocess import postprocess
 from fluxsr.imaging.io import contact_sheet
 from fluxsr.imaging.resize import bicubic
 from fluxsr.imaging.tiling import tiles
-from fluxsr.keyed import keyed_generator
-from fluxsr.losses.features import feature_distance
-from fluxsr.losses.lpips import load_lpips
-from fluxsr.losses.lpips_vgg import load_lpips_vgg
 from fluxsr.training import loop
-from fluxsr.training.batches import pair_crops, prepared
+from fluxsr.training.batches import crops_of_run, prepared
 from fluxsr.training.config import DistillConfig
 from fluxsr.training.pictures import curves
-from fluxsr.training.processes import main_first, refuse_sharding, training_device
+from fluxsr.training.processes import refuse_sharding, training_device
 from fluxsr.training.run_folder import check_free
-from fluxsr.training.stages import load_feature_network
+from fluxsr.training.stages import perceptual_distance
 from fluxsr.training.steps.distill import DistillStage, check, guidance_missing
 from fluxsr.training.student import build_student, export
-from fluxsr.training.validation import spectral_scores, validation_pairs, validation_photographs
+from fluxsr.training.validation import (
+    enlarged_photograph,
+    spectral_scores,
+    validation_pairs,
+    validation_photographs,
+)
 
 TILE_OVERLAP = 32  # pixels, as the pipeline's default
 
@@ -50,11 +48,9 @@ def train_distill(config: DistillConfig, out: Path) -> None:
     _check(config)
     check_free(out, "model")
     settings, device = load_settings(config.degradation), training_device(config.run.device)
-    distance = _distance(config.perceptual, device) if config.tv_lpips_weight else None
+    distance = perceptual_distance(config.perceptual, device) if config.tv_lpips_weight else None
     base = build_student(config, settings.scale, device)
     check(config, base)  # before the pairs are read and decoded
-    targets = pair_crops(config, base.vae, settings)
-    stage = DistillStage(config, base, prepared(config, base.vae, targets), distance, device)
     sets = _validation_sets(config, settings)
     scored_by = _validation_distance(config, distance, device) if sets else None
 
@@ -69,7 +65,10 @@ def train_distill(config: DistillConfig, out: Path) -> None:
         curves(out)
         return found
 
-    loop.run(stage, config.run, out, validate if sets else None, recipe=config, counts=targets.targets_seen)
+    with crops_of_run(config, base.vae, settings, out) as targets:
+        stage = DistillStage(config, base, prepared(config, base.vae, targets), distance, device)
+        counts = targets.targets_seen
+        loop.run(stage, config.run, out, validate if sets else None, config, counts=counts, targets=targets.name)
     export(base, config, Path(out, "model"))
 
 
@@ -111,26 +110,20 @@ def _check(config: DistillConfig) -> None:
         )
     if config.tv_lpips_weight and not config.perceptual:
         raise InputError(
-            f"tv_lpips_weight is {config.tv_lpips_weight}, but perceptual is empty; name the folder of stage 2, "
-            "lpips, efficientnet or a file of LPIPS (squeeze), or set tv_lpips_weight: 0"
+            f"tv_lpips_weight is {config.tv_lpips_weight}, but perceptual is empty; give lpips (VGG) or a "
+            ".safetensors file of LPIPS (squeeze), or set tv_lpips_weight: 0"
         )
     source = part_config(config.base, "transformer")
     if config.guidance is None and family_of(source).embeds_guidance(source):
         raise guidance_missing(config.base)
-    if config.export == "model":
-        refuse_sharding("export: model")
-
-
-def _distance(perceptual: str, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the perceptual distance that the option ``perceptual`` names."""
-    if perceptual == "efficientnet":
-        return partial(feature_distance, load_efficientnet().to(device))
-    if perceptual.endswith(".safetensors"):
-        return load_lpips(perceptual).to(device)
-    if perceptual != "lpips":
-        return partial(feature_distance, load_feature_network(perceptual).to(device))
-    with main_first():  # one process downloads VGG16 if it is missing
-        return load_lpips_vgg().to(device)
+    if config.train_encoder_lora and not config.rank:
+        raise InputError("train_encoder_lora is on, but rank is 0; set rank, which the encoder's LoRA has too")
+    for what, on in {
+        "export: model": config.export == "model",
+        "train_encoder_lora": config.train_encoder_lora,
+    }.items():
+        if on:
+            refuse_sharding(what)
 
 
 def _validation_sets(
@@ -148,7 +141,7 @@ def _validation_sets(
             [hr for _, hr in pairs],
         )
     photos = [photo[None] / 255 for photo in validation_photographs(config.data)]
-    degraded = [_enlarged(photo, settings, config.run.seed, index) for index, photo in enumerate(photos)]
+    degraded = [enlarged_photograph(photo, settings, config.run.seed, index) for index, photo in enumerate(photos)]
     return sets | ({"val": (degraded, photos)} if photos else {})
 
 
@@ -159,14 +152,8 @@ def _validation_distance(
     if not config.validation_lpips:
         return None
     same = distance and config.validation_lpips == config.perceptual
-    lpips = distance if distance and same else _distance(config.validation_lpips, device)
+    lpips = distance if distance and same else perceptual_distance(config.validation_lpips, device)
     return lambda x, y: lpips(x.to(device), y.to(device))
-
-
-def _enlarged(photo: Tensor, settings: DegradationSettings, seed: int, index: int) -> Tensor:
-    """Degrade a photograph (1,3,H,W), the same way at every validation, and resize it back to its own size."""
-    lr = degrade(photo, settings, keyed_generator(seed, 5, index))
-    return bicubic(lr, (photo.shape[-2], photo.shape[-1]))
 
 
 def _upscaled(backbone: Backbone, lr_up: Tensor, device: torch.device, precision: str) -> Tensor:
@@ -178,17 +165,14 @@ def _upscaled(backbone: Backbone, lr_up: Tensor, device: torch.device, precision
 
 @torch.no_grad()
 def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
-    """Run the one step and the post-processing of inference on an enlarged image (1,3,H,W) in [0,1]; fuse no adapter.
+    """Run the one step of inference on an enlarged image (1,3,H,W) in [0,1]; fuse no adapter.
 
     Returns:
         The restored image (1,3,H,W) in [0,1].
     """
     with torch.autocast(lr_up.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        z_l = latents.encode(backbone.vae, lr_up.contiguous(memory_format=torch.channels_last))
+        z_l = latents.encode_lr(backbone.vae, lr_up.contiguous(memory_format=image_layout(lr_up.device)))
         c = backbone.config
         t, guidance = c.condition
-        v = mean_over_offsets(
-            lambda z: velocity(backbone.transformer, z, t, backbone.prompt, guidance), z_l, c.patch_offsets
-        )
-        hr = latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l, c.strength))
-    return postprocess(hr, lr_up, latents.pixel_multiple(backbone.vae), **c.postprocess).clamp(0, 1)
+        v = velocity(backbone.transformer, z_l, t, backbone.prompt, guidance)
+        return latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l, c.strength)).clamp(0, 1)

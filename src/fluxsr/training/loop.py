@@ -6,11 +6,9 @@ writes checkpoints and resumes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from threading import Event
 from typing import Any, Protocol
 
@@ -18,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from fluxsr import recipe as recipes
-from fluxsr.errors import FluxSRError, InputError, is_untranslatable
+from fluxsr.errors import InputError, is_untranslatable
 from fluxsr.training import average, checkpoint, run_folder
 from fluxsr.training.config import RunConfig
+from fluxsr.training.divergence import Diverged, Watch
 from fluxsr.training.optimizer import build_optimizer, schedule, trained_parameters
 from fluxsr.training.processes import Processes, gathered, like, whole, whole_tree
 from fluxsr.training.stopping import stop_flag
@@ -28,16 +27,12 @@ from fluxsr.training.tracking import Journal, Meter, environment
 
 __all__ = ["Diverged", "Stage", "run"]
 
-MEMORY = 100  # number of recent losses in the running median
-SETTLED = 10  # number of losses needed before the median is used
-
 
 class Stage(Protocol):
     """Interface between a stage and the loop.
 
     Attributes:
-        modules: modules by name; together they hold every trained parameter (``requires_grad``). A module whose name
-            ends with "critic" is an adversary of the others, and AdamW trains it whatever ``run.optimizer`` is.
+        modules: modules by name; together they hold every trained parameter (``requires_grad``).
     """
 
     modules: dict[str, nn.Module]
@@ -55,10 +50,6 @@ class Stage(Protocol):
         ...
 
 
-class Diverged(FluxSRError):
-    """Error raised when the loss or its gradient is not finite, or the loss is far above its running median."""
-
-
 @dataclass
 class _Run:
     """State of a run."""
@@ -72,13 +63,13 @@ class _Run:
     shares: list[list[int]]
     step: int = 0
     average: list[Tensor] = field(default_factory=list)
-    recent: list[float] = field(default_factory=list)  # magnitudes of the last losses
     meter: Meter = field(default_factory=Meter)
-    last: str = "the beginning"  # path of the last good checkpoint
+    targets: str = ""
 
     def __post_init__(self) -> None:
         self.groups = trained_parameters(self.stage.modules)
         self.parameters = [p for params in self.groups.values() for p in params]
+        self.watch = Watch(self.config.explode)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
 
 
@@ -89,6 +80,7 @@ def run(
     on_checkpoint: Callable[[int, Path], Mapping[str, float | Path]] | None = None,
     recipe: Any = None,
     counts: Callable[[int], dict[str, float]] = lambda step: {},
+    targets: str = "",
 ) -> None:
     """Train a stage up to ``config.steps``, resuming from the checkpoint that ``config.resume`` names, if any.
 
@@ -103,6 +95,7 @@ def run(
             returns scores and pictures (paths) for the log.
         recipe: the stage's complete configuration. It is written into ``out`` and compared when a run is resumed.
         counts: returns further values for the log line of a step.
+        targets: name of the set of training targets. If another one was used before a run is resumed, the log says so.
 
     Raises:
         Diverged: the loss or its gradient is not finite, or the loss exploded; the last checkpoint is kept.
@@ -112,12 +105,13 @@ def run(
     run_folder.check_score(config.best)
     out.mkdir(parents=True, exist_ok=True)
     state = _begin(stage, config, out)
+    state.targets = targets
     notes, end = _resume(state, recipe), config.stop or config.steps
     settings = recipes.flatten(recipe if recipe is not None else config)
     main = state.processes.main
     with stop_flag() as stop, Journal(out, config.tracker, state.step, end, main, settings) as journal:
         for note in notes:
-            journal.say(note, loud="another recipe" in note)
+            journal.say(note, loud=note.startswith("resuming with"))
         while state.step < end:
             loss, asked = _step(state, stop)
             journal.moved(state.step, loss)
@@ -138,7 +132,7 @@ def run(
 
 
 def _begin(stage: Stage, config: RunConfig, out: Path) -> _Run:
-    processes = Processes(config.device, resting=any(name.endswith("critic") for name in stage.modules))
+    processes = Processes(config.device)
     if processes.sharded and config.optimizer == "adamw8bit":
         raise InputError("run.optimizer is adamw8bit, which FSDP cannot shard; use adamw")
     shares = processes.shares(config.batch, config.accumulate)
@@ -167,9 +161,9 @@ def _step(state: _Run, stop: Event) -> tuple[float, bool]:
             held = torch.stack([value.detach().float().sum(), value.new_tensor(value.numel(), dtype=torch.float32)])
             sums[name] = sums[name] + held if name in sums else held
     measured, asked = _over_processes(state.processes, sums, stop.is_set())
-    loss = _checked_loss(state, measured)
+    loss = state.watch.loss(state.step, measured)
     norms = {name: nn.utils.clip_grad_norm_(params, config.clip) for name, params in state.groups.items()}
-    _check_norms(state, {name: float(whole(norm)) for name, norm in norms.items()})
+    state.watch.norms(state.step, {name: float(whole(norm)) for name, norm in norms.items()})
     state.optimizer.step()
     state.step += 1
     average.update(state.average, state.parameters, config.ema, state.step)
@@ -190,48 +184,17 @@ def _over_processes(
     return measured, flag[0] > 0
 
 
-def _checked_loss(state: _Run, measured: Mapping[str, tuple[float, float]]) -> float:
-    """Return the loss of the step. All processes see the same value, so they stop together.
-
-    Raises:
-        Diverged: the loss is not finite or exploded.
-    """
-    terms = {name: value / count for name, (value, count) in measured.items() if not name.startswith("log/")}
-    loss, size = sum(terms.values()), sum(abs(value) for value in terms.values())
-    shown = ", ".join(f"{name}={value:.3g}" for name, value in terms.items())
-    if not math.isfinite(loss):
-        raise Diverged(f"loss is not finite at step {state.step} ({shown}); {_advice(state)}")
-    usual = median(state.recent) if len(state.recent) >= SETTLED else math.inf
-    if state.config.explode and size > state.config.explode * usual:
-        raise Diverged(
-            f"loss exploded at step {state.step} ({shown}): {size / usual:.3g} times its running median, "
-            f"run.explode allows {state.config.explode:g}; {_advice(state)}"
-        )
-    state.recent = [*state.recent, size][-MEMORY:]
-    return loss
-
-
-def _check_norms(state: _Run, norms: Mapping[str, float]) -> None:
-    if not all(math.isfinite(norm) for norm in norms.values()):  # checked before the optimizer changes the weights
-        shown = ", ".join(f"{name}={norm:.3g}" for name, norm in norms.items())
-        raise Diverged(f"gradient is not finite at step {state.step} ({shown}); {_advice(state)}")
-
-
-def _advice(state: _Run) -> str:
-    return f"the last good checkpoint is {state.last}: resume from it with a lower run.lr"
-
-
 def _save(state: _Run) -> Path:
     """Write a checkpoint on the main process; the others wait for it."""
     held = checkpoint.state_of(state.stage.modules, state.optimizer)
-    held |= {"step": state.step, "average": whole_tree(state.average)}
-    held |= {"recent": state.recent, "meter": state.meter.sums}
+    held |= {"step": state.step, "average": whole_tree(state.average), "targets": state.targets}
+    held |= {"recent": state.watch.recent, "meter": state.meter.sums}
     path = checkpoint.path_of(state.out, state.step)
     if state.processes.main:
         best = run_folder.best_score(state.out, state.config.best)
         checkpoint.save(state.out, state.step, held, state.config.keep, best.step if best else None)
     state.processes.wait()
-    state.last = str(path)
+    state.watch.last = str(path)
     return path
 
 
@@ -250,8 +213,10 @@ def _resume(state: _Run, recipe: Any) -> list[str]:
             if is_untranslatable(error):
                 raise
             raise checkpoint.unfit(source, error) from error
-        state.step, state.last = int(held["step"]), str(source)
-        state.recent, state.meter.sums = held.get("recent", []), held.get("meter", {})
+        state.step, state.watch.last = int(held["step"]), str(source)
+        state.watch.recent, state.meter.sums = held.get("recent", []), held.get("meter", {})
+        if (before := held.get("targets", state.targets)) != state.targets:
+            notes.append(f"resuming with other targets ({before} there, {state.targets} here), so their order changes")
         notes.append(f"resuming from {source}")
     state.processes.wait()  # until all processes have read the checkpoint
     if state.processes.main:

@@ -25,7 +25,7 @@ def build_optimizer(groups: Mapping[str, list[nn.Parameter]], config: RunConfig)
     """Build the optimizer: AdamW, AdamW with 8-bit state, or Muon.
 
     Muon (https://kellerjordan.github.io/posts/muon/) orthogonalises each update. It trains matrices and convolution
-    kernels; AdamW trains the rest, and every module whose name ends with "critic".
+    kernels; AdamW trains the rest.
 
     Raises:
         InputError: the optimizer's package is not installed, or does not run on this device.
@@ -38,11 +38,8 @@ def build_optimizer(groups: Mapping[str, list[nn.Parameter]], config: RunConfig)
     needed("run.optimizer: muon", "train", "pytorch_optimizer")
     from pytorch_optimizer import Muon
 
-    def by_muon(name: str, parameter: nn.Parameter) -> bool:
-        return parameter.ndim >= 2 and not name.endswith("critic")
-
-    matrices = [p for name, params in groups.items() for p in params if by_muon(name, p)]
-    rest = [p for name, params in groups.items() for p in params if not by_muon(name, p)]
+    matrices = [p for p in parameters if p.ndim >= 2]
+    rest = [p for p in parameters if p.ndim < 2]
     shared = {"weight_decay": config.weight_decay}
     return _in_float32(Muon)(
         [{"params": matrices, "lr": config.muon_lr, "use_muon": True, **shared}]

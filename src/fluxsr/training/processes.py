@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -47,8 +47,8 @@ def is_main() -> bool:
 
 
 @contextmanager
-def main_first() -> Iterator[None]:
-    """Let one process of each machine run the block first, so that the others find what it downloads.
+def main_first() -> Iterator[bool]:
+    """Let one process of each machine run the block first, so that the others find what it writes. Yield True in it.
 
     If the first process fails, the others continue and fail themselves, so no process waits for one that has ended.
     """
@@ -56,7 +56,7 @@ def main_first() -> Iterator[None]:
     if state is not None and not state.is_local_main_process:
         state.wait_for_everyone()
     try:
-        yield
+        yield state is None or state.is_local_main_process
     finally:
         if state is not None and state.is_local_main_process:
             state.wait_for_everyone()
@@ -96,12 +96,11 @@ class Processes:
         sharded: whether FSDP2 shards the weights.
     """
 
-    def __init__(self, device: str, resting: bool = False):
+    def __init__(self, device: str):
         """Join the process group.
 
         Args:
             device: ``run.device``.
-            resting: whether some trained parameters are unused in some steps, as a critic that starts later.
 
         Raises:
             InputError: accelerate is configured for an engine other than DDP or FSDP2.
@@ -109,12 +108,10 @@ class Processes:
         if is_distributed():
             _state(device)
         # The loop sets autocast and placement itself, the same for any number of processes.
-        unused = DistributedDataParallelKwargs(find_unused_parameters=resting)
         self.accelerator = Accelerator(
             cpu=not is_distributed() or device == "cpu",
             mixed_precision="no",
             device_placement=False,
-            kwargs_handlers=[unused],
         )
         self.count, self.index = self.accelerator.num_processes, self.accelerator.process_index
         self.main = bool(self.accelerator.is_main_process)

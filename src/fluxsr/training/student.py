@@ -11,6 +11,7 @@ import torch
 from fluxsr import recipe as recipes
 from fluxsr.backbones.adapter import AdapterConfig, has_config, load_config
 from fluxsr.backbones.device import best_device
+from fluxsr.backbones.encoder_lora import add_encoder_lora, encoder_lora, remove_encoder_lora, save_encoder_lora
 from fluxsr.backbones.families import family_of
 from fluxsr.backbones.licence import Licence, licence_of, pass_on, stated, write_notice
 from fluxsr.backbones.loading import Backbone, load_base, save, save_base
@@ -23,10 +24,11 @@ from fluxsr.training import average, checkpoint, run_folder
 from fluxsr.training.config import DistillConfig
 from fluxsr.training.optimizer import trained_parameters
 from fluxsr.training.processes import is_main
+from fluxsr.training.steps.distill import trained_parts
 
 
 def build_student(config: DistillConfig, scale: int, device: torch.device) -> Backbone:
-    """Load the base and add what is trained: a LoRA, or the whole transformer, and the decoder if asked for."""
+    """Load the base and make trainable what the recipe says; most recipes add a LoRA to the transformer."""
     # The frozen parts are stored in bfloat16 on disk, so loading them in bfloat16 changes no value and saves casts.
     dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
     base = load_base(config.base, device, dtype, config.quantize_base, config.prompt_folder)
@@ -40,10 +42,6 @@ def build_student(config: DistillConfig, scale: int, device: torch.device) -> Ba
         train_dtype=config.run.precision,
         scale=scale,
         tile_size=config.tile_size,
-        patch_offsets=config.patch_offsets,
-        lattice_reach=config.lattice_reach,
-        fine_strength=config.fine_strength,
-        flat_floor=config.flat_floor,
         strength=config.strength,
         rank=config.rank,
         alpha=config.alpha,
@@ -56,6 +54,10 @@ def build_student(config: DistillConfig, scale: int, device: torch.device) -> Ba
         add_lora(base.transformer, config.rank, config.alpha, config.targets)
     else:
         train_all(base.transformer)
+    if config.train_encoder_lora:
+        add_encoder_lora(base.vae, config.rank, config.alpha)
+        if config.run.decoder_checkpointing and base.vae._supports_gradient_checkpointing:
+            base.vae.enable_gradient_checkpointing()
     if config.train_decoder:  # trained weights are float32, and the autoencoder must have one dtype
         base.vae.float().decoder.requires_grad_(True)
     if config.run.gradient_checkpointing:
@@ -79,12 +81,15 @@ def _write(base: Backbone, folder: Path, alone: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if base.config.rank:
         save_lora(base.transformer, folder, write=is_main())
+    if is_main() and (pairs := encoder_lora(base.vae)):
+        save_encoder_lora(pairs, folder)
     if alone and is_main():
         save(base, folder)
     if alone or not is_main():
         return
     if base.config.rank:
         base.transformer.unload_lora()
+    remove_encoder_lora(base.vae)
     base.transformer.to(torch.bfloat16)
     base.vae.to(torch.bfloat16)
     save_base(base, folder)
@@ -146,10 +151,9 @@ def export_checkpoint(source: Path, folder: Path, device: str = "auto") -> Path:
     student = build_student(
         replace(config, quantize_base="none"), load_settings(config.degradation).scale, best_device(device)
     )
-    modules = {"adapter": student.transformer} | ({"decoder": student.vae.decoder} if config.train_decoder else {})
+    modules = trained_parts(config, student)
     state = checkpoint.load(source)
     checkpoint.restore_modules(source, state, modules)
-    # The average of the critics, which are not exported, stands at the end.
     average.put(state["average"], [p for group in trained_parameters(modules).values() for p in group])
     export(student, config, folder)
     return source

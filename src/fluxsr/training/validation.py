@@ -8,10 +8,13 @@ from math import lcm
 import torch
 from torch import Tensor
 
+from fluxsr.degradation import DegradationSettings, degrade
 from fluxsr.errors import InputError
 from fluxsr.evaluation.metrics import psnr_y, ssim_y
 from fluxsr.evaluation.spectra import SMALLEST, band_db, grid_db, grid_excess, peak16
 from fluxsr.imaging.photographs import DataConfig, read_photographs, whole_tokens
+from fluxsr.imaging.resize import bicubic
+from fluxsr.keyed import keyed_generator
 from fluxsr.training.file_pairs import file_pairs
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -51,6 +54,12 @@ def validation_pairs(folder: str, scale: int, limit: int = 0) -> list[tuple[Tens
             )
         found.append((lr[None, :, : height // scale, : width // scale] / 255, hr[None, :, :height, :width] / 255))
     return found
+
+
+def enlarged_photograph(photo: Tensor, settings: DegradationSettings, seed: int, index: int) -> Tensor:
+    """Degrade a photograph (1,3,H,W), the same way at every validation, and resize it back to its own size."""
+    lr = degrade(photo, settings, keyed_generator(seed, 5, index))
+    return bicubic(lr, (photo.shape[-2], photo.shape[-1]))
 
 
 @torch.no_grad()

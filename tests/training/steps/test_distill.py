@@ -17,10 +17,6 @@ from fluxsr.backbones.lora import add_lora
 from fluxsr.backbones.prompts import load_prompt, random_prompt
 from fluxsr.backbones.tiny import build_autoencoder, build_transformer
 from fluxsr.errors import InputError
-from fluxsr.extensions import losses as extensions
-from fluxsr.extensions.efficientnet import EfficientNetLite
-from fluxsr.extensions.patch_offsets import mean_over_offsets
-from fluxsr.losses.features import FeatureNetwork, feature_distance
 from fluxsr.training import loop
 from fluxsr.training.config import DistillConfig, RunConfig
 from fluxsr.training.steps import distill
@@ -28,12 +24,7 @@ from fluxsr.training.steps.distill import Batch, DistillStage
 
 CHANNELS, SIDE = 4, 32
 TERMS = {"ftd": "ftd_weight", "mse": "mse_weight", "tv_lpips": "tv_lpips_weight", "adl": "adl_weight"}
-TERMS |= {
-    "periodic": "periodic_weight",
-    "adversarial": "adversarial_weight",
-    "latent_adversarial": "latent_adversarial_weight",
-}
-CRITICS = {"adversarial_weight": 1.0, "latent_adversarial_weight": 1.0}
+TERMS |= {"periodic": "periodic_weight"}
 
 
 @pytest.fixture()
@@ -60,10 +51,8 @@ def batch(*seeds: int) -> Batch:
     return x_0, z_l, z_0, eps
 
 
-def distance() -> Any:
-    torch.manual_seed(1)
-    network = FeatureNetwork((4, 8)).requires_grad_(False)
-    return lambda x, y: feature_distance(network, x, y)
+def distance(x: Tensor, y: Tensor) -> Tensor:
+    return (x - y).square().mean((1, 2, 3))
 
 
 def stage(backbone: Backbone, given: Batch | None = None, seed: int = 0, **changes: Any) -> DistillStage:
@@ -71,12 +60,12 @@ def stage(backbone: Backbone, given: Batch | None = None, seed: int = 0, **chang
     run = RunConfig(
         precision="fp32", device="cpu", warmup=0, steps=1, lr=1e-3, seed=seed, batch=len(given[0]), tracker="none"
     )
-    config = DistillConfig(run=run, critic_widths=[4, 4], latent_critic_widths=[4, 4], **changes)
+    config = DistillConfig(run=run, **changes)
     return DistillStage(
         config,
         backbone,
         lambda step, samples: tuple(part[list(samples)] for part in given),
-        distance(),
+        distance,
         torch.device("cpu"),
     )
 
@@ -159,7 +148,7 @@ def test_without_weights_nothing_moves(backbone: Backbone, tmp_path: Path) -> No
 def test_each_term_reaches_all_of_an_awake_adapter(backbone: Backbone, term: str) -> None:
     """Once B is not zero, A gets its gradient too; ADL alone cannot see what comes after the last attention."""
     wake(backbone)
-    value = terms(stage(backbone, periodic_weight=1.0, **CRITICS))[term]
+    value = terms(stage(backbone, periodic_weight=1.0))[term]
     parameters = adapter(backbone)
     found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
     still = {n for n, g in zip(parameters, found, strict=True) if g is None or float(g.abs().max()) == 0}
@@ -170,17 +159,15 @@ def test_each_term_reaches_all_of_an_awake_adapter(backbone: Backbone, term: str
 
 def test_frozen_parts_get_no_gradient(backbone: Backbone) -> None:
     wake(backbone)
-    one = stage(backbone, adversarial_weight=1.0)
-    torch.stack(list(terms(one).values())).sum().backward()
+    torch.stack(list(terms(stage(backbone)).values())).sum().backward()
     assert all(p.grad is None for p in backbone.vae.parameters())
     frozen = [(n, p) for n, p in backbone.transformer.named_parameters() if "lora" not in n]
     assert frozen and not any(p.requires_grad or p.grad is not None for _, p in frozen)
     assert all("lora" in name for name in adapter(backbone))
     assert all(p.grad is not None for p in adapter(backbone).values())
-    assert all(p.grad is not None for p in one.modules["critic"].parameters())
 
 
-@pytest.mark.parametrize("term", ["mse", "tv_lpips", "periodic", "adversarial"])
+@pytest.mark.parametrize("term", ["mse", "tv_lpips", "periodic"])
 def test_a_decoder_that_learns_hears_every_term_on_pixels(backbone: Backbone, term: str) -> None:
     for name, parameter in backbone.vae.decoder.named_parameters():
         if name.endswith("norm.weight"):  # a fresh residual block adds nothing, and what is inside it learns nothing
@@ -191,37 +178,6 @@ def test_a_decoder_that_learns_hears_every_term_on_pixels(backbone: Backbone, te
     assert one.modules["decoder"] is backbone.vae.decoder
     assert all(p.grad is not None and bool(p.grad.any()) for p in one.modules["decoder"].parameters())
     assert all(p.grad is None for p in backbone.vae.encoder.parameters())
-
-
-@pytest.mark.parametrize("kind", ["", "latent_"])
-def test_critics_loss_stays_off_the_adapter(backbone: Backbone, kind: str) -> None:
-    one = stage(backbone, **CRITICS)
-    found = terms(one)
-    parameters = [*adapter(backbone).values(), *one.modules[f"{kind}critic"].parameters()]
-    count = len(adapter(backbone))
-    by_critic = torch.autograd.grad(found[f"{kind}critic"], parameters, allow_unused=True, retain_graph=True)
-    by_adversary = torch.autograd.grad(found[f"{kind}adversarial"], parameters, allow_unused=True)
-    assert all(g is None for g in by_critic[:count]) and all(g is not None for g in by_critic[count:])
-    assert any(g is not None for g in by_adversary[:count]) and all(g is None for g in by_adversary[count:])
-
-
-def test_the_critic_may_look_at_features(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = EfficientNetLite().requires_grad_(False)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    monkeypatch.setattr(extensions, "load_efficientnet", lambda: network)
-    one = stage(backbone, critic_network="efficientnet", adversarial_weight=0.5)
-    found = terms(one)
-    found["adversarial"].backward()
-    assert one.modules["critic"].network is network
-    assert any(p.grad is not None and bool(p.grad.any()) for p in adapter(backbone).values())
-
-
-def test_adversarial_term_sets_in_at_its_step(backbone: Backbone) -> None:
-    one = stage(backbone, adversarial_weight=0.5, adversarial_start=3)
-    assert "adversarial" not in one.losses(2, [0, 1]) and "critic" in one.losses(2, [0, 1])
-    assert "adversarial" in one.losses(3, [0, 1])
-    assert "critic" not in stage(backbone).modules and "critic" not in terms(stage(backbone))
 
 
 def test_no_loss_of_a_sample_depends_on_its_neighbour(backbone: Backbone) -> None:
@@ -258,9 +214,7 @@ def test_batches_are_asked_for_by_step_and_sample(backbone: Backbone) -> None:
 
 
 @pytest.mark.parametrize("ftd_every", [1, 4])
-@pytest.mark.parametrize(
-    "options", [{"eps_source": "pair"}, {"eps_source": "fresh", "ftd_times": "uniform+start"}, {"patch_offsets": 2}]
-)
+@pytest.mark.parametrize("options", [{"eps_source": "pair"}, {"eps_source": "fresh", "ftd_times": "uniform+start"}])
 def test_losses_of_the_parts_are_those_of_the_whole(
     backbone: Backbone, options: dict[str, Any], ftd_every: int
 ) -> None:
@@ -371,26 +325,8 @@ def test_the_step_stands_at_the_lr_latent_and_the_path_above_it(
     torch.testing.assert_close(z[:8], ((1 - t) * z_l + (t - 0.4) * eps) / 0.6)
 
 
-def test_the_step_is_trained_as_it_is_taken(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With patch offsets, the loss sees the mean over them, as inference does; the path is walked with one call."""
-    wake(backbone)
-    calls, real = [], distill.velocity
-
-    def watched(transformer: Any, z: Tensor, times: Tensor, *rest: Any) -> Tensor:
-        calls.append(times.tolist())
-        return real(transformer, z, times, *rest)
-
-    monkeypatch.setattr(distill, "velocity", watched)
-    given = batch(0, 1)
-    one = stage(backbone, given, patch_offsets=4, t_l=0.4)
-    _, v_step = one._velocities(given[1], torch.tensor([0.5, 0.6]), given[1])
-    assert calls == [[pytest.approx(0.4)] * 2] * 4 + [[pytest.approx(0.5), pytest.approx(0.6)]]
-    expected = mean_over_offsets(lambda z: real(backbone.transformer, z, 0.4, backbone.prompt), given[1], 4)
-    torch.testing.assert_close(v_step, expected)
-
-
 def test_weights_scale_their_terms(backbone: Backbone) -> None:
-    weights = {weight: 1.0 for name, weight in TERMS.items() if not name.endswith("adversarial")}
+    weights = dict.fromkeys(TERMS.values(), 1.0)
     one = terms(stage(backbone, **weights))
     for name in one:
         doubled = terms(stage(backbone, **{**weights, TERMS[name]: 2.0}))
@@ -439,8 +375,8 @@ def test_gradient_checkpointing_changes_no_gradient(backbone: Backbone) -> None:
     for turn_on in (False, True):
         if turn_on:
             backbone.transformer.enable_gradient_checkpointing()
-        values = terms(stage(backbone, adversarial_weight=1.0))
-        total = torch.stack([value for name, value in values.items() if name != "critic"]).sum()
+        values = terms(stage(backbone))
+        total = torch.stack(list(values.values())).sum()
         found.append((values["adl"].detach(), torch.autograd.grad(total, parameters)))
     backbone.transformer.disable_gradient_checkpointing()
     assert torch.equal(found[0][0], found[1][0])

@@ -1,4 +1,4 @@
-"""Stage 3: flow matching on latents."""
+"""Stage 2: flow matching on latents."""
 
 from __future__ import annotations
 

@@ -122,6 +122,11 @@ def _converted(found: Metadata, form: Format) -> Metadata:
     return replace(found, exif=data, comments=tuple(comments), texts=tuple(texts))
 
 
+def too_long(found: Metadata, form: Format) -> bool:
+    """Return whether the XMP of an output is too long for its format."""
+    return form.name == "JPEG" and len(found.xmp) > _JPEG_ROOM["xmp"]
+
+
 def _fitting_a_jpeg(result: Metadata, notes: list[str]) -> tuple[Metadata, list[str]]:
     fitting: dict[str, Any] = {name: b"" for name, room in _JPEG_ROOM.items() if len(getattr(result, name)) > room}
     if "exif" in fitting:

@@ -7,7 +7,9 @@ import re
 from fluxsr.imaging.metadata.xml_text import Item, parsed, replaced
 from fluxsr.imaging.raster import Change
 
-_NAMESPACES = {
+NAMESPACES = {
+    "http://www.w3.org/1999/02/22-rdf-syntax-ns#": "rdf",
+    "urn:fluxsr:1.0/": "fluxsr",
     "http://ns.adobe.com/tiff/1.0/": "tiff",
     "http://ns.adobe.com/exif/1.0/": "exif",
     "http://ns.adobe.com/xap/1.0/": "xmp",
@@ -30,7 +32,7 @@ _NAMESPACES = {
     "http://purl.org/dc/elements/1.1/": "dc",
     "http://iptc.org/std/Iptc4xmpExt/2008-02-29/": "Iptc4xmpExt",
 }
-_PREFIXES = dict(sorted(_NAMESPACES.items(), key=lambda pair: -len(pair[0])))  # longest first
+_PREFIXES = dict(sorted(NAMESPACES.items(), key=lambda pair: -len(pair[0])))  # longest first
 
 GAIN_MAP, VIDEO, DEPTH = "gain map (HDR)", "embedded video", "depth map"
 SOUND, IMAGE, EXTENDED = "recorded sound", "second image", "extended XMP"
@@ -52,6 +54,11 @@ _ACROSS = re.compile(r"(tiff:ImageWidth|exif:PixelXDimension)|GPano:(Cropped|Ful
 _DOWN = re.compile(r"(tiff:ImageLength|exif:PixelYDimension)|GPano:(Cropped|Full|LargestValid)\w*(Height|Top)\w*")
 
 
+def items_in(packet: bytes) -> list[Item]:
+    """Return the attributes and elements of a packet, named with the usual prefixes; see ``xml_text.parsed``."""
+    return parsed(packet, _PREFIXES)
+
+
 def adapted(data: bytes, change: Change, mime: str) -> tuple[bytes, list[str]]:
     """Return the XMP of the output, and the names of what is lost. A packet that cannot be parsed is dropped.
 
@@ -59,7 +66,7 @@ def adapted(data: bytes, change: Change, mime: str) -> tuple[bytes, list[str]]:
     """
     data = _utf8(data)
     try:
-        items = parsed(data, _PREFIXES)
+        items = items_in(data)
     except (ValueError, UnicodeDecodeError):
         return b"", ["damaged XMP"] if data.strip() else []
     edits, lost = _removals(data, items, change)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from fluxsr.errors import InputError
 from fluxsr.imaging.color.fix import REACH, fix_colors_
 from fluxsr.imaging.resize import bicubic_rows
 from fluxsr.imaging.tiling.tiles import Grid
+
+if TYPE_CHECKING:
+    from fluxsr.imaging.mask import Mask
 
 STREAMABLE = ("wavelet", "none")  # adain needs statistics of the whole image
 
@@ -24,6 +28,7 @@ def enlarged(
     batch_size: int = 1,
     color_fix: str = "wavelet",
     progress: Callable[[int, int], None] | None = None,
+    mask: Mask | None = None,
 ) -> Iterator[Tensor]:
     """Apply ``tiles.stream`` and ``fix_colors_`` to the bicubic enlargement, one row of tiles at a time.
 
@@ -32,14 +37,16 @@ def enlarged(
         size: (height, width) of the result, at least those of the image. ``tiling`` is its grid.
         function, batch_size, progress: see ``tiles.stream``.
         color_fix: one of ``STREAMABLE``; others raise an InputError.
+        mask: blends the result with the enlargement at the end.
 
     Yields:
         (1,3,rows,W), float32, about [0,1], from top to bottom.
     """
     if color_fix not in STREAMABLE:
         raise InputError(f"color_fix is '{color_fix}', which needs the whole image; choose one of {STREAMABLE}")
-    pairs = _blended(image, size, function, tiling, batch_size, progress)
-    return (hr for hr, _ in pairs) if color_fix == "none" else _fixed(pairs)
+    pairs = _blended(image, size, function, tiling, batch_size, progress, mask)
+    pairs = pairs if color_fix == "none" else _fixed(pairs)
+    return (hr for hr, _ in pairs) if mask is None else mask.blended(pairs)
 
 
 def _blended(
@@ -49,6 +56,7 @@ def _blended(
     tiling: Grid,
     batch_size: int,
     progress: Callable[[int, int], None] | None,
+    mask: Mask | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield blended rows of the result, with the same rows of the bicubic enlargement."""
     starts = tiling.rows.starts
@@ -61,8 +69,10 @@ def _blended(
         hr[..., : begun.shape[-2], :] = begun
         for first in range(0, len(columns), batch_size):
             batch = columns[first : first + batch_size]
-            cut = [lr_up.index_select(-1, tiling.columns.indices(tiling.columns.starts[k])) for k in batch]
-            for blended, column in zip(function(torch.cat(cut)).float(), batch, strict=True):
+            tiles = torch.cat([lr_up.index_select(-1, tiling.columns.indices(tiling.columns.starts[k])) for k in batch])
+            if mask is None or mask.touches(tiling, [(row, column) for column in batch]):
+                tiles = function(tiles)
+            for blended, column in zip(tiles.float(), batch, strict=True):
                 weight = (row_windows[row][:, None] * column_windows[column]).to(blended.device)
                 place = hr[0, ..., tiling.columns.starts[column] :][..., : tiling.columns.tile]
                 place += (blended * weight)[..., : place.shape[-1]].to(hr.device)
@@ -79,7 +89,7 @@ def _rows(image: Tensor, size: tuple[int, int], rows: Tensor) -> Tensor:
     return bicubic_rows(image, size, low, high).clamp_(0, 1).index_select(-2, rows - low)
 
 
-def _fixed(pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+def _fixed(pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
     """Fix colours. A row is yielded once all rows within reach of the wavelet blur are known."""
     hr: Tensor | None = None
     lr_up: Tensor | None = None
@@ -90,8 +100,8 @@ def _fixed(pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
         )
         ready = hr.shape[-2] - REACH
         if ready > above:
-            yield fix_colors_(hr.clone(), lr_up)[..., above:ready, :]
+            yield fix_colors_(hr.clone(), lr_up)[..., above:ready, :], lr_up[..., above:ready, :]
             cut = max(ready - REACH, 0)
             hr, lr_up, above = hr[..., cut:, :].clone(), lr_up[..., cut:, :].clone(), ready - cut
     if hr is not None and lr_up is not None:
-        yield fix_colors_(hr, lr_up)[..., above:, :]
+        yield fix_colors_(hr, lr_up)[..., above:, :], lr_up[..., above:, :]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from fluxsr.imaging.tiling import tiles
+
+if TYPE_CHECKING:
+    from fluxsr.imaging.mask import Mask
 
 LEAST_TILE = 128  # pixels; running out of memory with smaller tiles has another cause
 Result = TypeVar("Result")
@@ -48,6 +51,7 @@ def stream_with_fallback(
     function: Callable[[Tensor], Tensor],
     plan: TilingPlan,
     progress: Callable[[int, int], None] | None = None,
+    mask: Mask | None = None,
 ) -> tuple[Tensor, TilingPlan]:
     """Run ``tiles.stream``, and restart it with smaller plans when the device runs out of memory.
 
@@ -56,7 +60,8 @@ def stream_with_fallback(
     height, width = image.shape[-2:]
 
     def attempt(plan: TilingPlan) -> Tensor:
-        return tiles.stream(image, function, plan.grid(height, width), batch_size=plan.batch_size, progress=progress)
+        options: Any = {"batch_size": plan.batch_size, "progress": progress, "mask": mask}
+        return tiles.stream(image, function, plan.grid(height, width), **options)
 
     return _first_that_fits(attempt, (height, width), plan)
 

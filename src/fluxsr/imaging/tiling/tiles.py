@@ -12,11 +12,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fluxsr.errors import InputError
+
+if TYPE_CHECKING:
+    from fluxsr.imaging.mask import Mask
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ def stream(
     *,
     batch_size: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    mask: Mask | None = None,
 ) -> Tensor:
     """Apply a function to an image (1,C,H,W) tile by tile, and blend the results to (1,C',H,W), float32.
 
@@ -132,6 +137,7 @@ def stream(
         tiling: the tile grid for the size of the image.
         batch_size: tiles per call, at least 1.
         progress: called with (tiles done, total tiles) after every batch.
+        mask: batches of tiles that it does not touch remain as they are.
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; it must be 1 or more")
@@ -140,7 +146,9 @@ def stream(
     result: Tensor | None = None
     for first in range(0, len(places), batch_size):
         batch = places[first : first + batch_size]
-        tiles = function(torch.cat([tiling.cut(image, *place) for place in batch]))
+        tiles = torch.cat([tiling.cut(image, *place) for place in batch])
+        if mask is None or mask.touches(tiling, batch):
+            tiles = function(tiles)
         if result is None:
             result = image.new_zeros((1, tiles.shape[1], *image.shape[-2:]), dtype=torch.float32)
         for tile, (row, column) in zip(tiles, batch, strict=True):

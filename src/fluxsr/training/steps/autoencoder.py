@@ -3,54 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fluxsr.extensions.losses import build_critics, extra_terms
 from fluxsr.training.config import AutoencoderConfig
 from fluxsr.training.dataset import NOISE, PhotoCrops, normals, sample_generators
 
-PERIOD = 16  # pixels; a multiple of the periods 2, 4 and 8 of the decoder's pixel shuffles
-
 
 class AutoencoderStage:
-    """Squared error and edge error of the reconstruction, and the KL of a posterior of fixed variance.
-
-    The extensions' terms are optional: a critic restores fine detail that squared error averages away, and the periodic
-    loss penalises the lattice of the pixel shuffles.
-    """
+    """Squared error and edge error of the reconstruction, and the KL of a posterior of fixed variance."""
 
     def __init__(self, config: AutoencoderConfig, vae: Any, photos: list[Tensor], device: torch.device):
-        """Set up the stage with an AutoencoderDC, random or from an earlier run, and photographs (3,H,W), uint8."""
+        """Set up the stage with an AutoencoderDC and photographs (3,H,W), uint8."""
         self.vae = vae.to(device)
-        self.frozen = config.train == "decoder"
-        self.modules: dict[str, nn.Module] = {"vae": vae.decoder if self.frozen else vae}
-        self.modules |= build_critics(
-            config.run.seed, device, config.critic_widths if config.adversarial_weight else None
-        )
+        self.modules: dict[str, nn.Module] = {"vae": vae}
         self.crops = PhotoCrops(photos, config.run.crop, config.run.seed)
         self.config, self.device = config, device
 
     def losses(self, step: int, samples: Sequence[int]) -> dict[str, Tensor]:
         c = self.config
         images = self.crops(step, samples).to(self.device, memory_format=torch.channels_last) * 2 - 1
-        with torch.no_grad() if self.frozen else nullcontext():
-            latents = self.vae.encode(images).latent
+        latents = self.vae.encode(images).latent
         generators = sample_generators(c.run.seed, step, samples, NOISE)
         noise = normals(latents.shape[1:], generators).to(self.device)
         output = self.vae.decode(latents + c.latent_noise * noise).sample.float()
-        terms = {
+        return {
             "mse": 3 * F.mse_loss(output, images),
             "edges": c.edge_weight * gradient_distance(output, images),
+            "kl": c.kl_weight * latents.float().square().mean() / 2,
             "log/psnr": -10 * torch.log10((output.detach() - images).square().mean((1, 2, 3)) / 4),  # (B,)
         }
-        if not self.frozen:
-            terms["kl"] = c.kl_weight * latents.float().square().mean() / 2
-        return terms | extra_terms(c, self.modules, step, (output, images), PERIOD)
 
 
 def gradient_distance(x: Tensor, y: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +12,15 @@ from torch.nn import functional as F
 
 from fluxsr import flow
 from fluxsr.backbones import latents
+from fluxsr.backbones.device import image_layout
+from fluxsr.backbones.encoder_lora import without_encoder_lora
 from fluxsr.backbones.families import family_of
 from fluxsr.backbones.features import attention_taps
 from fluxsr.backbones.loading import Backbone
 from fluxsr.backbones.velocity import on_grid, velocity
 from fluxsr.errors import InputError
-from fluxsr.extensions.losses import at_scale, build_critics, extra_terms
-from fluxsr.extensions.patch_offsets import mean_over_offsets
+from fluxsr.extensions.losses import at_scale
+from fluxsr.extensions.periodic import periodic_loss
 from fluxsr.keyed import keyed_generator
 from fluxsr.losses.attention import adl_loss
 from fluxsr.losses.ftd import ftd_by_time, ftd_loss
@@ -36,9 +39,10 @@ TIME_LAWS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class DistillStage:
-    """Train the student's transformer with FTD, MSE, TV-LPIPS and ADL; ``extra_terms`` adds the extensions' losses.
+    """Train the student's transformer with FTD, MSE, TV-LPIPS and ADL; the periodic loss is ours.
 
-    The autoencoder is frozen; with ``train_decoder`` only its encoder is.
+    The autoencoder is frozen, except its decoder with ``train_decoder`` and a LoRA of its encoder with
+    ``train_encoder_lora``. In the latter case batches hold enlarged LR images in place of z_l.
     """
 
     def __init__(
@@ -64,21 +68,15 @@ class DistillStage:
         check(config, backbone)
         self.config, self.backbone, self.batches, self.device = config, backbone, batches, device
         self.distance = distance
-        self.modules: dict[str, nn.Module] = {"adapter": backbone.transformer}
-        if config.train_decoder:
-            self.modules["decoder"] = backbone.vae.decoder
-        self.modules |= build_critics(
-            config.run.seed,
-            device,
-            config.critic_widths if config.adversarial_weight else None,
-            config.critic_network,
-            config.latent_critic_widths if config.latent_adversarial_weight else None,
-            2 * latents.channels(backbone.transformer),
-        )
+        self.modules = trained_parts(config, backbone)
 
     def losses(self, step: int, samples: Sequence[int]) -> dict[str, Tensor]:
         c, seed = self.config, self.config.run.seed
-        x_0, z_l, z_0, eps = (tensor.to(self.device) for tensor in self.batches(step, samples))
+        batch = self.batches(step, samples)
+        x_0, z_l, z_0, eps = (
+            tensor.to(self.device)
+            for tensor in (encode_batch(self.backbone.vae, *batch) if c.train_encoder_lora else batch)
+        )
         if c.eps_source == "fresh":
             eps = normals(eps.shape[1:], sample_generators(seed, step, samples, NOISE)).to(self.device)
 
@@ -88,13 +86,15 @@ class DistillStage:
         t = c.t_l + (1 - c.t_l) * TIME_LAWS[c.ftd_times](torch.cat(drawn)[on_path])
         t = on_grid(t, torch.bfloat16 if c.run.precision == "bf16" else torch.float32).to(self.device)
         z_t = flow.lr_interpolate(z_l[on_path], eps[on_path], t, c.t_l)
-        with _taps(c, self.backbone) as features:
-            v_path, v_step = self._velocities(z_t, t, z_l)
+        z, times = torch.cat([z_t, z_l]), torch.cat([t, t.new_full((len(z_l),), c.t_l)])
+        with _taps(c, self.backbone) as features:  # one call computes v_theta(z_t, t) and v_theta(z_l, t_l)
+            v = velocity(self.backbone.transformer, z, times, self.backbone.prompt, c.guidance)
+        v_path, v_step = v.split([len(z_t), len(z_l)])
         z_hat = flow.one_step(z_l, v_step, c.t_l)
 
         # Micro-batches hold different numbers of FTD samples; reweight so that their average is the full-batch mean.
         share = len(on_path) * c.ftd_every / len(samples)
-        rows = len(features[0]) / len(samples) / (1 + 1 / c.ftd_every if c.patch_offsets == 1 else 1)
+        rows = len(features[0]) / len(samples) / (1 + 1 / c.ftd_every)
         ftd = v_path.sum()  # 0, with a gradient, where a micro-batch has no FTD sample
         if on_path:
             ftd = share * ftd_loss(z_0[on_path], z_l[on_path], v_path, c.t_l)
@@ -103,28 +103,9 @@ class DistillStage:
         by_time = ftd_by_time(z_0[on_path], z_l[on_path], v_path, t, c.t_l)
 
         terms = {"ftd": c.ftd_weight * ftd, "adl": c.adl_weight * rows * adl_loss(features)}
-        pixels = self._decoded(step, x_0, z_hat) if _on_pixels(c) else None
-        if pixels is not None:
-            terms |= self._reconstruction(step, *pixels)
-        conditioned = torch.cat([z_hat, z_l], dim=1), torch.cat([z_0, z_l], dim=1)
-        period, latent_weight = latents.pixel_multiple(self.backbone.vae), c.latent_adversarial_weight
-        terms |= extra_terms(c, self.modules, step, pixels, period, conditioned, latent_weight)
+        if _on_pixels(c):
+            terms |= self._reconstruction(step, *self._decoded(step, x_0, z_hat))
         return terms | {f"log/ftd/{bin}": value for bin, value in by_time.items()}
-
-    def _velocities(self, z_t: Tensor, t: Tensor, z_l: Tensor) -> tuple[Tensor, Tensor]:
-        """Return v_theta(z_t, t) and v_theta(z_l, t_l), the latter over patch offsets as in inference."""
-        c, backbone = self.config, self.backbone
-        start = t.new_full((len(z_l),), c.t_l)
-
-        def v_theta(z: Tensor, times: Tensor) -> Tensor:
-            return velocity(backbone.transformer, z, times, backbone.prompt, c.guidance)
-
-        if c.patch_offsets == 1:  # one call computes both
-            v_path, v_step = v_theta(torch.cat([z_t, z_l]), torch.cat([t, start])).split([len(z_t), len(z_l)])
-            return v_path, v_step
-        # This must be first, because ADL counts the rows of the first call.
-        v_step = mean_over_offsets(lambda z: v_theta(z, start), z_l, c.patch_offsets)
-        return v_theta(z_t, t) if len(z_t) else z_t, v_step
 
     def _decoded(self, step: int, x_0: Tensor, z_hat: Tensor) -> tuple[Tensor, Tensor]:
         """Return the same crop of the decoded result z_hat (B,C,h,w) and of x_0 (B,3,H,W), both in [-1,1]."""
@@ -135,18 +116,45 @@ class DistillStage:
         return x_hat, latents.crop_pixels(vae, x_0, corner, side) * 2 - 1
 
     def _reconstruction(self, step: int, x_hat: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return L_rec of the decoded result: squared error and TV-LPIPS."""
+        """Return L_rec of the decoded result, squared error and TV-LPIPS, and the periodic loss."""
         c = self.config
         terms = {"mse": c.mse_weight * F.mse_loss(x_hat, target)}
         if self.distance is not None and c.tv_lpips_weight:
             views = at_scale(x_hat, target, c.tv_lpips_scales, keyed_generator(c.run.seed, step, 0, SCALE))
             terms["tv_lpips"] = c.tv_lpips_weight * tv_lpips(*views, self.distance, c.tv_gamma)
+        if c.periodic_weight:
+            token = latents.pixel_multiple(self.backbone.vae)
+            terms["periodic"] = c.periodic_weight * periodic_loss(x_hat - target, token)
         return terms
+
+
+def trained_parts(config: DistillConfig, backbone: Backbone) -> dict[str, nn.Module]:
+    """Return the parts of a student that have trained parameters, in the order of checkpoints."""
+    parts: dict[str, nn.Module] = {"adapter": backbone.transformer}
+    if config.train_encoder_lora:
+        parts["encoder"] = backbone.vae.encoder
+    return parts | ({"decoder": backbone.vae.decoder} if config.train_decoder else {})
+
+
+def encode_batch(vae: Any, x_0: Tensor, lr_up: Tensor, z_0: Tensor, eps: Tensor) -> Batch:
+    """Encode LR images to z_l, and x_0 to z_0 where there is no teacher pair. A LoRA of the encoder acts on z_l only.
+
+    Args:
+        x_0, lr_up: images (B,3,H,W) in [0,1].
+        z_0, eps: latents of the teacher pairs, or empty.
+    """
+    device = next(vae.parameters()).device
+    layout = image_layout(device)
+    if not z_0.numel():
+        with torch.no_grad(), without_encoder_lora(vae):
+            z_0 = latents.encode(vae, x_0.to(device, memory_format=layout))
+        eps = torch.zeros_like(z_0)  # the step draws it
+    return x_0, latents.encode_lr(vae, lr_up.to(device, memory_format=layout)), z_0, eps
 
 
 def _on_pixels(config: DistillConfig) -> bool:
     """Return whether any loss on pixels has a weight. Otherwise decoding, which is expensive, is skipped."""
-    return any((config.mse_weight, config.tv_lpips_weight, config.periodic_weight, config.adversarial_weight))
+    return any((config.mse_weight, config.tv_lpips_weight, config.periodic_weight))
 
 
 def check(config: DistillConfig, backbone: Backbone) -> None:

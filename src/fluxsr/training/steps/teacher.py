@@ -1,4 +1,4 @@
-"""Stage 3: the flow-matching teacher, trained on latents of photographs with one fixed prompt."""
+"""Stage 2: the flow-matching teacher, trained on latents of photographs with one fixed prompt."""
 
 from __future__ import annotations
 

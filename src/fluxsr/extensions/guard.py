@@ -1,0 +1,158 @@
+"""Output guard: check every tile of a model's output against its input, and repair the tiles that are broken.
+
+The model sees the plain enlargement of the input and returns a sharper picture of the same size. It adds detail, but
+keeps brightness and colours where they are. A tile that does not is broken, and each check looks for one way to break.
+
+**Limits.** They are below, in grey levels of 255. The bundled model's own results stay far inside them
+(docs/benchmarks.md has the numbers), because a good tile that is repaired loses its detail. With a strength above 1
+all of them grow in proportion.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from einops import reduce
+from torch import Tensor
+from torch.nn import functional as F
+
+from fluxsr.errors import ModelError
+from fluxsr.imaging.settings import Step
+from fluxsr.imaging.tiling import tiles
+from fluxsr.imaging.tiling.plan import TilingPlan
+from fluxsr.options import REPAIRED
+
+PATCH = 16  # pixels; the side of a token of FLUX and of the bundled model, over which a lattice repeats
+
+CONSTANT = 1.0  # standard deviation below which an output is constant; a denoised flat input keeps more
+VARIED = 4.0  # standard deviation above which an input is not constant itself, beyond its rounding and noise
+TINT = 24.0  # shift of a channel's mean over the whole tile; models shift it by a few levels before the colour fix
+SPOT = 64.0  # the same in a patch, where sharpening moves an edge; a black or glaring patch shifts by more
+LATTICE = 6.0  # amplitude of what repeats from patch to patch; half a level is common, and invisible
+CHANCE = 6.0  # times what a mean over patches would have by chance, which matters in tiles of few patches
+CONTRAST = 1.5, 6.0  # times the input's standard deviation, plus texture that a flat input may gain
+UNCHANGED = 0.1  # root mean square of what was added; even an autoencoder alone changes a picture by more
+
+NOT_FINITE, BLANK, SHIFTED, REPEATED, EXPLODED, PLAIN = (
+    *("not finite", "black or constant", "shifted in colour", "covered by a lattice", "too high in contrast"),
+    "not processed",
+)
+
+
+def faults(output: Tensor, input: Tensor, strength: float = 1.0) -> list[str]:
+    """Return the first fault of every tile, or "" for a good one.
+
+    Args:
+        output, input: result of the model and the image it was given, both (B,3,H,W), about [0,1].
+        strength: fraction of the model's step.
+    """
+    spread_in, detail, spread_out, added, tint, spot, lattice, chance = statistics(output, input).cpu()
+    gain = max(1.0, strength)
+    found = {
+        NOT_FINITE: ~added.isfinite(),
+        BLANK: (spread_out < CONSTANT) & (spread_in > VARIED),
+        SHIFTED: (tint > TINT * gain) | (spot > SPOT * gain),
+        REPEATED: lattice > LATTICE * gain + CHANCE * chance,
+        EXPLODED: spread_out > gain * (CONTRAST[0] * spread_in + CONTRAST[1]),
+        PLAIN: (added < UNCHANGED) & (detail > VARIED) & (strength > 0),
+    }
+    return [next((name for name, tiles in found.items() if tiles[k]), "") for k in range(len(output))]
+
+
+def statistics(output: Tensor, input: Tensor) -> Tensor:
+    """Return the quantities that ``faults`` compares, (8,B), in grey levels."""
+    added, every = output - input, (1, 2, 3)
+    before, after = (F.avg_pool2d(image, PATCH) for image in (input, output))  # means of patches (B,3,h,w)
+    height, width = (PATCH * side for side in before.shape[-2:])
+    pattern = reduce(added[..., :height, :width], "b c (h y) (w x) -> b c y x", "mean", y=PATCH, x=PATCH)
+    pattern = pattern - pattern.mean((2, 3), keepdim=True)
+    variance, shift = input.var(every), after - before
+    size = added.square().mean(every).sqrt()
+    found = [
+        variance.sqrt(),
+        (variance - before.var(every, correction=0)).clamp(min=0).sqrt(),  # within patches
+        output.std(every),
+        size,
+        shift.mean((2, 3)).abs().amax(1),
+        shift.abs().amax(every),
+        pattern.abs().amax(every),
+        size / before[0, 0].numel() ** 0.5,  # what a mean over patches has by chance
+    ]
+    return 255 * torch.stack(found)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Step that checks its tiles and repairs them.
+
+    A broken tile is run again in float32, then in tiles of half the size. If it is still broken, it becomes the plain
+    enlargement.
+
+    Attributes:
+        step: runs tiles through the model.
+        strength: fraction of the step.
+        tiling: tiling plan of the image, from which that of a single tile follows.
+        exact: whether float32 could make a difference.
+        repairs: counts repaired tiles by fault and remedy. None repairs nothing, and only values that are not finite
+            are an error.
+    """
+
+    step: Step
+    strength: float
+    tiling: TilingPlan
+    exact: bool
+    repairs: Counter[tuple[str, str]] | None
+
+    def __call__(self, input: Tensor) -> Tensor:
+        """Return the model's tiles for the plain enlargement (B,3,H,W); all good ones are exactly the model's.
+
+        Raises:
+            ModelError: values are not finite, and nothing is repaired.
+        """
+        return self.checked(self.step(input, strength=self.strength), input)
+
+    def checked(self, output: Tensor, input: Tensor) -> Tensor:
+        """Do the same for tiles that were already run."""
+        if self.repairs is None:
+            if not output.isfinite().all():
+                raise ModelError("the model gave values that are not finite; try --dtype fp32")
+            return output
+        input = input.to(output)
+        found = faults(output, input, self.strength)
+        if not any(found):
+            return output
+        pairs = zip(output.split(1), input.split(1), found, strict=True)
+        return torch.cat([self._repaired(up, fault) if fault else hr for hr, up, fault in pairs])
+
+    def _repaired(self, input: Tensor, fault: str) -> Tensor:
+        """Return a good tile (1,3,H,W) in place of one that has a fault."""
+        found, remedy = input, "replaced by the plain enlargement"
+        for name, run in self._remedies(input):
+            try:
+                again = run(input).to(input)
+            except torch.OutOfMemoryError:  # float32 needs more than the model alone
+                continue
+            if not any(faults(again, input, self.strength)):
+                found, remedy = again, name
+                break
+        assert self.repairs is not None
+        self.repairs[fault, remedy] += 1
+        return found
+
+    def _remedies(self, input: Tensor) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
+        again = partial(self.step, strength=self.strength, exact=self.exact)
+        if self.exact:
+            yield "done again in float32", again
+        size = input.shape[-2], input.shape[-1]
+        if smaller := replace(self.tiling, batch_size=1).smaller(*size):
+            yield "done again in smaller tiles", partial(tiles.stream, function=again, tiling=smaller.grid(*size))
+
+
+def repair_notes(repairs: Counter[tuple[str, str]]) -> list[str]:
+    """Return the note on an image with repaired tiles, or nothing."""
+    what = "; ".join(f"{count} {fault}, {remedy}" for (fault, remedy), count in sorted(repairs.items()))
+    return [f"{REPAIRED}: {what}"] if what else []

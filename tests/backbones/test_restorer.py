@@ -1,0 +1,56 @@
+"""The restorer: the identity at first, saved with its autoencoder, and applied to LR images alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from fluxsr.backbones import latents
+from fluxsr.backbones.parts import load_part
+from fluxsr.backbones.restorer import RestoringAutoencoder, with_restorer
+from fluxsr.backbones.tiny import build_autoencoder
+
+
+@pytest.fixture
+def vae() -> RestoringAutoencoder:
+    torch.manual_seed(0)
+    return with_restorer(build_autoencoder([4, 8], [1, 1], 2), width=4, layers=1)
+
+
+def test_a_new_restorer_is_the_identity_and_the_autoencoder_does_not_change(image: Tensor) -> None:
+    torch.manual_seed(0)
+    plain = build_autoencoder([4, 8], [1, 1], 2)
+    vae = with_restorer(plain, width=4, layers=1)
+    assert torch.equal(vae.restorer(image), image)
+    assert torch.equal(latents.encode_lr(vae, image), latents.encode(plain, image))
+    assert with_restorer(vae, width=9, layers=9) is vae
+
+
+def test_it_is_applied_to_lr_images_alone(vae: RestoringAutoencoder, image: Tensor) -> None:
+    before = latents.encode(vae, image)
+    torch.nn.init.ones_(vae.restorer.last.bias)  # adds 1 to every pixel
+    torch.testing.assert_close(latents.encode_lr(vae, image), latents.encode(vae, image + 1))
+    assert torch.equal(latents.encode(vae, image), before)
+
+
+def test_it_is_saved_and_loaded_with_its_autoencoder(vae: RestoringAutoencoder, image: Tensor, tmp_path: Path) -> None:
+    torch.nn.init.normal_(vae.restorer.last.weight)
+    vae.save_pretrained(tmp_path / "vae")
+    loaded = load_part(tmp_path, "vae", torch.float32)
+    assert isinstance(loaded, RestoringAutoencoder)
+    torch.testing.assert_close(latents.encode_lr(loaded, image), latents.encode_lr(vae, image))
+
+
+def test_it_restores_a_tile_like_the_whole_image_except_near_its_border(vae: RestoringAutoencoder) -> None:
+    torch.nn.init.normal_(vae.restorer.last.weight)
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    whole, tile = vae.restorer(image), vae.restorer(image[..., 16:48, 16:48])
+    torch.testing.assert_close(tile[..., 12:-12, 12:-12], whole[..., 28:36, 28:36])  # 3 convolutions of 4 pixels
+
+
+@pytest.fixture
+def image() -> Tensor:
+    return torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
