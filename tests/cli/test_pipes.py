@@ -50,6 +50,20 @@ def test_standard_output_is_the_picture_alone(place: Path, arguments: list[str],
     assert "1 upscaled" in result.stderr and files(place) == {"a.jpg"}
 
 
+def test_a_mask_and_another_size(place: Path) -> None:
+    mask = Path("mask.png")
+    Image.new("L", (16, 16)).save(mask)  # black
+    plain = CliRunner().invoke(app, ["upscale", "-", "--format", "png", "--mask", str(mask)], input=picture())
+    pixels = Image.open(io.BytesIO(plain.stdout_bytes)).getcolors()
+    assert pixels == [(64 * 64, Image.open(io.BytesIO(picture())).getpixel((0, 0)))]
+    for name in ("a.jpg", "in/b.png", "masks/b.png"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(picture())
+    assert CliRunner().invoke(app, ["upscale", "a.jpg", "in", "--longest", "20", "--mask", "masks"]).exit_code == 0
+    assert {"a_longest20.jpg", "in_longest20/b_longest20.png"} <= files(place)
+    assert upscale("-", "--mask", "masks", sent=picture()).exit_code == 2
+
+
 def test_standard_input_into_a_file(place: Path) -> None:
     for side in (16, 20):  # a second picture replaces the first
         assert upscale("-", "-o", "b.png", sent=picture(side=side)).exit_code == 0

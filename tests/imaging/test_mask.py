@@ -94,6 +94,20 @@ def test_python_takes_a_mask_in_every_form(pipeline: Any, tmp_path: Path) -> Non
     assert np.array_equal(np.asarray(both[1]), np.asarray(io.to_pil(bicubic(LR, SIZE))))
 
 
+@pytest.mark.parametrize(("size", "wrap"), [((24, 32), True), ((9, 20), False)])
+def test_a_mask_applies_to_images_that_are_extended(pipeline: Any, size: tuple[int, int], wrap: bool) -> None:
+    lr, mask = torch.rand(1, 3, *size), torch.zeros(1, 1, *size)
+    mask[..., : size[1] // 2] = 1
+    options = UpscaleOptions(wrap=wrap, scale=2)
+    whole, half, plain = (
+        pipeline.upscale_tensor(lr, Settings(options, mask=one)) for one in (None, mask, torch.zeros_like(mask))
+    )
+    assert torch.equal(half[..., : size[1] - 4], whole[..., : size[1] - 4].clamp(0, 1))
+    assert torch.equal(half[..., size[1] + 4 :], plain[..., size[1] + 4 :])
+    inner = bicubic(lr, (2 * size[0], 2 * size[1]))[..., 8:-8, 8:-8]
+    torch.testing.assert_close(plain[..., 8:-8, 8:-8], inner, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("mask", "line"),
     [

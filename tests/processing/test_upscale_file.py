@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,14 @@ def test_broken_tiles_are_repaired_and_told(
     work: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken_model(monkeypatch)
-    work.record = work.jobs[0].target.parent
+    folder = work.jobs[0].target.parent
+    work.jobs = [replace(job, record=folder) for job in work.jobs]
     report = run(work, ModelOptions(), UpscaleOptions(scale=1))
     note = "has tiles that the model got wrong: 1 not finite, replaced by the plain enlargement"
     assert report.repaired == len(report.done) == 2 and not report.bad
     said = capsys.readouterr().err
     assert f"note: {work.jobs[1].source} {note}" in said and "2 upscaled, 2 with repaired tiles" in said
-    assert (work.record / NAME).read_text().count(note) == 2
+    assert (folder / NAME).read_text().count(note) == 2
     assert Image.open(work.jobs[1].target).getpixel((8, 8)) == Image.open(work.jobs[1].source).getpixel((8, 8))
 
 

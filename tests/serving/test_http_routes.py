@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -154,9 +155,10 @@ def test_options_of_the_body_replace_those_of_the_query(client: httpx.Client) ->
     sent: tuple[dict[str, Any], ...] = (
         {"files": {"image": photograph()}, "data": {"scale": "1"}},
         {"json": {"image": base64.b64encode(photograph()).decode(), "scale": 1}},
+        {"files": {"image": photograph()}, "data": {"width": "32"}},
     )
-    for body in sent:
-        answer = client.post("/v1/upscale?scale=3&format=png", **body)
+    for body, query in itertools.product(sent, ("scale=3&format=png", "longest=64&format=png", "format=png")):
+        answer = client.post(f"/v1/upscale?{query}", **body)
         assert Image.open(io.BytesIO(answer.content)).size == (32, 24)
         assert answer.headers["content-type"] == "image/png"
 
