@@ -12,7 +12,7 @@ from PIL import Image
 from fluxsr.processing.resume import NAME
 
 STUB = Path(__file__).parents[1] / "stub_pipeline.py"
-LINE = re.compile(r"(error|note|failed|model|plan): |\d+ upscaled, \d+ failed$")
+LINE = re.compile(r"(error|note|failed|model|plan): |\d+/\d+ .*: \d+\.\d s|\d+ upscaled, \d+ failed$")
 
 
 def test_every_file_gives_an_output_or_one_line(corpus: Path, tmp_path: Path) -> None:

@@ -124,12 +124,12 @@ def test_offline_and_nobody_there(adapter: Adapter, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")  # a port that nobody listens on
     assert f"cannot push to {REPO}: " in error_of(OutputError, adapter.push_to_hub, REPO)
-    assert "ConnectError" in error_of(ModelError, Adapter.from_pretrained, REPO)
+    assert "the Hub cannot be reached" in error_of(ModelError, Adapter.from_pretrained, REPO)
 
 
 def test_not_there_private_gated_and_incomplete(adapter: Adapter, fake_hub: Any) -> None:
     missing = error_of(ModelError, Adapter.from_pretrained, "owner/nothing")
-    assert missing.startswith("owner/nothing is not on the Hub, or is private")
+    assert missing.startswith("owner/nothing is neither a folder here nor a model on the Hub (or it is private)")
     fake_hub.repositories[REPO], fake_hub.gated = {}, {REPO}
     assert f"{REPO} is gated; accept its licence at" in error_of(ModelError, Adapter.from_pretrained, REPO)
     fake_hub.gated = set()
