@@ -75,11 +75,11 @@ class OneStep:
         if exact:
             with in_float32(self.transformer, self.vae, device=self._execution_device):
                 return self.one_step(lr_up, strength, callback)
-        config, lr_up = self.adapter_config, lr_up.to(self._execution_device)
-        (t, guidance), z_l = config.condition, latents.encode_lr(self.vae, lr_up)
+        config, start = self.adapter_config, latents.restored(self.vae, lr_up.to(self._execution_device))
+        (t, guidance), z_l = config.condition, latents.encode(self.vae, start)
         v = velocity(self.transformer, z_l, t, self.prompt, guidance)
         z_0 = flow.one_step(z_l, v, config.t_l, strength)
-        return latents.decode(self.vae, z_0 if callback is None else callback(z_0))
+        return latents.decode_step(self.vae, z_0 if callback is None else callback(z_0), z_l, start)
 
     @torch.no_grad()
     def upscale_tensor(self, lr: Tensor, settings: Settings) -> Tensor:

@@ -25,15 +25,29 @@ def test_a_new_restorer_is_the_identity_and_the_autoencoder_does_not_change(imag
     plain = build_autoencoder([4, 8], [1, 1], 2)
     vae = with_restorer(plain, width=4, layers=1)
     assert torch.equal(vae.restorer(image), image)
-    assert torch.equal(latents.encode_lr(vae, image), latents.encode(plain, image))
+    assert torch.equal(latents.restored(vae, image), image)
     assert with_restorer(vae, width=9, layers=9) is vae
 
 
 def test_it_is_applied_to_lr_images_alone(vae: RestoringAutoencoder, image: Tensor) -> None:
     before = latents.encode(vae, image)
     torch.nn.init.ones_(vae.restorer.last.bias)  # adds 1 to every pixel
-    torch.testing.assert_close(latents.encode_lr(vae, image), latents.encode(vae, image + 1))
+    torch.testing.assert_close(latents.restored(vae, image), image + 1)
     assert torch.equal(latents.encode(vae, image), before)
+
+
+def test_a_step_adds_its_change_to_the_restored_image_in_float32(vae: RestoringAutoencoder, image: Tensor) -> None:
+    z = latents.encode(vae, image)
+    torch.testing.assert_close(latents.decode_step(vae, z, z, image), image)
+    changed = latents.decode(vae, z + 1) - latents.decode(vae, z)
+    torch.testing.assert_close(latents.decode_step(vae, z + 1, z, image), image + changed)
+    assert torch.equal(latents.restored(vae.bfloat16(), image), image)
+
+
+def test_without_a_restorer_a_step_is_decoded_as_the_paper_does(image: Tensor) -> None:
+    plain = build_autoencoder([4, 8], [1, 1], 2)
+    z = latents.encode(plain, image)
+    assert torch.equal(latents.decode_step(plain, z + 1, z, image), latents.decode(plain, z + 1))
 
 
 def test_it_is_saved_and_loaded_with_its_autoencoder(vae: RestoringAutoencoder, image: Tensor, tmp_path: Path) -> None:
@@ -41,7 +55,7 @@ def test_it_is_saved_and_loaded_with_its_autoencoder(vae: RestoringAutoencoder, 
     vae.save_pretrained(tmp_path / "vae")
     loaded = load_part(tmp_path, "vae", torch.float32)
     assert isinstance(loaded, RestoringAutoencoder)
-    torch.testing.assert_close(latents.encode_lr(loaded, image), latents.encode_lr(vae, image))
+    torch.testing.assert_close(latents.restored(loaded, image), latents.restored(vae, image))
 
 
 def test_it_restores_a_tile_like_the_whole_image_except_near_its_border(vae: RestoringAutoencoder) -> None:

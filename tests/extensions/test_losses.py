@@ -25,6 +25,16 @@ def test_a_scale_below_one_averages_blocks_and_one_changes_nothing() -> None:
     assert at_scale(x, x, [1.0], generator)[0] is x
 
 
+def test_among_several_scales_one_cuts_off_the_same_few_pixels_in_both() -> None:
+    x = torch.arange(64 * 64.0).view(1, 1, 64, 64)
+    places = set()
+    for k in range(40):
+        part, other = at_scale(x, -x, [1.0, 1.0], torch.Generator().manual_seed(k))
+        assert torch.equal(part, -other) and torch.equal(part, x[..., -part.shape[-2] :, -part.shape[-1] :])
+        places.add(64 - part.shape[-1])
+    assert len(places) > 8 and max(places) <= 15
+
+
 def test_scales_are_drawn_by_the_generator() -> None:
     x = torch.zeros(1, 3, 8, 8)
     shapes = {at_scale(x, x, [0.5, 1.0], torch.Generator().manual_seed(k))[0].shape[-1] for k in range(20)}

@@ -30,9 +30,9 @@ def encode(vae: Any, images: Tensor) -> Tensor:
     return normalise(vae, z.float())
 
 
-def encode_lr(vae: Any, lr_up: Tensor) -> Tensor:
-    """Convert enlarged LR images to z_l, like ``encode``; an autoencoder with a restorer applies it first."""
-    return encode(vae, vae.restorer(lr_up.to(vae.dtype)) if hasattr(vae, "restorer") else lr_up)
+def restored(vae: Any, lr_up: Tensor) -> Tensor:
+    """Return the images that z_l encodes: enlarged LR images, or what the autoencoder's restorer makes of them."""
+    return vae.restorer(lr_up) if hasattr(vae, "restorer") else lr_up
 
 
 def decode(vae: Any, z: Tensor, checkpoint: bool = False) -> Tensor:
@@ -50,6 +50,25 @@ def decode(vae: Any, z: Tensor, checkpoint: bool = False) -> Tensor:
             vae.enable_gradient_checkpointing()
         sample = vae.decode(z).sample
     return sample.float() / 2 + 0.5
+
+
+def decode_step(vae: Any, z_hat: Tensor, z_l: Tensor, start: Tensor) -> Tensor:
+    """Convert the latents after the step to images, x_hat = D(z_hat).
+
+    With a restorer it is x_hat = x + D(z_hat) - D(z_l), where x is the restored image: the step adds its change, and
+    what a small autoencoder cannot represent is not lost. This is ours, not the paper's.
+
+    Args:
+        z_hat, z_l: latents (B,C,h,w) after and before the step.
+        start: images (B,3,H,W) that z_l encodes, from `restored`.
+
+    Returns:
+        As `decode`.
+    """
+    if not hasattr(vae, "restorer"):
+        return decode(vae, z_hat)
+    after, before = decode(vae, torch.cat([z_hat, z_l])).chunk(2)
+    return start + after - before
 
 
 def random_crop(z: Tensor, side: int, generator: torch.Generator) -> tuple[Tensor, tuple[int, int]]:

@@ -1,7 +1,8 @@
 """The restorer R of a small model: convolutions that sharpen the enlarged LR image before it is encoded, z_l = E(R(x)).
 
-A transformer of a few million parameters can do this only with much training, and large models do not need it. This
-is ours, not the paper's. DiffBIR (https://arxiv.org/abs/2308.15070) also restores an image before it is refined.
+A transformer of a few million parameters can do this only with much training, and large models do not need it. The
+step then adds its change to the restored image (`latents.decode_step`). This is ours, not the paper's. DiffBIR
+(https://arxiv.org/abs/2308.15070) also restores an image before it is refined.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Restorer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Restore images (B,3,H,W), RGB in [0,1], whose sides are multiples of 4."""
-        return images + F.pixel_shuffle(self.last(self.layers(F.pixel_unshuffle(images, FACTOR))), FACTOR)
+        blocks = F.pixel_unshuffle(images.to(self.last.weight.dtype), FACTOR)
+        change = F.pixel_shuffle(self.last(self.layers(blocks)), FACTOR)
+        return images + change.to(images.dtype)  # 16 bits hold the change well, and the image badly
 
 
 def _add_restorer(vae: Any, restorer_width: int, restorer_layers: int) -> None:
@@ -49,7 +52,7 @@ RestoringAutoencoder = extended_class(
     "RestoringAutoencoder",
     {"restorer_width": 64, "restorer_layers": 16},
     _add_restorer,
-    "AutoencoderDC with a `Restorer`, which `latents.encode_lr` applies.",
+    "AutoencoderDC with a `Restorer`, which `latents.restored` applies.",
 )
 
 

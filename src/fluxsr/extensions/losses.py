@@ -8,10 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+LEAST_SIDE = 16  # pixels that LPIPS needs
+MOST_CUT = 15  # pixels: all phases of SqueezeNet's total stride of 16
+
 
 def at_scale(x: Tensor, y: Tensor, scales: Sequence[float], generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return two batches at one of several scales, the same for both.
 
+    With several scales, scale 1 cuts off up to 15 pixels at the top and at the left. A perceptual network with strides
+    would otherwise see every token of the transformer at the same phase, and teach it a pattern of that period.
     A scale n above 1 cuts a random part of 1/n of the sides and repeats its pixels n times, so that a perceptual
     network whose first layer has a stride still sees every pixel. A scale 1/n averages blocks of n x n pixels.
 
@@ -23,9 +28,13 @@ def at_scale(x: Tensor, y: Tensor, scales: Sequence[float], generator: torch.Gen
     Returns:
         Two batches of the same shape.
     """
+    if tuple(scales) == (1,):
+        return x, y
     scale = scales[int(torch.randint(len(scales), (), generator=generator))]
     if scale == 1:
-        return x, y
+        most = (min(MOST_CUT, max(side - LEAST_SIDE, 0)) for side in x.shape[-2:])
+        top, left = (int(torch.randint(cut + 1, (), generator=generator)) for cut in most)
+        return x[..., top:, left:], y[..., top:, left:]
     if scale < 1:
         size = round(1 / scale)
         return F.avg_pool2d(x, size), F.avg_pool2d(y, size)

@@ -23,7 +23,7 @@ from fluxsr.training.config import DistillConfig, RestorerConfig
 from fluxsr.training.dataset import PairCrops
 from fluxsr.training.file_pairs import file_pairs
 from fluxsr.training.processes import main_first
-from fluxsr.training.steps.distill import Batch, encode_batch
+from fluxsr.training.steps.distill import Batch, encode_batch, encodes_in_step
 from fluxsr.training.targets import map_targets, write_targets
 
 Config: TypeAlias = DistillConfig | RestorerConfig
@@ -42,7 +42,7 @@ def prepared(config: DistillConfig, vae: Any, pairs: PairCrops) -> Callable[[int
     @torch.no_grad()
     def encoded(step: int, samples: Sequence[int]) -> Batch:
         x_0, lr_up, z_0, eps = crops(step, samples)
-        if config.train_encoder_lora:  # the step encodes, with a gradient
+        if encodes_in_step(config, vae):
             return x_0, lr_up, z_0, eps
         # Autocast is local to a thread, so it is set here: the result must not depend on the thread that encodes.
         with torch.autocast(device.type, torch.bfloat16, enabled=config.run.precision == "bf16"):

@@ -171,8 +171,10 @@ def step_image(backbone: Backbone, lr_up: Tensor, precision: str) -> Tensor:
         The restored image (1,3,H,W) in [0,1].
     """
     with torch.autocast(lr_up.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        z_l = latents.encode_lr(backbone.vae, lr_up.contiguous(memory_format=image_layout(lr_up.device)))
+        start = latents.restored(backbone.vae, lr_up.contiguous(memory_format=image_layout(lr_up.device)))
+        z_l = latents.encode(backbone.vae, start)
         c = backbone.config
         t, guidance = c.condition
         v = velocity(backbone.transformer, z_l, t, backbone.prompt, guidance)
-        return latents.decode(backbone.vae, flow.one_step(z_l, v, c.t_l, c.strength)).clamp(0, 1)
+        z_hat = flow.one_step(z_l, v, c.t_l, c.strength)
+        return latents.decode_step(backbone.vae, z_hat, z_l, start).clamp(0, 1)

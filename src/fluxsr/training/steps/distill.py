@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ class DistillStage:
     """Train the student's transformer with FTD, MSE, TV-LPIPS and ADL; the periodic loss is ours.
 
     The autoencoder is frozen, except its decoder with ``train_decoder`` and a LoRA of its encoder with
-    ``train_encoder_lora``. In the latter case batches hold enlarged LR images in place of z_l.
+    ``train_encoder_lora``.
     """
 
     def __init__(
@@ -58,7 +59,8 @@ class DistillStage:
         Args:
             config: options of the stage.
             backbone: base whose transformer holds the trainable adapter.
-            batches: function from a step and its samples to (x_0, z_l, z_0, eps): images in [0,1], then latents.
+            batches: function from a step and its samples to (x_0, z_l, z_0, eps): images in [0,1], then latents. With
+                `encodes_in_step` there are enlarged LR images in [0,1] in place of z_l.
             distance: perceptual distance of two batches in [-1,1]; None if TV-LPIPS is off.
             device: training device.
 
@@ -72,11 +74,11 @@ class DistillStage:
 
     def losses(self, step: int, samples: Sequence[int]) -> dict[str, Tensor]:
         c, seed = self.config, self.config.run.seed
-        batch = self.batches(step, samples)
-        x_0, z_l, z_0, eps = (
-            tensor.to(self.device)
-            for tensor in (encode_batch(self.backbone.vae, *batch) if c.train_encoder_lora else batch)
-        )
+        x_0, z_l, z_0, eps = (tensor.to(self.device) for tensor in self.batches(step, samples))
+        start = z_l
+        if encodes_in_step(c, self.backbone.vae):
+            start = latents.restored(self.backbone.vae, z_l.contiguous(memory_format=image_layout(self.device)))
+            x_0, z_l, z_0, eps = encode_batch(self.backbone.vae, x_0, start, z_0, eps)
         if c.eps_source == "fresh":
             eps = normals(eps.shape[1:], sample_generators(seed, step, samples, NOISE)).to(self.device)
 
@@ -104,16 +106,19 @@ class DistillStage:
 
         terms = {"ftd": c.ftd_weight * ftd, "adl": c.adl_weight * rows * adl_loss(features)}
         if _on_pixels(c):
-            terms |= self._reconstruction(step, *self._decoded(step, x_0, z_hat))
+            terms |= self._reconstruction(step, *self._decoded(step, x_0, z_hat, z_l, start))
         return terms | {f"log/ftd/{bin}": value for bin, value in by_time.items()}
 
-    def _decoded(self, step: int, x_0: Tensor, z_hat: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same crop of the decoded result z_hat (B,C,h,w) and of x_0 (B,3,H,W), both in [-1,1]."""
+    def _decoded(self, step: int, x_0: Tensor, z_hat: Tensor, z_l: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same crop of the result, as in `latents.decode_step`, and of x_0 (B,3,H,W), both in [-1,1]."""
         c, vae = self.config, self.backbone.vae
         side = c.pixel_crop // latents.latent_pixels(vae) or z_hat.shape[-1]
         _, corner = latents.random_crop(z_hat, side, keyed_generator(c.run.seed, step, 0, CROP))
-        x_hat = latents.decode_crop(vae, z_hat, corner, side, checkpoint=c.run.decoder_checkpointing) * 2 - 1
-        return x_hat, latents.crop_pixels(vae, x_0, corner, side) * 2 - 1
+        decoded = partial(latents.decode_crop, vae, place=corner, side=side, checkpoint=c.run.decoder_checkpointing)
+        x_hat = decoded(z_hat)
+        if hasattr(vae, "restorer"):
+            x_hat = latents.crop_pixels(vae, start, corner, side) + x_hat - decoded(z_l)
+        return x_hat * 2 - 1, latents.crop_pixels(vae, x_0, corner, side) * 2 - 1
 
     def _reconstruction(self, step: int, x_hat: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return L_rec of the decoded result, squared error and TV-LPIPS, and the periodic loss."""
@@ -136,11 +141,16 @@ def trained_parts(config: DistillConfig, backbone: Backbone) -> dict[str, nn.Mod
     return parts | ({"decoder": backbone.vae.decoder} if config.train_decoder else {})
 
 
+def encodes_in_step(config: DistillConfig, vae: Any) -> bool:
+    """Return whether the step encodes its batch: for a gradient, or because it needs the restored images too."""
+    return config.train_encoder_lora or hasattr(vae, "restorer")
+
+
 def encode_batch(vae: Any, x_0: Tensor, lr_up: Tensor, z_0: Tensor, eps: Tensor) -> Batch:
     """Encode LR images to z_l, and x_0 to z_0 where there is no teacher pair. A LoRA of the encoder acts on z_l only.
 
     Args:
-        x_0, lr_up: images (B,3,H,W) in [0,1].
+        x_0, lr_up: images (B,3,H,W) in [0,1]; the second may be restored.
         z_0, eps: latents of the teacher pairs, or empty.
     """
     device = next(vae.parameters()).device
@@ -149,7 +159,7 @@ def encode_batch(vae: Any, x_0: Tensor, lr_up: Tensor, z_0: Tensor, eps: Tensor)
         with torch.no_grad(), without_encoder_lora(vae):
             z_0 = latents.encode(vae, x_0.to(device, memory_format=layout))
         eps = torch.zeros_like(z_0)  # the step draws it
-    return x_0, latents.encode_lr(vae, lr_up.to(device, memory_format=layout)), z_0, eps
+    return x_0, latents.encode(vae, lr_up.to(device, memory_format=layout)), z_0, eps
 
 
 def _on_pixels(config: DistillConfig) -> bool:
