@@ -270,11 +270,10 @@ def check_fit(transformer: Any, prompt: FixedPrompt | PromptEmbeddings, config: 
         raise ModelError(f"{where} has no guidance, but this transformer embeds one; set guidance, for example to 3.5")
     if is_folded(transformer):
         at = (transformer.config.folded_t, transformer.config.folded_guidance)
-        if at not in (config.condition, (config.t_l, config.guidance)):  # older versions saved the latter
+        if at != config.condition:
             raise ModelError(
                 f"the transformer is folded at t, guidance = {at}, but {where} needs {config.condition} "
                 f"(rounded to {config.train_dtype} as in training); use the unfolded model"
             )
-        mark = transformer.config.folded_prompt  # empty in models of older versions
-        if mark and mark != fingerprint(prompt.pooled_prompt_embeds):
+        if transformer.config.folded_prompt != fingerprint(prompt.pooled_prompt_embeds):
             raise ModelError(f"the transformer is folded with another prompt than {where} has; use the unfolded model")
