@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from huggingface_hub import hf_hub_download
 
-from fluxsr.backbones.places import first_line, folder_of, is_hub_id
-from fluxsr.errors import is_untranslatable
+from fluxsr.backbones.places import folder_of, is_hub_id
+from fluxsr.errors import first_line, is_untranslatable
 from fluxsr.names import raw
 
 NOTICE_FILE = "NOTICE"
