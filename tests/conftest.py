@@ -1,4 +1,7 @@
-"""Tiny random models of the real classes: the code path of FLUX.1-dev with small configs."""
+"""Tiny random models of the real classes: the code path of FLUX.1-dev with small configs.
+
+torch is imported where it is used, because the process that only distributes tests reads this file, too.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,9 +21,8 @@ if (
 ):  # before torch is imported: a thread for each test process, and for its children
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import torch
-
-from fluxsr.extensions import guard
+if TYPE_CHECKING:
+    import torch
 
 LATENTS = 4
 VAE_BLOCKS: dict[str, Any] = {  # of both families' autoencoders
@@ -42,6 +44,8 @@ FLAGS = [
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
+    import torch
+
     torch.set_num_threads(1)  # tiny operations: a second thread only waits
 
 
@@ -49,6 +53,8 @@ def _one_thread() -> None:
 def _only_finite(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the output guard look for values that are not finite only: the tiny models are untrained, so it would
     repair all their tiles."""
+    from fluxsr.extensions import guard
+
     found = guard.faults
 
     def faults(output: torch.Tensor, input: torch.Tensor, strength: float = 1.0) -> list[str]:
@@ -71,6 +77,7 @@ def uninstall(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def lpips_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weights file of LPIPS (squeeze) with the real shapes and random values."""
+    import torch
     from safetensors.torch import save_file
 
     fires = {3: (64, 16, 64), 4: (128, 16, 64), 6: (128, 32, 128), 7: (256, 32, 128)}
@@ -91,6 +98,7 @@ def lpips_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny_transformer(seed: int = 0, guidance_embeds: bool = False) -> Any:
     """FluxTransformer2DModel, 1 double + 1 single block, one head of 16."""
+    import torch
     from diffusers import FluxTransformer2DModel
 
     torch.manual_seed(seed)
@@ -109,6 +117,7 @@ def tiny_transformer(seed: int = 0, guidance_embeds: bool = False) -> Any:
 
 def tiny_vae(seed: int = 0) -> Any:
     """AutoencoderKL, four levels of width 8, factor 8 as FLUX's."""
+    import torch
     from diffusers import AutoencoderKL
 
     torch.manual_seed(seed)
@@ -133,6 +142,8 @@ def vae() -> Any:
 
 @pytest.fixture(scope="session")
 def prompt() -> Any:
+    import torch
+
     from fluxsr.backbones.prompts import random_prompt
 
     return random_prompt(3, TEXT, torch.Generator().manual_seed(0))
@@ -167,6 +178,7 @@ def model_folder(pipeline: Any, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="session")
 def text_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole model in diffusers' layout, CLIP, T5 and tokenizers included, of FLUX.1-dev's classes; read only."""
+    import torch
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
@@ -197,6 +209,7 @@ def text_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def klein() -> Any:
     """Flux2KleinPipeline, tiny and random, with Qwen3 and a tokenizer that knows letters; float32."""
+    import torch
     from diffusers import (
         AutoencoderKLFlux2,
         FlowMatchEulerDiscreteScheduler,
@@ -247,6 +260,8 @@ def klein() -> Any:
 @pytest.fixture(scope="session")
 def klein_folder(klein: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny klein saved in diffusers' layout, with a fixed prompt and settings; read only."""
+    import torch
+
     from fluxsr.backbones.adapter import AdapterConfig
     from fluxsr.backbones.prompts import FixedPrompt
 
@@ -290,6 +305,8 @@ def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @pytest.fixture
 def make_adapter(transformer: Any, prompt: Any, tmp_path: Path) -> Callable[..., Path]:
     """make_adapter(name, targets=..., t_l=..., ...): a folder with an adapter of the tiny model that changes much."""
+    import torch
+
     from fluxsr.backbones import lora
     from fluxsr.backbones.adapter import AdapterConfig
 

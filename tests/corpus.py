@@ -18,7 +18,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-BIT_FLIPS, CUTS = 12, 8  # of every whole file
+BIT_FLIPS, CUTS = 4, 3  # of every whole file
 
 
 def whole() -> dict[str, bytes]:

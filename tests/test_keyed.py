@@ -40,7 +40,8 @@ def test_noise_depends_on_its_key_alone() -> None:
     assert not torch.equal(keyed_noise((4, 8, 8), 5), keyed_noise((4, 8, 8), 6))
 
 
-@pytest.mark.parametrize("instructions", ["default", pytest.param("avx2", marks=pytest.mark.slow)])
+@pytest.mark.slow  # processes that import torch
+@pytest.mark.parametrize("instructions", ["default", "avx2"])
 def test_noise_is_the_same_to_the_bit_on_plainer_processors(instructions: str) -> None:
     """torch.randn is not: without vector instructions its logarithm and cosine round otherwise."""
     code = (

@@ -220,8 +220,7 @@ def tiny_guided() -> Any:
     return made.eval()
 
 
-@pytest.mark.parametrize("folded", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("dtype", "folded"), [(torch.float32, False), (torch.float16, True)])
 def test_an_adapter_trained_in_bfloat16_makes_the_same_picture_elsewhere(
     guided: Any, dtype: torch.dtype, folded: bool, tmp_path: Path
 ) -> None:
@@ -460,8 +459,7 @@ def test_the_plan_follows_a_cast(model_folder: Path) -> None:
     assert pipe.plan.moved(torch.bfloat16, "cuda").batch_size is None
 
 
-@pytest.mark.parametrize("kind", ["int8", "fp8"])
-@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize(("kind", "dtype"), [("int8", "fp32"), ("int8", "fp16"), ("fp8", "fp32"), ("fp8", "bf16")])
 def test_an_export_in_8_bits_runs_in_every_number_format(
     kind: str, dtype: str, model_folder: Path, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def test_help_is_light() -> None:
     assert heavy_after(code) == set()
 
 
+@pytest.mark.slow  # .ci/run installs the core packages alone
 def test_the_bundled_model_needs_core_packages_only() -> None:
     blocked = ("transformers", "peft", "accelerate", "scipy", "torchvision", "torchao", "gguf", "gradio", "ray")
     code = (

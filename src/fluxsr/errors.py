@@ -53,6 +53,11 @@ class AcceleratorLost(FluxSRError):
         super().__init__(f"the accelerator failed ({reason}); this process cannot use it any more, start it again")
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first non-empty line of an error's message, or the name of its class if it has no message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def lost_accelerator(error: BaseException | None) -> str:
     """Return the device's message if an error means that the accelerator is lost, and "" for any other error.
 
@@ -60,7 +65,7 @@ def lost_accelerator(error: BaseException | None) -> str:
     that the device refused, the device is still usable.
     """
     while error is not None:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         known = _is_a(error, "AcceleratorError") or (isinstance(error, RuntimeError) and _ACCELERATOR.search(line))
         if known and not _REFUSED.search(line):
             return line

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from fluxsr.errors import InputError
+from fluxsr.errors import InputError, first_line
 from fluxsr.imaging.atomic import write_text
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ def load(
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise InputError(f"cannot read override '{item}': {str(error).splitlines()[0]}") from error
+            raise InputError(f"cannot read override '{item}': {first_line(error)}") from error
         _assign(values, key.strip().split("."), value)
     values.pop("stage", None)  # names the schema of the file, which the caller has already chosen
     return build(schema, _merged(base or {}, values))
@@ -101,7 +101,7 @@ def read(path: str | Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"cannot read recipe {path}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"cannot read recipe {path}: {first_line(error)}") from error
     if not isinstance(values, dict):
         raise InputError(f"recipe {path} is a {type(values).__name__}; it must map keys to values")
     extended = values.pop("extends", None)

@@ -86,6 +86,7 @@ def test_norms_are_replaced_with_their_weights_and_eager_they_are_pytorch_s(deep
     torch.testing.assert_close(round_trip(vae), expected, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_all_is_compiled_in_few_graphs_and_gives_the_same(deep_vae: Any, transformer: Any) -> None:
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()

@@ -100,14 +100,16 @@ def size(model: Any) -> int:
     return sum(x.numel() for x in model.state_dict().values())
 
 
-@pytest.fixture
-def flux(tmp_path: Path) -> Any:
-    return from_config("transformer", tmp_path, TRANSFORMER)
+@pytest.fixture(scope="module")
+def flux(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The whole transformer; read only."""
+    return from_config("transformer", tmp_path_factory.mktemp("flux"), TRANSFORMER)
 
 
-@pytest.fixture
-def folded(flux: Any) -> FoldedFluxTransformer2DModel:
-    return fold(flux, 0.25, 3.5, torch.zeros(1, 768, device="meta"))
+@pytest.fixture(scope="module")
+def folded() -> FoldedFluxTransformer2DModel:
+    """The folded transformer; read only."""
+    return fold(skeleton(TRANSFORMER), 0.25, 3.5, torch.zeros(1, 768, device="meta"))
 
 
 def test_published_names_are_the_transformer_s(flux: Any) -> None:
@@ -126,9 +128,8 @@ def test_published_shapes_and_size(flux: Any) -> None:
     assert shapes["single_transformer_blocks.37.proj_out.weight"] == (3072, 5 * 3072)
 
 
-def test_folding_removes_the_modulation_and_nothing_else(flux: Any) -> None:
+def test_folding_removes_the_modulation_and_nothing_else(flux: Any, folded: Any) -> None:
     before = {name: x.shape for name, x in flux.state_dict().items()}
-    folded = fold(flux, 0.25, 3.5, torch.zeros(1, 768, device="meta"))
     after = {name: x.shape for name, x in folded.state_dict().items()}
     gone, new = set(before) - set(after), set(after) - set(before)
     assert all(name.startswith(("time_text_embed.", "norm_out.")) or ".norm" in name for name in gone)
@@ -153,7 +154,8 @@ def test_the_folded_config_builds_the_folded_model(folded: Any) -> None:
 
 
 @pytest.mark.slow
-def test_the_lora_hits_every_linear_but_modulation_and_conditions(flux: Any) -> None:
+def test_the_lora_hits_every_linear_but_modulation_and_conditions() -> None:
+    flux = skeleton(TRANSFORMER)
     add_lora(flux, rank=64, alpha=64)
     hit = {name for name, module in flux.named_modules() if hasattr(module, "lora_A")}
     linears = {name for name, m in flux.named_modules() if isinstance(m, torch.nn.Linear) and "lora_" not in name}
@@ -167,7 +169,7 @@ def test_the_lora_hits_every_linear_but_modulation_and_conditions(flux: Any) -> 
     assert trained == 64 * sum(sum(flux.get_submodule(f"{name}.base_layer").weight.shape) for name in hit)
 
 
-def test_check_lora_accepts_an_adapter_of_these_widths_on_either_form(flux: Any) -> None:
+def test_check_lora_accepts_an_adapter_of_these_widths_on_either_form(flux: Any, folded: Any) -> None:
     def state(name: str, width: int, out: int) -> dict[str, torch.Tensor]:
         a, b = torch.empty(64, width, device="meta"), torch.empty(out, 64, device="meta")
         return {f"transformer.{name}.lora_A.weight": a, f"transformer.{name}.lora_B.weight": b}
@@ -175,7 +177,6 @@ def test_check_lora_accepts_an_adapter_of_these_widths_on_either_form(flux: Any)
     good = state("single_transformer_blocks.37.proj_out", 5 * 3072, 3072) | state("x_embedder", 64, 3072)
     modulation = state("transformer_blocks.3.norm1.linear", 3072, 6 * 3072)
     check_lora(flux, good | modulation, Path("x"))
-    folded = fold(flux, 0.25, 3.5, torch.zeros(1, 768, device="meta"))
     check_lora(folded, good, Path("x"))
     with pytest.raises(ModelError, match="the transformer is folded"):
         check_lora(folded, modulation, Path("x"))
@@ -184,7 +185,8 @@ def test_check_lora_accepts_an_adapter_of_these_widths_on_either_form(flux: Any)
 
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("folds", [False, True], ids=["whole", "folded"])
-def test_the_velocity_of_a_1024_pixel_image_has_its_shape(folds: bool, chunked: bool, flux: Any) -> None:
+def test_the_velocity_of_a_1024_pixel_image_has_its_shape(folds: bool, chunked: bool) -> None:
+    flux = skeleton(TRANSFORMER | {"num_layers": 1, "num_single_layers": 1})
     prompt = FixedPrompt(torch.zeros(1, 512, 4096, device="meta"), torch.zeros(1, 768, device="meta"))
     model = fold(flux, 0.25, 3.5, prompt.pooled_prompt_embeds) if folds else flux
     if chunked:

@@ -31,6 +31,7 @@ def folders(tmp_path: Path) -> list[str]:
     return ["--lr", str(tmp_path / "lr"), "--hr", str(tmp_path / "hr"), "--out", str(tmp_path / "out")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "rows"),
     [

@@ -25,6 +25,7 @@ def benchmark() -> Iterator[ModuleType]:
     sys.path.remove(str(SCRIPT.parent))
 
 
+@pytest.mark.slow
 def test_tiny_runs_and_reports(benchmark: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = benchmark.main(["--tiny", "--bases", "bf16", "--steps", "2", "--json", str(tmp_path / "rows.json")])
     assert [(row["side"], row["base"], row["pixels"]) for row in rows] == [(64, "bf16", True), (64, "bf16", False)]

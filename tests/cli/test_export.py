@@ -48,8 +48,7 @@ def error_lines(result: Result) -> list[str]:
     return [line for line in result.stderr.splitlines() if line.startswith("error: ")]
 
 
-@pytest.mark.parametrize("fuse", ["--fuse", "--no-fuse"])
-@pytest.mark.parametrize("fold", ["--fold", "--no-fold"])
+@pytest.mark.parametrize(("fuse", "fold"), [("--fuse", "--fold"), ("--no-fuse", "--no-fold")])
 def test_an_export_is_the_same_model(fuse: str, fold: str, model_folder: Path, lora: Path, tmp_path: Path) -> None:
     done = command(model_folder, tmp_path / "out", "--adapter", lora, fuse, fold)
     assert done.exit_code == 0, done.output

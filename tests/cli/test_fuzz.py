@@ -28,7 +28,7 @@ def test_every_file_gives_an_output_or_one_line(corpus: Path, tmp_path: Path) ->
     assert not [line for line in lines if not LINE.match(line)], "no trace, and no chatter of libraries"
     outputs = [path for path in tmp_path.iterdir() if path.name != NAME]
     refused = [line for line in lines if line.startswith("error: ")]
-    assert len(outputs) > 100 and len(refused) > 200 and len(outputs) + len(refused) == len(files)
+    assert len(outputs) > 50 and len(refused) > 100 and len(outputs) + len(refused) == len(files)
     for path in outputs:
         assert not path.name.startswith("."), "unfinished"
         with Image.open(path) as image:

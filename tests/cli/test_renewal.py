@@ -69,6 +69,12 @@ def upscale(model_folder: Path, make_adapter: Make, tmp_path: Path) -> Callable[
     return upscale
 
 
+@pytest.fixture
+def loaded(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny model is not loaded for every command."""
+    monkeypatch.setattr(upscale_file, "load", lambda _options: pipeline)
+
+
 class TestTheModel:
     def test_a_retrained_adapter_makes_all_anew(self, upscale: Any, tmp_path: Path) -> None:
         assert upscale() == (2, 0)
@@ -79,6 +85,7 @@ class TestTheModel:
         assert (tmp_path / "out" / "a.png").read_bytes() != before
         assert upscale() == (0, 2)
 
+    @pytest.mark.usefixtures("loaded")
     def test_the_number_format_counts_and_its_spelling_does_not(self, upscale: Any) -> None:
         assert upscale("--dtype", "fp32") == (2, 0)
         assert upscale("--dtype", "bf16") == (2, 0)
@@ -86,6 +93,7 @@ class TestTheModel:
         assert upscale("--dtype", auto) == ((0, 2) if auto == "bf16" else (2, 0))
         assert upscale() == (0, 2), "auto is what was asked for by name"
 
+    @pytest.mark.usefixtures("loaded")
     def test_what_changes_no_pixel_makes_nothing_anew_and_another_version_all(
         self, upscale: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -112,6 +120,7 @@ class TestTheModel:
         assert upscale_file.with_dtype(ModelOptions(device="cpu")).dtype == "bf16"
 
 
+@pytest.mark.usefixtures("loaded")
 class TestOneFile:
     def test_it_is_renewed_as_a_folder_s_is(self, upscale: Any, tmp_path: Path, model_folder: Path) -> None:
         source, output = photograph(tmp_path / "a.png"), tmp_path / "b.png"
@@ -142,6 +151,7 @@ class TestOneFile:
         assert output.read_bytes() == before
 
 
+@pytest.mark.usefixtures("loaded")
 class TestResultsAreNoInputs:
     def test_what_the_record_lists_is_left_out_and_told(self, tmp_path: Path, model_folder: Path) -> None:
         photograph(tmp_path / "s" / "x.png")

@@ -113,6 +113,7 @@ def test_more_gpus_than_there_are(cluster: Cluster) -> None:
         Cluster(Size(gpus_per_worker=99))
 
 
+@pytest.mark.slow
 def test_a_stop_finishes_what_is_begun(cluster: Cluster) -> None:
     stop, done = threading.Event(), []
     dispatcher = Dispatch(cluster, lambda: cluster.start_worker(Fake), lambda item: "", tell=lambda line: None)

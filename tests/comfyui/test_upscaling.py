@@ -61,8 +61,8 @@ def test_it_is_the_pipeline(
     with_alpha = torch.cat([images, torch.rand(count, 24, 32, 1)], -1)  # a channel that is ignored
     out = upscale(tiny.comfy_model, tiny.comfy_vae, adapters.conditioning(adapter), with_alpha, scale, **options)
     expected = by_pipeline(tiny, adapter, images, scale, lora=False, **options)
-    decoded = by_pipeline(tiny, adapter, images, scale, lora=False, **options | {"color_fix": "none"})
-    assert decoded.min() > 0.005 and decoded.max() < 0.995  # where ComfyUI's autoencoder clamps nothing
+    if options.get("color_fix") == "none":  # where ComfyUI's autoencoder clamps nothing
+        assert expected.min() > 0.005 and expected.max() < 0.995
     torch.testing.assert_close(out, expected, atol=2e-5, rtol=0)
 
 
@@ -126,12 +126,10 @@ def test_one_graph_for_each_family(
         (second, comfyui.with_lora(comfyui.model2(klein.transformer), own / WEIGHTS_FILE, 1.0),
          comfyui.vae2(klein_vae), own),
     ]  # fmt: skip
-    for models, model, vae, folder in graphs * 2:
+    for models, model, vae, folder in (*graphs, graphs[0]):
         out = upscale(model, vae, adapters.conditioning(folder), photographs(), color_fix="none")
         expected = by_pipeline(models, folder, photographs(), 4, lora=True, color_fix="none")
         torch.testing.assert_close(out, expected, atol=5e-5, rtol=0)
-        without = by_pipeline(models, folder, photographs(), 4, lora=False, color_fix="none")
-        assert (out - without).abs().max() > 1e-3
 
 
 def test_model_and_autoencoder_take_turns_once(

@@ -52,6 +52,7 @@ def test_ground_truth_against_itself_is_ideal(folders, lpips_weights):
     assert {name: report.mean[name] for name in ideals} == pytest.approx(ideals, abs=1e-5)
 
 
+@pytest.mark.slow  # processes that import torch
 def test_processes_change_nothing(folders, lpips_weights):
     told = []
     alone = score(*folders, lpips_weights=lpips_weights)

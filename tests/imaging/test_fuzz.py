@@ -51,8 +51,8 @@ def outcome(path: Path) -> str:
 def test_the_corpus(corpus: Path) -> None:
     files, before = sorted(corpus.iterdir()), peak()
     counts = Counter(outcome(path) for path in files)
-    assert len(files) > 500 and sum(counts.values()) == len(files)
-    assert counts["read"] > 100 and counts["refused"] > 200, "both roads are gone"
+    assert len(files) > 200 and sum(counts.values()) == len(files)
+    assert counts["read"] > 50 and counts["refused"] > 100, "both roads are gone"
     assert peak() - before < MEGABYTES
     print(f"{len(files)} files: {dict(counts)}")
 
@@ -63,9 +63,7 @@ def test_whole_files_are_read(tmp_path: Path) -> None:
         assert outcome(tmp_path / name) == "read", name
 
 
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
-)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(data=st.data())
 def test_bytes_turned_cut_and_put_in(tmp_path: Path, data: st.DataObject) -> None:
     whole = bytearray(WHOLE[data.draw(st.sampled_from(sorted(WHOLE)))])

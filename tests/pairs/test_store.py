@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fluxsr.errors import InputError, OutputError, StoreError
@@ -80,19 +79,6 @@ def test_half_precision_errs_by_two_to_the_minus_eleven(tmp_path: Path) -> None:
     assert bool(((pair.eps.float() - eps[0]).abs() <= 2**-11 * eps[0].abs() + 1e-7).all())
     relative = (pair.z_0.float() - z_0[0]).square().mean().sqrt() / z_0[0].square().mean().sqrt()
     assert float(relative) < 3e-4  # bfloat16 would be at 2e-3
-
-
-def test_stores_of_version_0_1_are_read(tmp_path: Path) -> None:
-    """Stacked tensors, and a list of names beside them."""
-    z_0, eps = latents(2)
-    save_file({"z_0": z_0.half(), "eps": eps.half()}, tmp_path / "shard-00000.safetensors")
-    (tmp_path / "shard-00000.json").write_text('["a", "b"]', encoding="utf-8")
-    (tmp_path / "manifest.json").write_text('{"mode": "invert", "count": 2, "shard": 64}', encoding="utf-8")
-    store = PairStore(tmp_path)
-    assert [pair.name for pair in store] == ["a", "b"] and store.manifest()["mode"] == "invert" and store.count() == 2
-    for pair, z, noise in zip(store, z_0, eps, strict=True):
-        assert torch.equal(pair.z_0, z.half()) and torch.equal(pair.eps, noise.half())
-        assert pair.cut({pair.name: torch.zeros(3, 48, 64)}) is not None
 
 
 def test_views_and_other_memory_formats_are_stored_as_seen(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -109,12 +107,3 @@ def test_inverted_pairs_come_back_as_they_did(
     store.write_shard(0, [replace(pair, eps=pair.eps.flip(1)), store.shard(0)[1]])
     found, _ = reintegrate(store, 4, str(model_folder))
     assert len(found) == 1 and "pair 'a'" in found[0] and "when it was made" in found[0]
-
-
-def test_stores_of_version_0_1_are_verified_without_hashes(store: PairStore) -> None:
-    for index in range(3):
-        info = store.shard_info(index)
-        assert info["sha256"] == hashlib.sha256(store.path(index).read_bytes()).hexdigest()
-        del info["sha256"]
-        store.path(index, "json").write_text(json.dumps(info), encoding="utf-8")
-    assert list(faults(store)) == []

@@ -47,7 +47,7 @@ def test_requests_by_the_schema(api: Any, mode: GenerationMode) -> None:
 
         @given(operation.as_strategy(generation_mode=mode))
         @settings(
-            max_examples=12, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+            max_examples=6, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
         )
         def sent(case: Any) -> None:
             if mode is GenerationMode.POSITIVE:

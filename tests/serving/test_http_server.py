@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,8 @@ def test_a_result_is_awaited_until_all_of_it_was_sent(tmp_path: Path) -> None:
         await asyncio.sleep(3600)
 
     scope = {"type": "http", "method": "GET", "headers": [], "asgi": {"spec_version": "2.4"}}
-    asyncio.run(JobResultResponse(job, store)(scope, receive, send))
+    with ThreadPoolExecutor(1) as thread:  # in this one, a browser's event loop may be running
+        thread.submit(asyncio.run, JobResultResponse(job, store)(scope, receive, send)).result()
     assert len(awaited) > 2 and all(awaited) and not is_awaited(job)
     store.close()
 

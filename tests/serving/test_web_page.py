@@ -93,11 +93,14 @@ def test_progress_shows_and_stop_stops_between_tiles(tab: Any, site: Any, photog
     tab.wait_for_selector("#one-load", state="visible")
 
 
-def test_errors_are_one_line(tab: Any, site: Any, tmp_path: Path) -> None:
+def test_an_example_is_taken_by_a_click_and_errors_are_one_line(tab: Any, site: Any, tmp_path: Path) -> None:
     Image.new("RGB", (200, 200)).save(tmp_path / "large.png")
     (tmp_path / "b<b>ad.jpg").write_text("not a picture")
     tab.click("#one-start")
     tab.wait_for_selector(f"{TOAST} >> text=Choose an image first")
+    tab.click("button.gallery-item >> nth=0")
+    tab.wait_for_selector("#one-report >> text=pixels, JPEG")
+    tab.click("#one-file button[aria-label=Clear]")
     send(tab, tmp_path / "large.png")
     tab.wait_for_selector("#one-report >> text=200 × 200 pixels, PNG")
     tab.click("#one-start")
@@ -108,11 +111,6 @@ def test_errors_are_one_line(tab: Any, site: Any, tmp_path: Path) -> None:
     text = tab.wait_for_selector(f"{TOAST} >> text=ad.jpg is not an image that can be read").inner_text()
     assert "Traceback" not in text and str(site.store.folder) not in text
     assert tab.locator("#one-before img").count() == 0  # the previous image is not shown under its name
-
-
-def test_an_example_is_taken_by_a_click(tab: Any) -> None:
-    tab.click("button.gallery-item >> nth=0")
-    tab.wait_for_selector("#one-report >> text=pixels, JPEG")
 
 
 def test_a_batch_comes_as_a_zip_and_a_bad_file_does_not_stop_it(tab: Any, tmp_path: Path, photograph: Path) -> None:
@@ -129,6 +127,7 @@ def test_a_batch_comes_as_a_zip_and_a_bad_file_does_not_stop_it(tab: Any, tmp_pa
     assert "2 done, 1 failed" in text and "is not an image" in text
 
 
+@pytest.mark.slow
 def test_a_stopped_batch_keeps_what_is_done(tab: Any, site: Any, tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         Image.new("RGB", (16, 16)).save(tmp_path / name)  # a tile each

@@ -13,10 +13,9 @@ from urllib.request import urlopen
 import pytest
 
 from fluxsr.options import ModelOptions
-from fluxsr.serving import server, web_server
+from fluxsr.serving import server
 from fluxsr.serving.limits import WebLimits
 from fluxsr.serving.web_guard import guarded
-from fluxsr.serving.web_page import examples
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -39,10 +38,14 @@ def test_other_events_than_requests_pass() -> None:
 
 
 def test_there_are_examples() -> None:
+    from fluxsr.serving.web_page import examples
+
     assert [path.name for path in examples()] == ["building_lr.jpg", "church_lr.jpg"]
 
 
 def test_ctrl_c_while_the_models_load_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fluxsr.serving import web_server
+
     def load(_options: ModelOptions) -> None:
         signal.raise_signal(signal.SIGINT)
         raise AssertionError("it goes on")

@@ -176,6 +176,7 @@ def test_validation_takes_tiles_of_whole_tokens_whatever_the_autoencoder() -> No
     assert distillation._upscaled(base, image, torch.device("cpu"), "fp32").shape == image.shape
 
 
+@pytest.mark.slow
 def test_a_cut_run_in_bfloat16_ends_as_an_unbroken_one(data: DataConfig, runs: Path, tmp_path: Path) -> None:
     """To the bit, though the first batch after a cut is made where autocast is on."""
     config = distill_config(DataConfig(data.shards), runs)
@@ -262,10 +263,11 @@ def test_pairs_are_scored_and_any_checkpoint_becomes_an_adapter(data: DataConfig
 
 
 def test_an_adapter_alone_is_a_folder_for_any_copy_of_its_base(data: DataConfig, runs: Path, tmp_path: Path) -> None:
-    """Other targets, no validation, blocks computed again: options that a base of 24 GB asks for."""
+    """Other targets, no validation, blocks computed again: options that a base of 24 GB asks for. And another scale."""
     from fluxsr.backbones.loading import load
 
-    config = distill_config(data, runs)
+    (tmp_path / "two.yaml").write_text("{preset: bicubic, scale: 2}", encoding="utf-8")
+    config = replace(distill_config(data, runs), degradation=str(tmp_path / "two.yaml"))
     config.export, config.targets, config.data = "adapter", ["attn.to_q", "attn.to_v"], DataConfig(data.shards)
     config.run.gradient_checkpointing, config.run.accumulate = True, 2
     distillation.train_distill(config, tmp_path)
@@ -275,6 +277,8 @@ def test_an_adapter_alone_is_a_folder_for_any_copy_of_its_base(data: DataConfig,
     keys = load_file(folder / "pytorch_lora_weights.safetensors")
     assert keys and all("attn.to_q" in key or "attn.to_v" in key for key in keys)
     assert recipe.load(DistillConfig, tmp_path / "recipe.yaml") == config
+    assert load_config(folder).scale == 2 and load_config(runs / "distill" / "model").scale == 4
+    assert load_config(folder).train_dtype == config.run.precision
     image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     base = config.base
     loaded = load(base, folder, "cpu", "fp32", folded=False)
@@ -329,14 +333,6 @@ def test_what_the_base_needs_is_said_before_it_is_read(
     monkeypatch.setattr(student, "load_base", lambda *_: pytest.fail("read"))
     with pytest.raises(InputError, match="base embeds a guidance scale; set guidance .FLUX.1-dev: 3.5."):
         distillation.train_distill(config, tmp_path / "out")
-
-
-def test_the_adapter_says_the_scale_it_was_trained_for(data: DataConfig, runs: Path, tmp_path: Path) -> None:
-    config = replace(distill_config(data, runs), degradation=str(tmp_path / "two.yaml"), export="adapter")
-    (tmp_path / "two.yaml").write_text("{preset: bicubic, scale: 2}", encoding="utf-8")
-    distillation.train_distill(config, tmp_path)
-    assert load_config(tmp_path / "model").scale == 2 and load_config(runs / "distill" / "model").scale == 4
-    assert load_config(tmp_path / "model").train_dtype == config.run.precision
 
 
 def test_validation_follows_the_precision_of_training(runs: Path) -> None:

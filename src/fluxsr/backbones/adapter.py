@@ -17,8 +17,6 @@ from fluxsr.errors import ModelError
 from fluxsr.options import MAX_STRENGTH
 
 ORIGIN = ("base", "rank", "alpha", "licences", "source")  # where an adapter comes from; they change no pixel
-# Settings of earlier versions, with the values that change no pixel.
-REMOVED = {"patch_offsets": 1, "lattice_reach": 0, "fine_strength": 1, "flat_floor": 0}
 
 
 @dataclass
@@ -85,12 +83,6 @@ def load_config(folder: str | Path) -> AdapterConfig:
         values = json.loads((path.with_name(INDEX_FILE) if index else path).read_text(encoding="utf-8"))
         if index and "t_l" not in values:
             raise FileNotFoundError
-        for name, off in REMOVED.items():
-            if (value := values.pop(name, off)) != off:
-                raise ModelError(
-                    f"{path} sets {name} = {value!r}, which needs an earlier version of fluxsr; use that version, or "
-                    "delete the key for results without it"
-                )
         known = {entry.name for entry in fields(AdapterConfig)}
         unknown = sorted(set(values) - known)
         if unknown and not index:

@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from fluxsr.backbones.places import ENCODER_FILE, PEFT_FILES, first_line
-from fluxsr.errors import ModelError, needed
+from fluxsr.backbones.places import ENCODER_FILE, PEFT_FILES
+from fluxsr.errors import ModelError, first_line, needed
 
 _PEFT_PREFIX = "base_model.model."
 

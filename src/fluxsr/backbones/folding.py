@@ -1,4 +1,4 @@
-"""Fold a transformer: replace its modulation by constants.
+"""Fold a transformer: replace its modulation by constants. Check that a folded one fits its settings.
 
 One-step inference never changes time, pooled text or guidance, so every modulation vector is a constant.
 """
@@ -12,9 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fluxsr.backbones.adapter import AdapterConfig
 from fluxsr.backbones.families import family_of, is_folded
 from fluxsr.backbones.family import NoCondition, replace_modules
+from fluxsr.backbones.prompts import FixedPrompt, PromptEmbeddings
 from fluxsr.backbones.velocity import needed_guidance
+from fluxsr.errors import ModelError
 
 QUANTIZED = ("hf_quantizer", "is_quantized", "quantization_method", "is_loaded_in_4bit")  # set on quantized models
 
@@ -81,3 +84,34 @@ def as_folded(transformer: Any, t: float, guidance: float | None, pooled: Tensor
     if getattr(transformer, "peft_config", None):  # so that an unfused adapter can still be scaled, disabled and fused
         folded.peft_config, folded._hf_peft_config_loaded = transformer.peft_config, True
     return folded.train(transformer.training)
+
+
+def check_fit(transformer: Any, prompt: FixedPrompt | PromptEmbeddings, config: AdapterConfig, where: Any) -> None:
+    """Check that a transformer, a fixed prompt and settings belong together.
+
+    Args:
+        transformer: transformer of a known family.
+        prompt: fixed prompt.
+        config: settings.
+        where: name of the folder with prompt and settings, for messages.
+
+    Raises:
+        ModelError: the prompt has other widths, the guidance is missing, or the transformer is folded with other
+            conditions.
+    """
+    family = family_of(transformer)
+    wants = family.prompt_widths(transformer.config)
+    has = (prompt.prompt_embeds.shape[-1], prompt.pooled_prompt_embeds.shape[-1])
+    if wants != has:
+        raise ModelError(f"the fixed prompt in {where} has widths {has}; this transformer needs {wants}")
+    if family.embeds_guidance(transformer.config) and config.guidance is None:
+        raise ModelError(f"{where} has no guidance, but this transformer embeds one; set guidance, for example to 3.5")
+    if is_folded(transformer):
+        at = (transformer.config.folded_t, transformer.config.folded_guidance)
+        if at != config.condition:
+            raise ModelError(
+                f"the transformer is folded at t, guidance = {at}, but {where} needs {config.condition} "
+                f"(rounded to {config.train_dtype} as in training); use the unfolded model"
+            )
+        if transformer.config.folded_prompt != fingerprint(prompt.pooled_prompt_embeds):
+            raise ModelError(f"the transformer is folded with another prompt than {where} has; use the unfolded model")

@@ -19,20 +19,19 @@ from fluxsr.backbones.adapter import AdapterConfig, invalid_setting, load_config
 from fluxsr.backbones.device import best_device
 from fluxsr.backbones.encoder_lora import check_encoder_lora, save_encoder_lora
 from fluxsr.backbones.families import family_of
+from fluxsr.backbones.folding import check_fit
 from fluxsr.backbones.licence import (
     NOTICE_FILE,
     Licence,
     copy_licence,
     licence_of,
     pass_on,
-    public_name,
     stated,
     write_notice,
 )
-from fluxsr.backbones.loading import check_fit
 from fluxsr.backbones.lora import check_lora, lora_file, read_lora
 from fluxsr.backbones.parts import part_config, skeleton
-from fluxsr.backbones.places import CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE, download_adapter, folder_of
+from fluxsr.backbones.places import CONFIG_FILE, PEFT_FILES, WEIGHTS_FILE, download_adapter, folder_of, public_name
 from fluxsr.backbones.prompts import FixedPrompt, load_prompt
 from fluxsr.backbones.published import FILES, LAYOUTS, ImportOverrides, PublishedAdapter, layout_of
 from fluxsr.backbones.text import encode_prompts

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from huggingface_hub import hf_hub_download
 
-from fluxsr.backbones.places import first_line, folder_of, is_hub_id
-from fluxsr.errors import is_untranslatable
+from fluxsr.backbones.places import folder_of, public_name
+from fluxsr.errors import first_line, is_untranslatable
 from fluxsr.names import raw
 
 NOTICE_FILE = "NOTICE"
@@ -99,11 +99,6 @@ def licence_of(model: str | Path, config: Mapping[str, Any], override: str = "")
 def slug(name: str) -> str:
     """Return a licence's name as the Hub spells it: lower case, with digits, dots and hyphens."""
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
-
-
-def public_name(model: str | Path) -> str:
-    """Return the name of a model for published files: the Hub id, or the last part of a path to keep paths private."""
-    return str(model) if is_hub_id(model) else Path(model).name
 
 
 def flux_dev(model: str) -> Licence:

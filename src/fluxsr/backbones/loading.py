@@ -17,7 +17,7 @@ from fluxsr.backbones.autoencoder import decoder_share, empty_autoencoder, load_
 from fluxsr.backbones.device import best_device, best_dtype, free_bytes, has_bf16_units, image_layout
 from fluxsr.backbones.encoder_lora import encoder_file, fuse_encoder_lora
 from fluxsr.backbones.families import family_of, is_folded
-from fluxsr.backbones.folding import fingerprint
+from fluxsr.backbones.folding import check_fit
 from fluxsr.backbones.lora import lora_file
 from fluxsr.backbones.memory import BITS, Needs, Plan, plan
 from fluxsr.backbones.parts import in_flight, load_part, parameter_count, part_config, skeleton
@@ -33,7 +33,7 @@ from fluxsr.backbones.places import (
     folder_of,
     public_name,
 )
-from fluxsr.backbones.prompts import FILE, FixedPrompt, PromptEmbeddings, load_prompt
+from fluxsr.backbones.prompts import FILE, FixedPrompt, load_prompt
 from fluxsr.backbones.quantize import kinds_here, nf4, scheme_of
 from fluxsr.backbones.single_file import check_family, flux_dev, is_gguf, load_autoencoder_for, single_file
 from fluxsr.errors import InputError, ModelError
@@ -246,35 +246,3 @@ def save(backbone: Backbone, folder: str | Path) -> None:
     """Write the config and the fixed prompt, which are not part of diffusers' layout."""
     backbone.config.save(folder)
     backbone.prompt.save(folder)
-
-
-def check_fit(transformer: Any, prompt: FixedPrompt | PromptEmbeddings, config: AdapterConfig, where: Any) -> None:
-    """Check that a transformer, a fixed prompt and settings belong together.
-
-    Args:
-        transformer: transformer of a known family.
-        prompt: fixed prompt.
-        config: settings.
-        where: name of the folder with prompt and settings, for messages.
-
-    Raises:
-        ModelError: the prompt has other widths, the guidance is missing, or the transformer is folded with other
-            conditions.
-    """
-    family = family_of(transformer)
-    wants = family.prompt_widths(transformer.config)
-    has = (prompt.prompt_embeds.shape[-1], prompt.pooled_prompt_embeds.shape[-1])
-    if wants != has:
-        raise ModelError(f"the fixed prompt in {where} has widths {has}; this transformer needs {wants}")
-    if family.embeds_guidance(transformer.config) and config.guidance is None:
-        raise ModelError(f"{where} has no guidance, but this transformer embeds one; set guidance, for example to 3.5")
-    if is_folded(transformer):
-        at = (transformer.config.folded_t, transformer.config.folded_guidance)
-        if at not in (config.condition, (config.t_l, config.guidance)):  # older versions saved the latter
-            raise ModelError(
-                f"the transformer is folded at t, guidance = {at}, but {where} needs {config.condition} "
-                f"(rounded to {config.train_dtype} as in training); use the unfolded model"
-            )
-        mark = transformer.config.folded_prompt  # empty in models of older versions
-        if mark and mark != fingerprint(prompt.pooled_prompt_embeds):
-            raise ModelError(f"the transformer is folded with another prompt than {where} has; use the unfolded model")

@@ -13,8 +13,8 @@ from torch import nn
 
 from fluxsr.backbones.families import family_of, family_of_layers
 from fluxsr.backbones.family import Family
-from fluxsr.backbones.places import NOT_LORA, PEFT_FILES, WEIGHTS_FILE, first_line
-from fluxsr.errors import ModelError, is_untranslatable, needed
+from fluxsr.backbones.places import NOT_LORA, PEFT_FILES, WEIGHTS_FILE
+from fluxsr.errors import ModelError, first_line, is_untranslatable, needed
 
 ADAPTER = "fluxsr"  # name of the attached adapter in peft
 _PEFT_PREFIX = "base_model.model."

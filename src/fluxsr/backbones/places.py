@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from fluxsr.errors import ModelError, is_untranslatable
+from fluxsr.errors import ModelError, first_line, is_untranslatable
 
 BUNDLED = "bundled"
 CONFIG_FILE = "fluxsr_config.json"
@@ -82,11 +82,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def first_line(error: Exception) -> str:
-    """Return the first non-empty line of an error's message, or the name of its class if it has no message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def explain_push(repository: str, error: Exception) -> str:

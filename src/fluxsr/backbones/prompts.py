@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fluxsr.backbones.places import COMPONENT_FILE, COMPONENT_FOLDER, first_line
+from fluxsr.backbones.places import COMPONENT_FILE, COMPONENT_FOLDER
 from fluxsr.backbones.places import PROMPT_FILE as FILE
-from fluxsr.errors import ModelError, is_untranslatable
+from fluxsr.errors import ModelError, first_line, is_untranslatable
 
 
 @dataclass(frozen=True)

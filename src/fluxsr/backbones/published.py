@@ -21,8 +21,8 @@ from fluxsr.backbones.encoder_lora import Pairs, encoder_file, read_encoder_lora
 from fluxsr.backbones.licence import NOTHING_GRANTED, Licence
 from fluxsr.backbones.loading import ADAPTER_FILES
 from fluxsr.backbones.lora import lora_in
-from fluxsr.backbones.places import CONFIG_FILE, PEFT_FILES, PROMPT_FILE, PROMPT_PICKLES, WEIGHTS_FILE, first_line
-from fluxsr.errors import InputError, ModelError
+from fluxsr.backbones.places import CONFIG_FILE, PEFT_FILES, PROMPT_FILE, PROMPT_PICKLES, WEIGHTS_FILE
+from fluxsr.errors import InputError, ModelError, first_line
 
 OMGSR_STEPS, OMGSR_TOKENS = 999, 4096  # steps and image tokens of the schedule in which OMGSR counts its time
 TRAINING_CONFIG = "training_config.json"

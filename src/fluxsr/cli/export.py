@@ -47,11 +47,11 @@ def export(
     with report_errors(debug):
         _check_replaceable(output, overwrite, [*_EXPORTED, *([] if fuse else _UNFUSED)])
         from fluxsr.backbones.device import best_device, best_dtype
-        from fluxsr.backbones.licence import licence_of, pass_on, public_name, stated, write_notice
+        from fluxsr.backbones.licence import licence_of, pass_on, stated, write_notice
         from fluxsr.backbones.loading import adapter_folder, load, source_of
         from fluxsr.backbones.lora import check_lora, lora_file, read_lora
         from fluxsr.backbones.parts import parameter_count, part_config, skeleton
-        from fluxsr.backbones.places import ENCODER_FILE, PEFT_FILES
+        from fluxsr.backbones.places import ENCODER_FILE, PEFT_FILES, public_name
         from fluxsr.backbones.single_file import is_gguf
         from fluxsr.pipeline import FluxSRPipeline
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from fluxsr.cli.arguments import Debug, Port, expand_dataclass_options
+from fluxsr.cli.arguments import Debug, Host, Port, expand_dataclass_options
 from fluxsr.cli.cli_errors import report_errors
 from fluxsr.errors import InputError, needed
 from fluxsr.options import ModelOptions
@@ -18,9 +18,7 @@ from fluxsr.serving.limits import HttpLimits
 @expand_dataclass_options
 def serve(
     *,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on. 0.0.0.0 accepts connections from other machines.")
-    ] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Port = 8000,
     model: ModelOptions,
     api_key_file: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from fluxsr.cli.arguments import Debug, Port, expand_dataclass_options
+from fluxsr.cli.arguments import Debug, Host, Port, expand_dataclass_options
 from fluxsr.cli.cli_errors import report_errors
 from fluxsr.errors import InputError, needed
 from fluxsr.options import ModelOptions
@@ -27,9 +27,7 @@ def web(
     *,
     model: Models = None,
     loading: ModelOptions,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on. 0.0.0.0 accepts connections from other machines.")
-    ] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Port = 7860,
     limits: WebLimits,
     debug: Debug = False,

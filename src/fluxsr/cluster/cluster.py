@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fluxsr.cluster.settings import Size
-from fluxsr.errors import FluxSRError, InputError, is_untranslatable
+from fluxsr.errors import FluxSRError, InputError, first_line, is_untranslatable
 
 _STORE = 80_000_000  # bytes of Ray's shared memory, which transfers paths and rows but no pixels
 READ_AHEAD = 3  # images per worker with a GPU: one is read, one is upscaled, one is written
@@ -69,7 +69,7 @@ def connected(size: Size) -> Iterator[Cluster]:
         except Exception as error:  # such as a used port, a time-out or a version mismatch
             if is_untranslatable(error):
                 raise
-            raise FluxSRError(f"Ray cannot be started: {str(error).splitlines()[0]}") from error
+            raise FluxSRError(f"Ray cannot be started: {first_line(error)}") from error
         try:
             yield Cluster(size)
         finally:

@@ -10,7 +10,7 @@ from pathlib import Path
 from fluxsr.cluster.storage import Storage
 from fluxsr.errors import InputError
 from fluxsr.imaging.listing import PassedOver
-from fluxsr.processing.inputs import Found, output_paths
+from fluxsr.processing.naming import Found, output_paths
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 from fluxsr.cluster.items import Item, Listing, output_names
 from fluxsr.cluster.report import read_parquet
 from fluxsr.cluster.storage import Storage, opened, safe, stamp_of, url_of
-from fluxsr.errors import InputError
+from fluxsr.errors import InputError, first_line
 from fluxsr.imaging.formats import ENDINGS as WRITTEN
 from fluxsr.imaging.formats import following
 
@@ -98,4 +98,4 @@ def _table(source: str, texts: Sequence[str]) -> Any:
     except FileNotFoundError as error:
         raise InputError(f"{source} does not exist") from error
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{source} cannot be read: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{source} cannot be read: {first_line(error)}") from error

@@ -16,7 +16,7 @@ from typing import Any
 from fluxsr.cluster.items import Item
 from fluxsr.cluster.shards import STAGED
 from fluxsr.cluster.storage import STATE, Storage
-from fluxsr.errors import OutputError
+from fluxsr.errors import OutputError, first_line
 from fluxsr.names import storable
 from fluxsr.processing.resume import fingerprint as fingerprint_of
 
@@ -118,7 +118,7 @@ class Report:
             return read_parquet(data[REPORT]).cast(_schema()) if data else _schema().empty_table()
         except (ArrowInvalid, ValueError, OSError) as error:
             raise OutputError(
-                f"{self.out.url(REPORT)} is not a report of fluxsr batch ({str(error).splitlines()[0]}); "
+                f"{self.out.url(REPORT)} is not a report of fluxsr batch ({first_line(error)}); "
                 "move it away, or choose another -o"
             ) from error
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fluxsr.errors import InputError, is_untranslatable
+from fluxsr.errors import InputError, first_line, is_untranslatable
 from fluxsr.evaluation.catalogue import (
     BUILT_IN,
     CVVDP,
@@ -230,10 +230,6 @@ def package_function(metric: Metric, device: str = "cpu") -> Function | None:
     except Exception as error:  # packages and their dependencies raise any type when offline or out of date
         if is_untranslatable(error) and not isinstance(error, ImportError):  # torchvision of another torch, for one
             raise
-        log.warning("column %s left out: its package cannot be loaded (%s)", metric.name, _first_line(error))
+        log.warning("column %s left out: its package cannot be loaded (%s)", metric.name, first_line(error)[:160])
         return None
     return _in_float32(function)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:160] or type(error).__name__

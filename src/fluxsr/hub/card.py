@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from fluxsr.backbones.adapter import AdapterConfig
 from fluxsr.backbones.licence import Licence, slug
-from fluxsr.errors import ModelError, is_untranslatable
+from fluxsr.errors import ModelError, first_line, is_untranslatable
 from fluxsr.version import __version__
 
 FLUX_DEV_SLUG = "flux-1-dev-non-commercial-license"  # as in FLUX.1-dev's own card
@@ -98,8 +98,7 @@ def _read(path: Path) -> ModelCard:
     except Exception as error:  # from yaml, huggingface_hub or the decoder
         if is_untranslatable(error):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{path} cannot be read as a model card: {reason}") from error
+        raise ModelError(f"{path} cannot be read as a model card: {first_line(error)}") from error
 
 
 def _facts(subject: Subject) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from fluxsr.backbones.places import (
     folder_of,
 )
 from fluxsr.backbones.prompts import FILE, load_prompt
-from fluxsr.errors import InputError, ModelError, OutputError, is_untranslatable
+from fluxsr.errors import InputError, ModelError, OutputError, first_line, is_untranslatable
 from fluxsr.hub.contents import CardOverrides, contents
 from fluxsr.version import __version__
 
@@ -82,7 +82,7 @@ def checked_id(repo_id: str) -> str:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise InputError(f"'{repo_id}' is not a repository id: {str(error).splitlines()[0]}") from error
+        raise InputError(f"'{repo_id}' is not a repository id: {first_line(error)}") from error
     if repo_id.count("/") != 1:
         raise InputError(f"'{repo_id}' is not a repository id; write owner/name")
     return repo_id

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fluxsr.errors import InputError, needed
+from fluxsr.errors import InputError, first_line, needed
 
 VGG = "https://download.pytorch.org/models/vgg16-397923af.pth"  # the file that lpips loads through torchvision
 
@@ -36,8 +36,7 @@ def _download(weights: Path) -> None:
         weights.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(VGG, str(weights), hash_prefix=weights.stem.split("-")[1])
     except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the hash of the file is wrong
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"perceptual is lpips, whose VGG16 cannot be downloaded ({reason}); put {VGG} into {weights.parent}, "
-            "or set perceptual to a file of LPIPS (squeeze)"
+            f"perceptual is lpips, whose VGG16 cannot be downloaded ({first_line(error)}); "
+            f"put {VGG} into {weights.parent}, or set perceptual to a file of LPIPS (squeeze)"
         ) from error

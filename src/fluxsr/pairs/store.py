@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from fluxsr.errors import InputError, OutputError, StoreError
+from fluxsr.errors import InputError, OutputError, StoreError, first_line
 from fluxsr.imaging.atomic import part_of, replaced, write_text
 from fluxsr.keyed import keyed_noise
 from fluxsr.names import storable
@@ -118,19 +118,16 @@ class PairStore:
         path, records = self.path(index), self.records(index)
         try:
             tensors = load(path.read_bytes())
-            if "z_0" in tensors:  # stores of version 0.1 hold stacked tensors and every eps
-                tensors = {f"{k:05d}.{key}": row for key, rows in tensors.items() for k, row in enumerate(rows)}
             return [_pair(record, tensors, k) for k, record in enumerate(records)]
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise _unreadable(path, error) from error
 
     def records(self, index: int) -> list[dict[str, Any]]:
         """Return the records of a shard's pairs."""
-        found = self.shard_info(index)["pairs"]
-        return [{"name": entry} if isinstance(entry, str) else entry for entry in found]
+        return list(self.shard_info(index)["pairs"])
 
     def shard_info(self, index: int) -> dict[str, Any]:
-        """Return a shard's JSON: ``pairs``, ``sha256`` (absent in stores of version 0.1) and ``made_with``."""
+        """Return a shard's JSON: ``pairs``, ``sha256`` and ``made_with``."""
         return _read(self.path(index, "json"), "pairs")
 
     def create_manifest(self, manifest: Mapping[str, Any]) -> bool:
@@ -235,15 +232,13 @@ def _hash(tensor: Tensor) -> str:
 
 
 def _read(path: Path, key: str = "") -> dict[str, Any]:
-    """Return the content of a JSON file, which must have the key; a bare list is its value."""
+    """Return the content of a JSON file, which must have the key."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        found = {key: found} if isinstance(found, list) else dict(found)
+        found = dict(json.loads(path.read_text(encoding="utf-8")))
         return {key: found[key], **found} if key else found
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> StoreError:
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return StoreError(f"{path} cannot be read ({line}); delete it and run the command that made it again")
+    return StoreError(f"{path} cannot be read ({first_line(error)}); delete it and run the command that made it again")

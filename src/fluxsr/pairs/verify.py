@@ -36,8 +36,7 @@ def _shard_faults(store: PairStore, index: int, count: int, names: set[str]) -> 
         yield f"{path.name} is missing; run the command that made the store again"
         return
     try:
-        digest = store.shard_info(index).get("sha256")
-        if digest and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        if hashlib.sha256(path.read_bytes()).hexdigest() != store.shard_info(index).get("sha256"):
             yield f"{path.name} is damaged: its SHA-256 differs from the recorded one; delete it and make it again"
             return
         pairs = store.shard(index)

@@ -1,30 +1,18 @@
-"""Find input files and name their outputs. Light to import, so that ``fluxsr upscale`` plans before it loads torch."""
+"""Find input files and pair them with their outputs. Light to import, because planning comes before loading torch."""
 
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fluxsr.errors import InputError
-from fluxsr.imaging.formats import READABLE, following
+from fluxsr.imaging.formats import READABLE
 from fluxsr.imaging.listing import PassedOver, hidden_part, images_below, is_image_file
-from fluxsr.names import raw
+from fluxsr.processing.naming import Found, name_of, output_paths, same_file_key
 from fluxsr.processing.resume import NAME, record_folder, recorded
-
-
-@dataclass(frozen=True)
-class Found:
-    """An input file."""
-
-    path: Path
-    inside: Path  # its path below the input folder, which the output keeps
-    named: bool  # whether the user named this very file
-    folder: Path | None = None  # the input folder; None for a file or a match of a pattern
 
 
 @dataclass(frozen=True)
@@ -162,7 +150,7 @@ def plan(
         found = [_beside(entry, suffix) for entry in found]
 
     def names(entry: Found) -> list[Path]:
-        return [output] if as_file else [_name(entry, output, ending, suffix, n) for n in range(1 if beside else 4)]
+        return [output] if as_file else [name_of(entry, output, ending, suffix, n) for n in range(1 if beside else 4)]
 
     results = _earlier_results(found, None if beside else output, names)
     if results:
@@ -177,10 +165,10 @@ def plan(
     if not as_file:
         targets, notes = output_paths(found, output, ending, suffix)
         result.notes += notes
-    own = {_key(entry.path): entry for entry in found}
+    own = {same_file_key(entry.path): entry for entry in found}
     for entry in found:
         target = targets[entry.path]
-        victim = own.get(_key(target))
+        victim = own.get(same_file_key(target))
         if victim is not None and (victim.named or victim.path == entry.path):
             reason = f"the output {target} would replace an input; choose another -o or a --suffix"
             result.bad.append((str(entry.path), reason))
@@ -228,8 +216,8 @@ def _without_own(found: list[Found], record: Path | None, notes: list[str]) -> l
     if all(entry.named for entry in found):
         return found
     folders = {record} if record else {folder for entry in found for folder in entry.path.absolute().parents}
-    results = {_key(folder / name) for folder in folders for name in recorded(folder)}
-    own = {entry.path: entry for entry in found if not entry.named and _key(entry.path) in results}
+    results = {same_file_key(folder / name) for folder in folders for name in recorded(folder)}
+    own = {entry.path: entry for entry in found if not entry.named and same_file_key(entry.path) in results}
     if own:
         notes.append(
             f"{len(own)} results of earlier runs are left out, such as {next(iter(own))}: "
@@ -246,55 +234,16 @@ def _earlier_results(
 
     Without an output folder these may be named files, too, because a shell expands ``*.jpg`` to earlier results.
     """
-    within = {_key(entry.path): entry.path for entry in found if output is None or not entry.named}
+    within = {same_file_key(entry.path): entry.path for entry in found if output is None or not entry.named}
     if output is not None:
-        place = Path(_key(output))
+        place = Path(same_file_key(output))
         within = {key: path for key, path in within.items() if place in (Path(key), *Path(key).parents)}
     if not within:
         return {}  # the usual case: no need to compute names for thousands of files
     makers = {
         within[key]: entry.path
         for entry in found
-        for key in map(_key, names(entry))
+        for key in map(same_file_key, names(entry))
         if key in within and within[key] != entry.path
     }
     return {entry.path: makers[entry.path] for entry in found if entry.path in makers}
-
-
-def output_paths(
-    found: Sequence[Found], output: Path, ending: str | None, suffix: str
-) -> tuple[dict[Path, Path], list[str]]:
-    """Return the output of each input, and notes on renamed outputs; see ``plan``."""
-    levels = {entry.path: 0 for entry in found}
-    first: dict[str, list[Found]] = {}
-    for _ in range(4):
-        groups: dict[str, list[Found]] = defaultdict(list)
-        for entry in found:
-            groups[_key(_name(entry, output, ending, suffix, levels[entry.path]))].append(entry)
-        clashes = {key: group for key, group in groups.items() if len(group) > 1}
-        first = first or clashes
-        for entry in (entry for group in clashes.values() for entry in group):
-            levels[entry.path] = min(levels[entry.path] + 1, 3)
-    targets = {entry.path: _name(entry, output, ending, suffix, levels[entry.path]) for entry in found}
-    notes = [
-        f"{', '.join(str(e.path) for e in group)} would share one output; "
-        f"writing {', '.join(targets[e.path].name for e in group)}"
-        for group in first.values()
-    ]
-    return targets, notes
-
-
-def _name(entry: Found, output: Path, ending: str | None, suffix: str, level: int) -> Path:
-    stem = entry.path.stem if level == 0 else entry.path.name
-    if level == 2:
-        stem = f"{entry.path.resolve().parent.name}_{stem}"
-    if level == 3:
-        mark = hashlib.sha256(raw(os.path.realpath(entry.path))).hexdigest()[:8]
-        stem = f"{stem}_{mark}"
-    ending = following(entry.path) if ending is None else ending
-    return output / entry.inside.with_name(f"{stem}{suffix}{ending}")
-
-
-def _key(path: Path) -> str:
-    # A.png and a.png are the same file on Windows and macOS
-    return os.path.realpath(path).casefold()

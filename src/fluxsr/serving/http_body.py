@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import shutil
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from email.message import Message
 from pathlib import Path, PurePath, PureWindowsPath
@@ -18,10 +17,10 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from fluxsr.errors import InputError, TooLargeError
-from fluxsr.imaging.decode import size_of
+from fluxsr.errors import InputError
 from fluxsr.options import SIZES, UpscaleOptions, declared, unknown_option
 from fluxsr.serving.errors import ServiceError
+from fluxsr.serving.http_stream import checked_size, limited_chunks, too_large
 from fluxsr.serving.limits import HttpLimits
 
 OFFERED = [name for name, option in declared(UpscaleOptions).items() if not option.local]
@@ -32,7 +31,6 @@ _NAME_LETTERS = 150  # of an image's name
 _FIELD_BYTES = 64 << 10  # of a body besides its image, and of one field
 _JSON_BYTES = 16 << 20  # of an image in JSON, which is in memory several times
 _JSON_SIGNS = 64  # commas and brackets in JSON, because the objects that they make are many times larger than the body
-_HEAD_BYTES = 1 << 20  # in which the size of an image is looked for
 
 
 Received = tuple[UpscaleOptions, str]
@@ -78,7 +76,7 @@ async def read_body(
     if not path.stat().st_size:
         raise ServiceError("invalid_option", "image is empty; send an image file as 'image'")
     with path.open("rb") as file:
-        return options, _stem(name), await anyio.to_thread.run_sync(_checked_size, file, limits.max_pixels)
+        return options, _stem(name), await anyio.to_thread.run_sync(checked_size, file, limits.max_pixels)
 
 
 def _stem(name: str) -> str:
@@ -124,7 +122,7 @@ def _check_unique(names: Iterable[str], place: str) -> None:
 
 async def _read_image(request: Request, path: Path, limits: HttpLimits, asked: Mapping[str, Any]) -> Received:
     with path.open("xb") as file:
-        async for chunk in _limited(request, limits.max_bytes, _too_large(limits), limits.max_pixels, form=False):
+        async for chunk in limited_chunks(request, limits.max_bytes, too_large(limits), limits.max_pixels, form=False):
             await anyio.to_thread.run_sync(file.write, chunk)
     header = Message()
     header["Content-Disposition"] = request.headers.get("content-disposition", "")
@@ -133,11 +131,11 @@ async def _read_image(request: Request, path: Path, limits: HttpLimits, asked: M
 
 async def _read_json(request: Request, path: Path, limits: HttpLimits, asked: Mapping[str, Any]) -> Received:
     most = min(limits.max_bytes, _JSON_BYTES)
-    error = _too_large(limits)
+    error = too_large(limits)
     if most == _JSON_BYTES:
         error = ServiceError("body_too_large", f"the image is larger than {most} bytes, the limit in JSON; send a form")
     body = bytearray()
-    async for chunk in _limited(request, most * 3 // 2 + _FIELD_BYTES, error):
+    async for chunk in limited_chunks(request, most * 3 // 2 + _FIELD_BYTES, error):
         body += chunk
     return await anyio.to_thread.run_sync(_parse_json, body, path, limits, asked), ""
 
@@ -158,7 +156,7 @@ def _parse_json(body: bytearray, path: Path, limits: HttpLimits, asked: Mapping[
     for name, data in files.items():
         content = _from_base64(name, data)
         if len(content) > limits.max_bytes:
-            raise _too_large(limits)
+            raise too_large(limits)
         path.with_name(name).write_bytes(content)
     return options
 
@@ -187,7 +185,7 @@ class _FormParser(MultiPartParser):
 
 
 async def _read_form(request: Request, path: Path, limits: HttpLimits, asked: Mapping[str, Any]) -> Received:
-    stream = _limited(request, limits.max_bytes + _FIELD_BYTES, _too_large(limits), limits.max_pixels)
+    stream = limited_chunks(request, limits.max_bytes + _FIELD_BYTES, too_large(limits), limits.max_pixels)
     parser = _FormParser(
         request.headers, stream, max_files=len(FILES), max_fields=len(OFFERED), max_part_size=_FIELD_BYTES
     )
@@ -207,7 +205,7 @@ async def _read_form(request: Request, path: Path, limits: HttpLimits, asked: Ma
             raise ServiceError("invalid_option", "image is missing or not a file; send an image file as 'image'")
         options = parse_options({k: v for k, v in fields.items() if k not in files}, limits, text=True, asked=asked)
         if sum(file.size or 0 for file in files.values()) > limits.max_bytes:
-            raise _too_large(limits)
+            raise too_large(limits)
         for name, file in files.items():
             await anyio.to_thread.run_sync(_save, file.file, path.with_name(name))
         return options, files["image"].filename or ""
@@ -218,60 +216,3 @@ async def _read_form(request: Request, path: Path, limits: HttpLimits, asked: Ma
 def _save(source: IO[bytes], path: Path) -> None:
     with path.open("xb") as target:
         shutil.copyfileobj(source, target, 1 << 20)
-
-
-async def _limited(
-    request: Request, max_bytes: int, error: ServiceError, max_pixels: int | None = None, form: bool = True
-) -> AsyncGenerator[bytes, None]:
-    """Yield a body in chunks.
-
-    Args:
-        request: a request whose body was not read.
-        max_bytes: length of the body above which ``error`` is raised.
-        error: the error of a body that is too long.
-        max_pixels: refuse the image as soon as its header tells of more pixels; None for JSON.
-        form: whether the image is a part of a form. Otherwise it is the whole body.
-    """
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > max_bytes:
-        raise error
-    total, head, look_at = 0, bytearray(), 1 << 10
-    async for chunk in request.stream():
-        total += len(chunk)
-        if total > max_bytes:
-            raise error
-        yield chunk
-        if max_pixels is not None and len(head) < _HEAD_BYTES:
-            head += chunk[: _HEAD_BYTES - len(head)]
-            if len(head) >= look_at:
-                look_at = 2 * len(head)
-                start = _start_of_image(head) if form else 0
-                if start >= 0:
-                    await anyio.to_thread.run_sync(_checked_size, io.BytesIO(head[start:]), max_pixels)
-
-
-def _start_of_image(head: bytearray) -> int:
-    """Return where the image begins in a form, or -1; no regular expression, which hostile bytes would make slow."""
-    name = head.find(b'name="image"')
-    end = head.find(b"\r\n\r\n", name)
-    return end + 4 if name >= 0 and end >= 0 else -1
-
-
-def _checked_size(file: IO[bytes], max_pixels: int) -> tuple[int, int] | None:
-    """Return the (width, height) of an image or of its beginning; None if it does not tell.
-
-    Raises:
-        ServiceError: too_many_pixels.
-    """
-    try:
-        size = size_of(file)
-    except TooLargeError as error:
-        raise ServiceError("too_many_pixels", f"the image is {error}") from error
-    if size is not None and size[0] * size[1] > max_pixels:
-        message = f"the image has {size[0]}x{size[1]} pixels; the limit is {max_pixels}"
-        raise ServiceError("too_many_pixels", message)
-    return size
-
-
-def _too_large(limits: HttpLimits) -> ServiceError:
-    return ServiceError("body_too_large", f"the image is larger than {limits.max_bytes} bytes")

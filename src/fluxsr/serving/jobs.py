@@ -8,66 +8,17 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-from fluxsr.errors import FluxSRError, lost_accelerator
+from fluxsr.errors import lost_accelerator
 from fluxsr.serving.errors import ServiceError, service_error
+from fluxsr.serving.job import STATES, Cancelled, Job, State, TimeLimitExceeded
 
-State = Literal["receiving", "queued", "running", "done", "failed", "cancelled"]
-STATES: tuple[State, ...] = get_args(State)
+__all__ = ["STATES", "Cancelled", "Job", "JobStore", "State", "TimeLimitExceeded"]
 _MAX_RECORDS = 1000  # a failed job takes no disk, but a little memory
-
-
-class Cancelled(Exception):
-    """Raised inside a job whose result is no longer wanted."""
-
-
-class TimeLimitExceeded(FluxSRError):
-    """Error raised inside a job that runs for too long."""
-
-
-@dataclass(eq=False)
-class Job:
-    """One piece of work and its result; times are those of the monotonic clock."""
-
-    id: str  # random, because whoever knows it may fetch the result
-    folder: Path  # temporary, for the input and the result
-    time_limit: float = math.inf  # longest run in seconds
-    owner: tuple[str, ...] = ()  # visitor and kind of a job of the web page; empty for a job of the HTTP API
-    state: State = "receiving"
-    progress: float = 0  # finished part, from 0 to 1
-    label: str = ""  # what is at work
-    name: str = "result"  # of the result, without its ending
-    kept: bool = False  # whether the client fetches the result later instead of waiting for it
-    fetched: bool = False  # whether the result was sent, to its end or until the client left
-    readers: int = 0  # answers that are sending the result
-    result: Any = None  # what the work returned; a cancelled job may have a partial one
-    error: ServiceError | None = None
-    size: int = 0  # bytes of the result on disk
-    started: float = 0
-    ended: float | None = None
-    task: Future[None] | None = None  # the run in the thread pool, once the job is queued
-    finished: Future[None] = field(default_factory=Future)  # completes when no thread works on the job any more
-    cancel_requested: threading.Event = field(default_factory=threading.Event)
-
-    def report(self, progress: float, label: str = "") -> None:
-        """Note the progress. The work calls this wherever it can be ended.
-
-        Raises:
-            Cancelled: the result is no longer wanted.
-            TimeLimitExceeded: the job runs for too long.
-        """
-        self.progress, self.label = progress, label
-        if self.cancel_requested.is_set():
-            raise Cancelled
-        if time.monotonic() - self.started > self.time_limit:
-            raise TimeLimitExceeded(
-                f"the time limit of {self.time_limit:g} seconds is reached; choose a smaller scale or fewer images"
-            )
 
 
 class JobStore:

@@ -27,7 +27,6 @@ from fluxsr.imaging.tiling import tiles
 from fluxsr.training import loop
 from fluxsr.training.batches import crops_of_run, prepared
 from fluxsr.training.config import DistillConfig
-from fluxsr.training.pictures import curves
 from fluxsr.training.processes import refuse_sharding, training_device
 from fluxsr.training.run_folder import check_free
 from fluxsr.training.stages import perceptual_distance
@@ -62,7 +61,6 @@ def train_distill(config: DistillConfig, out: Path) -> None:
             picture = out / f"validation{name.removeprefix('val').replace('/', '-')}-{step:06d}.png"
             contact_sheet(picture, rows)
             found |= spectral_scores(output, photos, name, scored_by) | {f"{name}/images": picture}
-        curves(out)
         return found
 
     with crops_of_run(config, base.vae, settings, out) as targets:

@@ -214,8 +214,8 @@ def _resume(state: _Run, recipe: Any) -> list[str]:
                 raise
             raise checkpoint.unfit(source, error) from error
         state.step, state.watch.last = int(held["step"]), str(source)
-        state.watch.recent, state.meter.sums = held.get("recent", []), held.get("meter", {})
-        if (before := held.get("targets", state.targets)) != state.targets:
+        state.watch.recent, state.meter.sums = held["recent"], held["meter"]
+        if (before := held["targets"]) != state.targets:
             notes.append(f"resuming with other targets ({before} there, {state.targets} here), so their order changes")
         notes.append(f"resuming from {source}")
     state.processes.wait()  # until all processes have read the checkpoint

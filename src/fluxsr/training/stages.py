@@ -26,7 +26,6 @@ from fluxsr.training.ahead import Ahead
 from fluxsr.training.batches import crops_of_run
 from fluxsr.training.config import AutoencoderConfig, RestorerConfig, TeacherConfig
 from fluxsr.training.dataset import PhotoCrops
-from fluxsr.training.pictures import curves
 from fluxsr.training.processes import is_main, main_first, refuse_sharding, training_device
 from fluxsr.training.run_folder import check_free
 from fluxsr.training.steps.autoencoder import AutoencoderStage, fit_scale
@@ -50,11 +49,9 @@ def train_autoencoder(config: AutoencoderConfig, out: Path) -> None:
 
     def validate(step: int, _path: Path) -> dict[str, float]:
         if not validation:
-            curves(out)
             return {}
         output = [_reconstruct(stage.vae, image.to(device)) for image in validation]
         contact_sheet(out / "reconstructions.png", [validation[:6], output[:6]])
-        curves(out)
         results, targets = ([image[None] / 255 for image in images] for images in (output, validation))
         return spectral_scores(results, targets)
 
@@ -90,7 +87,7 @@ def train_teacher(config: TeacherConfig, out: Path) -> None:
     vae = load_part(Path(config.autoencoder), "vae", torch.float32).to(device, memory_format=torch.channels_last)
     encoded = encode_photos(vae, photos, config.run.precision)
     stage = TeacherStage(config, encoded, latents.latent_pixels(vae), device)
-    loop.run(stage, config.run, out, lambda step, path: curves(out), recipe=config)
+    loop.run(stage, config.run, out, recipe=config)
     if not is_main():
         return
     save_base(Backbone(stage.transformer.to(torch.bfloat16), vae.to(torch.bfloat16), stage.prompt), out / "base")
@@ -131,7 +128,6 @@ def train_restorer(config: RestorerConfig, out: Path) -> None:
 
     @torch.no_grad()
     def validate(_step: int, _path: Path) -> dict[str, float]:
-        curves(out)
         if not targets:
             return {}
         output = [restorer(image.to(device)).cpu().clamp(0, 1) for image in degraded]
