@@ -109,7 +109,7 @@ class Worker:
         read = time.perf_counter()
         with self._model:
             begun = time.perf_counter()
-            write = upscale_file.upscale(self._pipeline, self.options, job, picture, lambda _: None)
+            write = upscale_file.upscale(self._pipeline, self.options, job, picture, lambda *_: None)
             done = time.perf_counter()
         notes = write()
         written = time.perf_counter()

@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -22,15 +22,16 @@ from PIL import Image, UnidentifiedImageError
 from fluxsr.errors import InputError, TooLargeError, is_untranslatable
 from fluxsr.imaging.atomic import first_line
 from fluxsr.imaging.color import colorimetry, profiles
-from fluxsr.imaging.formats import bmp, jxl, png, raw, tiff
+from fluxsr.imaging.formats import avif, bmp, jxl, png, raw, tiff
 from fluxsr.imaging.metadata.transfer import read_metadata
-from fluxsr.imaging.raster import Raster, checked_float, upright
+from fluxsr.imaging.raster import Frame, Metadata, Raster, checked_float, upright
 from fluxsr.options import MAX_PIXELS
 
 MAX_BYTES = 4 << 30
 
 # Pillow knows more formats. Some of them start other programs (EPS), and none holds photographs.
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "TGA")
+_SEVERAL = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")  # formats whose further frames or pages are read
 _EXTRAS = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}  # format -> package, where it is installed
 _UNSUPPORTED = re.compile(r"unsupported|not supported|not implemented|requires the|unknown compression", re.IGNORECASE)
 _LOST_SHARE = 0.05  # largest fraction of rows that a truncated JPEG may lack
@@ -48,6 +49,34 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
         TooLargeError: an InputError; the image has too many pixels.
     """
     path = Path(path)
+    with _readable(path) as file:
+        return _decoded(file, _limit(path, max_pixels))
+
+
+def decode_frames(path: str | Path, max_pixels: int = MAX_PIXELS) -> Iterator[Raster]:
+    """Read the frames of an animation as full pictures, or the pages of a TIFF, one after the other.
+
+    Only the first frame of an animation has metadata. Arguments and errors are those of ``decode``.
+    """
+    path = Path(path)
+    check = _limit(path, max_pixels)
+    with _readable(path) as file:
+        if pages := tiff.page_places(file):
+            yield from (_decoded(file, check, number, place) for number, place in pages.items())
+            return
+        with _opened(file) as image:
+            first, orientation = _hidden(image), 1
+            for number in range(image.n_frames - first):
+                image.seek(first + number)
+                check(*image.size)
+                raster, turned = _by_pillow(file, image, number)
+                orientation = orientation if number else turned
+                yield replace(raster, pixels=np.ascontiguousarray(upright(raster.pixels, orientation)))
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file to decode it. Whatever a decoder raises for damaged data becomes an InputError."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; name an image file")
     try:
@@ -59,7 +88,7 @@ def decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> Raster:
         if state.st_size > MAX_BYTES:
             raise InputError(f"{path} is too large: {state.st_size} bytes, the limit is {MAX_BYTES}")
         with path.open("rb") as file:
-            return _decoded(file, path, max_pixels)
+            yield file
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except PermissionError as error:
@@ -121,8 +150,8 @@ def _kind(image: Image.Image) -> str:
     return {"MPO": "JPEG", "DIB": "BMP"}.get(str(image.format), str(image.format))
 
 
-def _decoded(file: IO[bytes], path: Path, max_pixels: int) -> Raster:
-    """Decode with the first reader that knows the file: TIFF, BMP with channel masks, Pillow."""
+def _limit(path: Path, max_pixels: int) -> Callable[[int, int], None]:
+    """Return the function that refuses images which are too large or empty."""
 
     def check(width: int, height: int) -> None:
         if width < 1 or height < 1:
@@ -133,30 +162,60 @@ def _decoded(file: IO[bytes], path: Path, max_pixels: int) -> Raster:
                 f"the limit is {max_pixels} (--max-pixels)"
             )
 
+    return check
+
+
+def _decoded(file: IO[bytes], check: Callable[[int, int], None], page: int = 0, place: int = 0) -> Raster:
+    """Decode with the first reader that knows the file: TIFF, BMP with channel masks, Pillow.
+
+    Args:
+        file: the file.
+        check: called with width and height before pixels are decoded; it raises if they are too large.
+        page, place: number of a page of a TIFF, and the offset of its directory; 0 and 0 for the first.
+    """
     raw.refuse_raw(file)
-    found = tiff.read(file, check)
+    found = tiff.read(file, check, place)
     if found is None:
         masked = bmp.bitfields(file, check)
-        found = _by_pillow(file, check) if masked is None else (masked, 1)
+        found = _first_by_pillow(file, check, page, place) if masked is None else (masked, 1)
     raster, orientation = found
     colorimetry.refuse_hdr(raster.profile)
     return replace(raster, pixels=np.ascontiguousarray(upright(raster.pixels, orientation)))
 
 
-def _by_pillow(file: IO[bytes], check: Callable[[int, int], None]) -> tuple[Raster, int]:
+def _first_by_pillow(file: IO[bytes], check: Callable[[int, int], None], page: int, place: int) -> tuple[Raster, int]:
     if jxl.looks_like(file):  # its decoder decodes everything before the check below
         size = jxl.size_of(file)
         if size is None:
             raise InputError("is damaged or cut off: its JPEG XL header has no size")
         check(*size)
     with _opened(file) as image:
+        if page:
+            image.seek(page)
         check(*image.size)
         several = getattr(image, "is_animated", False) and image.format != "MPO"
-        pixels, profile, colors, notes = _pixels(file, image)
-        orientation, found, lost = read_metadata(image, file)
-        kind = _kind(image)
-        notes = [*([tiff.SEVERAL] if several else []), *notes, *lost]
-        return Raster(pixels, kind, profile, found, _lossless(kind, file), tuple(notes), colors), orientation
+        raster, orientation = _by_pillow(file, image, place=place)
+        if not several:
+            return raster, orientation
+        count = 1 if page or raster.format not in _SEVERAL else _count(file, image)
+        return replace(raster, notes=(tiff.SEVERAL, *raster.notes), frame=Frame(count)), orientation
+
+
+def _by_pillow(file: IO[bytes], image: Any, number: int | None = None, place: int = 0) -> tuple[Raster, int]:
+    """Return the frame of an image at which Pillow is, and its orientation.
+
+    Args:
+        file, image: the file, and the image that was opened from it.
+        number: of the frame in an animation; None for an image whose further frames are not read.
+        place: offset of the directory of a TIFF's page; 0 for the first one.
+    """
+    pixels, profile, colors, notes = _pixels(file, image, number is not None)
+    orientation, found, lost = read_metadata(image, file, place) if not number else (1, Metadata(), [])
+    kind, frame = _kind(image), Frame()
+    if number is not None:
+        frame = Frame(image.n_frames - _hidden(image), image.info.get("duration") or 0, _plays(file, image))
+    lossless = _lossless(kind, file, 64 if number is None else 4096)
+    return Raster(pixels, kind, profile, found, lossless, (*notes, *lost), colors, frame), orientation
 
 
 @contextlib.contextmanager
@@ -176,10 +235,36 @@ def _opened(file: IO[bytes]) -> Any:
         yield image
 
 
-def _pixels(file: IO[bytes], image: Image.Image) -> tuple[np.ndarray, bytes, tuple[png.Chunk, ...], list[str]]:
+def _hidden(image: Image.Image) -> int:
+    """Return how many images of a PNG are not part of its animation: 1 or 0."""
+    return int(bool(image.info.get("default_image")))
+
+
+def _count(file: IO[bytes], image: Any) -> int:
+    """Return the number of frames or pages; 2 if it takes decoding to say where damaged ones end."""
+    if image.format == "TIFF":
+        return len(tiff.page_places(file))
+    with contextlib.suppress(Exception):  # the first frame is fine
+        return int(image.n_frames) - _hidden(image)
+    return 2
+
+
+def _plays(file: IO[bytes], image: Image.Image) -> int:
+    """Return how often an animation is shown, as in Frame."""
+    if image.format == "AVIF":
+        return avif.plays(file)
+    loop = image.info.get("loop")
+    if image.format == "GIF":  # which counts repetitions
+        return 1 if loop is None else loop and loop + 1
+    return int(loop or 0)
+
+
+def _pixels(
+    file: IO[bytes], image: Image.Image, animated: bool
+) -> tuple[np.ndarray, bytes, tuple[png.Chunk, ...], list[str]]:
     """Return pixels as in Raster, not yet upright; their profile, colour chunks, and notes."""
     profile, notes = image.info.get("icc_profile") or b"", list[str]()
-    if image.format == "PNG" and png.read_depth(file) == 16:
+    if image.format == "PNG" and png.read_depth(file) == 16 and not animated:
         pixels = png.read_sixteen(file)
     elif image.format == "JXL" and (found := jxl.pixels(file, profile)) is not None:
         pixels, profile, notes = found
@@ -240,10 +325,11 @@ def _grey_palette(image: Image.Image) -> bool:
     return bool((palette == palette[:, :1]).all())
 
 
-def _lossless(kind: str, file: IO[bytes]) -> bool:
+def _lossless(kind: str, file: IO[bytes], head: int) -> bool:
+    """Return whether the compression is lossless, from the first bytes of a WebP."""
     if kind == "WEBP":
         file.seek(0)
-        return b"VP8L" in file.read(64)  # the first chunk, or the one after VP8X
+        return b"VP8L" in file.read(head)  # the first chunk, or the one after VP8X; in an animation further ones
     return kind not in ("JPEG", "AVIF", "HEIF", "JPEG2000", "JXL")
 
 
