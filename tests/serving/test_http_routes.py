@@ -89,7 +89,7 @@ def test_a_photograph_comes_back_as_the_command_line_makes_it(
     )
     picture, pipeline = files.read(tmp_path / "a.jpg"), upscale_file.load(model)
     for name in ("b.jpg", "b.png"):
-        upscale_file.upscale(pipeline, options, Job(picture.path, tmp_path / name), picture, lambda _: None)()
+        upscale_file.upscale(pipeline, options, Job(picture.path, tmp_path / name), picture, lambda *_: None)()
     answer = posted(client, photograph(), scale=3, guard="false")
     assert answer.status_code == 200 and answer.headers["content-type"] == "image/jpeg"
     got, expected = Image.open(io.BytesIO(answer.content)), Image.open(tmp_path / "b.jpg")
