@@ -79,7 +79,8 @@ class Worker:
         return row
 
     def _upscale(self, item: Item, row: Row, folder: Path) -> None:
-        job = Job(_local_path(item, folder), folder / f"out{Path(item.name).suffix}")
+        mask = Path(item.mask) if item.mask else None
+        job = Job(_local_path(item, folder), folder / f"out{Path(item.name).suffix}", mask)
         name = output_name(item)
         try:
             row |= self._result(item, job)
