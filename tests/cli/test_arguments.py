@@ -64,7 +64,14 @@ def test_every_declared_option_can_be_typed() -> None:
     options = UpscaleOptions(
         **{"scale": 2, "strength": 0.5, "tile_size": 128, "tile_overlap": 16, "color_fix": "none", "format": "webp"},
         **{"suffix": "_x2", "quality": 80, "lossless": True, "profile": "srgb", "strip_metadata": True},
-        **{"strip_gps": True, "max_pixels": 4000, "guard": False, "provenance": False, "wrap": True},
+        **{
+            "strip_gps": True,
+            "max_pixels": 4000,
+            "guard": False,
+            "provenance": False,
+            "wrap": True,
+            "first_frame": True,
+        },
     )  # type: ignore[arg-type]
     values = {k: v for k, v in (model.model_dump() | options.model_dump()).items() if k not in SIZES[1:]}
     assert not [
