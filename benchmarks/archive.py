@@ -128,7 +128,7 @@ def loop(pipeline: Any, items: list[Item], out: Path) -> float:
     for item in items:
         job = Job(Path(item.source), out / item.name)
         options = UpscaleOptions()
-        upscale_file.upscale(pipeline, options, job, upscale_file.read(job, options), lambda _: None)()
+        upscale_file.upscale(pipeline, options, job, upscale_file.read(job, options), lambda *_: None)()
     return time.perf_counter() - begun
 
 

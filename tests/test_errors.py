@@ -117,10 +117,10 @@ class TestBugsStayBugs:
             lora.attach_lora(transformer, make_adapter())
 
     def test_of_a_decoder_of_ours(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from fluxsr.imaging import decode
+        from fluxsr.imaging import decode, pillow
 
         Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
-        monkeypatch.setattr(decode, "_lossless", None)
+        monkeypatch.setattr(pillow, "_lossless", None)
         with pytest.raises(TypeError):
             decode.decode(tmp_path / "a.png")
 

@@ -22,7 +22,7 @@ from fluxsr.errors import InputError
 
 ColorFix = Literal["wavelet", "adain", "none"]
 Dtype = Literal["auto", "bf16", "fp16", "fp32"]
-Format = Literal["png", "jpg", "webp", "tif", "avif", "bmp"]
+Format = Literal["png", "jpg", "webp", "tif", "avif", "bmp", "gif"]
 Memory = Literal["auto", "8gb", "12gb", "16gb", "24gb", "max"]
 Profile = Literal["keep", "srgb"]
 Strip = Literal["none", "gps", "all"]
@@ -51,6 +51,7 @@ _OVERLAP = "Minimum overlap of neighbouring tiles in output pixels, at most half
 _COLORS = "Method that matches the colours of the output to the input."
 _WRAP = "Join opposite edges, for seamless textures. The result is held in memory as a whole."
 _GUARD = "Check every tile of the output against the input, and repair the broken ones."
+_FIRST_FRAME = "Upscale only the first frame of an animation, or the first page of a TIFF."
 _PROVENANCE = "Write into the output which program, model and settings made it."
 _LOSSLESS = "Lossless WebP. Defaults to lossless if the input is lossless WebP."
 _PROFILE = "Colour profile of the output: the input's ('keep') or sRGB ('srgb')."
@@ -140,6 +141,7 @@ class UpscaleOptions(PixelOptions, _SizeOptions):  # in this order the size come
     """How one image is upscaled and written."""
 
     wrap: bool = Field(default=False, description=_WRAP)
+    first_frame: bool = Field(default=False, description=_FIRST_FRAME)
     format: Format | None = Field(default=None, description="Output format. Defaults to the input's format.")
     suffix: str = Field(default="", description="Text appended to output names, such as _x4.")
     quality: int | None = Field(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
+import pytest
 import typer
 from typer.testing import CliRunner
 
-from fluxsr.cli.arguments import expand_dataclass_options
+from fluxsr.cli.arguments import expand_dataclass_options, planned
 from fluxsr.options import SIZES, ModelOptions, UpscaleOptions
+from fluxsr.processing.inputs import Found
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,14 @@ def test_every_declared_option_can_be_typed() -> None:
     options = UpscaleOptions(
         **{"scale": 2, "strength": 0.5, "tile_size": 128, "tile_overlap": 16, "color_fix": "none", "format": "webp"},
         **{"suffix": "_x2", "quality": 80, "lossless": True, "profile": "srgb", "strip_metadata": True},
-        **{"strip_gps": True, "max_pixels": 4000, "guard": False, "provenance": False, "wrap": True},
+        **{
+            "strip_gps": True,
+            "max_pixels": 4000,
+            "guard": False,
+            "provenance": False,
+            "wrap": True,
+            "first_frame": True,
+        },
     )  # type: ignore[arg-type]
     values = {k: v for k, v in (model.model_dump() | options.model_dump()).items() if k not in SIZES[1:]}
     assert not [
@@ -90,3 +100,12 @@ def test_a_parameter_of_the_command_replaces_a_field_of_its_name() -> None:
     app.command()(command)
     assert CliRunner().invoke(app, ["--model", "a", "--model", "b", "--dtype", "fp16"]).exit_code == 0
     assert seen == [(["a", "b"], ModelOptions(dtype="fp16"))]
+
+
+def test_an_input_without_a_place_for_its_output_is_not_the_fault_of_the_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "fluxsr.processing.inputs._below", lambda folder, *_: [Found(Path("/a.png"), Path(), False, folder)]
+    )
+    with pytest.raises(typer.BadParameter, match="/ has no folder beside it; give an output folder with -o") as found:
+        planned(["/"], None, None, "_x4")
+    assert found.value.param_hint is None

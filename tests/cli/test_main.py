@@ -166,7 +166,7 @@ def test_a_bug_in_one_file_does_not_stop_the_others(
         ["--color-fix", "lab"],
         ["--tile-size", "8"],
         ["--tile-overlap", "400", "--tile-size", "512"],
-        ["--format", "gif"],
+        ["--format", "heic"],
         ["--no-such-option"],
         ["--seed", "3"],
         ["--suffix", "a/b"],

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from fluxsr.cluster.sources import listing
+from fluxsr.cluster.sources import listing, with_masks
 from fluxsr.cluster.storage import Storage
 from fluxsr.errors import InputError
 from fluxsr.processing.inputs import plan
@@ -160,3 +160,21 @@ def test_a_source_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(touched(tmp_path / "here", "a.png" if name == "a.png" else "a.txt", "broken.tar"))
     with pytest.raises(InputError, match=reason):
         pairs(name, tmp_path / "out")
+
+
+def test_masks_are_found_by_name_in_a_local_folder(tmp_path: Path, shard: Path) -> None:
+    source = touched(tmp_path / "in", "a.jpg", "b/c.png", "d.png", "masks/a.png", "masks/b/c.tif")
+    out, masks = Storage(str(tmp_path / "out")), source / "masks"
+    found = with_masks(listing(str(source), out), str(source), masks)
+    assert {item.name: item.mask for item in found.items} == {
+        "a.jpg": str(masks / "a.png"),
+        "b/c.png": str(masks / "b" / "c.tif"),
+        "d.png": "",
+    }
+    assert found.notes == [f"1 of 3 inputs have no mask in {masks}: full strength"]
+    before = {item.name: item.stamp for item in found.items}
+    (masks / "a.png").write_bytes(b"changed")
+    again = with_masks(listing(str(source), out), str(source), masks).items
+    assert [item.name for item in again if item.stamp != before[item.name]] == ["a.jpg"]
+    with pytest.raises(InputError, match="is no folder of this machine, which --mask needs"):
+        with_masks(listing(str(shard), out), str(shard), masks)

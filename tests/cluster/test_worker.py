@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from fluxsr.cluster.items import Item
 from fluxsr.cluster.report import COLUMNS, DONE, FAILED, Report, journal_name
@@ -39,6 +40,17 @@ def test_outputs_are_those_of_upscale_byte_for_byte(
     assert store.read([f"out/{there}"])[f"out/{there}"] == expected
     assert (tmp_path / "out" / name).stat().st_mtime_ns == (tmp_path / name).stat().st_mtime_ns
     assert not list((tmp_path / "out" / STATE / "work").iterdir())
+
+
+def test_a_mask_counts_as_in_upscale(worker: Make, tmp_path: Path, image: Make) -> None:
+    (tmp_path / "a.png").write_bytes(image())
+    Image.new("L", (32, 32)).save(tmp_path / "mask.png")  # black
+    worker(str(tmp_path / "out")).upscale(
+        Item("a.png", str(tmp_path / "a.png"), mask=str(tmp_path / "mask.png")), "made"
+    )
+    plan = inputs.plan([str(tmp_path / "a.png")], tmp_path / "up", as_file=False, mask=tmp_path / "mask.png")
+    upscale_file.run(plan, ModelOptions(), UpscaleOptions())
+    assert (tmp_path / "out" / "a.png").read_bytes() == (tmp_path / "up" / "a.png").read_bytes()
 
 
 def test_the_row_tells_of_the_image(worker: Make, store: Storage, image: Make) -> None:

@@ -172,13 +172,12 @@ saved_item(
     lambda image: image.mode == "CMYK",
     "to sRGB",
     image=Image.fromarray(pixels()).convert("CMYK"),
-    found=lambda image: image.mode == "RGB",
+    found=lambda image: image.mode in ("RGB", "P"),
 )
 saved_item(
     "several frames",
     lambda image: getattr(image, "n_frames", 1) == 2 and image.format != "HEIF",
-    "the first",
-    found=lambda image: getattr(image, "n_frames", 1) == 1,
+    else_word="the first",
     options=lambda path: {"save_all": True, "append_images": [Image.fromarray(pixels()[::-1])]},
 )
 

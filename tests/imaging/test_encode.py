@@ -19,7 +19,7 @@ from fluxsr.imaging.raster import ImageSpec
 def encoded(form: Format, pixels: np.ndarray, rows: int = 1000) -> bytes:
     stream = BytesIO()
     spec = ImageSpec(pixels.shape[1], pixels.shape[0], pixels.shape[2], pixels.dtype == np.uint16)
-    encode(stream, form, spec, [pixels[y : y + rows] for y in range(0, len(pixels), rows)])
+    encode(stream, form, [(spec, [pixels[y : y + rows] for y in range(0, len(pixels), rows)])])
     return stream.getvalue()
 
 

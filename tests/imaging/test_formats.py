@@ -17,7 +17,7 @@ import tifffile
 from PIL import Image
 
 from fluxsr.errors import InputError, OutputError
-from fluxsr.imaging import formats, io
+from fluxsr.imaging import formats, frames, io
 from fluxsr.imaging.resize import bicubic
 from fluxsr.options import UpscaleOptions
 
@@ -67,8 +67,10 @@ def outcome(folder: Path, ending: str, item: str, target_ending: str | None = No
     except InputError:
         return "refused"
     target = folder / f"b{target_ending or formats.following(source)}"
-    size = (2 * picture.lr.shape[-2], 2 * picture.lr.shape[-1])
-    notes = [*picture.notes, *io.write_enlarged(picture, [bicubic(picture.lr, size)], size, target, UpscaleOptions())]
+    size, options, results = (2 * picture.lr.shape[-2], 2 * picture.lr.shape[-1]), UpscaleOptions(), []
+    for one in frames.of(picture, formats.format_of(target), options):
+        results.append(io.Enlarged(one, [bicubic(one.lr, size)], size))
+    notes = [*results[0].picture.notes, *io.write_frames(results, target, options)]
     with Image.open(target) as found:
         found.load()
         words = judge(Result(target, found, notes))
@@ -102,8 +104,9 @@ def test_what_is_kept_in_the_format_of_the_input(tmp_path: Path, item: str) -> N
         zip(KINDS, found, strict=True)
     )
     labels = [
-        name if ending in formats.ENDINGS else f"{name} (as {_name(formats.following(Path(f'a{ending}')))})"
+        name if ending == target else f"{name} (as {_name(target)})"
         for name, ending in KINDS.items()
+        for target in [formats.following(Path(f"a{ending}"))]
     ]
     check_row("kept", ["", *labels], item, found)
 

@@ -22,11 +22,12 @@ from fluxsr.imaging.resize import bicubic
 from fluxsr.options import REPAIRED, ModelOptions, UpscaleOptions
 from fluxsr.processing import upscale_file
 from fluxsr.processing.inputs import Job
+from fluxsr.serving.errors import ServiceError
 from fluxsr.serving.http_routes import JobResultResponse
 from fluxsr.serving.http_schema import JobView
 from fluxsr.serving.jobs import Job as StoredJob
 from fluxsr.serving.jobs import JobStore
-from fluxsr.serving.service import UpscaledFile
+from fluxsr.serving.service import UpscaledFile, UpscaleService
 
 SLOW = {"scale": "8", "tile_size": "64", "tile_overlap": "32"}  # thousands of tiles for an image of 200x200
 
@@ -89,7 +90,7 @@ def test_a_photograph_comes_back_as_the_command_line_makes_it(
     )
     picture, pipeline = files.read(tmp_path / "a.jpg"), upscale_file.load(model)
     for name in ("b.jpg", "b.png"):
-        upscale_file.upscale(pipeline, options, Job(picture.path, tmp_path / name), picture, lambda _: None)()
+        upscale_file.upscale(pipeline, options, Job(picture.path, tmp_path / name), picture, lambda *_: None)()
     answer = posted(client, photograph(), scale=3, guard="false")
     assert answer.status_code == 200 and answer.headers["content-type"] == "image/jpeg"
     got, expected = Image.open(io.BytesIO(answer.content)), Image.open(tmp_path / "b.jpg")
@@ -294,3 +295,18 @@ def test_the_format_is_the_input_s_unless_another_is_asked_for() -> None:
         (None, "TIFF", ".tif"),
     ):
         assert result_ending(asked, found) == ending
+
+
+def test_an_animation_comes_back_whole_within_the_limit_for_all_its_frames(
+    client: httpx.Client, tmp_path: Path
+) -> None:
+    frames = [Image.new("RGB", (20, 16), color) for color in ("teal", "olive", "navy")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=40)
+    upload = (tmp_path / "a.gif").read_bytes()
+    answers = [posted(client, upload, guard="false", **one).content for one in ({}, {"first_frame": "true"})]
+    found = [Image.open(io.BytesIO(answer)) for answer in answers]
+    assert [(image.format, image.n_frames) for image in found] == [("PNG", 3), ("PNG", 1)]  # type: ignore[attr-defined]
+    service = UpscaleService({}, max_pixels=320, max_output_pixels=3 * 80 * 64 - 1)
+    arguments = (service.read(tmp_path / "a.gif"), tmp_path / "b.png", UpscaleOptions(), "tiny", lambda *_: None)
+    with pytest.raises(ServiceError, match="would have 3 frames of 80x64 pixels; .* choose scale up to 3.9"):
+        service.upscale(*arguments)

@@ -125,7 +125,7 @@ def planned(
     try:
         work = plan(inputs, output, as_file=as_file, ending=f".{wanted}" if wanted else None, suffix=suffix, mask=mask)
     except InputError as error:
-        raise typer.BadParameter(str(error), param_hint="--mask") from error
+        raise typer.BadParameter(str(error)) from error
     count = len(work.jobs) + len(work.bad)
     if as_file and count > 1:
         message = f"{output} is a file name, but there are {count} inputs; give a folder"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fluxsr.cli.arguments import Debug, Overwrite, expand_dataclass_options
+from fluxsr.cli.arguments import Debug, Mask, Overwrite, expand_dataclass_options
 from fluxsr.cli.cli_errors import report_errors
 from fluxsr.cluster.settings import BatchOptions, Size
 from fluxsr.errors import needed
@@ -27,6 +27,7 @@ def batch(
     batch: BatchOptions,
     model: ModelOptions,
     options: UpscaleOptions,
+    mask: Mask = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
@@ -38,5 +39,5 @@ def batch(
         needed("fluxsr batch", "ray", "ray", "pyarrow", "fsspec")  # before torch is loaded, which takes seconds
         from fluxsr.cluster.run import run
 
-        all_done = run(source, output, model, options, batch, size, overwrite=overwrite)
+        all_done = run(source, output, model, options, batch, size, mask=mask, overwrite=overwrite)
     raise typer.Exit(0 if all_done else 1)

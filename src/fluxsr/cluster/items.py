@@ -24,6 +24,7 @@ class Item:
     start: int = 0  # position of its bytes in the shard
     size: int = 0
     again: bool = False  # whether to replace an existing output
+    mask: str = ""  # path of its mask; empty without one
 
     @property
     def label(self) -> str:

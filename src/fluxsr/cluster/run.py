@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 
@@ -37,6 +38,7 @@ def run(
     batch: BatchOptions,
     size: Size,
     *,
+    mask: Path | None = None,
     overwrite: bool = False,
 ) -> bool:
     """Run a batch. Return whether no image failed, in this run or before.
@@ -59,6 +61,7 @@ def run(
         columns=(batch.column, batch.output_column),
         own=report.made_here,
     )
+    found = sources.with_masks(found, source, mask) if mask else found
     work = _Batch(report, found, overwrite, batch.retry_failed)
     with stop_flag() as stop:
         try:

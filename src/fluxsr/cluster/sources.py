@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import posixpath
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from fluxsr.cluster.storage import Storage, stamp_of
 from fluxsr.errors import InputError
 from fluxsr.imaging.formats import READABLE
 from fluxsr.imaging.listing import PassedOver, hidden_part, images_below
+from fluxsr.processing import inputs
+from fluxsr.processing.inputs import Found
 
 
 def listing(
@@ -55,6 +58,26 @@ def listing(
     if glob.has_magic(source) and not Path(source).is_dir():
         raise InputError(f"{source}: patterns are for shards (*.tar); name a folder, or list the files in a manifest")
     return _folder(source, out, ending, suffix, own)
+
+
+def with_masks(found: Listing, source: str, mask: Path) -> Listing:
+    """Return the listing of a local folder with the masks of its images, found as by ``fluxsr upscale``.
+
+    Raises:
+        InputError: the source is no local folder, or the masks do not fit it.
+    """
+    folder = Storage(source)
+    if not (folder.local and Path(folder.root).is_dir()):
+        raise InputError(f"{source} is no folder of this machine, which --mask needs; copy it, or leave --mask out")
+    items = {Path(item.source): item for item in found.items}
+    entries = [Found(path, path.relative_to(folder.root), named=False) for path in items]
+    entries, masks = inputs.with_masks(mask.absolute(), entries, found.notes)
+    found.items = [items[entry.path] for entry in entries]
+    for number, item in enumerate(found.items):
+        if path := masks.get(Path(item.source)):
+            stamp = f"{item.stamp} {stamp_of(folder.fs.info(str(path)))}"
+            found.items[number] = replace(item, mask=str(path), stamp=stamp)
+    return found
 
 
 def _folder(source: str, out: Storage, ending: str | None, suffix: str, own: Callable[[str], bool]) -> Listing:

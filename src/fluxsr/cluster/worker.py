@@ -79,7 +79,8 @@ class Worker:
         return row
 
     def _upscale(self, item: Item, row: Row, folder: Path) -> None:
-        job = Job(_local_path(item, folder), folder / f"out{Path(item.name).suffix}")
+        mask = Path(item.mask) if item.mask else None
+        job = Job(_local_path(item, folder), folder / f"out{Path(item.name).suffix}", mask)
         name = output_name(item)
         try:
             row |= self._result(item, job)
@@ -109,7 +110,7 @@ class Worker:
         read = time.perf_counter()
         with self._model:
             begun = time.perf_counter()
-            write = upscale_file.upscale(self._pipeline, self.options, job, picture, lambda _: None)
+            write = upscale_file.upscale(self._pipeline, self.options, job, picture, lambda *_: None)
             done = time.perf_counter()
         notes = write()
         written = time.perf_counter()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,13 +19,30 @@ from torch.nn import functional as F
 from fluxsr.errors import InputError, OutputError
 from fluxsr.imaging.atomic import replaced, write_bytes
 from fluxsr.imaging.decode import MAX_PIXELS, decode
-from fluxsr.imaging.encode import FormatLimitError, encode
-from fluxsr.imaging.formats import format_of
+from fluxsr.imaging.encode import Layer, encode
+from fluxsr.imaging.formats import FormatLimitError, format_of
 from fluxsr.imaging.picture import Picture, over_white, picture_of, rows_of, spec_of
-from fluxsr.imaging.raster import ImageSpec, checked_float
+from fluxsr.imaging.raster import Frame, ImageSpec, checked_float
 from fluxsr.options import UpscaleOptions
 
 OUTPUT_TYPES = ("pil", "pt", "np")
+
+
+@dataclass(frozen=True)
+class Enlarged:
+    """The result for a picture.
+
+    Attributes:
+        picture: the input.
+        bands: the result from top to bottom, each (1,3,rows,W), float32, about [0,1]; overwritten.
+        size: (height, width) of the result.
+        made: what made the output, for ``provenance.marked``.
+    """
+
+    picture: Picture
+    bands: Iterable[Tensor]
+    size: tuple[int, int]
+    made: Mapping[str, str] | None = None
 
 
 def read(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -47,7 +66,7 @@ def write(image: Image.Image, path: str | Path, quality: int | None = None) -> N
     path, form = Path(path), format_of(path)
     pixels = np.asarray(to_rgb(image))
     with _output(path) as file:
-        encode(file, form, ImageSpec(image.width, image.height, 3), [pixels], quality)
+        encode(file, form, [(ImageSpec(image.width, image.height, 3), [pixels])], quality)
 
 
 def write_enlarged(
@@ -58,33 +77,42 @@ def write_enlarged(
     options: UpscaleOptions,
     made: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Write an upscaled image with the colours and metadata of its input, atomically.
+    """Write one upscaled image, whose parts are those of ``Enlarged``; see ``write_frames``."""
+    return write_frames([Enlarged(replace(picture, frame=Frame()), bands, size, made)], path, options)
+
+
+def write_frames(results: Iterable[Enlarged], path: str | Path, options: UpscaleOptions) -> list[str]:
+    """Write upscaled images as one file, with the colours and metadata of their inputs, atomically.
 
     Args:
-        picture: the input.
-        bands: the result from top to bottom, each (1,3,rows,W), float32, about [0,1]; overwritten.
-        size: (height, width) of the result.
+        results: as many as the frames of their pictures count.
         path: its ending decides on the format.
-        options: how the result is written.
-        made: what made the output, for ``provenance.marked``.
+        options: how the results are written.
 
     Returns:
         Notes on what the format cannot store.
     """
-    path, form = Path(path), format_of(path)
-    spec, notes = spec_of(picture, form, size, options, made)
-    same = picture.format == form.name
-    lossless = same and picture.lossless if options.lossless is None else options.lossless
+    path, form, notes = Path(path), format_of(path), dict[str, None]()
+    results = iter(results)
+    first = next(results)
+    same = first.picture.format == form.name
+    lossless = same and first.picture.lossless if options.lossless is None else options.lossless
 
-    def rows() -> Iterable[np.ndarray]:
-        first = 0
-        for band in bands:
-            yield rows_of(picture, spec, band, first, options.wrap)
-            first += band.shape[-2]
+    def layers() -> Iterator[Layer]:
+        for result in chain([first], results):
+            spec, more = spec_of(result.picture, form, result.size, options, result.made)
+            notes.update(dict.fromkeys(more))
+            yield spec, rows(result, spec)
 
-    with _output(path, None if options.strip == "all" else picture.times) as file:
-        encode(file, form, spec, rows(), options.quality, lossless)
-    return notes
+    def rows(result: Enlarged, spec: ImageSpec) -> Iterator[np.ndarray]:
+        top = 0
+        for band in result.bands:
+            yield rows_of(result.picture, spec, band, top, options.wrap)
+            top += band.shape[-2]
+
+    with _output(path, None if options.strip == "all" else first.picture.times) as file:
+        encode(file, form, layers(), options.quality, lossless)
+    return list(notes)
 
 
 @contextmanager

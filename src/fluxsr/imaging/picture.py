@@ -17,7 +17,7 @@ from fluxsr.imaging.extended import Extended
 from fluxsr.imaging.formats import Format
 from fluxsr.imaging.metadata.provenance import marked
 from fluxsr.imaging.metadata.transfer import carry_over, too_long
-from fluxsr.imaging.raster import Change, ImageSpec, Metadata, Raster
+from fluxsr.imaging.raster import Change, Frame, ImageSpec, Metadata, Raster
 from fluxsr.imaging.resize import bicubic_rows
 from fluxsr.options import UpscaleOptions
 
@@ -50,6 +50,7 @@ class Picture:
     notes: tuple[str, ...] = ()
     times: tuple[int, int] | None = None
     colors: tuple[tuple[bytes, bytes], ...] = ()
+    frame: Frame = Frame()
     mask: Tensor | None = None
 
     @property
@@ -88,6 +89,7 @@ def picture_of(raster: Raster, path: Path, times: tuple[int, int] | None = None)
         notes=tuple(notes),
         times=times,
         colors=raster.colors if profile == raster.profile else (),
+        frame=raster.frame,
     )
 
 
@@ -127,6 +129,12 @@ def spec_of(
     keep = options.profile == "keep" and form.icc
     if picture.alpha is not None and not form.alpha:
         notes.append(f"its transparency is laid over white: {form.name} cannot store it")
+    if form.palette and not (picture.grey and picture.alpha is None):
+        notes.append(f"its colours become 256, and its transparency is on or off: {form.name} has no more")
+    if picture.frame.milliseconds and form.name == "TIFF":
+        notes.append("its times and loops are dropped: TIFF cannot store them")
+    if form.palette and picture.frame.milliseconds % 10:
+        notes.append(f"its times are rounded to 0.01 s: {form.name} has no others")
     if picture.sixteen and not form.sixteen:
         notes.append(f"its 16 bits per channel become 8: {form.name} has no more")
     if picture.out_of_gamut is not None and not keep:
@@ -142,6 +150,7 @@ def spec_of(
         profile=profile,
         metadata=kept,
         colors=picture.colors if profile == picture.profile else (),
+        frame=picture.frame,
     ), notes
 
 

@@ -33,8 +33,23 @@ class Metadata:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """What a file states about one of its frames or pages.
+
+    Attributes:
+        count: number of frames or pages in the file.
+        milliseconds: how long an animation shows the frame; 0 for pages.
+        plays: how often the animation is shown; 0 means without end.
+    """
+
+    count: int = 1
+    milliseconds: float = 0
+    plays: int = 0
+
+
+@dataclass(frozen=True)
 class Raster:
-    """A decoded image file.
+    """A decoded image file, or one of its frames or pages.
 
     Attributes:
         pixels: (H,W,C), upright. C is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha), not premultiplied.
@@ -46,6 +61,7 @@ class Raster:
         notes: messages for the user, one line each.
         colors: further colour information that agrees with the profile: (name, data) of the PNG chunks cICP, sRGB,
             gAMA and cHRM. The code points of other formats are stored as a cICP chunk.
+        frame: which of several frames this is.
     """
 
     pixels: np.ndarray
@@ -55,6 +71,7 @@ class Raster:
     lossless: bool = True
     notes: tuple[str, ...] = ()
     colors: tuple[tuple[bytes, bytes], ...] = ()
+    frame: Frame = Frame()
 
 
 @dataclass(frozen=True)
@@ -68,6 +85,7 @@ class ImageSpec:
     profile: bytes = b""
     metadata: Metadata = field(default_factory=Metadata)
     colors: tuple[tuple[bytes, bytes], ...] = ()
+    frame: Frame = Frame()
 
 
 @dataclass(frozen=True)

@@ -142,10 +142,7 @@ def plan(
     record = record_folder(output) if as_file else None if beside else output
     result = Plan(bad=bad, passed=passed)
     found = _without_own(found, record, result.notes)
-    masks = _masks(mask, found) if mask else {}
-    found = [entry for entry in found if entry.named or entry.path not in masks.values()]
-    if mask and len(masks) < len(found):
-        result.notes.append(f"{len(found) - len(masks)} of {len(found)} inputs have no mask in {mask}: full strength")
+    found, masks = with_masks(mask, found, result.notes)
     if beside:  # after the masks, which have the names that inputs have in their folder
         found = [_beside(entry, suffix) for entry in found]
 
@@ -190,8 +187,16 @@ def _beside(entry: Found, suffix: str) -> Found:
     return replace(entry, inside=folder.with_name(folder.name + suffix) / entry.inside)
 
 
+def with_masks(mask: Path | None, found: list[Found], notes: list[str]) -> tuple[list[Found], dict[Path, Path]]:
+    """Return the inputs that are not masks themselves, and the masks of those that have one; see ``plan``."""
+    masks = _masks(mask, found) if mask else {}
+    found = [entry for entry in found if entry.named or entry.path not in masks.values()]
+    if mask and len(masks) < len(found):
+        notes.append(f"{len(found) - len(masks)} of {len(found)} inputs have no mask in {mask}: full strength")
+    return found, masks
+
+
 def _masks(mask: Path, found: list[Found]) -> dict[Path, Path]:
-    """Return the masks of those inputs that have one."""
     if not mask.is_dir():
         if len(found) > 1:
             raise InputError(f"{mask} is one mask, but there are {len(found)} inputs; give a folder of masks")

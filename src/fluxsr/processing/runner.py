@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from rich.console import Console
 
@@ -34,11 +34,15 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors after which no other output could be written either."""
 
 Read = TypeVar("Read")
-ProgressCallback = Callable[[float], None]
-"""Called with the finished fraction of a file, 0 to 1."""
-
 Write = Callable[[], Sequence[str] | None]
 """Writes a result and may return notes on it."""
+
+
+class ProgressCallback(Protocol):
+    """Called with the finished fraction of a file, 0 to 1, and with the part that is at work, such as a frame."""
+
+    def __call__(self, progress: float, label: str = "", /) -> None: ...
+
 
 Ledgers = dict[Path | None, Ledger]
 Writing = tuple[Job, Future[tuple[Sequence[str], float]]]
@@ -158,10 +162,11 @@ class _Run:
             task = bar.add_task(self.labels.task, total=len(todo))
             try:
                 for number, (job, stamp, reading) in enumerate(self._read_ahead(todo, readers)):
-                    bar.update(task, completed=number, description=printable(job.source.name))
+                    name = printable(job.source.name)
+                    bar.update(task, completed=number, description=name)
 
-                    def advance(part: float, number: int = number) -> None:
-                        bar.update(task, completed=number + part)
+                    def advance(done: float, part: str = "", /, number: int = number, name: str = name) -> None:
+                        bar.update(task, completed=number + done, description=f"{name} {part}".rstrip())
                         self._show_stop()
 
                     started = time.monotonic()

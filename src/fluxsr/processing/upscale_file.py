@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from rich.console import Console
-from torch import Tensor
 
 from fluxsr.backbones.device import DTYPES, best_device, best_dtype, free_bytes
 from fluxsr.backbones.identity import contents_of
+from fluxsr.errors import TooLargeError
 from fluxsr.extensions.guard import repair_notes
-from fluxsr.imaging import io
+from fluxsr.imaging import frames, io
 from fluxsr.imaging.atomic import check_writable
+from fluxsr.imaging.formats import format_of
 from fluxsr.imaging.mask import masked
 from fluxsr.imaging.picture import Picture
 from fluxsr.imaging.settings import Settings, Step
@@ -147,29 +149,58 @@ def upscale(
     *,
     step: Step | None = None,
     whole: int = WHOLE,
+    most: float = math.inf,
 ) -> Callable[[], list[str]]:
-    """Upscale one picture and return the function that writes it. A large result is written at once, in bands.
+    """Upscale one file and return the function that writes it.
+
+    A large result is written at once, in bands, and so are several frames or pages, one after the other.
 
     Args:
-        pipeline, options, job, picture: the model, how the picture is upscaled and written, the output, the input.
+        pipeline, options, job: the model, how the file is upscaled and written, the output.
+        picture: the input, or the first of its frames or pages.
         progress: progress callback; an error that it raises ends the work.
         step: see ``Settings``.
         whole: largest result in pixels that is held in memory as a whole.
+        most: pixels of all frames or pages of a result together.
+
+    Raises:
+        TooLargeError: the frames or pages have more pixels than ``most``.
     """
-    how = Settings(options, progress=lambda done, total: progress(done / total), step=step, mask=picture.mask)
+    form, repairs, found = format_of(job.target), Counter[tuple[str, str]](), dict[str, None]()
+    total = frames.count(picture, form, options)
 
-    def written(bands: Iterable[Tensor], size: tuple[int, int]) -> list[str]:
-        made = provenance_of(pipeline, options, size[1] / picture.lr.shape[-1])
-        notes = io.write_enlarged(picture, bands, size, job.target, options, made)
-        return [*picture.notes, *repair_notes(how.repairs), *notes]  # last, because rows may be made while written
+    def is_large(one: Picture) -> bool:
+        large = math.prod(options.size_of(*one.lr.shape[-2:])) > whole
+        return large and options.color_fix in STREAMABLE and not options.wrap
 
-    large = math.prod(options.size_of(*picture.lr.shape[-2:])) > whole
-    if large and options.color_fix in STREAMABLE and not options.wrap:
-        size, bands = pipeline.upscale_streaming(picture.lr, how)
-        notes = written(bands, size)
+    def results() -> Iterator[io.Enlarged]:
+        pixels = 0
+        for number, one in enumerate(frames.of(picture, form, options)):
+            pixels += math.prod(options.size_of(*one.lr.shape[-2:]))
+            if pixels > most:
+                raise TooLargeError(f"{job.name}: its first {number + 1} results exceed the limit of {most} pixels")
+
+            def advance(done: int, tiles: int, number: int = number) -> None:
+                progress((number + done / tiles) / total, f"frame {number + 1} of {total}" if total > 1 else "")
+
+            how = Settings(options, progress=advance, step=step, mask=one.mask, repairs=repairs)
+            if is_large(one):
+                size, bands = pipeline.upscale_streaming(one.lr, how)
+            else:
+                hr = pipeline.upscale_tensor(one.lr, how)  # (1,3,H,W)
+                size, bands = (hr.shape[-2], hr.shape[-1]), iter(hr.split(ROWS, dim=-2))
+            found.update(dict.fromkeys(one.notes))
+            yield io.Enlarged(one, bands, size, provenance_of(pipeline, options, size[1] / one.lr.shape[-1]))
+
+    def written(results: Iterable[io.Enlarged]) -> list[str]:
+        notes = io.write_frames(results, job.target, options)
+        return [*found, *repair_notes(repairs), *notes]  # last, because rows may be made while written
+
+    if total > 1 or is_large(picture):
+        notes = written(results())
         return lambda: notes
-    hr = pipeline.upscale_tensor(picture.lr, how)  # (1,3,H,W)
-    return lambda: written(hr.split(ROWS, dim=-2), (hr.shape[-2], hr.shape[-1]))
+    upscaled = list(results())
+    return lambda: written(upscaled)
 
 
 def provenance_of(pipeline: FluxSRPipeline, options: UpscaleOptions, scale: float) -> dict[str, str]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from torch import Tensor
 
 from fluxsr.errors import InputError
-from fluxsr.imaging import io
+from fluxsr.imaging import frames, io
+from fluxsr.imaging.formats import format_of
 from fluxsr.imaging.mask import masked
 from fluxsr.imaging.picture import Picture
 from fluxsr.options import UpscaleOptions
@@ -74,26 +75,27 @@ class UpscaleService:
             raise InputError(f"there is no model '{model}'; choose one of {', '.join(self.pipelines)}")
         return self.pipelines[model]
 
-    def result_size(self, size: tuple[int, int], options: UpscaleOptions) -> tuple[int, int]:
-        """Return the (width, height) of a result for an input of this (width, height).
+    def result_size(self, size: tuple[int, int], options: UpscaleOptions, count: int = 1) -> tuple[int, int]:
+        """Return the (width, height) of a result for an input of this (width, height) and number of frames.
 
         Raises:
             InputError: the size that is asked for does not fit the input.
             ServiceError: too_many_pixels.
         """
         height, width = options.size_of(size[1], size[0])
-        if width * height > self.max_output_pixels:
+        if width * height * count > self.max_output_pixels:
             name, value = options.size
-            share = self.max_output_pixels / (width * height)
+            share = self.max_output_pixels / (width * height * count)
             fits = value * (share if name == "megapixels" else share**0.5)
             fits = int(fits) if isinstance(value, int) else int(fits * 10) / 10
             raise ServiceError(
                 "too_many_pixels",
-                f"the result would have {width}x{height} pixels; the limit is {self.max_output_pixels}: "
+                f"the result would have {f'{count} frames of ' if count > 1 else ''}{width}x{height} pixels; "
+                f"the limit is {self.max_output_pixels}: "
                 + (
                     f"choose {name} up to {fits:g}"
-                    if math.prod(size) <= self.max_output_pixels
-                    else "send a smaller image"
+                    if math.prod(size) * count <= self.max_output_pixels
+                    else "send a smaller image" + ", or choose first_frame" * (count > 1)
                 ),
             )
         return width, height
@@ -115,12 +117,15 @@ class UpscaleService:
         """
         started, batcher = time.monotonic(), self._batcher
         height, width = picture.lr.shape[-2:]
-        after = self.result_size((width, height), options)
+        options = options.model_copy(update={"max_pixels": self.max_pixels})
+        count = frames.count(picture, format_of(target), options)
+        after = self.result_size((width, height), options, count)
         with batcher.active_job() if batcher else nullcontext():
             write = upscale_file.upscale(
                 *(self.pipeline(model), options, inputs.Job(picture.path, target), picture, progress),
                 step=batcher.step if batcher else None,
                 whole=_HELD_PIXELS if batcher else upscale_file.WHOLE,
+                most=self.max_output_pixels,
             )
         notes = tuple(write())
         return UpscaledFile(target, (width, height), after, notes, time.monotonic() - started)

@@ -111,7 +111,9 @@ def upscale_one(
     picture = service.read(source)
     picture = replace(picture, mask=brush.mask(picture))
     (target,) = _targets([source], job.folder, options)
-    found = service.upscale(picture, target, options, model, lambda part: job.report(part, source.name))
+    found = service.upscale(
+        picture, target, options, model, lambda done, part="": job.report(done, part or source.name)
+    )
     return found, _comparison(picture, found, job.folder)
 
 
@@ -123,8 +125,8 @@ def upscale_batch(
     batch = Batch()
     for number, (source, target) in enumerate(zip(sources, _targets(sources, job.folder, options), strict=True)):
 
-        def report(part: float, number: int = number, name: str = source.name) -> None:
-            job.report((number + part) / len(sources), f"{name} ({number + 1} of {len(sources)})")
+        def report(done: float, part: str = "", /, number: int = number, name: str = source.name) -> None:
+            job.report((number + done) / len(sources), f"{name} ({number + 1} of {len(sources)}) {part}".rstrip())
 
         try:
             report(0)

@@ -20,7 +20,7 @@ def written(pixels: np.ndarray, rows: int, profile: bytes = b"", metadata: Metad
     stream = BytesIO()
     bands = [pixels[y : y + rows] for y in range(0, len(pixels), rows)]
     spec = ImageSpec(*pixels.shape[1::-1], pixels.shape[2], pixels.dtype == np.uint16, profile, metadata or Metadata())
-    png.write(stream, spec, bands)
+    png.write(stream, [(spec, bands)])
     return stream.getvalue()
 
 

@@ -21,7 +21,7 @@ def test_pixels_to_the_bit_in_both_byte_orders_and_both_sizes_of_offsets(
     monkeypatch.setattr(tiff, "_LARGE", large)
     pixels = np.random.default_rng(0).integers(0, 65536, (150, 20, 4), dtype=np.uint16)
     stream, told = BytesIO(), Metadata(files.camera(order), b"<x/>", b"iptc", (300.0, 299.5))
-    tiff.write(stream, ImageSpec(20, 150, 4, True, b"a profile", told), [pixels[:70], pixels[70:]])
+    tiff.write(stream, [(ImageSpec(20, 150, 4, True, b"a profile", told), [pixels[:70], pixels[70:]])])
     stream.seek(0)
     with tifffile.TiffFile(stream) as found:
         assert found.byteorder == order and found.is_bigtiff is (large == 0)

@@ -11,6 +11,10 @@ from pathlib import Path
 from fluxsr.errors import OutputError
 
 
+class FormatLimitError(Exception):
+    """Error raised when an image or its metadata exceed the limits of a format."""
+
+
 @dataclass(frozen=True)
 class Format:
     """A format that can be written.
@@ -22,6 +26,8 @@ class Format:
         alpha, grey: whether it stores transparency, a single channel.
         icc, exif, xmp, iptc, dpi, texts, comments: metadata that it stores. Photoshop resources go with IPTC.
         streamed: whether it is written row by row, so that memory does not grow with the height.
+        frames: whether it stores several frames or pages.
+        palette: whether each frame has at most 256 colours, and transparency that is on or off.
     """
 
     name: str
@@ -37,24 +43,28 @@ class Format:
     texts: bool = False
     comments: bool = False
     streamed: bool = False
+    frames: bool = False
+    palette: bool = False
 
 
 WRITTEN = (
-    Format("PNG", (".png",), sixteen=True, texts=True, comments=True, streamed=True),
+    Format("PNG", (".png",), sixteen=True, texts=True, comments=True, streamed=True, frames=True),
     Format("JPEG", (".jpg", ".jpeg", ".jfif", ".jpe"), alpha=False, iptc=True, comments=True),
-    Format("WEBP", (".webp",), grey=False, dpi=False),
-    Format("TIFF", (".tif", ".tiff"), sixteen=True, iptc=True, streamed=True),
-    Format("AVIF", (".avif",), dpi=False),
+    Format("WEBP", (".webp",), grey=False, dpi=False, frames=True),
+    Format("TIFF", (".tif", ".tiff"), sixteen=True, iptc=True, streamed=True, frames=True),
+    Format("AVIF", (".avif",), dpi=False, frames=True),
     Format("BMP", (".bmp",), alpha=False, icc=False, exif=False, xmp=False),
+    Format("GIF", (".gif",), icc=False, exif=False, xmp=False, dpi=False, comments=True, frames=True, palette=True),
 )
 
 ENDINGS: dict[str, Format] = {ending: form for form in WRITTEN for ending in form.endings}
 """Endings that can be written."""
 
-READABLE = (*ENDINGS, ".gif", ".ppm", ".pgm", ".pnm", ".jp2", ".tga", ".heic", ".heif", ".jxl")
+READABLE = (*ENDINGS, ".ppm", ".pgm", ".pnm", ".jp2", ".tga", ".heic", ".heif", ".jxl")
 """Endings taken for images inside folders and globs. A file that is named directly is always tried."""
 
-_ANOTHER = {".heic": ".jpg", ".heif": ".jpg"}  # already lossy; every other format becomes a lossless PNG
+# HEIC is lossy already, and GIF would lose colours; every other format becomes a lossless PNG
+_ANOTHER = {".heic": ".jpg", ".heif": ".jpg", ".gif": ".png"}
 
 
 def format_of(path: str | Path) -> Format:
@@ -81,6 +91,6 @@ def result_ending(chosen: str | None, found: str) -> str:
 
 
 def following(source: Path) -> str:
-    """Return the output ending for an input: its own, or the closest one if its format cannot be written."""
+    """Return the output ending for an input: its own, or the closest one if its format cannot hold the result."""
     ending = source.suffix.lower()
-    return ending if ending in ENDINGS else _ANOTHER.get(ending, ".png")
+    return _ANOTHER.get(ending, ending if ending in ENDINGS else ".png")

@@ -40,7 +40,7 @@ def depth(file: IO[bytes]) -> int:
     for kind, data in _properties(file):
         if kind == b"pixi" and len(data) > 5:
             return data[5]
-    for kind, data in _inside(_top(file, b"jp2h")):
+    for kind, data in _inside(top(file, b"jp2h")):
         if kind == b"ihdr" and len(data) > 10 and data[10] != 255:
             return (data[10] & 0x7F) + 1
     return 8
@@ -49,7 +49,7 @@ def depth(file: IO[bytes]) -> int:
 def jp2_colours(file: IO[bytes]) -> tuple[bytes, bytes]:
     """Return the ICC profile and the CICP code points (as PNG's cICP) of a JPEG 2000; empty where there are none."""
     with suppress(IndexError, ValueError):
-        for kind, data in _inside(_top(file, b"jp2h")):
+        for kind, data in _inside(top(file, b"jp2h")):
             if kind == b"colr" and data[0] in (2, 3):
                 return data[3:], b""
             if kind == b"colr" and data[0] == 5 and len(data) >= 9:
@@ -60,7 +60,7 @@ def jp2_colours(file: IO[bytes]) -> tuple[bytes, bytes]:
 def _properties(file: IO[bytes]) -> list[tuple[bytes, bytes]]:
     """Return (kind, contents) of the properties of the primary item of an AVIF or HEIF."""
     with suppress(IndexError, ValueError):
-        meta = dict(_inside(_top(file, b"meta")[4:]))
+        meta = dict(_inside(top(file, b"meta")[4:]))
         iprp = dict(_inside(meta.get(b"iprp", b"")))
         properties = list(_inside(iprp.get(b"ipco", b"")))
         pitm = meta.get(b"pitm", bytes(8))
@@ -85,7 +85,7 @@ def _associated(ipma: bytes, primary: int) -> Iterator[int]:
                 yield number
 
 
-def _top(file: IO[bytes], name: bytes) -> bytes:
+def top(file: IO[bytes], name: bytes) -> bytes:
     """Return the contents of the first box of that kind in a file; empty without one."""
     for kind, start, stop in outer_boxes(file):
         if kind == name:

@@ -9,6 +9,8 @@ import contextlib
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import count
 from typing import IO
 
 import numpy as np
@@ -128,29 +130,47 @@ def read_sixteen(file: IO[bytes]) -> np.ndarray:
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def write(file: IO[bytes], spec: ImageSpec, bands: Iterable[np.ndarray]) -> None:
-    """Write a PNG. The file need not be seekable.
+def write(file: IO[bytes], frames: Iterable[tuple[ImageSpec, Iterable[np.ndarray]]]) -> None:
+    """Write a PNG, or an APNG of frames that replace each other. The file need not be seekable.
 
-    PNG stores no IPTC and no Photoshop resources. ``bands`` are rows from top to bottom, each (rows,W,C).
+    PNG stores no IPTC and no Photoshop resources. Each frame has bands of rows from top to bottom, each (rows,W,C). All
+    frames have the size and channels of the first.
     """
     file.write(b"\x89PNG\r\n\x1a\n")
-    depth = 16 if spec.sixteen else 8
-    header = struct.pack(">IIBBBBB", spec.width, spec.height, depth, _COLOURS[spec.channels], 0, 0, 0)
-    for kind, data in [(b"IHDR", header), *_ancillary(spec)]:
-        _write_chunk(file, kind, data)
+    number = count()  # of the chunks of an animation
+    for place, (spec, bands) in enumerate(frames):
+        depth = 16 if spec.sixteen else 8
+        if place == 0:
+            header = struct.pack(">IIBBBBB", spec.width, spec.height, depth, _COLOURS[spec.channels], 0, 0, 0)
+            for kind, data in [(b"IHDR", header), *_ancillary(spec)]:
+                _write_chunk(file, kind, data)
+        if spec.frame.count > 1:
+            time = Fraction(min(spec.frame.milliseconds, 65_535_000) / 1000).limit_denominator(1000)
+            control = (next(number), spec.width, spec.height, 0, 0, time.numerator, time.denominator, 0, 0)
+            _write_chunk(file, b"fcTL", struct.pack(">IIIIIHHBB", *control))
+        for packed in _compressed(bands, spec.channels * depth // 8):
+            if place == 0:
+                _write_chunk(file, b"IDAT", packed)
+            elif packed:
+                _write_chunk(file, b"fdAT", struct.pack(">I", next(number)) + packed)
+    file.write(b"\0\0\0\0IEND\xaeB`\x82")
+
+
+def _compressed(bands: Iterable[np.ndarray], pixel: int) -> Iterator[bytes]:
     packer, above = zlib.compressobj(LEVEL, zlib.DEFLATED, 15, 9), None
     for band in bands:
         for first in range(0, len(band), _ROWS):
             rows = _bytes(band[first : first + _ROWS])  # (R, bytes of a row)
             above = np.zeros_like(rows[:1]) if above is None else above
-            _write_chunk(file, b"IDAT", packer.compress(_filtered(rows, above, spec.channels * depth // 8)))
+            yield packer.compress(_filtered(rows, above, pixel))
             above = rows[-1:]
-    _write_chunk(file, b"IDAT", packer.flush())
-    file.write(b"\0\0\0\0IEND\xaeB`\x82")
+    yield packer.flush()
 
 
 def _ancillary(spec: ImageSpec) -> Iterator[Chunk]:
     profile, metadata = spec.profile, spec.metadata
+    if spec.frame.count > 1:
+        yield b"acTL", struct.pack(">II", spec.frame.count, spec.frame.plays)
     yield from (chunk for chunk in spec.colors if chunk[0] != b"sRGB" or not profile)  # PNG allows only one of the two
     if profile:
         yield b"iCCP", b"ICC profile\0\0" + zlib.compress(profile)

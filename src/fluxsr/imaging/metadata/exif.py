@@ -29,12 +29,12 @@ LAYOUT = frozenset({
 """Tags of a TIFF's first directory that describe how pixels are stored, or that have a field in Metadata."""
 
 
-def from_tiff(file: IO[bytes]) -> tuple[bytes, dict[int, bytes], list[str]]:
+def from_tiff(file: IO[bytes], place: int = 0) -> tuple[bytes, dict[int, bytes], list[str]]:
     """Return the EXIF of a TIFF file as a separate structure, its XMP, IPTC and PHOTOSHOP, and notes on what is lost.
 
-    A file that is no TIFF raises a ValueError.
+    ``place`` is that of ``ifd.read_file``. A file that is no TIFF raises a ValueError.
     """
-    found, notes = ifd.read_file(file, (LAYOUT | {_LAYERS}) - {XMP, IPTC, PHOTOSHOP}), list[str]()
+    found, notes = ifd.read_file(file, (LAYOUT | {_LAYERS}) - {XMP, IPTC, PHOTOSHOP}, place), list[str]()
     values = found.main.values
     others = {tag: values.pop(tag).data for tag in (XMP, IPTC, PHOTOSHOP) if tag in values}
     if _LAYERS in found.skipped:
@@ -48,11 +48,11 @@ def from_tiff(file: IO[bytes]) -> tuple[bytes, dict[int, bytes], list[str]]:
         notes.append(f"its {names[0]} description of the pixels is dropped: it does not hold for the output")
     details = found.inner(EXIF).values
     note = details.get(MAKER_NOTE)
-    place = note.place if note else None
-    _unplace(found.main)
-    if note and place is not None and not note.data.startswith(_MOVABLE):
-        if place + len(note.data) <= _NOTE_REACH:
-            note.place = place
+    stood = note.place if note else None
+    unplace(found.main)
+    if note and stood is not None and not note.data.startswith(_MOVABLE):
+        if stood + len(note.data) <= _NOTE_REACH:
+            note.place = stood
         else:
             del details[MAKER_NOTE]
             notes.append("its maker note is dropped: it cannot keep its offset")
@@ -140,7 +140,7 @@ def shortened(data: bytes, room: int) -> bytes:
     found = structure(data)
     found.inner(EXIF).values.pop(MAKER_NOTE, None)
     found.rest = b""
-    _unplace(found.main)
+    unplace(found.main)
     packed = _packed(found)
     return packed if len(packed) <= room else b""
 
@@ -169,12 +169,13 @@ def _packed(found: Structure) -> bytes:
     return pack(found) if found.main.values else b""
 
 
-def _unplace(directory: Directory) -> None:
+def unplace(directory: Directory) -> None:
+    """Forget the offsets of a directory and its values, which then may be moved."""
     directory.place = None
     for value in directory.values.values():
         value.place = None
         if value.inner is not None:
-            _unplace(value.inner)
+            unplace(value.inner)
 
 
 def _move_subject(found: Structure, change: Change) -> None:

@@ -107,12 +107,12 @@ def read(data: bytes) -> Structure:
     return found
 
 
-def read_file(file: IO[bytes], skipped: Collection[int] = ()) -> Structure:
-    """Read the first directory of a TIFF or BigTIFF file, without the pixels and the tags that are ``skipped``.
+def read_file(file: IO[bytes], skipped: Collection[int] = (), place: int = 0) -> Structure:
+    """Read a directory of a TIFF or BigTIFF file, without the pixels and the tags that are ``skipped``.
 
-    A file that is no TIFF raises a ValueError.
+    ``place`` is its offset; 0 stands for the first directory. A file that is no TIFF raises a ValueError.
     """
-    return _Reader(file).structure(skipped)
+    return _Reader(file).structure(skipped, place)
 
 
 class _Reader:
@@ -132,8 +132,8 @@ class _Reader:
         self.first = struct.unpack(self.pointer, head[8:16] if self.big else head[4:8])[0]
         self.next = 0  # offset of the directory after the one read last
 
-    def structure(self, skipped: Collection[int]) -> Structure:
-        main = self._directory(self.first, _INNER, skipped)
+    def structure(self, skipped: Collection[int], place: int = 0) -> Structure:
+        main = self._directory(place or self.first, _INNER, skipped)
         return Structure(self.order, main or Directory(), skipped=frozenset(self.skipped))
 
     def chained(self) -> Iterator[tuple[int, int]]:

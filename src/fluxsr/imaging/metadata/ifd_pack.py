@@ -19,10 +19,11 @@ class Packer:
 
     Attributes:
         out: the bytes so far, with those values of the main directory that have an offset, and its inner directories.
+        base: offset of these bytes in the file. Behind another structure, no value keeps its own offset.
     """
 
-    def __init__(self, structure: Structure, big: bool = False) -> None:
-        self.order, self.big = structure.order, big
+    def __init__(self, structure: Structure, big: bool = False, base: int = 0) -> None:
+        self.order, self.big, self.base = structure.order, big, base
         self.pointer, self.wide, self.start = (f"{self.order}Q", 8, 16) if big else (f"{self.order}I", 4, 8)
         self.out = bytearray(structure.rest)
         self._put(0, bytes(self.start))
@@ -44,10 +45,10 @@ class Packer:
             place = directory.place or 0
         else:
             self.out += bytes(self.size(directory))
-        table, tail = self.table(directory, len(self.out))
+        table, tail = self.table(directory, self.base + len(self.out))
         self._put(place, table)
         self.out += tail
-        return place
+        return self.base + place
 
     def table(self, directory: Directory, behind: int) -> tuple[bytes, bytes]:
         """Return the bytes of a directory, and of its values without an offset, which follow at ``behind`` (even)."""

@@ -18,13 +18,14 @@ _NAMES = {"exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "photoshop": "data for P
 _PARAMETERS = "parameters"  # where image generators store their settings
 
 
-def read_metadata(image: Any, file: IO[bytes]) -> tuple[int, Metadata, list[str]]:
+def read_metadata(image: Any, file: IO[bytes], place: int = 0) -> tuple[int, Metadata, list[str]]:
     """Return an image's orientation (1 if its pixels are upright), its metadata, and notes on what is lost.
 
-    Damaged metadata is dropped. ``image`` was opened from the file with Pillow, and loaded.
+    Damaged metadata is dropped. ``image`` was opened from the file with Pillow, and loaded. ``place`` is that of
+    ``ifd.read_file``.
     """
     if image.format == "TIFF":
-        return read_tiff_metadata(file)
+        return read_tiff_metadata(file, place)
     data, texts, lost = exif.extracted(_exif_of(image)), list[png.Chunk](), list[str]()
     packet = _as_bytes(image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b"")
     with contextlib.suppress(Exception):  # damaged metadata may raise anything; the pixels are fine
@@ -45,10 +46,13 @@ def read_metadata(image: Any, file: IO[bytes]) -> tuple[int, Metadata, list[str]
     return orientation, found, [_dropped(what) for what in lost]
 
 
-def read_tiff_metadata(file: IO[bytes]) -> tuple[int, Metadata, list[str]]:
-    """Return the same as ``read_metadata`` for a TIFF, whichever library decodes it."""
+def read_tiff_metadata(file: IO[bytes], place: int = 0) -> tuple[int, Metadata, list[str]]:
+    """Return the same as ``read_metadata`` for a page of a TIFF, whichever library decodes it.
+
+    ``place`` is that of ``ifd.read_file``.
+    """
     with contextlib.suppress(ValueError):
-        data, others, notes = exif.from_tiff(file)
+        data, others, notes = exif.from_tiff(file, place)
         iptc, resources = embedded.split_photoshop(others.get(exif.PHOTOSHOP, b""))
         dpi = _dpi(exif.resolution(exif.structure(data)))
         found = Metadata(data, others.get(exif.XMP, b""), others.get(exif.IPTC, b"") or iptc, dpi, resources)
