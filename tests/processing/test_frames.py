@@ -157,6 +157,15 @@ def test_equal_frames_are_not_merged_and_transparency_is_no_trail(tmp_path: Path
     assert [raster.frame for raster in decode_frames(target)] == 4 * [Frame(4, 100, 1)]
 
 
+def test_frames_of_16_bits_become_8_with_a_note_but_not_a_first_one(tmp_path: Path) -> None:
+    spec = ImageSpec(WIDTH, HEIGHT, 3, True, frame=Frame(2))
+    with (tmp_path / "a.png").open("w+b") as file:
+        encode(file, ENDINGS[".png"], [(spec, [frame(number, whole=65535)]) for number in range(2)])
+    assert upscaled(tmp_path / "a.png", tmp_path / "b.png") == ["has 16 bits per channel, of which 8 are read"]
+    assert upscaled(tmp_path / "a.png", tmp_path / "c.png", first_frame=True) == [FIRST]
+    assert io.read(tmp_path / "c.png").sixteen and len(composed(tmp_path / "b.png")) == 2
+
+
 def test_a_mask_the_size_and_what_made_it_hold_for_every_frame(tmp_path: Path) -> None:
     source, mask = animation(tmp_path / "a.png"), tmp_path / "mask.png"
     Image.new("L", (WIDTH, HEIGHT), 0).save(mask)

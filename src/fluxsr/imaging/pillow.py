@@ -129,7 +129,8 @@ def _pixels(
             return np.asarray(converted), b"", (), [*notes, "has CMYK colours, which become sRGB"]
         pixels = _array(image)
         pixels = pixels.reshape(*pixels.shape[:2], -1)
-    if pixels.dtype == np.uint8 and (depth := profiles.depth_of(file, str(image.format))) > 8:
+    depth = png.read_depth(file) if image.format == "PNG" else profiles.depth_of(file, str(image.format))
+    if pixels.dtype == np.uint8 and depth > 8:
         notes = [*notes, f"has {depth} bits per channel, of which 8 are read"]
     profile, colors = profiles.colors_of(file, image, profile, pixels.shape[-1] <= 2)
     return pixels, profile, colors, notes

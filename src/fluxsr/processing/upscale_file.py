@@ -169,10 +169,6 @@ def upscale(
     form, repairs, found = format_of(job.target), Counter[tuple[str, str]](), dict[str, None]()
     total = frames.count(picture, form, options)
 
-    def is_large(one: Picture) -> bool:
-        large = math.prod(options.size_of(*one.lr.shape[-2:])) > whole
-        return large and options.color_fix in STREAMABLE and not options.wrap
-
     def results() -> Iterator[io.Enlarged]:
         pixels = 0
         for number, one in enumerate(frames.of(picture, form, options)):
@@ -184,23 +180,34 @@ def upscale(
                 progress((number + done / tiles) / total, f"frame {number + 1} of {total}" if total > 1 else "")
 
             how = Settings(options, progress=advance, step=step, mask=one.mask, repairs=repairs)
-            if is_large(one):
-                size, bands = pipeline.upscale_streaming(one.lr, how)
-            else:
-                hr = pipeline.upscale_tensor(one.lr, how)  # (1,3,H,W)
-                size, bands = (hr.shape[-2], hr.shape[-1]), iter(hr.split(ROWS, dim=-2))
             found.update(dict.fromkeys(one.notes))
-            yield io.Enlarged(one, bands, size, provenance_of(pipeline, options, size[1] / one.lr.shape[-1]))
+            yield _enlarged(pipeline, one, how, whole)
 
     def written(results: Iterable[io.Enlarged]) -> list[str]:
         notes = io.write_frames(results, job.target, options)
         return [*found, *repair_notes(repairs), *notes]  # last, because rows may be made while written
 
-    if total > 1 or is_large(picture):
+    if total > 1 or _is_large(picture, options, whole):
         notes = written(results())
         return lambda: notes
     upscaled = list(results())
     return lambda: written(upscaled)
+
+
+def _enlarged(pipeline: FluxSRPipeline, picture: Picture, how: Settings, whole: int) -> io.Enlarged:
+    """Return the result for one picture, whose rows are freed once they are written."""
+    if _is_large(picture, how.options, whole):
+        size, bands = pipeline.upscale_streaming(picture.lr, how)
+    else:
+        hr = pipeline.upscale_tensor(picture.lr, how)  # (1,3,H,W)
+        size, bands = (hr.shape[-2], hr.shape[-1]), iter(hr.split(ROWS, dim=-2))
+    return io.Enlarged(picture, bands, size, provenance_of(pipeline, how.options, size[1] / picture.lr.shape[-1]))
+
+
+def _is_large(picture: Picture, options: UpscaleOptions, whole: int) -> bool:
+    """Return whether a result is made and written from top to bottom, because it is too large to be held."""
+    large = math.prod(options.size_of(*picture.lr.shape[-2:])) > whole
+    return large and options.color_fix in STREAMABLE and not options.wrap
 
 
 def provenance_of(pipeline: FluxSRPipeline, options: UpscaleOptions, scale: float) -> dict[str, str]:
