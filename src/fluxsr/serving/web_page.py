@@ -84,7 +84,8 @@ def _one(service: UpscaleService, handlers: Handlers) -> None:
                     40,
                     value=10,
                     step=1,
-                    label="Brush width in percent of the image",
+                    label="Brush width",
+                    info="In percent of the image's width.",
                     elem_id="one-width",
                     interactive=True,
                 )
@@ -92,9 +93,9 @@ def _one(service: UpscaleService, handlers: Handlers) -> None:
                 strokes = gr.Textbox(visible="hidden", elem_id="one-strokes")
                 with gr.Row():
                     more = gr.Button("Paint more", size="sm", min_width=80)
-                    clear = gr.Button("Clear", size="sm", min_width=80)
+                    gr.Button("Clear", size="sm", min_width=80, elem_id="one-clear")  # web_brush.html listens
             start, stop = _buttons("one")
-        with gr.Column(scale=2, min_width=300):
+        with gr.Column(scale=2, min_width=300, elem_classes="stays"):
             before = gr.Image(
                 label="Your image", interactive=False, buttons=[], height="min(480px, 75vw)", elem_id="one-before"
             )
@@ -111,7 +112,6 @@ def _one(service: UpscaleService, handlers: Handlers) -> None:
 
     shown = [before, slider, report, load]
     gr.on([sent.change, more.click], handlers.preview, sent, shown, concurrency_id="preview", **_QUIET)
-    gr.on([sent.change, clear.click], str, None, strokes, **_QUIET)
     tries.click(lambda sample: sample[0], tries, sent, **_QUIET)
     working = start.click(
         handlers.upscale_one,
@@ -180,7 +180,7 @@ def widget(option: Option, value: float | None = None) -> Any:
     if option.choices:
         return gr.Radio(list(option.choices), value=value, **named)
     if option.name not in _STEPS:
-        return gr.Number(label=_LABELS[option.name], precision=0 if option.type is int else None, min_width=100)
+        return gr.Number(label=_LABELS[option.name], precision=0 if option.type is int else None, min_width=130)
     return gr.Slider(option.minimum, option.maximum, value=value, step=_STEPS[option.name], **named)
 
 
