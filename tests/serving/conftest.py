@@ -69,7 +69,7 @@ def started(*arguments: str, **environment: str) -> Iterator[Running]:
     finally:
         process.terminate()
         try:
-            process.wait(30)
+            process.wait(120)  # only against hanging; a server has 30 s for what runs
         except subprocess.TimeoutExpired:
             process.kill()
             raise
