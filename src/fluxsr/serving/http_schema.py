@@ -91,7 +91,7 @@ IMAGE: dict[str, Any] = {
     "headers": {"X-FluxSR-Notes": {"description": NOTES, "schema": {"type": "string"}}},
     "content": {
         f"image/{kind}": {"schema": {"type": "string", "format": "binary"}}
-        for kind in ("png", "jpeg", "webp", "tiff", "avif", "bmp")
+        for kind in ("png", "jpeg", "webp", "tiff", "avif", "bmp", "gif")
     },
 }
 
