@@ -13,6 +13,8 @@ from pathlib import Path
 
 from PIL import Image, ImageFilter
 
+from fluxsr.evaluation.folders import list_images
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("guides", type=Path, help="folder with LR/ and HR/")
@@ -20,6 +22,7 @@ if __name__ == "__main__":
     args = parser.parse_args()
     shutil.copytree(args.guides / "LR", args.output / "LR", dirs_exist_ok=True)
     (args.output / "HR").mkdir(exist_ok=True)
-    for path in sorted((args.guides / "HR").iterdir()):
-        sharp = Image.open(path).convert("RGB").filter(ImageFilter.UnsharpMask(radius=2, percent=40, threshold=0))
-        sharp.save(args.output / "HR" / f"{path.stem}.png")
+    for stem, path in list_images(args.guides / "HR").items():
+        with Image.open(path) as image:
+            sharp = image.convert("RGB").filter(ImageFilter.UnsharpMask(radius=2, percent=40, threshold=0))
+        sharp.save(args.output / "HR" / f"{stem}.png")

@@ -58,9 +58,9 @@ def frame(number: int, channels: int = 3, height: int = HEIGHT, whole: int = 255
     return (np.stack(planes, -1) * whole).astype(np.uint8 if whole < 256 else np.uint16)
 
 
-def animation(path: Path, frames: list[np.ndarray] | None = None) -> Path:
+def animation(path: Path, frames: list[np.ndarray] | None = None, times: tuple[int, ...] = TIMES) -> Path:
     first, *others = [Image.fromarray(pixels) for pixels in frames or [frame(number) for number in range(3)]]
-    options = {"duration": list(TIMES), "loop": PLAYS, **SAVED.get(path.suffix, {})}
+    options = {"duration": list(times), "loop": PLAYS, **SAVED.get(path.suffix, {})}
     first.save(path, save_all=True, append_images=others, **options)
     return path
 
@@ -95,6 +95,14 @@ def test_an_animation_keeps_its_frames_times_and_loops(tmp_path: Path, ending: s
         assert after.size == (4 * WIDTH, 4 * HEIGHT)
         difference = np.abs(np.asarray(after).astype(int) - alone(before, target, lossless=False)).max()
         assert difference <= (24 if written == ".avif" else 0), "AVIF encodes how frames differ"
+
+
+def test_a_frame_may_last_longer_than_a_minute(tmp_path: Path) -> None:
+    times = (70_001, 100, 5_000_000)
+    source, target = animation(tmp_path / "a.webp", times=times), tmp_path / "b.png"
+    upscaled(source, target)
+    found = [raster.frame.milliseconds for raster in decode_frames(target)]
+    assert found == pytest.approx(times, rel=1e-3), "an APNG states fractions of 16 bits"
 
 
 @pytest.mark.parametrize("sixteen", [False, True])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recomputed
 
@@ -30,6 +31,7 @@ def encode(vae: Any, images: Tensor) -> Tensor:
     return normalise(vae, z.float())
 
 
+@apply_forward_hook  # an offloaded autoencoder comes to the device
 def restored(vae: Any, lr_up: Tensor) -> Tensor:
     """Return the images that z_l encodes: enlarged LR images, or what the autoencoder's restorer makes of them."""
     return vae.restorer(lr_up) if hasattr(vae, "restorer") else lr_up
@@ -68,7 +70,7 @@ def decode_step(vae: Any, z_hat: Tensor, z_l: Tensor, start: Tensor) -> Tensor:
     if not hasattr(vae, "restorer"):
         return decode(vae, z_hat)
     after, before = decode(vae, torch.cat([z_hat, z_l])).chunk(2)
-    return start + after - before
+    return start + (after - before)  # exactly start where the step changes nothing
 
 
 def random_crop(z: Tensor, side: int, generator: torch.Generator) -> tuple[Tensor, tuple[int, int]]:

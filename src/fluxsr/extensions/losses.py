@@ -15,8 +15,8 @@ MOST_CUT = 15  # pixels: all phases of SqueezeNet's total stride of 16
 def at_scale(x: Tensor, y: Tensor, scales: Sequence[float], generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return two batches at one of several scales, the same for both.
 
-    With several scales, scale 1 cuts off up to 15 pixels at the top and at the left. A perceptual network with strides
-    would otherwise see every token of the transformer at the same phase, and teach it a pattern of that period.
+    Unless scales is (1,), scale 1 cuts off up to 15 pixels at the top and at the left. A perceptual network with
+    strides would otherwise see every token of the transformer at the same phase, and teach it a pattern of that period.
     A scale n above 1 cuts a random part of 1/n of the sides and repeats its pixels n times, so that a perceptual
     network whose first layer has a stride still sees every pixel. A scale 1/n averages blocks of n x n pixels.
 

@@ -33,6 +33,7 @@ _HANDLED = (
 )  # fmt: skip
 _NAMES = {b"caBX": "content credentials (C2PA)"}
 _MOST_BYTES = 64 << 20
+_MOST_SECONDS = 65_535  # that a frame of an APNG may last
 _RAW = "Raw profile type "
 
 
@@ -145,7 +146,9 @@ def write(file: IO[bytes], frames: Iterable[tuple[ImageSpec, Iterable[np.ndarray
             for kind, data in [(b"IHDR", header), *_ancillary(spec)]:
                 _write_chunk(file, kind, data)
         if spec.frame.count > 1:
-            time = Fraction(min(spec.frame.milliseconds, 65_535_000) / 1000).limit_denominator(1000)
+            milliseconds = min(spec.frame.milliseconds, _MOST_SECONDS * 1000)
+            finest = min(1000, int(_MOST_SECONDS * 1000 / max(milliseconds, 1)))  # the numerator has 16 bits too
+            time = Fraction(milliseconds / 1000).limit_denominator(finest)
             control = (next(number), spec.width, spec.height, 0, 0, time.numerator, time.denominator, 0, 0)
             _write_chunk(file, b"fcTL", struct.pack(">IIIIIHHBB", *control))
         for packed in _compressed(bands, spec.channels * depth // 8):

@@ -80,8 +80,8 @@ def read(file: IO[bytes], check: Callable[[int, int], None], place: int = 0) -> 
         separate, extra = page.planarconfig == 2 and page.samplesperpixel > 1, tuple(page.extrasamples)
         inverted = page.photometric == PHOTOMETRIC.MINISWHITE
         orientation, found, notes = read_tiff_metadata(file, place)
-        several = not place and raw.page_of(tiff.pages, 1) is not None
-        notes = [*([SEVERAL] if several else []), *notes]
+        count = len(page_places(file)) if not place and raw.page_of(tiff.pages, 1) is not None else 1
+        notes = [*([SEVERAL] if count > 1 else []), *notes]
         profile = bytes(page.iccprofile or b"")
     pixels = np.moveaxis(pixels, 0, -1) if separate else pixels
     pixels = _ranged(pixels[..., None] if pixels.ndim == 2 else pixels)
@@ -91,8 +91,7 @@ def read(file: IO[bytes], check: Callable[[int, int], None], place: int = 0) -> 
     if inverted:
         pixels = (np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else np.float32(1)) - pixels
     pixels = _straight(pixels) if alpha and extra[0] == 1 else pixels
-    frame = Frame(len(page_places(file)) if several else 1)
-    return Raster(pixels, "TIFF", profile, found, notes=tuple(notes), frame=frame), orientation
+    return Raster(pixels, "TIFF", profile, found, notes=tuple(notes), frame=Frame(count)), orientation
 
 
 def write(file: IO[bytes], pages: Iterable[tuple[ImageSpec, Iterable[np.ndarray]]]) -> None:

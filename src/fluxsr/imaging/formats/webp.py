@@ -37,13 +37,19 @@ def write(file: IO[bytes], frames: Iterable[tuple[ImageSpec, bytes]]) -> None:
             _chunk(file, b"ANIM", struct.pack("<IH", 0, min(spec.frame.plays, 65535)))
         time = _three(min(round(spec.frame.milliseconds), (1 << 24) - 1))
         _chunk(file, b"ANMF", bytes(6) + canvas + time + bytes([_REPLACE]) + _pixels(still))
+        _check_size(file)
     _chunk(file, b"EXIF", exif)
     _chunk(file, b"XMP ", xmp)
-    if (size := file.tell() - 8) >= 1 << 32:
-        raise FormatLimitError("WEBP has at most 4 GB")
+    _check_size(file)
+    size = file.tell() - 8
     file.seek(4)
     file.write(struct.pack("<I", size))
     file.seek(0, 2)
+
+
+def _check_size(file: IO[bytes]) -> None:
+    if file.tell() - 8 >= 1 << 32:
+        raise FormatLimitError("WEBP has at most 4 GB")
 
 
 def _three(number: int) -> bytes:

@@ -117,7 +117,7 @@ class DistillStage:
         decoded = partial(latents.decode_crop, vae, place=corner, side=side, checkpoint=c.run.decoder_checkpointing)
         x_hat = decoded(z_hat)
         if hasattr(vae, "restorer"):
-            x_hat = latents.crop_pixels(vae, start, corner, side) + x_hat - decoded(z_l)
+            x_hat = latents.crop_pixels(vae, start, corner, side) + (x_hat - decoded(z_l))
         return x_hat * 2 - 1, latents.crop_pixels(vae, x_0, corner, side) * 2 - 1
 
     def _reconstruction(self, step: int, x_hat: Tensor, target: Tensor) -> dict[str, Tensor]:
