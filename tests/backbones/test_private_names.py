@@ -33,6 +33,7 @@ DEEP_IMPORTS = {
     "diffusers.training_utils._collate_lora_metadata",
     "diffusers.utils.SAFETENSORS_WEIGHTS_NAME",
     "diffusers.utils.SAFE_WEIGHTS_INDEX_NAME",
+    "diffusers.utils.accelerate_utils.apply_forward_hook",
     "diffusers.utils.recurse_remove_peft_layers",
     "peft.tuners.tuners_utils.BaseTunerLayer",
     "peft.utils.other.get_pattern_key",
