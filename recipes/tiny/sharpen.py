@@ -1,8 +1,8 @@
-"""Guides with sharpened targets: a small network then draws edges as crisp as the guides', where it would blur them.
+"""Sharpen the targets of the guides, because a small network blurs what it learns.
 
     python recipes/tiny/sharpen.py data/guides -o runs/tiny/guides
 
-Real-ESRGAN's own targets are sharpened likewise (https://arxiv.org/abs/2107.10833, section 3.4).
+Real-ESRGAN learns from sharpened targets too (https://arxiv.org/abs/2107.10833).
 """
 
 from __future__ import annotations

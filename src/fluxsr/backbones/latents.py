@@ -5,6 +5,7 @@ Scale and shift are read from the autoencoder's config. FLUX.1 has 0.3611 and 0.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -54,7 +55,9 @@ def decode(vae: Any, z: Tensor, checkpoint: bool = False) -> Tensor:
     return sample.float() / 2 + 0.5
 
 
-def decode_step(vae: Any, z_hat: Tensor, z_l: Tensor, start: Tensor) -> Tensor:
+def decode_step(
+    vae: Any, z_hat: Tensor, z_l: Tensor, start: Tensor, decoder: Callable[[Any, Tensor], Tensor] | None = None
+) -> Tensor:
     """Convert the latents after the step to images, x_hat = D(z_hat).
 
     With a restorer it is x_hat = x + D(z_hat) - D(z_l), where x is the restored image: the step adds its change, and
@@ -62,14 +65,16 @@ def decode_step(vae: Any, z_hat: Tensor, z_l: Tensor, start: Tensor) -> Tensor:
 
     Args:
         z_hat, z_l: latents (B,C,h,w) after and before the step.
-        start: images (B,3,H,W) that z_l encodes, from `restored`.
+        start: images (B,3,H,W) that z_l encodes, from `restored`. They are used only with a restorer.
+        decoder: function that decodes, in place of `decode`.
 
     Returns:
         As `decode`.
     """
+    decoder = decoder or decode
     if not hasattr(vae, "restorer"):
-        return decode(vae, z_hat)
-    after, before = decode(vae, torch.cat([z_hat, z_l])).chunk(2)
+        return decoder(vae, z_hat)
+    after, before = decoder(vae, torch.cat([z_hat, z_l])).chunk(2)
     return start + (after - before)  # exactly start where the step changes nothing
 
 

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import psutil
 
-from fluxsr.errors import OutputError
+from fluxsr.errors import OutputError, first_line
 from fluxsr.names import storable
 
 PART = ".part"  # ending of incomplete files
@@ -68,7 +68,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {first_line(error)}") from error
+        raise OutputError(f"{path} cannot be written: {reason_of(error)}") from error
 
 
 def write_bytes(data: bytes, path: Path) -> None:
@@ -116,7 +116,6 @@ def _host() -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in socket.gethostname())[:20]
 
 
-def first_line(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Return the first line of an error message; for an OSError its reason, without number and path."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).splitlines()[0]
+    return getattr(error, "strerror", None) or first_line(error)

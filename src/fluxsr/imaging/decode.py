@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from fluxsr.errors import InputError, TooLargeError, is_untranslatable
 from fluxsr.imaging import pillow
-from fluxsr.imaging.atomic import first_line
+from fluxsr.imaging.atomic import reason_of
 from fluxsr.imaging.color import colorimetry
 from fluxsr.imaging.formats import bmp, jxl, raw, tiff
 from fluxsr.imaging.raster import Raster, upright
@@ -99,7 +99,7 @@ def _readable(path: Path) -> Iterator[IO[bytes]]:
     except Exception as error:  # decoders raise anything for damaged data
         if is_untranslatable(error):
             raise
-        reason = first_line(error) if isinstance(error, OSError) else f"{type(error).__name__} {first_line(error)}"
+        reason = reason_of(error) if isinstance(error, OSError) else f"{type(error).__name__} {reason_of(error)}"
         if isinstance(error, NotImplementedError) or _UNSUPPORTED.search(reason):
             raise InputError(f"{path} is not supported: {reason}; save it as PNG or TIFF") from error
         raise InputError(f"{path} is damaged or cut off: {reason}") from error

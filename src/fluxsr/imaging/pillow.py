@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from fluxsr.errors import InputError, TooLargeError
-from fluxsr.imaging.atomic import first_line
+from fluxsr.imaging.atomic import reason_of
 from fluxsr.imaging.color import profiles
 from fluxsr.imaging.formats import avif, jxl, png, tiff
 from fluxsr.imaging.metadata.transfer import read_metadata
@@ -84,7 +84,7 @@ def opened(file: IO[bytes]) -> Any:
     try:
         image = Image.open(file, formats=kinds)
     except Image.DecompressionBombError as error:
-        raise TooLargeError(f"too large: {first_line(error)}") from error
+        raise TooLargeError(f"too large: {reason_of(error)}") from error
     with image:
         yield image
 

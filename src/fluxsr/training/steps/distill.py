@@ -75,7 +75,7 @@ class DistillStage:
     def losses(self, step: int, samples: Sequence[int]) -> dict[str, Tensor]:
         c, seed = self.config, self.config.run.seed
         x_0, z_l, z_0, eps = (tensor.to(self.device) for tensor in self.batches(step, samples))
-        start = z_l
+        start = x_0  # not used without a restorer
         if encodes_in_step(c, self.backbone.vae):
             start = latents.restored(self.backbone.vae, z_l.contiguous(memory_format=image_layout(self.device)))
             x_0, z_l, z_0, eps = encode_batch(self.backbone.vae, x_0, start, z_0, eps)
@@ -114,11 +114,9 @@ class DistillStage:
         c, vae = self.config, self.backbone.vae
         side = c.pixel_crop // latents.latent_pixels(vae) or z_hat.shape[-1]
         _, corner = latents.random_crop(z_hat, side, keyed_generator(c.run.seed, step, 0, CROP))
-        decoded = partial(latents.decode_crop, vae, place=corner, side=side, checkpoint=c.run.decoder_checkpointing)
-        x_hat = decoded(z_hat)
-        if hasattr(vae, "restorer"):
-            x_hat = latents.crop_pixels(vae, start, corner, side) + (x_hat - decoded(z_l))
-        return x_hat * 2 - 1, latents.crop_pixels(vae, x_0, corner, side) * 2 - 1
+        decoder = partial(latents.decode_crop, place=corner, side=side, checkpoint=c.run.decoder_checkpointing)
+        start, target = (latents.crop_pixels(vae, images, corner, side) for images in (start, x_0))
+        return latents.decode_step(vae, z_hat, z_l, start, decoder) * 2 - 1, target * 2 - 1
 
     def _reconstruction(self, step: int, x_hat: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return L_rec of the decoded result, squared error and TV-LPIPS, and the periodic loss."""
