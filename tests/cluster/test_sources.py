@@ -163,7 +163,7 @@ def test_a_source_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_masks_are_found_by_name_in_a_local_folder(tmp_path: Path, shard: Path) -> None:
-    source = touched(tmp_path / "in", "a.jpg", "b/c.png", "d.png", "masks/a.png", "masks/b/c.tif")
+    source = touched(tmp_path / "in", "a.jpg", "b/c.png", "d.png", "masks/a.png", "masks/b/c.tif", "masks/e.png")
     out, masks = Storage(str(tmp_path / "out")), source / "masks"
     found = with_masks(listing(str(source), out), str(source), masks)
     assert {item.name: item.mask for item in found.items} == {

@@ -33,16 +33,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def test_masks_are_found_by_name_and_are_no_inputs(folder: Path, tmp_path: Path) -> None:
-    work = plan([str(folder)], tmp_path / "out", as_file=False, mask=folder / "masks")
+@pytest.mark.parametrize("masks", ["masks", "sub/../masks"])
+def test_masks_are_found_by_name_and_are_no_inputs(folder: Path, tmp_path: Path, masks: str) -> None:
+    Image.new("L", (20, 24)).save(folder / "masks" / "left.png")  # the mask of no picture
+    work = plan([str(folder)], tmp_path / "out", as_file=False, mask=folder / masks)
     found = {job.source.name: job.mask and job.mask.name for job in work.jobs}
     assert found == {"alpha.png": "ALPHA.png", "deep.png": "deep.tif", "free.png": None, "grey.jpg": "grey.bmp"}
-    assert work.notes == [f"1 of 4 inputs have no mask in {folder / 'masks'}: full strength"]
+    assert work.notes == [f"1 of 4 inputs have no mask in {folder / masks}: full strength"]
 
 
 def test_a_mask_that_does_not_fit_the_inputs_is_one_line(folder: Path, tmp_path: Path) -> None:
     mask = folder / "masks" / "deep.tif"
-    with pytest.raises(InputError, match="is one mask, but there are 7 inputs; give a folder of masks"):
+    with pytest.raises(InputError, match="is one mask, but there are 6 inputs; give a folder of masks"):
         plan([str(folder)], tmp_path / "out", as_file=False, mask=mask)
     with pytest.raises(InputError, match=r"no mask in .* has the name of an input, such as free.png"):
         plan([str(folder / "free.png")], tmp_path / "out", as_file=False, mask=folder / "masks")

@@ -129,8 +129,8 @@ def test_options_are_checked_without_the_page(values: dict[str, Any], message: s
 def test_another_size_replaces_the_scale_and_names_the_result(
     service: UpscaleService, run: Any, tmp_path: Path
 ) -> None:
-    options = options_of([4, 0, None, 50, 0, None, "wavelet", False, "", False, False])
-    assert options == UpscaleOptions(longest=50)
+    options = options_of([4, 0, None, 50, 0, None, "wavelet", False, True, "", False, False])
+    assert options == UpscaleOptions(longest=50, first_frame=True)
     found, _ = run(upscale_one, service, *images(tmp_path, "a.png"), "tiny", options)
     assert (found.path.name, found.after) == ("a_longest50.png", (33, 50))
 
@@ -154,7 +154,7 @@ def test_strokes_that_the_page_did_not_make_are_refused(strokes: str, tmp_path: 
 
 
 def test_untouched_widgets_give_the_defaults() -> None:
-    assert options_of([4, 0, None, 0, 0, None, "wavelet", False, "", False, False]) == UpscaleOptions()
+    assert options_of([4, 0, None, 0, 0, None, "wavelet", False, False, "", False, False]) == UpscaleOptions()
 
 
 @pytest.mark.parametrize("work", [upscale_one, upscale_batch])

@@ -70,7 +70,8 @@ def with_masks(found: Listing, source: str, mask: Path) -> Listing:
     if not (folder.local and Path(folder.root).is_dir()):
         raise InputError(f"{source} is no folder of this machine, which --mask needs; copy it, or leave --mask out")
     items = {Path(item.source): item for item in found.items}
-    entries = [Found(path, path.relative_to(folder.root), named=False) for path in items]
+    root = Path(folder.root)
+    entries = [Found(path, path.relative_to(root), named=False, folder=root) for path in items]
     entries, masks = inputs.with_masks(mask.absolute(), entries, found.notes)
     found.items = [items[entry.path] for entry in entries]
     for number, item in enumerate(found.items):

@@ -189,11 +189,19 @@ def _beside(entry: Found, suffix: str) -> Found:
 
 def with_masks(mask: Path | None, found: list[Found], notes: list[str]) -> tuple[list[Found], dict[Path, Path]]:
     """Return the inputs that are not masks themselves, and the masks of those that have one; see ``plan``."""
+    if mask:
+        found = [entry for entry in found if entry.named or not _is_mask(entry, mask)]
     masks = _masks(mask, found) if mask else {}
     found = [entry for entry in found if entry.named or entry.path not in masks.values()]
     if mask and len(masks) < len(found):
         notes.append(f"{len(found) - len(masks)} of {len(found)} inputs have no mask in {mask}: full strength")
     return found, masks
+
+
+def _is_mask(entry: Found, mask: Path) -> bool:
+    """Return whether an input is the mask, or lies in a folder of masks below the input folder."""
+    path = entry.path.resolve()
+    return _apart(mask, entry.folder or entry.path.parent) in (path, *path.parents)
 
 
 def _masks(mask: Path, found: list[Found]) -> dict[Path, Path]:

@@ -24,7 +24,7 @@ from fluxsr.serving.errors import service_error
 from fluxsr.serving.jobs import Cancelled, Job, TimeLimitExceeded
 from fluxsr.serving.service import UpscaledFile, UpscaleService
 
-OFFERED = (*SIZES, "strength", "color_fix", "wrap", "format", "strip_metadata", "strip_gps")
+OFFERED = (*SIZES, "strength", "color_fix", "wrap", "first_frame", "format", "strip_metadata", "strip_gps")
 """Options that the page offers, in the order of its widgets."""
 _COMPARED_PIXELS = 12_000_000  # phones do not show larger images, and the browser holds two of them
 _BRUSH_SIDE = 1024  # longer side of a painted mask, whose scaling softens its edges

@@ -39,6 +39,7 @@ _LABELS = {
     "strength": "Strength",
     "color_fix": "Colour fix",
     "wrap": "Seamless texture",
+    "first_frame": "Only the first frame or page",
     "format": "Format",
     "strip_metadata": "Leave out EXIF and other metadata",
     "strip_gps": "Leave out the GPS position",
