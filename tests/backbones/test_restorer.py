@@ -7,32 +7,35 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from fluxsr.backbones import latents
 from fluxsr.backbones.parts import load_part
 from fluxsr.backbones.restorer import RestoringAutoencoder, with_restorer
 from fluxsr.backbones.tiny import build_autoencoder
+from fluxsr.imaging.resize import bicubic
 
 
 @pytest.fixture
 def vae() -> RestoringAutoencoder:
     torch.manual_seed(0)
-    return with_restorer(build_autoencoder([4, 8], [1, 1], 2), width=4, layers=1)
+    return with_restorer(build_autoencoder([4, 8], [1, 1], 2), width=4, growth=2, blocks=1)
 
 
 def test_a_new_restorer_is_the_identity_and_the_autoencoder_does_not_change(image: Tensor) -> None:
     torch.manual_seed(0)
     plain = build_autoencoder([4, 8], [1, 1], 2)
-    vae = with_restorer(plain, width=4, layers=1)
+    vae = with_restorer(plain, width=4, growth=2, blocks=1)
     assert torch.equal(vae.restorer(image), image)
     assert torch.equal(latents.restored(vae, image), image)
-    assert with_restorer(vae, width=9, layers=9) is vae
+    assert with_restorer(vae, width=9, growth=9, blocks=9) is vae
 
 
 def test_it_is_applied_to_lr_images_alone(vae: RestoringAutoencoder, image: Tensor) -> None:
     before = latents.encode(vae, image)
-    torch.nn.init.ones_(vae.restorer.last.bias)  # adds 1 to every pixel
-    torch.testing.assert_close(latents.restored(vae, image), image + 1)
+    torch.nn.init.zeros_(vae.restorer.share)
+    torch.nn.init.ones_(vae.restorer.last.bias)  # draws a white image
+    torch.testing.assert_close(latents.restored(vae, image), torch.ones_like(image))
     assert torch.equal(latents.encode(vae, image), before)
 
 
@@ -60,9 +63,23 @@ def test_it_is_saved_and_loaded_with_its_autoencoder(vae: RestoringAutoencoder, 
 
 def test_it_restores_a_tile_like_the_whole_image_except_near_its_border(vae: RestoringAutoencoder) -> None:
     torch.nn.init.normal_(vae.restorer.last.weight)
-    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    whole, tile = vae.restorer(image), vae.restorer(image[..., 16:48, 16:48])
-    torch.testing.assert_close(tile[..., 12:-12, 12:-12], whole[..., 28:36, 28:36])  # 3 convolutions of 4 pixels
+    image = torch.rand(1, 3, 32, 448, generator=torch.Generator().manual_seed(0))
+    whole, tile = vae.restorer(image), vae.restorer(image[..., 32:416])
+    seen = 17 * 8 + 3 * 8  # pixels on each side: convolutions on blocks of 8, and those and the enlargement after them
+    torch.testing.assert_close(tile[..., seen:-seen], whole[..., 32 + seen : 416 - seen])
+
+
+def test_a_share_of_what_the_result_has_lost_is_added_back(vae: RestoringAutoencoder) -> None:
+    torch.nn.init.normal_(vae.restorer.last.weight)
+    lr = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    image = bicubic(lr, (64, 64))
+
+    def lost(share: float) -> float:
+        torch.nn.init.constant_(vae.restorer.share, share)
+        return float((F.avg_pool2d(vae.restorer(image), 4) - F.avg_pool2d(image, 4)).abs().mean())
+
+    assert lost(1) < lost(0.5) < lost(0)
+    assert lost(1) < lost(0) / 3
 
 
 @pytest.fixture

@@ -153,7 +153,13 @@ def test_the_student_loads_and_its_adapter_counts(runs: Path) -> None:
 
 def test_a_restorer_is_trained_and_the_student_starts_from_it(data: DataConfig, runs: Path, tmp_path: Path) -> None:
     config = RestorerConfig(
-        run(), data, str(runs / "teacher" / "base"), width=4, layers=1, perceptual=str(runs / "lpips.safetensors")
+        run(),
+        data,
+        str(runs / "teacher" / "base"),
+        width=4,
+        growth=2,
+        blocks=1,
+        perceptual=str(runs / "lpips.safetensors"),
     )
     stages.train_restorer(config, tmp_path / "restorer")
     before, after = (

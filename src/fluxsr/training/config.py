@@ -84,7 +84,8 @@ class RestorerConfig:
     data: DataConfig = field(default_factory=DataConfig)
     base: str = ""  # folder that stage 2 exported; the restorer is added to its autoencoder
     width: int = 64  # channels
-    layers: int = 16  # convolutions between the first and the last
+    growth: int = 16  # channels that a convolution of a dense block adds
+    blocks: int = 23  # residual blocks, of 15 convolutions each
     start: str = ""  # .safetensors file of initial weights; empty starts from the identity
     pairs: ClassVar[str] = ""  # no teacher takes part
     eps_source: ClassVar[str] = "fresh"

@@ -118,7 +118,7 @@ def train_restorer(config: RestorerConfig, out: Path) -> None:
     check_free(out, "base")
     settings, device = load_settings(config.degradation), training_device(config.run.device)
     base = load_base(config.base, device, torch.float32)
-    base.vae = with_restorer(base.vae, config.width, config.layers)
+    base.vae = with_restorer(base.vae, config.width, config.growth, config.blocks)
     restorer = base.vae.restorer.requires_grad_(True)
     if config.start:
         restorer.load_state_dict(load_file(config.start))
