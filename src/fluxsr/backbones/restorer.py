@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from fluxsr.backbones.family import extended_class
 
-SIDE = 8  # side in pixels of the blocks on whose grid the dense blocks run: two pixels of the LR image at x4
+BLOCK, SEEN = 16, 3  # every 16 x 16 pixels of the enlarged image, 4 x 4 of the LR image at x4, are seen as 3 x 3 pixels
 RESIDUAL = 0.2  # share of a residual branch, and slope of the activations, as in Real-ESRGAN
 
 
@@ -49,55 +49,48 @@ class ResidualBlock(nn.Module):
 
 
 class Restorer(nn.Module):
-    """Real-ESRGAN's network (https://arxiv.org/abs/2107.10833) at half the LR image's sides, where it costs a quarter.
+    """Real-ESRGAN's network (https://arxiv.org/abs/2107.10833) at three quarters of the LR image's sides.
 
-    `seen` and `detail` add what lies between those pixels, at the sides of the LR image. The network draws an image of
-    half the sides, which is enlarged, and `sharp` adds what that image cannot hold. At last a share of the difference
-    to the input at the LR image's resolution is added, as in iterative back-projection (Irani and Peleg, 1991).
+    There it costs 44 % less, and few photographs hold more between their pixels. What they do hold is added back: a
+    share of the difference between the input and the result at the LR image's resolution, as in iterative
+    back-projection (Irani and Peleg, 1991).
     """
 
     def __init__(self, width: int, growth: int, blocks: int) -> None:
         super().__init__()
-        self.first = _convolution(3 * SIDE**2, width)
+        self.first = _convolution(3, width)
         self.blocks = nn.Sequential(*(ResidualBlock(width, growth) for _ in range(blocks)))
         self.joined = _convolution(width, width)
         self.enlarged = nn.ModuleList(_convolution(width, width) for _ in range(2))
-        self.seen = _convolution(3 * (SIDE // 2) ** 2, width)
-        self.detail = DenseBlock(width, growth)
         self.fine = _convolution(width, width)
         self.last = _convolution(width, 3)
-        self.sharp = _convolution(width, 3 * 2**2)
-        for layer in (self.seen, self.detail.last, self.last, self.sharp):
-            for parameter in layer.parameters():
-                nn.init.zeros_(parameter)  # starts as the identity
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)  # starts as the identity
         self.share = nn.Parameter(torch.ones(()))
 
-    def features(self, images: Tensor) -> Tensor:
-        """Return features (B,C,H/2,W/2) of images (B,3,H,W)."""
-        images = images.to(self.first.weight.dtype)
-        first = self.first(F.pixel_unshuffle(images, SIDE))
-        coarse, fine = self.enlarged
-        features = F.interpolate(first + self.joined(self.blocks(first)), scale_factor=2.0)
-        features = F.leaky_relu(coarse(features), RESIDUAL)
-        features = self.detail(features + self.seen(F.pixel_unshuffle(images, SIDE // 2)))
-        features = F.leaky_relu(fine(F.interpolate(features, scale_factor=2.0)), RESIDUAL)
+    def forward(self, images: Tensor) -> Tensor:
+        """Restore images (B,3,H,W), RGB in [0,1]. The last convolution runs in their dtype."""
+        height, width = images.shape[-2:]
+        padded = F.pad(images, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
+        size = padded.shape[-2:]
+        small = _resized(padded, torch.Size(side // BLOCK * SEEN for side in size))
+        features = self.features(small.to(self.first.weight.dtype)).to(images.dtype)
+        weight, bias = (parameter.to(images.dtype) for parameter in self.last.parameters())
+        drawn = F.conv2d(features, weight, bias, padding=1)
+        seen = F.avg_pool2d(drawn, SEEN)  # at the sides of the LR image
+        enlarged, again = (_resized(x, size) for x in (drawn, seen))
+        return (enlarged + self.share.to(images.dtype) * (padded - again))[..., :height, :width]
+
+    def features(self, small: Tensor) -> Tensor:
+        """Return the features (B,C,4h,4w) from which an image four times as large is drawn, for images (B,3,h,w)."""
+        first = self.first(small)
+        features = first + self.joined(self.blocks(first))
+        for layer in self.enlarged:
+            features = F.leaky_relu(layer(F.interpolate(features, scale_factor=2.0)), RESIDUAL)
         return F.leaky_relu(self.fine(features), RESIDUAL)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Restore images (B,3,H,W), RGB in [0,1], whose sides are multiples of 8. The last layers run in their dtype."""
-        features = self.features(images).to(images.dtype)
-        drawn, sharp = (_in_dtype(layer, features) for layer in (self.last, self.sharp))
-        seen = F.avg_pool2d(drawn, SIDE // 4)  # at the sides of the LR image
-        enlarged, again = (_enlarge(x, images.shape[-2:]) for x in (drawn, seen))
-        return enlarged + F.pixel_shuffle(sharp, 2) + self.share.to(images.dtype) * (images - again)
 
-
-def _in_dtype(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    weight, bias = (parameter.to(x.dtype) for parameter in layer.parameters())
-    return F.conv2d(x, weight, bias, padding=1)
-
-
-def _enlarge(images: Tensor, size: torch.Size) -> Tensor:
+def _resized(images: Tensor, size: torch.Size) -> Tensor:
     return F.interpolate(images, size=size, mode="bicubic", antialias=True)
 
 
