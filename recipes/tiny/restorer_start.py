@@ -126,7 +126,7 @@ def narrow_block(wide: DenseBlock, narrow: DenseBlock, x: Tensor, y: Tensor, tar
 
 @torch.no_grad()
 def sharpened(network: Restorer, images: Sequence[Tensor]) -> Restorer:
-    """Fit the last convolution to its results for images (1,3,h,w), sharpened by an unsharp mask. Return the network."""
+    """Fit the last convolution to its results for images (1,3,h,w) after an unsharp mask, and return the network."""
     features = torch.cat([network.features(image) for image in images])
     drawn = network.last(features)
     blurred = torch.from_numpy(gaussian_filter(drawn.numpy(), (0, 0, SIGMA, SIGMA)))

@@ -69,17 +69,18 @@ class Restorer(nn.Module):
         self.share = nn.Parameter(torch.ones(()))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Restore images (B,3,H,W), RGB in [0,1]. The last convolution runs in their dtype."""
+        """Restore images (B,3,H,W), RGB in [0,1]. All but the features is computed in float32."""
         height, width = images.shape[-2:]
-        padded = F.pad(images, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
+        padded = F.pad(images.float(), (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
         size = padded.shape[-2:]
         small = _resized(padded, torch.Size(side // BLOCK * SEEN for side in size))
-        features = self.features(small.to(self.first.weight.dtype)).to(images.dtype)
-        weight, bias = (parameter.to(images.dtype) for parameter in self.last.parameters())
-        drawn = F.conv2d(features, weight, bias, padding=1)
+        features = self.features(small.to(self.first.weight.dtype)).float()
+        weight, bias = (parameter.float() for parameter in self.last.parameters())
+        drawn = F.conv2d(features, weight, bias, padding=1).float()  # autocast rounds it
         seen = F.avg_pool2d(drawn, SEEN)  # at the sides of the LR image
         enlarged, again = (_resized(x, size) for x in (drawn, seen))
-        return (enlarged + self.share.to(images.dtype) * (padded - again))[..., :height, :width]
+        restored = enlarged + self.share.float() * (padded - again)
+        return restored[..., :height, :width].to(images.dtype)
 
     def features(self, small: Tensor) -> Tensor:
         """Return the features (B,C,4h,4w) from which an image four times as large is drawn, for images (B,3,h,w)."""
