@@ -24,7 +24,7 @@ from fluxsr.backbones.restorer import RESIDUAL, DenseBlock, Restorer
 from fluxsr.evaluation.folders import list_images, load_image
 
 WIDTH, GROWTH, BLOCKS = 64, 32, 23
-SHARE = 0.1
+SHARE = 0.1  # of the lost detail that is added back; the restorer's stage trains it
 SIGMA, AMOUNT = 1.5, 0.8  # unsharp mask: blur in pixels of the drawn image, and strength
 HALF = 0x01306B47  # ncnn's mark of a layer in float16
 
@@ -49,12 +49,14 @@ def read_ncnn(path: Path) -> Layers:
         place += 4
         weight = take(after, before, 3, 3, kind=kind)
         layers.append((weight, take(after)))
+    if place != len(data):
+        raise SystemExit(f"{path} has {len(data)} bytes instead of {place}; give realesrgan-x4plus.bin")
     return layers
 
 
 @torch.no_grad()
 def restorer_of(layers: Layers) -> Restorer:
-    """Return the restorer that does to images of three quarters of the size what the network does."""
+    """Return a restorer with the network's weights, at full width."""
     restorer = Restorer(WIDTH, GROWTH, BLOCKS)
     convs = [module for module in restorer.modules() if isinstance(module, nn.Conv2d)]  # in the order of the file
     for conv, (weight, bias) in zip(convs, layers, strict=True):

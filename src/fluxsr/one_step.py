@@ -134,7 +134,7 @@ class OneStep:
             tile_size = min(self.plan.tile_size, config.tile_size)
         if batch_size is None:
             batch_size = self.plan.batch_size or (1 if self._execution_device.type == "cpu" else 4)
-        batch_size, multiple = checked_count("batch_size", batch_size), latents.pixel_multiple(self.vae)
+        batch_size, multiple = checked_count("batch_size", batch_size), latents.tile_multiple(self.vae)
         tiling = TilingPlan(tile_size, batch_size, options.tile_overlap, multiple, self.plan.compiled)
         repairs, exact = settings.repairs if options.guard else None, self.transformer.dtype != torch.float32
         return size, Guard(settings.step or self.one_step, strength, tiling, exact, repairs), tiling

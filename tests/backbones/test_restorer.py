@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import ceil
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from fluxsr.backbones.parts import load_part
 from fluxsr.backbones.restorer import RestoringAutoencoder, with_restorer
 from fluxsr.backbones.tiny import build_autoencoder
 from fluxsr.imaging.resize import bicubic
+from fluxsr.imaging.tiling import tiles
 
 
 @pytest.fixture
@@ -66,9 +66,15 @@ def test_it_restores_a_tile_like_the_whole_image_except_near_its_border(vae: Res
     torch.nn.init.normal_(vae.restorer.last.weight)
     image = torch.rand(1, 3, 32, 416, generator=torch.Generator().manual_seed(0))
     whole, tile = vae.restorer(image), vae.restorer(image[..., 32:384])
-    seen = 17 * 16 / 3 + 4 * 4 + 3 * 8  # pixels on each side: convolutions of the blocks and after them, and resizing
-    seen = 16 * ceil(seen / 16)
-    torch.testing.assert_close(tile[..., seen:-seen], whole[..., 32 + seen : 384 - seen])
+    reach = 144  # a bound: 17 convolutions at 16/3 pixels, those after them, and the resizing, rounded up to blocks
+    torch.testing.assert_close(tile[..., reach:-reach], whole[..., 32 + reach : 384 - reach])
+
+
+def test_tiles_lie_on_the_blocks_in_which_the_image_is_reduced(vae: RestoringAutoencoder) -> None:
+    multiple = latents.tile_multiple(vae)
+    assert multiple % 16 == 0 and multiple % latents.pixel_multiple(vae) == 0
+    grid = tiles.grid(1024, 776, 288, 32, multiple)
+    assert all(place % 16 == 0 for axis in (grid.rows, grid.columns) for place in (axis.tile, *axis.starts))
 
 
 def test_it_draws_an_image_of_three_quarters_of_the_lr_images_sides(vae: RestoringAutoencoder) -> None:

@@ -6,6 +6,7 @@ Scale and shift are read from the autoencoder's config. FLUX.1 has 0.3611 and 0.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import lcm
 from typing import Any
 
 import torch
@@ -144,6 +145,12 @@ def latent_pixels(vae: Any) -> int:
 def pixel_multiple(vae: Any) -> int:
     """Return the side of a token in pixels (16 for FLUX). Image sides must be multiples of it."""
     return family_of(vae).patch * latent_pixels(vae)
+
+
+def tile_multiple(vae: Any) -> int:
+    """Return the pixels of which sides and places of tiles must be multiples: a token, or a block of the restorer."""
+    block = vae.restorer.block if hasattr(vae, "restorer") else 1
+    return lcm(pixel_multiple(vae), block)
 
 
 def channels(transformer: Any) -> int:

@@ -156,7 +156,7 @@ def _validation_distance(
 
 def _upscaled(backbone: Backbone, lr_up: Tensor, device: torch.device, precision: str) -> Tensor:
     """Restore an enlarged image (1,3,H,W) tile by tile, exactly as inference does."""
-    multiple = latents.pixel_multiple(backbone.vae)
+    multiple = latents.tile_multiple(backbone.vae)
     tiling = tiles.grid(lr_up.shape[-2], lr_up.shape[-1], backbone.config.tile_size, TILE_OVERLAP, multiple)
     return tiles.stream(lr_up, lambda tile: step_image(backbone, tile.to(device), precision), tiling)
 
