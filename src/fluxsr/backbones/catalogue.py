@@ -92,7 +92,7 @@ def models_table() -> TableParts:
 
 def cards_table() -> TableParts:
     """Return head, rows and notes of the table of GPUs: what runs on each, and by which plan."""
-    rows = [["none", "the bundled model", "bf16 or fp32, on the CPU", "", "3.3 on two CPU cores"]]
+    rows = [["none", "the bundled model", "bf16 or fp32, on the CPU", "", "13 on two CPU cores"]]
     needs = {model.base: needs_of(model) for model in models() if model.base != BUNDLED}
     for card, base in product(CARDS, needs):
         made = plan("auto", int(card * GIB - CONTEXT), needs[base], torch.bfloat16, "cuda", ("int8", "nf4"))
