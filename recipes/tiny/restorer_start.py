@@ -66,8 +66,9 @@ def restorer_of(layers: Layers) -> Restorer:
     return restorer
 
 
-def fitted(inputs: Tensor, outputs: Tensor, ridge: float = 1e-3) -> tuple[Tensor, Tensor]:
-    """Return weight and bias of the 3x3 convolution that maps (N,C,h,w) to (N,D,h,w) with the least squared error."""
+@torch.no_grad()
+def fit(conv: nn.Conv2d, inputs: Tensor, outputs: Tensor, ridge: float = 1e-3) -> None:
+    """Make a 3x3 convolution map inputs (N,C,h,w) to outputs (N,D,h,w) with the least squared error."""
     size = inputs.shape[1] * 9 + 1
     gram, right = torch.zeros(size, size), torch.zeros(size, outputs.shape[1])
     for x, y in zip(inputs, outputs, strict=True):
@@ -77,13 +78,8 @@ def fitted(inputs: Tensor, outputs: Tensor, ridge: float = 1e-3) -> tuple[Tensor
     wide = gram.double()
     wide += ridge * wide.diagonal().mean() * torch.eye(size, dtype=torch.float64)
     solution = torch.linalg.solve(wide, right.double()).float()
-    return solution[:-1].T.reshape(-1, inputs.shape[1], 3, 3).contiguous(), solution[-1].clone()
-
-
-def set_fitted(conv: nn.Conv2d, inputs: Tensor, outputs: Tensor, ridge: float = 1e-3) -> None:
-    """Give a convolution the weights of `fitted`."""
-    for parameter, value in zip((conv.weight, conv.bias), fitted(inputs, outputs, ridge), strict=True):
-        parameter.data.copy_(value)
+    conv.weight.copy_(solution[:-1].T.reshape(conv.weight.shape))
+    conv.bias.copy_(solution[-1])
 
 
 @torch.no_grad()
@@ -119,10 +115,10 @@ def narrow_block(wide: DenseBlock, narrow: DenseBlock, x: Tensor, y: Tensor, tar
         place = slice(WIDTH + number * GROWTH, WIDTH + (number + 1) * GROWTH)
         use = sum(conv.weight[:, place].square().sum((0, 2, 3)) for conv in later[number:])
         best = (seen[-1].var((0, 2, 3)) * use).topk(growth).indices.sort().values
-        set_fitted(small, torch.cat(kept, 1), before[:, best])
+        fit(small, torch.cat(kept, 1), before[:, best])
         kept.append(F.leaky_relu(small(torch.cat(kept, 1)), RESIDUAL))
     features = torch.cat(kept, 1)
-    set_fitted(narrow.last, features, (target - y) / RESIDUAL)
+    fit(narrow.last, features, (target - y) / RESIDUAL)
     return y + RESIDUAL * narrow.last(features)
 
 
@@ -132,7 +128,7 @@ def sharpened(network: Restorer, images: Sequence[Tensor]) -> Restorer:
     features = torch.cat([network.features(image) for image in images])
     drawn = network.last(features)
     blurred = torch.from_numpy(gaussian_filter(drawn.numpy(), (0, 0, SIGMA, SIGMA)))
-    set_fitted(network.last, features, drawn + AMOUNT * (drawn - blurred), ridge=1e-6)
+    fit(network.last, features, drawn + AMOUNT * (drawn - blurred), ridge=1e-6)
     return network
 
 
