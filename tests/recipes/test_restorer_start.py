@@ -47,6 +47,50 @@ def test_a_narrower_block_comes_close_to_a_block_that_uses_few_of_its_channels(
         assert (result - wide(x)).square().mean() < 1e-4 * (wide(x) - x).square().mean()
 
 
+def test_a_narrower_network_comes_close_to_one_that_uses_few_of_its_channels(
+    start: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "WIDTH", 4)
+    monkeypatch.setattr(start, "GROWTH", 4)
+    torch.manual_seed(0)
+    wide, images = Restorer(4, 4, 2), [torch.rand(1, 3, 24, 24) for _ in range(3)]
+    nn.init.normal_(wide.last.weight)
+    with torch.no_grad():
+        for layer in (layer for block in wide.blocks for dense in block.dense for layer in dense.layers):
+            layer.weight[2:] = 0
+            layer.bias[2:] = 0
+        narrow = start.narrower(wide, images, growth=2)
+        drawn, expected = (net.last(net.features(torch.cat(images))) for net in (narrow, wide))
+    assert narrow.blocks[0].dense[0].layers[0].out_channels == 2
+    assert (drawn - expected).square().mean() < 1e-4 * expected.var()
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.float32])
+def test_a_network_is_read_from_the_layout_of_ncnn(
+    start: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: torch.dtype
+) -> None:
+    monkeypatch.setattr(start, "WIDTH", 2)
+    monkeypatch.setattr(start, "GROWTH", 1)
+    monkeypatch.setattr(start, "BLOCKS", 1)
+    torch.manual_seed(0)
+    network = Restorer(2, 1, 1)
+    convs = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    nn.init.normal_(network.last.weight)
+    mark = (start.HALF if kind is torch.float16 else 0).to_bytes(4, "little")
+    content = b""
+    for conv in convs:
+        weight = conv.weight.detach().to(kind).numpy().tobytes()
+        content += mark + weight + bytes(-len(weight) % 4) + conv.bias.detach().numpy().tobytes()
+    path = tmp_path / "network.bin"
+    path.write_bytes(content)
+    for conv, (weight, bias) in zip(convs, start.read_ncnn(path), strict=True):
+        assert torch.equal(weight, conv.weight.to(kind).float())
+        assert torch.equal(bias, conv.bias)
+    path.write_bytes(content + b"more")
+    with pytest.raises(SystemExit, match=f"{path} has {len(content) + 4} bytes instead of {len(content)}"):
+        start.read_ncnn(path)
+
+
 def test_the_last_convolution_is_fitted_to_sharper_images(start: ModuleType) -> None:
     torch.manual_seed(0)
     network, image = Restorer(8, 2, 1), torch.rand(1, 3, 24, 24)

@@ -192,7 +192,8 @@ def with_masks(mask: Path | None, found: list[Found], notes: list[str]) -> tuple
     if mask:
         found = [entry for entry in found if entry.named or not _is_mask(entry, mask)]
     masks = _masks(mask, found) if mask else {}
-    found = [entry for entry in found if entry.named or entry.path not in masks.values()]
+    used = set(masks.values())
+    found = [entry for entry in found if entry.named or entry.path not in used]
     if mask and len(masks) < len(found):
         notes.append(f"{len(found) - len(masks)} of {len(found)} inputs have no mask in {mask}: full strength")
     return found, masks
