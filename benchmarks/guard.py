@@ -30,7 +30,8 @@ QUANTITIES = {
     "shift of a channel's mean": (4, guard.TINT),
     "shift of a patch's mean": (5, guard.SPOT),
     "lattice amplitude": (6, guard.LATTICE),
-    "standard deviation over the input's": (2, guard.CONTRAST[0]),
+    "contrast of patches over the input's": (9, guard.CONTRAST),
+    "contrast of pixels over the input's": (2, guard.DETAIL),
 }
 
 
@@ -107,7 +108,8 @@ def measure(pipe: fluxsr.FluxSRPipeline, folder: Path, every: int, crop: int) ->
             for name, broken in FAULTS.items():
                 counts[name] += sum(map(bool, guard.faults(broken(hr.cpu(), up.cpu()), up.cpu())))
             found = guard.statistics(hr, up)
-            found[2] /= found[0].clamp(min=1)
+            for after, before in ((9, 8), (2, 0)):
+                found[after] /= found[before].clamp(min=guard.ALLOWANCE)
             for name, (row, _) in QUANTITIES.items():
                 largest[name] = max(largest[name], float(found[row].max()))
         print(f"{path.name}: {total} tiles so far", flush=True)

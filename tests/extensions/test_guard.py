@@ -73,6 +73,16 @@ def test_every_fault_is_named(up: Tensor, fault: str, broken: Any) -> None:
         assert faults(output, up) == expected
 
 
+def test_blurred_letters_that_become_sharp_are_no_fault() -> None:
+    pixels = torch.arange(256)
+    letters = 0.5 + 0.08 * torch.sin(pixels * 2.1) * torch.sin(pixels[:, None] * 1.3)
+    up = letters.expand(1, 3, -1, -1)
+    sharp = 0.5 + 2.2 * (up - 0.5)
+    assert sharp.std() > 2 * up.std()
+    assert faults(sharp, up) == [""]
+    assert faults(0.5 + 6 * (up - 0.5), up) == [guard.EXPLODED]
+
+
 def test_a_flat_input_and_no_step_may_stay_as_they_are(up: Tensor) -> None:
     assert faults(up, up, strength=0) == ["", ""]
     flat = torch.full_like(up, 0.3)
