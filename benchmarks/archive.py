@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -42,6 +43,8 @@ SOURCE = Path(__file__).parents[1] / "examples" / "building_lr.jpg"
 
 class Stub:
     """Stand-in model that sleeps and then repeats pixels."""
+
+    sources, adapter_config = ("stub", "none"), SimpleNamespace(strength=1.0)
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
