@@ -2,10 +2,10 @@
 
     python benchmarks/speed.py [--model bundled] [--device cpu] [--sizes 512 1024 4096]
 
-Seconds are the median of --runs calls after one warm-up call. Images larger than --timed-side run once, for their
-memory. Memory is the peak of the whole process, with Python and torch, and on CUDA also the peak of torch's
-allocator. The row "idle" has only loaded the model. Windows cannot report the peak of a process, so the column shows
-a dash there.
+Seconds are the median of --runs calls after one warm-up call, or those of the first call with --runs 1. Images larger
+than --timed-side run once, for their memory. Memory is the peak of the whole process, with Python and torch, and on
+CUDA also the peak of torch's allocator. The row "idle" has only loaded the model. Windows cannot report the peak of a
+process, so the column shows a dash there.
 """
 
 from __future__ import annotations

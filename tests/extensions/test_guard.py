@@ -83,6 +83,20 @@ def test_blurred_letters_that_become_sharp_are_no_fault() -> None:
     assert faults(0.5 + 6 * (up - 0.5), up) == [guard.EXPLODED]
 
 
+def test_contrast_between_patches_may_grow_by_half_and_a_little() -> None:
+    patches = (torch.arange(256) // guard.PATCH) % 2
+    chequers = 2.0 * ((patches + patches[:, None]) % 2) - 1
+    up = (0.5 + 24 / 255 * chequers).expand(1, 3, -1, -1)
+    assert faults(0.5 + 1.7 * (up - 0.5), up) == [""]
+    assert faults(0.5 + 2 * (up - 0.5), up) == [guard.EXPLODED]
+
+
+@pytest.mark.parametrize(("levels", "fault"), [(8, ""), (30, guard.REPEATED)])
+def test_a_faint_pattern_of_the_patches_is_no_lattice(up: Tensor, levels: float, fault: str) -> None:
+    wave = torch.sin(torch.arange(256) * (2 * torch.pi / guard.PATCH))
+    assert faults(good(up) + levels / 255 * wave, up) == [fault, fault]
+
+
 def test_a_flat_input_and_no_step_may_stay_as_they_are(up: Tensor) -> None:
     assert faults(up, up, strength=0) == ["", ""]
     flat = torch.full_like(up, 0.3)

@@ -4,8 +4,8 @@ The model sees the plain enlargement of the input and returns a sharper picture 
 keeps brightness and colours where they are. A tile that does not is broken, and each check looks for one way to break.
 
 **Limits.** They are below, in grey levels of 255. The bundled model's own results stay inside them (docs/benchmarks.md
-has the numbers), because a good tile that is repaired loses its detail. With a strength above 1
-all of them grow in proportion.
+has the numbers), because a good tile that is repaired loses its detail. With a strength above 1 the limits of
+``shares`` grow in proportion.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ PATCH = 16  # pixels; the side of a token of FLUX and of the bundled model, over
 
 CONSTANT = 1.0  # standard deviation below which an output is constant; a denoised flat input keeps more
 VARIED = 4.0  # standard deviation above which an input is not constant itself, beyond its rounding and noise
-TINT = 24.0  # shift of a channel's mean over the whole tile; models shift it by a few levels before the colour fix
+TINT = 24.0  # shift of a channel's mean over the whole tile; 20 were measured before the colour fix, in a dim picture
 SPOT = 64.0  # the same in a patch, where sharpening moves an edge; a black or glaring patch shifts by more
 LATTICE = 10.0  # amplitude of what repeats from patch to patch; sharpened stripes and meshes of the input have 6
 CHANCE = 6.0  # times what a mean over patches would have by chance, which matters in tiles of few patches
 CONTRAST = 1.5  # times the standard deviation of the patches' means, which sharpening hardly changes
-DETAIL = 3.0  # times the standard deviation of the pixels; sharpened letters have twice that of blurred ones
-ALLOWANCE = 6.0  # added to both limits, because a flat input may gain texture
+DETAIL = 5.0  # times the standard deviation within patches; the edges of blurred letters have 3.4 times theirs
+ALLOWANCE = 6.0  # added to the last two limits, because a flat input may gain texture
 UNCHANGED = 0.1  # root mean square of what was added; even an autoencoder alone changes a picture by more
 
 NOT_FINITE, BLANK, SHIFTED, REPEATED, EXPLODED, PLAIN = (
@@ -52,44 +52,50 @@ def faults(output: Tensor, input: Tensor, strength: float = 1.0) -> list[str]:
         output, input: result of the model and the image it was given, both (B,3,H,W), about [0,1].
         strength: fraction of the model's step.
     """
-    quantities = statistics(output, input).cpu()
-    spread_in, detail, spread_out, added, tint, spot, lattice, chance, coarse_in, coarse_out = quantities
-    gain = max(1.0, strength)
-    found = {
-        NOT_FINITE: ~added.isfinite(),
-        BLANK: (spread_out < CONSTANT) & (spread_in > VARIED),
-        SHIFTED: (tint > TINT * gain) | (spot > SPOT * gain),
-        REPEATED: lattice > LATTICE * gain + CHANCE * chance,
-        EXPLODED: (coarse_out > gain * (CONTRAST * coarse_in + ALLOWANCE))
-        | (spread_out > gain * (DETAIL * spread_in + ALLOWANCE)),
-        PLAIN: (added < UNCHANGED) & (detail > VARIED) & (strength > 0),
+    found = statistics(output, input)
+    broken = {name: share > max(1.0, strength) for name, share in shares(found).items()}
+    tests = {
+        NOT_FINITE: ~found["added"].isfinite(),
+        BLANK: (found["spread_out"] < CONSTANT) & (found["spread_in"] > VARIED),
+        SHIFTED: broken["shift of a channel"] | broken["shift of a patch"],
+        REPEATED: broken["lattice"],
+        EXPLODED: broken["contrast of patches"] | broken["detail in patches"],
+        PLAIN: (found["added"] < UNCHANGED) & (found["detail_in"] > VARIED) & (strength > 0),
     }
-    return [next((name for name, tiles in found.items() if tiles[k]), "") for k in range(len(output))]
+    return [next((name for name, tiles in tests.items() if tiles[k]), "") for k in range(len(output))]
 
 
-def statistics(output: Tensor, input: Tensor) -> Tensor:
-    """Return the quantities that ``faults`` compares, (10,B), in grey levels."""
+def shares(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return quantities of ``statistics`` as shares of their limits, each (B,). Above 1 a tile is broken."""
+    return {
+        "shift of a channel": found["tint"] / TINT,
+        "shift of a patch": found["spot"] / SPOT,
+        "lattice": found["lattice"] / (LATTICE + CHANCE * found["chance"]),
+        "contrast of patches": found["coarse_out"] / (CONTRAST * found["coarse_in"] + ALLOWANCE),
+        "detail in patches": found["detail_out"] / (DETAIL * found["detail_in"] + ALLOWANCE),
+    }
+
+
+def statistics(output: Tensor, input: Tensor) -> dict[str, Tensor]:
+    """Return the quantities that ``faults`` compares, by name, each (B,) on the CPU, in grey levels."""
     added, every = output - input, (1, 2, 3)
     before, after = (F.avg_pool2d(image, PATCH) for image in (input, output))  # means of patches (B,3,h,w)
     height, width = (PATCH * side for side in before.shape[-2:])
     pattern = reduce(added[..., :height, :width], "b c (h y) (w x) -> b c y x", "mean", y=PATCH, x=PATCH)
     pattern = pattern - pattern.mean((2, 3), keepdim=True)
-    variance, shift = input.var(every), after - before
-    coarse_in, coarse_out = (means.var(every, correction=0) for means in (before, after))
-    size = added.square().mean(every).sqrt()
-    found = [
-        variance.sqrt(),
-        (variance - coarse_in).clamp(min=0).sqrt(),  # within patches
-        output.std(every),
-        size,
-        shift.mean((2, 3)).abs().amax(1),
-        shift.abs().amax(every),
-        pattern.abs().amax(every),
-        size / before[0, 0].numel() ** 0.5,  # what a mean over patches has by chance
-        coarse_in.sqrt(),
-        coarse_out.sqrt(),
-    ]
-    return 255 * torch.stack(found)
+    shift, size = after - before, added.square().mean(every).sqrt()
+    found = {
+        "added": size,
+        "tint": shift.mean((2, 3)).abs().amax(1),
+        "spot": shift.abs().amax(every),
+        "lattice": pattern.abs().amax(every),
+        "chance": size / before[0, 0].numel() ** 0.5,  # what a mean over patches has by chance
+    }
+    for name, image, means in (("in", input, before), ("out", output, after)):
+        variance, coarse = image.var(every), means.var(every, correction=0)
+        found |= {f"spread_{name}": variance.sqrt(), f"coarse_{name}": coarse.sqrt()}
+        found[f"detail_{name}"] = (variance - coarse).clamp(min=0).sqrt()
+    return dict(zip(found, 255 * torch.stack(list(found.values())).cpu(), strict=True))
 
 
 @dataclass(frozen=True)
