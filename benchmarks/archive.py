@@ -44,7 +44,7 @@ SOURCE = Path(__file__).parents[1] / "examples" / "building_lr.jpg"
 class Stub:
     """Stand-in model that sleeps and then repeats pixels."""
 
-    # what the files of results and their records name
+    # written into the metadata and the record of every result
     sources, adapter_config = ("stub", "none"), SimpleNamespace(strength=1.0)
 
     def __init__(self, seconds: float) -> None:

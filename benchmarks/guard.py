@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,7 +89,7 @@ def tiles_of(pipe: fluxsr.FluxSRPipeline, path: Path, crop: int) -> list[tuple[T
 
 def measure(pipe: fluxsr.FluxSRPipeline, folder: Path, every: int, crop: int) -> dict:
     """Return the counts of a folder by fault, the largest shares of limits of good tiles, and the seconds."""
-    counts, largest = dict.fromkeys(FAULTS, 0), Counter[str]()
+    counts, largest = dict.fromkeys(FAULTS, 0), dict[str, float]()
     total, steps, checks = 0, [], []
     for path in images_below(folder, READABLE)[::every]:
         for hr, up, seconds in tiles_of(pipe, path, crop):
@@ -101,9 +100,8 @@ def measure(pipe: fluxsr.FluxSRPipeline, folder: Path, every: int, crop: int) ->
             total += len(hr)
             for name, broken in FAULTS.items():
                 counts[name] += sum(map(bool, guard.faults(broken(hr.cpu(), up.cpu()), up.cpu())))
-            largest |= Counter(
-                {name: float(share.max()) for name, share in guard.shares(guard.statistics(hr, up)).items()}
-            )
+            for name, share in guard.shares(guard.statistics(hr, up)).items():
+                largest[name] = max(largest.get(name, 0.0), float(share.max()))
         print(f"{path.name}: {total} tiles so far", flush=True)
     return {"tiles": total, "counts": counts, "largest": largest, "steps": steps, "checks": checks}
 
@@ -129,7 +127,7 @@ def main() -> None:
     print("\n| largest share of a limit | " + " | ".join(found) + " |")
     print("| --- |" + " --- |" * len(found))
     for name in next(iter(found.values()))["largest"]:
-        print(f"| {name} | " + " | ".join(f"{one['largest'][name]:.2f}" for one in found.values()) + " |")
+        print(f"| {name} | " + " | ".join(f"{one['largest'].get(name, 0):.2f}" for one in found.values()) + " |")
     step, check = (statistics.median(sum((one[what] for one in found.values()), [])) for what in ("steps", "checks"))
     print(f"\na check takes {check * 1e3:.1f} ms, a step {step * 1e3:.0f} ms: {check / step:.2%}")
 

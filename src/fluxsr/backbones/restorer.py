@@ -51,8 +51,8 @@ class ResidualBlock(nn.Module):
 class Restorer(nn.Module):
     """Real-ESRGAN's network (https://arxiv.org/abs/2107.10833) at three quarters of the LR image's sides.
 
-    There it costs 44 % less. Most photographs lose little when they are reduced so far, because they are slightly
-    blurred. A share of the difference between the input and the result at the LR image's resolution is added back, as
+    There it costs 44 % less. Blurred photographs lose little when they are reduced so far, and sharp ones lose visible
+    detail. A share of the difference between the input and the result at the LR image's resolution is added back, as
     in iterative back-projection (Irani and Peleg, 1991).
     """
 

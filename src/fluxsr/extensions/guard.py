@@ -54,7 +54,7 @@ def faults(output: Tensor, input: Tensor, strength: float = 1.0) -> list[str]:
     """
     found = statistics(output, input)
     broken = {name: share > max(1.0, strength) for name, share in shares(found).items()}
-    tests = {
+    checks = {
         NOT_FINITE: ~found["added"].isfinite(),
         BLANK: (found["spread_out"] < CONSTANT) & (found["spread_in"] > VARIED),
         SHIFTED: broken["shift of a channel"] | broken["shift of a patch"],
@@ -62,11 +62,11 @@ def faults(output: Tensor, input: Tensor, strength: float = 1.0) -> list[str]:
         EXPLODED: broken["contrast of patches"] | broken["detail in patches"],
         PLAIN: (found["added"] < UNCHANGED) & (found["detail_in"] > VARIED) & (strength > 0),
     }
-    return [next((name for name, tiles in tests.items() if tiles[k]), "") for k in range(len(output))]
+    return [next((name for name, tiles in checks.items() if tiles[k]), "") for k in range(len(output))]
 
 
 def shares(found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return quantities of ``statistics`` as shares of their limits, each (B,). Above 1 a tile is broken."""
+    """Return quantities of ``statistics`` as shares of their limits at strengths up to 1, each (B,)."""
     return {
         "shift of a channel": found["tint"] / TINT,
         "shift of a patch": found["spot"] / SPOT,
